@@ -1,0 +1,33 @@
+"""The console script ``app``."""
+
+import sys
+
+import typer
+
+from purveyor.cli.demo import demo
+from purveyor.cli.errors import exit_with_one_line
+from purveyor.cli.events import events
+from purveyor.cli.look import config, doctor, openapi, roles
+from purveyor.cli.mail import mail, trace
+from purveyor.cli.manage import migrate, user
+from purveyor.cli.serve import serve, worker
+
+app = typer.Typer(
+    name="app",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Purveyor: order management as one process or as many services.",
+)
+for command in (serve, worker, roles, migrate, doctor, config, openapi, demo, trace):
+    app.command(command.__name__)(command)
+app.add_typer(user, name="user")
+app.add_typer(events, name="events")
+app.add_typer(mail, name="mail")
+
+
+def main() -> None:
+    """Run the command line; see ``cli.errors`` for what its exit codes mean."""
+    with exit_with_one_line():
+        sys.exit(app(standalone_mode=False) or 0)

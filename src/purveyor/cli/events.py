@@ -1,0 +1,93 @@
+"""``app events``: the outbox and the dead letters, to look at and to send again."""
+
+from typing import Annotated
+
+import typer
+
+from purveyor.cli.look import out, table
+from purveyor.cli.options import ConfigOption, console, run
+from purveyor.host import Host
+from purveyor.kit.errors import NotFound
+from purveyor.registry import ROLES
+
+events = typer.Typer(no_args_is_help=True, help="The outbox and the dead letters: look, and send again.")
+
+_EMITTING = ",".join(role.name for role in ROLES.values() if role.emits)
+EventId = Annotated[str, typer.Argument(help="The event's id, as app events list shows it.")]
+
+
+@events.command("list")
+def list_events(
+    recent: Annotated[bool, typer.Option("--all", help="Published events too, newest first.")] = False,
+    limit: Annotated[int, typer.Option(help="At most so many of each.", min=1, max=1000)] = 50,
+    config: ConfigOption = None,
+) -> None:
+    """List events that wait in the outbox, and dead letters."""
+    run(_list(recent, limit, config))
+
+
+async def _list(recent: bool, limit: int, config: ConfigOption) -> None:
+    async with console(_EMITTING, config) as host:
+        shown = table("Event", "Type", "Where", "Attempts", "Why")
+        for actor in host.actors.values():
+            for entry in await actor.outbox.entries(waiting=not recent, limit=limit) if actor.outbox else ():
+                where = "published" if entry.published_at else "outbox"
+                shown.add_row(entry.event_id, entry.type, where, str(entry.attempts), entry.last_error)
+        for letter in (await host.events.dead_letters())[:limit]:
+            where = f"dead in {letter.queue}"
+            shown.add_row(letter.event_id, letter.type, where, str(letter.attempts), letter.reason)
+    if shown.row_count:
+        out.print(shown)
+    else:
+        out.print("no event waits, and there are no dead letters")
+
+
+@events.command("show")
+def show(event_id: EventId, config: ConfigOption = None) -> None:
+    """Show one event with its body."""
+    run(_show(event_id, config))
+
+
+async def _show(event_id: str, config: ConfigOption) -> None:
+    async with console(_EMITTING, config) as host:
+        shown = table("", "")
+        for entry in [await actor.outbox.find(event_id) for actor in host.actors.values() if actor.outbox]:
+            if entry is not None:
+                shown.add_row("type", entry.type)
+                shown.add_row("about", entry.subject)
+                shown.add_row("occurred", entry.occurred_at.isoformat())
+                shown.add_row("published", entry.published_at.isoformat() if entry.published_at else "not yet")
+                shown.add_row("attempts", f"{entry.attempts} {entry.last_error}")
+                shown.add_row("body", entry.body)
+        for letter in await host.events.dead_letters():
+            if letter.event_id == event_id:
+                shown.add_row("dead letter", f"{letter.queue}, {letter.attempts} attempts, {letter.died_at:%F %T}")
+                shown.add_row("reason", letter.reason)
+                shown.add_row("body", letter.body)
+    if not shown.row_count:
+        raise NotFound(f"There is no event {event_id}.")
+    out.print(shown)
+
+
+@events.command("replay")
+def replay(event_id: EventId, config: ConfigOption = None) -> None:
+    """Send an event again, from the dead letters or the outbox; whoever has handled it ignores it."""
+    run(_replay(event_id, config))
+
+
+async def _replay(event_id: str, config: ConfigOption) -> None:
+    async with console(_EMITTING, config) as host:
+        if await _from_dead_letters(host, event_id) or await _from_outbox(host, event_id):
+            out.print(f"{event_id} goes out again")
+            return
+    raise NotFound(f"There is no event {event_id}.")
+
+
+async def _from_dead_letters(host: Host, event_id: str) -> bool:
+    letters = [letter for letter in await host.events.dead_letters() if letter.event_id == event_id]
+    return any([await host.events.replay(letter.queue, event_id) for letter in letters])
+
+
+async def _from_outbox(host: Host, event_id: str) -> bool:
+    outboxes = [actor.outbox for actor in host.actors.values() if actor.outbox]
+    return any([await outbox.replay(event_id) for outbox in outboxes])

@@ -1,0 +1,112 @@
+"""``app roles``, ``config``, ``doctor``, ``openapi``: what there is and how it is, without changing anything."""
+
+import tempfile
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from purveyor import __version__
+from purveyor.cli.options import (
+    ALL_ROLES,
+    ConfigOption,
+    RolesOption,
+    console,
+    read_sources,
+    role_names,
+    run,
+)
+from purveyor.host import Host, choose_roles
+from purveyor.kit.api import openapi as openapi_document
+from purveyor.kit.errors import ConfigError, StartupError
+from purveyor.kit.health import health_routes, probe
+from purveyor.registry import ROLES
+from purveyor.settings import Settings, Sources, Url
+
+out = Console(soft_wrap=False, highlight=False)
+
+
+def table(*columns: str) -> Table:
+    """A plain table, the same look in every command."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def roles() -> None:
+    """List the roles: what each serves, consumes and emits, and which other role it asks."""
+    shown = table("Role", "Serves", "Consumes", "Emits", "Asks")
+    for role in ROLES.values():
+        consumes = ", ".join(role.consumes.values())
+        emits = ", ".join(event.type for event in role.emits)
+        asks = ", ".join(port.role for port in role.needs)
+        shown.add_row(role.name, role.serves, consumes or "-", emits or "-", asks or "-")
+    out.print(shown)
+
+
+def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
+    """Show the effective settings and where each comes from; secrets are masked."""
+    chosen = choose_roles(role_names(roles))
+    sources = read_sources(config)
+    shown = table("Setting", "Value", "From", "What it is")
+    for entry in sources.entries([Settings, *(role.settings for role in chosen)]):
+        shown.add_row(entry.name, entry.value or "-", entry.source, entry.about)
+    for role in chosen:
+        value, source = sources.find(f"{role.name.upper()}_DATABASE_URL")
+        if value:
+            name = f"{role.name.upper()}_DATABASE_URL"
+            shown.add_row(name, Url(value).masked, source, f"the database of role {role.name} alone")
+    out.print(shown)
+
+
+def doctor(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
+    """Check the configuration and every dependency of the roles, a line each; exit code 1 if one is down."""
+    chosen = choose_roles(role_names(roles))
+    Host(chosen, read_sources(config))
+    out.print("[green]ok[/green]    configuration")
+    results = [run(_examine(role.name, config)) for role in chosen]
+    if not all(results):
+        raise typer.Exit(1)
+
+
+async def _examine(role: str, config: ConfigOption) -> bool:
+    healthy = True
+    try:
+        async with console(role, config) as host:
+            for check in host.checks():
+                well, detail = await probe(check)
+                word = (
+                    "[green]ok[/green]   "
+                    if well
+                    else "[red]down[/red] "
+                    if check.required
+                    else "[yellow]warn[/yellow] "
+                )
+                out.print(f"{word} {check.name} ({check.kind}): {detail}")
+                healthy = healthy and (well or not check.required)
+    except (StartupError, ConfigError) as error:
+        out.print(f"[red]down[/red]  role {role}: {error}")
+        return False
+    return healthy
+
+
+def openapi(
+    roles: RolesOption = ALL_ROLES,
+    indent: Annotated[int, typer.Option(help="Spaces of indentation; 0: one line.", min=0, max=8)] = 2,
+) -> None:
+    """Print the OpenAPI document of the roles; needs no server."""
+    document = msgspec.json.encode(run(_openapi(roles)))
+    print(msgspec.json.format(document, indent=indent or -1).decode())
+
+
+async def _openapi(roles: str) -> object:
+    with tempfile.TemporaryDirectory() as folder:
+        sources = Sources(environ={"DATA_DIR": folder}, dotenv=None)
+        host = Host(choose_roles(role_names(roles)), sources, offline=True)
+        async with host.running():
+            routes = health_routes(host.health, lambda: False)
+            routes += [route for actor in host.actors.values() for route in actor.routes]
+            return openapi_document(routes, version=__version__)

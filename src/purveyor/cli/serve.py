@@ -1,0 +1,64 @@
+"""``app serve`` and ``app worker``."""
+
+from typing import Annotated
+
+import typer
+
+from purveyor.cli.options import ALL_ROLES, ConfigOption, RolesOption, role_names, sources_factory
+from purveyor.host import choose_roles
+from purveyor.kit import log
+from purveyor.kit.errors import ConfigError
+from purveyor.process import Plan, run
+from purveyor.settings import Settings
+
+Port = Annotated[int, typer.Option(help="Port of the HTTP server.", min=1, max=65535)]
+
+
+def serve(
+    roles: RolesOption = ALL_ROLES,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(help="Processes on one port.", min=1, max=64)] = 1,
+    config: ConfigOption = None,
+) -> None:
+    """Run roles with their routes, events and background tasks; without options all, on the embedded default."""
+    _run(
+        Plan(
+            roles=role_names(roles),
+            make_sources=sources_factory(config),
+            host=host,
+            port=port,
+            workers=workers,
+        )
+    )
+
+
+def worker(
+    roles: Annotated[str, typer.Option("--roles", help="Roles, separated by commas.", show_default=False)] = "",
+    health_port: Annotated[
+        int | None,
+        typer.Option(help="Serve only health and metrics here.", min=1, max=65535, show_default=False),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address of the health port.")] = "127.0.0.1",
+    config: ConfigOption = None,
+) -> None:
+    """Run roles' events and background tasks, without their public HTTP routes."""
+    if not roles:
+        raise ConfigError(f"worker needs --roles, for example --roles email; there are: {ALL_ROLES}.")
+    _run(
+        Plan(
+            roles=role_names(roles),
+            make_sources=sources_factory(config),
+            host=host,
+            port=health_port,
+            public=False,
+        )
+    )
+
+
+def _run(plan: Plan) -> None:
+    choose_roles(plan.roles)
+    settings = plan.make_sources().load(Settings)
+    log.configure(settings.log_format, settings.log_level)
+    if code := run(plan):
+        raise typer.Exit(code)

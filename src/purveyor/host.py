@@ -1,0 +1,241 @@
+"""The composition root of a process: role names in, running actors out."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from purveyor.kit import migrate
+from purveyor.kit.embedded import EmbeddedPostgres
+from purveyor.kit.errors import ConfigError, StartupError
+from purveyor.kit.health import Health, examine
+from purveyor.kit.message import Ask
+from purveyor.kit.postgres import Database, ServerAway, open_database
+from purveyor.kit.ratelimit import Limiter, MemoryLimiter
+from purveyor.kit.role import Actor, Background, Check, Env, Port, Role
+from purveyor.kit.supervisor import Supervisor
+from purveyor.kit.transport import Asker, EventTransport
+from purveyor.registry import ROLES
+from purveyor.settings import Settings, Sources
+from purveyor.transports.local import LocalAsker
+from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
+from purveyor.transports.postgres import PostgresEvents
+
+log = logging.getLogger(__name__)
+
+P = TypeVar("P", bound=Port)
+R = TypeVar("R")
+
+_POOL_SIZE = 10
+
+
+def choose_roles(names: Sequence[str]) -> list[Role[Any]]:
+    """The declared roles with these names, in the registry's order. Raises ``ConfigError`` for an unknown one."""
+    for name in names:
+        if name not in ROLES:
+            raise ConfigError(f"There is no role {name!r}; there are: {', '.join(ROLES)}.")
+    if not names:
+        raise ConfigError(f"No role was given; there are: {', '.join(ROLES)}.")
+    return [role for role in ROLES.values() if role.name in names]
+
+
+class Host:
+    """Builds, supervises and stops the actors of one process.
+
+    ``processes`` share this process's part of in-process limits. A ``console`` host answers asks only: it
+    runs no background task and may lack the roles that its own need. An ``offline`` one reaches no server at
+    all: it is only asked for its routes.
+    """
+
+    def __init__(
+        self,
+        roles: Sequence[Role[Any]],
+        sources: Sources,
+        *,
+        processes: int = 1,
+        console: bool = False,
+        offline: bool = False,
+    ) -> None:
+        self.roles = list(roles)
+        self.settings = sources.load(Settings)
+        self.sources = sources
+        self.actors: dict[str, Actor] = {}
+        self.answers: dict[type[Ask[Any]], Any] = {}
+        self.stopping = False
+        self.limiter: Limiter = MemoryLimiter(share=processes)
+        self._role_settings = {role.name: sources.load(role.settings) for role in roles}
+        self._console = console or offline
+        self._offline = offline
+        self._stack = AsyncExitStack()
+        self._embedded = asyncio.Lock()
+        self._embedded_dsn = ""
+        self._supervisor: Supervisor | None = None
+        if not self._console:
+            self._require_neighbours()
+
+    @property
+    def failed(self) -> "asyncio.Future[None]":
+        """Ends with a ``StartupError`` when a background task keeps dying."""
+        if self._supervisor is None:
+            raise RuntimeError("the host is not running")
+        return self._supervisor.failed
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Host"]:
+        """Start every actor; at the end stop taking events, finish what is in hand, close everything."""
+        self._supervisor = Supervisor()
+        async with self._stack:
+            self.events = self._event_transport()
+            if not self._offline and any(role.emits or role.consumes for role in self.roles):
+                await self.events.open([queue for role in ROLES.values() for queue in role.queues()])
+                self._stack.push_async_callback(self.events.close)
+            for role in self.roles:
+                env = RoleEnv(self, role)
+                actor = await self._stack.enter_async_context(role.build(env, self._role_settings[role.name]))
+                self.actors[role.name] = actor
+                self.answers.update(actor.answers)
+            if not self._console:
+                self._start_background(self._supervisor)
+            try:
+                yield self
+            finally:
+                self.stopping = True
+                await self._supervisor.stop()
+
+    async def ask(self, message: Ask[R]) -> R:
+        """Ask an actor of this process."""
+        return await LocalAsker(self.answers, timeout_s=self.settings.ask_timeout_s).ask(message)
+
+    async def health(self) -> Health:
+        """How the roles and their dependencies are, right now."""
+        checks = {name: actor.checks for name, actor in self.actors.items()}
+        return await examine(checks, self._supervisor.troubles() if self._supervisor else {})
+
+    def checks(self) -> list[Check]:
+        """Every dependency check of every actor."""
+        return [check for actor in self.actors.values() for check in actor.checks]
+
+    def asker(self, kind: type[Port]) -> Asker:
+        """How asks reach the role behind a port: directly when it is here, over HTTP when it is elsewhere."""
+        url = getattr(self.settings, kind.service)
+        if self._is_here(kind) or not url:
+            return LocalAsker(self.answers, timeout_s=self.settings.ask_timeout_s)
+        from purveyor.transports.http import HttpAsker, http_client
+
+        client = http_client(url)
+        self._stack.push_async_callback(client.aclose)
+        return HttpAsker(client, timeout_s=self.settings.ask_timeout_s)
+
+    async def dsn(self, role: str = "") -> tuple[str, str]:
+        """The DSN of a role's database, and whether it is ``embedded`` or ``external``."""
+        configured, _ = self.sources.find(f"{role.upper()}_DATABASE_URL") if role else (None, "")
+        if configured or self.settings.database_url:
+            return configured or self.settings.database_url, "external"
+        async with self._embedded:
+            if not self._embedded_dsn:
+                server = EmbeddedPostgres(self.settings.data_dir)
+                self._embedded_dsn = await self._stack.enter_async_context(server)
+        return self._embedded_dsn, "embedded"
+
+    @asynccontextmanager
+    async def database(self, role: str, schema: str, migrations: Path) -> AsyncIterator[Database]:
+        """Open a schema's database, brought up to date; waits ``STARTUP_WAIT_S`` for a server that is away."""
+        dsn = "postgresql://offline"  # a pool connects at its first use, which never comes
+        if not self._offline:
+            dsn, _ = await self.dsn(role)
+            await self._patiently(lambda: migrate.migrate(dsn, schema, migrations))
+        async with open_database(
+            dsn,
+            application=f"purveyor {schema}",
+            max_size=_POOL_SIZE,
+            statement_cache_size=self.settings.database_statement_cache,
+        ) as database:
+            yield database
+
+    async def migrate(self) -> list[str]:
+        """Bring every schema of the roles up to date; the names of what was applied."""
+        applied: list[str] = []
+        async with self._stack:
+            targets = [(role.name, role.name, role.migrations) for role in self.roles if role.migrations]
+            if not self.settings.rabbitmq_url and any(role.emits or role.consumes for role in self.roles):
+                targets.append(("", "events", EVENT_MIGRATIONS))
+            for role, schema, migrations in targets:
+                dsn, _ = await self.dsn(role)
+                applied += await migrate.migrate(dsn, schema, migrations)
+        return applied
+
+    async def _patiently(self, attempt: Any) -> None:
+        deadline = time.monotonic() + self.settings.startup_wait_s
+        while True:
+            try:
+                await attempt()
+            except ServerAway as away:
+                if time.monotonic() > deadline:
+                    raise StartupError(f"{away} Gave up after {self.settings.startup_wait_s:g} s.") from away
+                log.warning("waiting: %s", away)
+                await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            else:
+                return
+
+    def _event_transport(self) -> EventTransport:
+        return PostgresEvents(self.database("", "events", EVENT_MIGRATIONS))
+
+    def _require_neighbours(self) -> None:
+        for role in self.roles:
+            for port in role.needs:
+                if not self._is_here(port) and not getattr(self.settings, port.service):
+                    together = ",".join(sorted({port.role, *(r.name for r in self.roles)}, key=list(ROLES).index))
+                    raise ConfigError(
+                        f"Role {role.name} needs role {port.role}: run it in this process (--roles {together}), "
+                        f"or set {port.service.upper()} to the base URL of the process that runs it."
+                    )
+
+    def _is_here(self, port: type[Port]) -> bool:
+        return any(role.name == port.role for role in self.roles)
+
+    def _start_background(self, supervisor: Supervisor) -> None:
+        for role in self.roles:
+            actor = self.actors[role.name]
+            for background in actor.background:
+                supervisor.start(role.name, background)
+            for queue in role.queues():
+                handler = actor.subscriptions[queue.event]
+
+                async def consume(queue: Any = queue, handler: Any = handler) -> None:
+                    await self.events.consume(queue, handler)
+
+                supervisor.start(role.name, Background(f"consumer of {queue.name}", consume))
+
+
+class RoleEnv(Env):
+    """What a host gives to one role."""
+
+    def __init__(self, host: Host, role: Role[Any]) -> None:
+        self._host = host
+        self._role = role
+        self.production = host.settings.production
+        self.data_dir = host.settings.data_dir
+        self.limiter = host.limiter
+        self.events = host.events
+        configured = host.sources.find(f"{role.name.upper()}_DATABASE_URL")[0] or host.settings.database_url
+        self.database_kind = "external" if configured else "embedded"
+
+    def stopping(self) -> bool:
+        """See ``Env``."""
+        return self._host.stopping
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[Database]:
+        """See ``Env``."""
+        if self._role.migrations is None:
+            raise RuntimeError(f"role {self._role.name} has no migrations")
+        async with self._host.database(self._role.name, self._role.name, self._role.migrations) as database:
+            yield database
+
+    def port(self, kind: type[P]) -> P:
+        """See ``Env``."""
+        return kind(self._host.asker(kind))

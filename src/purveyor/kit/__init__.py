@@ -1,0 +1,1 @@
+"""Tools without one business word; imports nothing else of ours."""

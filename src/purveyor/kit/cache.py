@@ -1,0 +1,113 @@
+"""In-process cache that loads what it lacks: soft and hard expiry, one load at a time per key, LRU bound."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Generic, NamedTuple, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Lifetime(NamedTuple):
+    """Seconds from the load on: until ``fresh_s`` a value is served as it is, until ``stale_s`` on errors."""
+
+    fresh_s: float
+    stale_s: float
+
+
+class _Entry(NamedTuple, Generic[V]):
+    value: V
+    fresh_until: float
+    stale_until: float
+
+
+class Cache(Generic[K, V]):
+    """Values by key from ``load``; ``lifetime`` says how long a value is good (RFC 5861, stale-if-error).
+
+    Everyone who asks for a key while it is loading waits for that one load; cancelling one of them leaves
+    the load to the others. A load that raises ``stale_on`` is answered with the last value while it is not
+    too old; any other exception, and one with nothing to fall back on, is raised to all who wait. Failures
+    are not kept. ``load`` must end by itself: it needs a deadline of its own.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[K], Awaitable[V]],
+        *,
+        lifetime: Callable[[V], Lifetime],
+        stale_on: type[Exception],
+        max_entries: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load, self._lifetime, self._stale_on = load, lifetime, stale_on
+        self._max_entries, self._clock = max_entries, clock
+        self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
+        self._flights: dict[K, asyncio.Task[V]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def get(self, key: K) -> V:
+        """The value of one key; see ``get_many``."""
+        return (await self.get_many((key,)))[key]
+
+    async def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """The values of all the keys, in one wait; does not suspend when all of them are fresh.
+
+        Raises what a load raised when there is no value to fall back on.
+        """
+        now = self._clock()
+        values: dict[K, V] = {}
+        flights: dict[K, asyncio.Task[V]] = {}
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is not None and now < entry.fresh_until:
+                self._entries.move_to_end(key)
+                values[key] = entry.value
+            else:
+                flights[key] = self._flight(key)
+        if flights:
+            # wait() and not gather() or shield(): it leaves the loads alone when the caller is cancelled.
+            await asyncio.wait(flights.values())
+            for key, flight in flights.items():
+                values[key] = self._landed(key, flight)
+        return values
+
+    async def aclose(self) -> None:
+        """Cancel the loads under way, and with them whoever still waits for one."""
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+
+    def _flight(self, key: K) -> asyncio.Task[V]:
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = asyncio.create_task(self._load_and_keep(key))
+            flight.add_done_callback(lambda done: self._forget_flight(key, done))
+        return flight
+
+    async def _load_and_keep(self, key: K) -> V:
+        value = await self._load(key)
+        now, (fresh_s, stale_s) = self._clock(), self._lifetime(value)
+        self._entries[key] = _Entry(value, now + fresh_s, now + stale_s)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)
+        return value
+
+    def _forget_flight(self, key: K, flight: asyncio.Task[V]) -> None:
+        del self._flights[key]
+        if not flight.cancelled():
+            flight.exception()  # seen: asyncio need not complain where every caller was cancelled
+
+    def _landed(self, key: K, flight: asyncio.Task[V]) -> V:
+        try:
+            return flight.result()
+        except self._stale_on:
+            entry = self._entries.get(key)
+            if entry is None or self._clock() >= entry.stale_until:
+                raise
+            return entry.value

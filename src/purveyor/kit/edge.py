@@ -1,0 +1,128 @@
+"""The outermost layer of every process that speaks HTTP: request id, client address, access log, metrics."""
+
+import ipaddress
+import logging
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from purveyor.kit import log
+from purveyor.kit.metrics import HTTP_REQUESTS, HTTP_SECONDS
+
+logger = logging.getLogger("purveyor.access")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_QUIET = ("/health/", "/metrics", "/static/")
+
+
+class Edge:
+    """Wraps an ASGI application.
+
+    ``trusted`` are the networks whose ``X-Forwarded-For`` is believed, read from the right: the client is the
+    first address that is not a trusted proxy itself.
+    """
+
+    def __init__(self, app: ASGIApp, *, trusted: Sequence[Network] = ()) -> None:
+        self._app = app
+        self._trusted = tuple(trusted)
+        self._labels: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification, version 3.0."""
+        if str(scope["type"]) != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        token = log.request_id.set(request_id)
+        if self._trusted:
+            self._find_client(scope)
+        status = 500
+        started = time.perf_counter()
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = list(message["headers"])
+                headers.append((b"x-request-id", request_id.encode()))
+                headers.append((b"x-content-type-options", b"nosniff"))
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+                message["headers"] = headers
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            self._record(scope, status, time.perf_counter() - started)
+            log.request_id.reset(token)
+
+    def _record(self, scope: Any, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in ("GET", "POST", "PUT", "PATCH", "DELETE") else "other"
+        route = scope.get("path_template") or "none"
+        key = (method, route, status)
+        children = self._labels.get(key)
+        if children is None:
+            children = self._labels[key] = (
+                HTTP_REQUESTS.labels(method, route, str(status)),
+                HTTP_SECONDS.labels(method, route),
+            )
+        children[0].inc()
+        children[1].observe(seconds)
+        level = logging.DEBUG if scope["path"].startswith(_QUIET) else logging.INFO
+        if logger.isEnabledFor(level):
+            logger.log(
+                level,
+                "request",
+                extra={
+                    "method": method,
+                    "path": scope["path"][:200],
+                    "status": status,
+                    "ms": round(seconds * 1000, 1),
+                },
+            )
+
+    def _find_client(self, scope: Any) -> None:
+        client = scope.get("client")
+        if client is None or not self._is_trusted(client[0]):
+            return
+        forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+        for candidate in reversed([part.strip().decode("latin-1") for part in forwarded.split(b",")]):
+            try:
+                address = str(ipaddress.ip_address(candidate))
+            except ValueError:
+                return
+            scope["client"] = (address, 0)
+            if not self._is_trusted(address):
+                return
+
+    def _is_trusted(self, host: str) -> bool:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
+
+
+def _request_id(scope: Any) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value.decode("ascii") if _SANE_ID.fullmatch(value) else secrets.token_hex(16)
+    return secrets.token_hex(16)
+
+
+def client_network(host: str) -> str:
+    """What a limit per address counts by: the IPv4 address, or the /64 of an IPv6 address."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 6:  # noqa: PLR2004
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)

@@ -1,0 +1,31 @@
+"""How a process ends when it cannot go on: one line on stderr and an exit code, never a traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from purveyor.kit.errors import ConfigError, Problem, StartupError
+
+WRONG_USE = 2
+"""Exit code for a wrong option, role or setting."""
+NOT_THERE = 1
+"""Exit code for something that is needed and not there, or that refused."""
+
+
+@contextmanager
+def exit_with_one_line() -> Iterator[None]:
+    """End the process for our own errors; a bug still shows its traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        end(str(error), WRONG_USE)
+    except (StartupError, Problem) as error:
+        fields = "; ".join(f"{item.pointer} {item.detail}" for item in getattr(error, "errors", ()))
+        end(f"{error} {fields}", NOT_THERE)
+
+
+def end(message: str, code: int) -> NoReturn:
+    """Say why on one line of stderr, and exit."""
+    sys.stderr.write(f"app: {' '.join(message.split())}\n")
+    sys.exit(code)

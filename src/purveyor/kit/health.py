@@ -1,0 +1,102 @@
+"""``/health/live``, ``/health/ready`` and ``/metrics``: what a load balancer and an operator ask."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+from litestar import Response, get
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from purveyor.kit.metrics import REGISTRY
+from purveyor.kit.role import Check
+
+_PROBE_TIMEOUT_S = 2.0
+
+Status = Literal["ok", "degraded", "down"]
+
+
+class DependencyHealth(msgspec.Struct, omit_defaults=True):
+    """One server, file or service that roles of this process depend on."""
+
+    status: Status
+    kind: str
+    """``embedded`` or ``external``."""
+    roles: tuple[str, ...]
+    detail: str
+
+
+class RoleHealth(msgspec.Struct, omit_defaults=True):
+    """One role of this process; ``degraded``: it works, but something that it uses does not."""
+
+    status: Status
+    detail: str = ""
+
+
+class Health(msgspec.Struct):
+    """The whole process."""
+
+    status: Status
+    roles: dict[str, RoleHealth]
+    dependencies: dict[str, DependencyHealth]
+
+
+async def probe(check: Check) -> tuple[bool, str]:
+    """Run one check with a deadline of 2 s; whether it is well, and a line on it."""
+    try:
+        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+            return True, await check.probe()
+    except TimeoutError:
+        return False, f"no answer within {_PROBE_TIMEOUT_S:g} s"
+    except Exception as error:
+        return False, str(error).partition("\n")[0] or type(error).__name__
+
+
+async def examine(checks: Mapping[str, Sequence[Check]], troubles: Mapping[str, str]) -> Health:
+    """Probe every dependency once. ``checks`` by role; ``troubles``: roles whose background task just died."""
+    unique = {check.name: check for group in checks.values() for check in group}
+    results = dict(zip(unique, await asyncio.gather(*map(probe, unique.values())), strict=True))
+    roles: dict[str, RoleHealth] = {}
+    for role, group in checks.items():
+        failed = [check for check in group if not results[check.name][0]]
+        detail = "; ".join(f"{check.name}: {results[check.name][1]}" for check in failed)
+        if any(check.required for check in failed):
+            roles[role] = RoleHealth("down", detail)
+        elif failed or role in troubles:
+            roles[role] = RoleHealth("degraded", detail or troubles[role])
+        else:
+            roles[role] = RoleHealth("ok")
+    dependencies = {
+        name: DependencyHealth(
+            status="ok" if results[name][0] else "down" if check.required else "degraded",
+            kind=check.kind,
+            roles=tuple(role for role, group in checks.items() if any(c.name == name for c in group)),
+            detail=results[name][1],
+        )
+        for name, check in unique.items()
+    }
+    states = [health.status for health in roles.values()]
+    worst: Status = "down" if "down" in states else "degraded" if "degraded" in states else "ok"
+    return Health(worst, roles, dependencies)
+
+
+def health_routes(report: Callable[[], Any], stopping: Callable[[], bool]) -> list[Any]:
+    """The routes; ``report`` is a coroutine function that gives the ``Health``."""
+
+    @get("/health/live", tags=["operations"], summary="Is the process alive?")
+    async def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @get("/health/ready", tags=["operations"], summary="Can it take work? Each role, each dependency.")
+    async def ready() -> Response[Health]:
+        health: Health = await report()
+        if stopping():
+            health.status = "down"
+        headers = {"Retry-After": "1"} if health.status == "down" else {}
+        return Response(health, status_code=503 if health.status == "down" else 200, headers=headers)
+
+    @get("/metrics", include_in_schema=False)
+    async def metrics() -> Response[bytes]:
+        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    return [live, ready, metrics]

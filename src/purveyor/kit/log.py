@@ -1,0 +1,81 @@
+"""Logging: one event a line on stderr, JSON or for a person's eye; the request id is on every line."""
+
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_COLORS = {"DEBUG": "\x1b[2m", "INFO": "\x1b[36m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m"}
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    if rid := request_id.get():
+        fields["request_id"] = rid
+    fields.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
+    return fields
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; whatever a client sent cannot start a line of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See ``logging.Formatter``."""
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return _encoder.encode(entry).decode()
+
+
+class ConsoleFormatter(logging.Formatter):
+    """Time, level, event, then ``key=value``: for a terminal."""
+
+    def __init__(self, *, color: bool) -> None:
+        super().__init__()
+        self._color = color
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See ``logging.Formatter``."""
+        moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        level = f"{record.levelname.lower():<7}"
+        if self._color:
+            level = f"{_COLORS.get(record.levelname, '')}{level}\x1b[0m"
+        fields = " ".join(f"{key}={self._value(value)}" for key, value in _fields(record).items())
+        line = f"{moment} {level} {self._plain(record.getMessage())}{'  ' + fields if fields else ''}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+    @classmethod
+    def _value(cls, value: object) -> str:
+        text = cls._plain(str(value))
+        return f'"{text}"' if " " in text else text
+
+    @staticmethod
+    def _plain(text: str) -> str:
+        """Without control characters: a client's text cannot forge a line or move the cursor."""
+        return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def configure(style: Literal["json", "console", ""], level: str) -> None:
+    """Send all logging of the process to stderr. An empty style: console on a terminal, else JSON."""
+    terminal = sys.stderr.isatty()
+    handler = logging.StreamHandler()
+    if style == "json" or (style == "" and not terminal):
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(ConsoleFormatter(color=terminal))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for noisy in ("httpx", "httpcore", "aio_pika", "aiormq", "asyncpg", "stamina", "pymongo", "faststream"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

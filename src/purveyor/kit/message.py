@@ -1,0 +1,56 @@
+"""What may cross a role boundary: frozen structs that are asked, replied or emitted."""
+
+from datetime import datetime
+from typing import ClassVar, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+R = TypeVar("R")
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of everything that crosses a role boundary.
+
+    Fields are scalars, tuples and other messages. Contracts only grow: a new field has a default, and a
+    reader ignores members that it does not know.
+    """
+
+
+class Ask(Message, Generic[R], frozen=True, kw_only=True):
+    """A request from one role to another that is answered with an ``R``.
+
+    ``route`` is its binding over HTTP (the public route of the answering role, with the fields in braces);
+    an ask without one is answered inside one process only. ``bearer`` names the field that travels as the
+    bearer token; every other field goes into the JSON body. Only an ``idempotent`` ask may be repeated by a
+    transport.
+    """
+
+    reply: ClassVar[type[Message]]
+    route: ClassVar[str] = ""
+    bearer: ClassVar[str | None] = None
+    idempotent: ClassVar[bool] = False
+
+
+class Event(Message, frozen=True, kw_only=True):
+    """A fact in the past tense. ``type`` is its name on every wire, for example ``order.created``."""
+
+    type: ClassVar[str]
+
+
+class Envelope(Message, frozen=True, kw_only=True):
+    """An event under way: the encoded body and what transports, consumers and operators need around it."""
+
+    id: UUID
+    """The event id: UUIDv7, the message id on a broker, the key of every consumer's duplicate check."""
+    type: str
+    body: bytes
+    occurred_at: datetime
+    subject: str = ""
+    """What the event is about (an order id); with ``sequence`` the order of events about one thing."""
+    sequence: int = 0
+    correlation_id: str = ""
+    """The id of the request that caused it (``X-Request-ID``)."""
+    currency: str = ""
+    language: str = ""
+    traceparent: str = ""

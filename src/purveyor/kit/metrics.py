@@ -1,0 +1,32 @@
+"""What is counted, by the names that ``GET /metrics`` shows (Prometheus text format)."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+HTTP_REQUESTS = Counter(
+    "purveyor_http_requests", "Requests answered.", ["method", "route", "status"], registry=REGISTRY
+)
+HTTP_SECONDS = Histogram(
+    "purveyor_http_request_seconds",
+    "Seconds from the request's head to the end of the answer.",
+    ["method", "route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+    registry=REGISTRY,
+)
+OUTBOX_UNPUBLISHED = Gauge(
+    "purveyor_outbox_unpublished_events", "Events that wait for the relay.", ["schema"], registry=REGISTRY
+)
+OUTBOX_OLDEST_SECONDS = Gauge(
+    "purveyor_outbox_oldest_event_seconds", "Age of the oldest waiting event.", ["schema"], registry=REGISTRY
+)
+EVENTS_PUBLISHED = Counter(
+    "purveyor_events_published", "Events handed to the transport.", ["type", "outcome"], registry=REGISTRY
+)
+EVENTS_HANDLED = Counter(
+    "purveyor_events_handled", "Events delivered to a handler.", ["queue", "outcome"], registry=REGISTRY
+)
+MAILS = Counter("purveyor_mails", "Mails by what became of them.", ["kind", "state"], registry=REGISTRY)
+TASK_DEATHS = Counter(
+    "purveyor_task_deaths", "Background tasks that died and were restarted.", ["task"], registry=REGISTRY
+)

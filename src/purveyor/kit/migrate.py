@@ -1,0 +1,104 @@
+"""Schema migrations: numbered plain SQL files per role, applied in order, each in a transaction of its own.
+
+Runners wait for each other by polling an advisory lock: waiting *inside* ``pg_advisory_lock`` would deadlock
+with another runner's ``create index concurrently``.
+"""
+
+import asyncio
+import hashlib
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from purveyor.kit.errors import StartupError
+from purveyor.kit.postgres import Connection, connect
+
+log = logging.getLogger(__name__)
+
+_LOCK_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file: ``0001_what_it_does.sql``. Never changed once released; its digest is checked."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text, in hexadecimal."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def load(folder: Path) -> Sequence[Migration]:
+    """The migrations of a folder, in the order of their numbers."""
+    files = sorted(folder.glob("[0-9]*.sql"))
+    return [Migration(int(file.stem.partition("_")[0]), file.stem, file.read_text()) for file in files]
+
+
+async def migrate(dsn: str, schema: str, folder: Path) -> Sequence[str]:
+    """Bring one role's schema up to date; the names of what was applied.
+
+    Raises ``StartupError`` when an applied file was changed since, or the database is newer than this code.
+    """
+    migrations = load(folder)
+    connection = await connect(dsn, application=f"purveyor {schema} migrate")
+    try:
+        if not _missing(migrations, await _applied(connection, schema), schema):
+            return []
+        lock = zlib.crc32(f"purveyor migrate {schema}".encode())
+        while not await connection.fetchval("select pg_try_advisory_lock($1)", lock):  # noqa: ASYNC110
+            await asyncio.sleep(_LOCK_POLL_S)
+        await connection.execute(
+            f"""
+            create schema if not exists {schema};
+            create table if not exists {schema}.migrations (
+                version int primary key,
+                name text not null,
+                digest text not null,
+                applied_at timestamptz not null default now()
+            )"""
+        )
+        missing = _missing(migrations, await _applied(connection, schema), schema)
+        for migration in missing:
+            await _apply(connection, schema, migration)
+        return [f"{schema} {migration.name}" for migration in missing]
+    finally:
+        await connection.close()
+
+
+async def _applied(connection: Connection, schema: str) -> dict[int, str]:
+    if await connection.fetchval("select to_regclass($1)", f"{schema}.migrations") is None:
+        return {}
+    rows = await connection.fetch(f"select version, digest from {schema}.migrations")  # noqa: S608 - our name
+    return {row["version"]: row["digest"] for row in rows}
+
+
+def _missing(migrations: Sequence[Migration], applied: dict[int, str], schema: str) -> list[Migration]:
+    known = {migration.version for migration in migrations}
+    if newer := set(applied) - known:
+        raise StartupError(
+            f"The schema {schema} has migration {max(newer)}, which this version of Purveyor does not know: "
+            "run the newer version."
+        )
+    for migration in migrations:
+        if applied.get(migration.version, migration.digest) != migration.digest:
+            raise StartupError(f"Migration {schema} {migration.name} was changed after it had been applied.")
+    return [migration for migration in migrations if migration.version not in applied]
+
+
+async def _apply(connection: Connection, schema: str, migration: Migration) -> None:
+    async with connection.transaction():
+        await connection.execute("set local lock_timeout = '5s'")
+        await connection.execute(migration.sql)
+        await connection.execute(
+            f"insert into {schema}.migrations (version, name, digest) values ($1, $2, $3)",  # noqa: S608 - our name
+            migration.version,
+            migration.name,
+            migration.digest,
+        )
+    log.info("migrated", extra={"schema": schema, "migration": migration.name})

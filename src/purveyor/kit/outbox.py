@@ -1,0 +1,176 @@
+"""The transactional outbox: a role writes events beside its rows, a relay hands them to the transport.
+
+A role that emits has a table ``<schema>.outbox`` (its columns are in ``COLUMNS``). The relay polls for rows
+without ``published_at`` and never remembers a position: a transaction that commits late must not be skipped.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from purveyor.kit.clock import now
+from purveyor.kit.ids import first_id_of, parse_id
+from purveyor.kit.message import Envelope
+from purveyor.kit.metrics import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED
+from purveyor.kit.postgres import Database, Record
+from purveyor.kit.transport import EventTransport
+
+log = logging.getLogger(__name__)
+
+COLUMNS = "id, type, body, occurred_at, subject, sequence, correlation_id, currency, language, traceparent"
+BATCH = 100
+POLL_S = 1.0
+_GAUGE_EVERY_S = 10.0
+_KEEP = timedelta(days=30)
+_MAX_BACKOFF_S = 60
+
+
+def envelope(row: Record) -> Envelope:
+    """An outbox row as the envelope that travels."""
+    return Envelope(**{name: row[name] for name in COLUMNS.split(", ")})
+
+
+class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An event in the outbox, as an operator sees it."""
+
+    event_id: str
+    type: str
+    subject: str
+    occurred_at: datetime
+    published_at: datetime | None
+    attempts: int
+    last_error: str
+    body: str
+
+
+class Outbox:
+    """One schema's outbox, for the console."""
+
+    def __init__(self, database: Database, schema: str) -> None:
+        self._database = database
+        self._schema = schema
+
+    async def entries(self, *, waiting: bool, limit: int) -> Sequence[OutboxEntry]:
+        """The newest events, or those that wait for the relay."""
+        return await self._select("where published_at is null" if waiting else "", limit)
+
+    async def find(self, event_id: str) -> OutboxEntry | None:
+        """One event, or ``None``."""
+        found = await self._select("where id = $1", 1, parse_id(event_id))
+        return found[0] if found else None
+
+    async def replay(self, event_id: str) -> bool:
+        """Have an event published again under the same id; ``False`` when there is none with it."""
+        touched = await self._database.execute(
+            f"update {self._schema}.outbox set published_at = null, next_attempt_at = now() "  # noqa: S608
+            "where id = $1",
+            parse_id(event_id),
+        )
+        return touched == 1
+
+    async def _select(self, condition: str, limit: int, *arguments: object) -> Sequence[OutboxEntry]:
+        rows = await self._database.fetch(
+            f"select {COLUMNS}, published_at, attempts, last_error from {self._schema}.outbox "  # noqa: S608
+            f"{condition} order by id desc limit {int(limit)}",
+            *arguments,
+        )
+        return [
+            OutboxEntry(
+                event_id=str(row["id"]),
+                type=row["type"],
+                subject=row["subject"],
+                occurred_at=row["occurred_at"],
+                published_at=row["published_at"],
+                attempts=row["attempts"],
+                last_error=row["last_error"] or "",
+                body=row["body"].decode(),
+            )
+            for row in rows
+        ]
+
+
+class Relay:
+    """Publishes one schema's outbox. Any number may run, in any number of processes."""
+
+    def __init__(self, database: Database, schema: str, transport: EventTransport) -> None:
+        self._database = database
+        self._schema = schema
+        self._transport = transport
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Say that something was committed: a hint for speed, the poll is the guarantee."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Relay until cancelled. A batch that fails is tried again; its events stay in the outbox."""
+        await asyncio.gather(self._relay(), self._watch())
+
+    async def _relay(self) -> None:
+        while True:
+            self._woken.clear()
+            if await self.batch() < BATCH:
+                try:
+                    async with asyncio.timeout(POLL_S):
+                        await self._woken.wait()
+                except TimeoutError:
+                    continue
+
+    async def batch(self) -> int:
+        """Publish what waits, at most ``BATCH`` events; how many were taken."""
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                f"""
+                select {COLUMNS}, attempts from {self._schema}.outbox
+                where published_at is null and next_attempt_at <= now()
+                order by id limit {BATCH} for update skip locked"""  # noqa: S608 - our own names and numbers
+            )
+            if not rows:
+                return 0
+            outcomes = await self._transport.publish([envelope(row) for row in rows])
+            done = [row["id"] for row, error in zip(rows, outcomes, strict=True) if error is None]
+            if done:
+                await connection.execute(
+                    f"update {self._schema}.outbox set published_at = now(), attempts = attempts + 1 "  # noqa: S608
+                    "where id = any($1)",
+                    done,
+                )
+            failed = [(row, error) for row, error in zip(rows, outcomes, strict=True) if error is not None]
+            if failed:
+                await self._back_off(connection, failed)
+        for row, error in zip(rows, outcomes, strict=True):
+            EVENTS_PUBLISHED.labels(row["type"], "failed" if error else "confirmed").inc()
+        return len(rows)
+
+    async def _back_off(self, connection: object, failed: Sequence[tuple[Record, Exception | None]]) -> None:
+        log.warning(
+            "events not confirmed, will try again",
+            extra={"schema": self._schema, "events": len(failed), "reason": str(failed[0][1])},
+        )
+        await connection.executemany(  # type: ignore[attr-defined]  # asyncpg carries no types
+            f"update {self._schema}.outbox set attempts = attempts + 1, last_error = $2, "  # noqa: S608
+            "next_attempt_at = now() + make_interval(secs => $3) where id = $1",
+            [
+                (row["id"], str(error)[:500], float(min(_MAX_BACKOFF_S, 2 ** min(row["attempts"], 10))))
+                for row, error in failed
+            ],
+        )
+
+    async def _watch(self) -> None:
+        while True:
+            row = await self._database.fetchrow(
+                f"select count(*) as waiting, min(occurred_at) as oldest from {self._schema}.outbox "  # noqa: S608
+                "where published_at is null"
+            )
+            if row is not None:
+                OUTBOX_UNPUBLISHED.labels(self._schema).set(row["waiting"])
+                age = (now() - row["oldest"]).total_seconds() if row["oldest"] else 0.0
+                OUTBOX_OLDEST_SECONDS.labels(self._schema).set(max(0.0, age))
+            await self._database.execute(
+                f"delete from {self._schema}.outbox where id < $1 and published_at is not null",  # noqa: S608
+                first_id_of(now() - _KEEP),
+            )
+            await asyncio.sleep(_GAUGE_EVERY_S)

@@ -1,0 +1,182 @@
+"""PostgreSQL for the stores: a pool with deadlines, one place that turns lost servers into ``Unavailable``.
+
+Two rules make the pool cheap and safe: no ``LISTEN``, ``SET`` or session lock on a pooled connection, so that
+giving one back needs no reset round trip; and every wait is bounded, twice (asyncpg's own timeouts do not
+bound a frozen server alone: MagicStack/asyncpg#431).
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from purveyor.kit.errors import StartupError, Unavailable
+
+Connection: TypeAlias = asyncpg.Connection
+Record: TypeAlias = asyncpg.Record
+
+CONNECT_TIMEOUT_S = 2.0
+ACQUIRE_TIMEOUT_S = 1.0
+COMMAND_TIMEOUT_S = 2.0
+
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.PostgresSystemError,
+    OSError,
+    TimeoutError,
+)
+
+_in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
+
+
+def inside_transaction() -> bool:
+    """Whether this task holds a database transaction open: no ask may wait on the network then."""
+    return _in_transaction.get()
+
+
+@contextmanager
+def _lost_means_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except _LOST as lost:
+        raise Unavailable("The database does not answer.") from lost
+
+
+class ServerAway(StartupError):
+    """The server does not answer now; it may be starting."""
+
+
+class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg carries no types
+    """A connection that is given back without the reset query (see the module's first lines)."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Database:
+    """One role's access to its PostgreSQL schema.
+
+    Every method raises ``Unavailable`` when the server is down, frozen or out of connections. A write that
+    ended so may still have been committed: only an idempotency key tells.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, dsn: str) -> None:
+        self._pool = pool
+        self._dsn = dsn
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A pooled connection, for several statements without a transaction."""
+        with _lost_means_unavailable():
+            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            try:
+                yield connection
+            finally:
+                await self._pool.release(connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A pooled connection inside a transaction: committed at the end, rolled back by an exception."""
+        async with self.connection() as connection, connection.transaction():
+            token = _in_transaction.set(True)
+            try:
+                yield connection
+            finally:
+                _in_transaction.reset(token)
+
+    @asynccontextmanager
+    async def dedicated(self, application: str) -> AsyncIterator[Connection]:
+        """A connection of one's own, outside the pool: for session locks, whose loss must be noticed."""
+        try:
+            connection = await connect(self._dsn, application=application)
+        except StartupError as away:
+            raise Unavailable(str(away)) from away
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def fetch(self, sql: str, *args: object) -> Sequence[Record]:
+        """All rows of one statement, in one round trip."""
+        async with self.connection() as connection:
+            rows: Sequence[Record] = await connection.fetch(sql, *args)
+            return rows
+
+    async def fetchrow(self, sql: str, *args: object) -> Record | None:
+        """The first row of one statement, or ``None``, in one round trip."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(sql, *args)
+
+    async def fetchval(self, sql: str, *args: object) -> Any:
+        """The first column of the first row, or ``None``, in one round trip."""
+        async with self.connection() as connection:
+            return await connection.fetchval(sql, *args)
+
+    async def execute(self, sql: str, *args: object) -> int:
+        """Run one statement; the number of rows that it touched."""
+        async with self.connection() as connection:
+            status: str = await connection.execute(sql, *args)
+            count = status.rpartition(" ")[2]
+            return int(count) if count.isdigit() else 0
+
+    async def check(self) -> str:
+        """The server's version, as a sign of life."""
+        return f"PostgreSQL {await self.fetchval('show server_version')}"
+
+
+async def connect(dsn: str, *, application: str) -> Connection:
+    """A connection of one's own, outside any pool: for migrations, locks and listening.
+
+    Raises ``ServerAway``, or ``StartupError`` when the server refuses the user or the database.
+    """
+    try:
+        return await asyncpg.connect(
+            dsn, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": application}
+        )
+    except _LOST as lost:
+        reason = str(lost) or f"no answer within {CONNECT_TIMEOUT_S:g} s"
+        raise ServerAway(f"PostgreSQL at {address_of(dsn)} does not answer: {reason}.") from lost
+    except asyncpg.PostgresError as error:
+        raise StartupError(f"PostgreSQL at {address_of(dsn)} refuses: {error}.") from error
+
+
+@asynccontextmanager
+async def open_database(
+    dsn: str, *, application: str, max_size: int, statement_cache_size: int = 100
+) -> AsyncIterator[Database]:
+    """Open a pool of at most ``max_size`` connections and close it at the end.
+
+    ``statement_cache_size=0`` is for a pgbouncer in transaction mode older than 1.21.
+    Connections are made when they are needed, and again when the server was away.
+    """
+    pool = await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=max_size,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
+        max_inactive_connection_lifetime=60.0,
+        statement_cache_size=statement_cache_size,
+        connection_class=_PooledConnection,
+        server_settings={
+            "application_name": application,
+            "idle_in_transaction_session_timeout": "15000",
+            "lock_timeout": "2000",
+        },
+    )
+    try:
+        yield Database(pool, dsn)
+    finally:
+        pool.terminate()
+
+
+def address_of(dsn: str) -> str:
+    """The host, port and database of a DSN, without the user, the password and the options."""
+    return dsn.partition("://")[2].rpartition("@")[2].partition("?")[0] or "the default address"

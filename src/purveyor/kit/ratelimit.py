@@ -1,0 +1,98 @@
+"""Rate limits: a quota of requests in a window that starts with a key's first request.
+
+A fixed window per key (not a leaky bucket) because the answer can then say exactly what is left and when it
+comes back, in the terms of the IETF draft "RateLimit header fields for HTTP" 11.
+"""
+
+import math
+import re
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from purveyor.kit.errors import TooManyRequests
+
+_WINDOWS = {"second": 1, "minute": 60, "hour": 3600}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """``quota`` requests in ``window_s`` seconds; written ``60/minute``."""
+
+    quota: int
+    window_s: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Rate":
+        """Read ``N/second``, ``N/minute`` or ``N/hour``; raises ``ValueError`` with what is allowed."""
+        match = re.fullmatch(r"\s*([1-9][0-9]{0,8})\s*/\s*(second|minute|hour)\s*", text)
+        if match is None:
+            raise ValueError("expected N/second, N/minute or N/hour with N from 1 to 999999999")
+        return cls(int(match[1]), _WINDOWS[match[2]])
+
+    def __str__(self) -> str:
+        unit = next(name for name, seconds in _WINDOWS.items() if seconds == self.window_s)
+        return f"{self.quota}/{unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the limiter says of one request; ``reset_s`` is in seconds, rounded up."""
+
+    policy: str
+    rate: Rate
+    remaining: int
+    reset_s: int
+    allowed: bool
+
+    def headers(self) -> dict[str, str]:
+        """The ``RateLimit`` fields, on success and refusal alike; ``Retry-After`` with a refusal."""
+        fields = {
+            "RateLimit-Policy": f'"{self.policy}";q={self.rate.quota};w={self.rate.window_s}',
+            "RateLimit": f'"{self.policy}";r={self.remaining};t={self.reset_s}',
+        }
+        if not self.allowed:
+            fields["Retry-After"] = str(self.reset_s)
+        return fields
+
+    def require(self) -> None:
+        """Raise ``TooManyRequests`` unless the request is allowed."""
+        if not self.allowed:
+            raise TooManyRequests(
+                f"{self.rate.quota} in {self.rate.window_s} s are allowed; try again in {self.reset_s} s.",
+                headers=self.headers(),
+            )
+
+
+class Limiter(Protocol):
+    """Counts requests. Atomic: of any number at once, exactly the quota is allowed."""
+
+    async def hit(self, policy: str, key: str, rate: Rate) -> Decision:
+        """Count one request of ``key`` under ``policy`` and say whether it is allowed."""
+        ...
+
+
+class MemoryLimiter:
+    """Counts in this process. ``share`` processes divide the quota among them."""
+
+    _MAX_KEYS: ClassVar[int] = 100_000
+
+    def __init__(self, share: int = 1) -> None:
+        self._share = share
+        self._windows: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+
+    async def hit(self, policy: str, key: str, rate: Rate) -> Decision:
+        """See ``Limiter``. Never waits, so it is atomic in one event loop."""
+        now = time.monotonic()
+        quota = max(1, rate.quota // self._share)
+        ends, used = self._windows.get((policy, key), (0.0, 0))
+        if now >= ends:
+            self._windows.pop((policy, key), None)
+            ends, used = now + rate.window_s, 0
+        allowed = used < quota
+        used += allowed
+        self._windows[policy, key] = (ends, used)
+        if len(self._windows) > self._MAX_KEYS:
+            self._windows.popitem(last=False)  # the oldest window: memory stays bounded under an attack
+        return Decision(policy, rate, max(0, quota - used), max(1, math.ceil(ends - now)), allowed)

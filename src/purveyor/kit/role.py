@@ -1,0 +1,108 @@
+"""How a role is declared and what a running one consists of.
+
+A role's ``role.py`` holds the declaration and ``build``; the heavy imports stand inside ``build``, so that a
+process pays only for the roles that it runs and ``app roles`` can read every declaration without starting one.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from purveyor.kit.message import Ask, Event
+from purveyor.kit.outbox import Outbox
+from purveyor.kit.ratelimit import Limiter
+from purveyor.kit.transport import Answers, Asker, EventHandler, EventTransport, Queue
+
+S = TypeVar("S")
+P = TypeVar("P", bound="Port")
+
+
+class Port:
+    """A typed client for what another role offers: methods that make the asks. Subclasses add the methods."""
+
+    role: ClassVar[str]
+    """The role that answers."""
+    service: ClassVar[str]
+    """The setting with the base URL of that role in another process, for example ``auth_service``."""
+    asks: ClassVar[tuple[type[Ask[Any]], ...]]
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+
+
+@dataclass(frozen=True)
+class Background:
+    """A task that runs as long as the actor; the host restarts it when it dies."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A dependency's sign of life for ``/health/ready`` and ``app doctor``.
+
+    ``probe`` returns a short description or raises; without a ``required`` one the role cannot work at all.
+    """
+
+    name: str
+    kind: str
+    """``embedded`` or ``external``."""
+    probe: Callable[[], Awaitable[str]]
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A role running in this process: its inlets, its background tasks, its dependencies."""
+
+    routes: Sequence[Any] = ()
+    answers: Answers = field(default_factory=dict)
+    subscriptions: Mapping[type[Event], EventHandler] = field(default_factory=dict)
+    background: Sequence[Background] = ()
+    checks: Sequence[Check] = ()
+    outbox: Outbox | None = None
+
+
+class Env(Protocol):
+    """What the host gives to a role's ``build``."""
+
+    production: bool
+    database_kind: str
+    """``embedded`` or ``external``."""
+    data_dir: Path
+    limiter: Limiter
+    events: EventTransport
+    stopping: Callable[[], bool]
+    """True once the process drains: long-lived responses and loops end."""
+
+    def database(self) -> AbstractAsyncContextManager[Any]:
+        """The role's own ``kit.postgres.Database``: opened, its schema up to date, closed at the end."""
+        ...
+
+    def port(self, kind: type[P]) -> P:
+        """A client for what another role offers: in this process or over HTTP, the caller cannot tell."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role(Generic[S]):
+    """A declared slice of the business. Data only: nothing starts before ``build`` is entered."""
+
+    name: str
+    serves: str
+    """What it does, for ``app roles``: one short line."""
+    settings: type[S]
+    build: Callable[[Env, S], AbstractAsyncContextManager[Actor]]
+    needs: tuple[type[Port], ...] = ()
+    offers: tuple[type[Port], ...] = ()
+    emits: tuple[type[Event], ...] = ()
+    consumes: Mapping[type[Event], str] = field(default_factory=dict)
+    """The event types it hears, each with the name of the queue where they wait for it."""
+    migrations: Path | None = None
+
+    def queues(self) -> tuple[Queue, ...]:
+        """The queues of this role."""
+        return tuple(Queue(name=name, event=event, role=self.name) for event, name in self.consumes.items())

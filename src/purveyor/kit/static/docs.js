@@ -1,0 +1,20 @@
+// Starts Swagger UI on /docs. A file of its own, so that the page needs no inline script.
+"use strict";
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const followColorScheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", followColorScheme);
+followColorScheme();
+
+SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger",
+  presets: [SwaggerUIBundle.presets.apis],
+  deepLinking: true,
+  defaultModelsExpandDepth: 0,
+  displayRequestDuration: true,
+  filter: true,
+  persistAuthorization: true,
+  tryItOutEnabled: true,
+  validatorUrl: null, // otherwise it would ask a public validator for a badge
+});

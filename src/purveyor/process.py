@@ -1,0 +1,248 @@
+"""A process as the operating system sees it: sockets, signals, workers, exit codes."""
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from purveyor import __version__
+from purveyor.host import Host, choose_roles
+from purveyor.kit.api import web_app
+from purveyor.kit.edge import Edge
+from purveyor.kit.embedded import EmbeddedPostgres
+from purveyor.kit.errors import ConfigError, StartupError
+from purveyor.kit.exits import exit_with_one_line
+from purveyor.kit.health import health_routes
+from purveyor.kit.pages import page_routes
+from purveyor.settings import Settings, Sources
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 20
+_HTTP_GRACE_S = 10
+_RESPAWN_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. ``public`` serves the roles' routes; else only health and metrics, where ``port`` is set."""
+
+    roles: tuple[str, ...]
+    make_sources: Callable[[], Sources]
+    host: str = "127.0.0.1"
+    port: int | None = 8000
+    workers: int = 1
+    public: bool = True
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See ``uvicorn.Server``."""
+        yield
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ``StartupError`` that says how to choose another port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        hint = f"choose another one with --port, for example --port {port + 1}"
+        raise StartupError(f"Port {port} on {host} cannot be used ({error.strerror}): {hint}.") from error
+    listener.listen(1024)
+    listener.setblocking(False)  # noqa: FBT003 - the signature of the socket module
+    return listener
+
+
+def run(plan: Plan) -> int:
+    """Run until SIGTERM or SIGINT; the exit code. Raises ``ConfigError`` and ``StartupError``."""
+    listener = bind(plan.host, plan.port) if plan.port is not None else None
+    with contextlib.closing(listener) if listener else contextlib.nullcontext():
+        if plan.workers > 1:
+            if listener is None:
+                raise ConfigError("--workers needs a port to share.")
+            return _loop(lambda: _supervise(plan, listener))
+        return _loop(lambda: _serve(plan, listener, processes=1))
+
+
+def _loop(main: Callable[[], Any]) -> int:
+    if sys.platform == "win32":
+        return int(asyncio.run(main()))
+    import uvloop
+
+    return int(uvloop.run(main()))
+
+
+@contextlib.asynccontextmanager
+async def stop_signal() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int) -> int:
+    async with stop_signal() as stop:
+        host = Host(choose_roles(plan.roles), plan.make_sources(), processes=processes)
+        starting = asyncio.ensure_future(_run_host(host, plan, listener, stop))
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            try:
+                async with asyncio.timeout(GRACE_S):
+                    await asyncio.shield(starting)
+            except TimeoutError:
+                log.warning("what was in hand did not end within %d s", GRACE_S)
+                starting.cancel()
+                await asyncio.wait({starting}, timeout=2)
+        stopped.cancel()
+        if starting.done() and not starting.cancelled():
+            starting.result()
+        return 0
+
+
+async def _run_host(host: Host, plan: Plan, listener: socket.socket | None, stop: asyncio.Event) -> None:
+    async with host.running():
+        waiting: list[Any] = [asyncio.ensure_future(stop.wait()), host.failed]
+        server = None
+        if listener is not None:
+            server = _Server(uvicorn_config(application(host, public=plan.public)))
+            waiting.append(asyncio.ensure_future(server.serve(sockets=[listener])))
+            while not server.started and not waiting[-1].done():  # noqa: ASYNC110 - a flag is all it offers
+                await asyncio.sleep(0.01)
+        _announce(host, plan)
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        host.stopping = True
+        if server is not None:
+            server.should_exit = True
+            await asyncio.wait({waiting[-1]})
+        waiting[0].cancel()
+        if host.failed in done:
+            host.failed.result()
+
+
+def _announce(host: Host, plan: Plan) -> None:
+    roles = ",".join(host.actors)
+    url = None if plan.port is None else f"http://{plan.host}:{plan.port}"
+    log.info("ready", extra={"roles": roles, **({"url": url} if url else {})})
+    if not sys.stderr.isatty() or url is None or not plan.public:
+        return
+    pages = {
+        "API docs": "/docs",
+        "Mailbox": "/mailbox" if _has_mailbox(host) else "",
+        "Health": "/health/ready",
+    }
+    lines = "".join(f"  {name + ':':<10} {url}{path}\n" for name, path in pages.items() if path)
+    sys.stderr.write(f"\n  Purveyor {__version__} is ready, roles {roles}. Ctrl-C stops it.\n{lines}\n")
+
+
+def _has_mailbox(host: Host) -> bool:
+    return any("/mailbox" in route.paths for actor in host.actors.values() for route in actor.routes)
+
+
+def uvicorn_config(app: Any) -> uvicorn.Config:
+    """How the HTTP server is run, in every shape."""
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        log_config=None,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_HTTP_GRACE_S,
+        timeout_keep_alive=75,
+        h11_max_incomplete_event_size=16 * 1024,
+        limit_concurrency=None,
+    )
+
+
+def application(host: Host, *, public: bool = True) -> Edge:
+    """The ASGI application of a running host."""
+    routes = health_routes(host.health, lambda: host.stopping)
+    if public:
+        routes += page_routes(development=_has_mailbox(host))
+        for actor in host.actors.values():
+            routes += actor.routes
+    return Edge(web_app(routes, version=__version__), trusted=host.settings.trusted_proxies)
+
+
+async def _supervise(plan: Plan, listener: socket.socket) -> int:
+    """Keep ``workers`` processes on one socket; the embedded database, where there is one, is ours."""
+    async with contextlib.AsyncExitStack() as stack, stop_signal() as stop:
+        settings = plan.make_sources().load(Settings)
+        if not settings.database_url:
+            await stack.enter_async_context(EmbeddedPostgres(settings.data_dir))
+        context = multiprocessing.get_context("spawn")
+        workers = [_spawn(context, plan, listener) for _ in range(plan.workers)]
+        log.info("workers started", extra={"pids": [worker.pid for worker in workers]})
+        code = 0
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RESPAWN_PAUSE_S):
+                    await stop.wait()
+            for place, worker in enumerate(workers):
+                if worker.is_alive() or stop.is_set():
+                    continue
+                if worker.exitcode in (1, 2):  # it said why on stderr, and would say it again
+                    code = worker.exitcode
+                    stop.set()
+                else:
+                    log.error("a worker died, starting another", extra={"pid": worker.pid})
+                    workers[place] = _spawn(context, plan, listener)
+        await _end(workers)
+        return code
+
+
+def _spawn(context: Any, plan: Plan, listener: socket.socket) -> Any:
+    worker = context.Process(target=_worker, args=(plan, listener), name="purveyor worker")
+    worker.start()
+    return worker
+
+
+async def _end(workers: Sequence[Any]) -> None:
+    for worker in workers:
+        if worker.is_alive():
+            worker.terminate()
+    deadline = asyncio.get_running_loop().time() + GRACE_S
+    while any(worker.is_alive() for worker in workers):
+        if asyncio.get_running_loop().time() > deadline:
+            for worker in workers:
+                worker.kill()
+        await asyncio.sleep(0.05)
+
+
+def _worker(plan: Plan, listener: socket.socket) -> None:
+    """The main function of one of several worker processes."""
+    with exit_with_one_line():
+        sys.exit(_loop(lambda: _serve(plan, listener, processes=plan.workers)))

@@ -1,0 +1,1 @@
+"""Role auth: who somebody is, their tokens, their profile and addresses."""

@@ -1,0 +1,71 @@
+"""The rules of accounts: what a name, an address, a password may be. Pure: nothing here waits."""
+
+import re
+import unicodedata
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from uuid import UUID
+
+import msgspec
+from email_validator import EmailNotValidError, validate_email
+
+from purveyor.kit.text import clean_line, invalid
+
+PASSWORD_MAX_LENGTH = 128
+
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """An account, without its password."""
+
+    id: UUID
+    email: str
+    name: str
+    phone: str
+    language: str
+    access: str
+    created_at: datetime
+
+
+def normal_email(text: str, pointer: str = "/email") -> str:
+    """An e-mail address as it is stored and written to. Raises ``InvalidInput``.
+
+    RFC 5321 and 6531 by the email-validator library; no quoted local parts, no address literals, and the DNS
+    is not asked. The whole address is folded to lower case, as every large mail provider does.
+    """
+    try:
+        found = validate_email(text, check_deliverability=False, globally_deliverable=False, allow_smtputf8=False)
+    except EmailNotValidError as error:
+        raise invalid(pointer, str(error)) from error
+    return found.normalized.lower()
+
+
+def clean_name(text: str, pointer: str = "/name") -> str:
+    """A person's name on one line. Raises ``InvalidInput`` for what could break a mail header or a log."""
+    name = unicodedata.normalize("NFC", text).strip()
+    if not name:
+        raise invalid(pointer, "must not be empty")
+    return clean_line(name, pointer)
+
+
+def clean_language(text: str) -> str:
+    """A language tag (RFC 5646) in its short form; mails fall back to English for one that they do not have."""
+    if not _LANGUAGE.fullmatch(text):
+        raise invalid("/language", "must be a language tag, such as en or de-AT")
+    return text
+
+
+def check_password(password: str, minimum: int, pointer: str = "/password") -> None:
+    """Length and the list of common ones, no rules of composition (NIST SP 800-63B-4, section 3.1.1.2)."""
+    if not minimum <= len(password) <= PASSWORD_MAX_LENGTH:
+        raise invalid(pointer, f"must have {minimum} to {PASSWORD_MAX_LENGTH} characters")
+    if password.lower() in _common_passwords():
+        raise invalid(pointer, "is one of the most common passwords: choose another")
+
+
+@cache
+def _common_passwords() -> frozenset[str]:
+    text = files(__package__).joinpath("common_passwords.txt").read_text(encoding="utf-8")
+    return frozenset(line for line in text.splitlines() if not line.startswith("#"))

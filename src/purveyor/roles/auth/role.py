@@ -1,0 +1,70 @@
+"""The declaration of role auth."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from purveyor.kit.ratelimit import Rate
+from purveyor.kit.role import Actor, Check, Env, Role
+from purveyor.roles.auth.contract import GetAddress, Identity, OpenAccount, SetAccess, VerifyToken
+from purveyor.settings import Secret
+
+
+class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of role auth."""
+
+    jwt_secret: Annotated[
+        Secret, Meta(description="signs access tokens; at least 32 bytes; needed in production")
+    ] = Secret()
+    access_token_lifetime_s: Annotated[
+        int, Meta(ge=60, le=86_400, description="how long an access token works")
+    ] = 600
+    rate_limit_login: Annotated[Rate, Meta(description="logins per address and per account")] = Rate(10, 60)
+    password_min_length: Annotated[int, Meta(ge=8, le=64, description="shortest password of a new account")] = 8
+
+
+@asynccontextmanager
+async def build(env: Env, settings: AuthSettings) -> AsyncIterator[Actor]:
+    """Start role auth."""
+    from purveyor.roles.auth.passwords import Passwords
+    from purveyor.roles.auth.routes import auth_routes
+    from purveyor.roles.auth.service import Auth
+    from purveyor.roles.auth.store import PostgresAccounts
+    from purveyor.roles.auth.tokens import Tokens, signing_secret
+
+    secret = signing_secret(settings.jwt_secret.reveal(), env.data_dir, production=env.production)
+    async with env.database() as database:
+        passwords = Passwords()
+        auth = Auth(
+            PostgresAccounts(database),
+            passwords,
+            Tokens(secret, settings.access_token_lifetime_s),
+            env.limiter,
+            login_rate=settings.rate_limit_login,
+            password_min_length=settings.password_min_length,
+        )
+        yield Actor(
+            routes=auth_routes(auth, env.port(Identity).verify),
+            answers={
+                VerifyToken: auth.verify,
+                GetAddress: auth.answer_address,
+                OpenAccount: auth.open_account,
+                SetAccess: auth.set_access,
+            },
+            checks=[Check("postgres auth", env.database_kind, database.check)],
+        )
+        passwords.close()
+
+
+ROLE = Role(
+    name="auth",
+    serves="accounts, log-in, access tokens, profiles, addresses",
+    settings=AuthSettings,
+    build=build,
+    offers=(Identity,),
+    migrations=Path(__file__).with_name("migrations"),
+)

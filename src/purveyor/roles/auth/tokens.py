@@ -1,0 +1,104 @@
+"""Access tokens: JWT (RFC 7519) signed with HS256; and refresh tokens, which are random and stored hashed."""
+
+import hashlib
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+
+from purveyor.kit.errors import ConfigError, TokenInvalid
+from purveyor.roles.auth.contract import VerifiedToken
+from purveyor.roles.auth.model import User
+
+_ISSUER = "purveyor"
+_TYPE = "at+jwt"  # RFC 9068: an access token can be told from any other JWT
+_ALGORITHM = "HS256"
+_LEEWAY_S = 30
+_MIN_SECRET_BYTES = 32
+_REQUIRED = ["exp", "iat", "sub", "iss", "aud", "jti"]
+
+
+class Tokens:
+    """Signs and reads access tokens; ``lifetime_s`` is in seconds."""
+
+    def __init__(self, secret: str, lifetime_s: int) -> None:
+        self._secret = secret.encode()
+        self.lifetime_s = lifetime_s
+
+    def sign(self, user: User) -> str:
+        """An access token for this user."""
+        now = int(time.time())
+        claims = {
+            "iss": _ISSUER,
+            "aud": _ISSUER,
+            "sub": str(user.id),
+            "email": user.email,
+            "name": user.name,
+            "role": user.access,
+            "language": user.language,
+            "iat": now,
+            "exp": now + self.lifetime_s,
+            "jti": secrets.token_urlsafe(12),
+        }
+        return jwt.encode(claims, self._secret, algorithm=_ALGORITHM, headers={"typ": _TYPE})
+
+    def read(self, token: str) -> VerifiedToken:
+        """Whose it is. Raises ``TokenInvalid``: one answer for everything that can be wrong with a token."""
+        try:
+            if jwt.get_unverified_header(token).get("typ") != _TYPE:
+                raise TokenInvalid
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._secret,
+                algorithms=[_ALGORITHM],
+                audience=_ISSUER,
+                issuer=_ISSUER,
+                leeway=_LEEWAY_S,
+                options={"require": _REQUIRED},
+            )
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise TokenInvalid from error
+        return VerifiedToken(
+            sub=claims["sub"],
+            user_id=claims["sub"],
+            email=claims.get("email", ""),
+            name=claims.get("name", ""),
+            access=claims.get("role", "customer"),
+            language=claims.get("language", ""),
+            exp=claims["exp"],
+        )
+
+
+def new_refresh_token() -> tuple[str, bytes]:
+    """A refresh token of 256 random bits, and the SHA-256 of it: all that is stored."""
+    token = secrets.token_urlsafe(32)
+    return token, hashlib.sha256(token.encode()).digest()
+
+
+def signing_secret(configured: str, data_dir: Path, *, production: bool) -> str:
+    """The secret to sign with: ``JWT_SECRET``; in development one that is made once and kept (mode 0600).
+
+    Raises ``ConfigError`` for a short secret, and in production for none at all.
+    """
+    if configured:
+        if len(configured.encode()) < _MIN_SECRET_BYTES:
+            raise ConfigError(f"JWT_SECRET: at least {_MIN_SECRET_BYTES} bytes are needed.")
+        return configured
+    if production:
+        raise ConfigError("JWT_SECRET: must be set when ENVIRONMENT=production (at least 32 bytes).")
+    path = data_dir / "jwt-secret"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(48))
+    try:
+        os.link(draft, path)  # of several processes that start at once, the first one's secret counts
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text()

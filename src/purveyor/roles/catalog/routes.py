@@ -1,0 +1,150 @@
+"""The HTTP surface of the catalogue, in the API shape of fakestoreapi.in; and the products' pictures."""
+
+import re
+from typing import Annotated
+
+import msgspec
+from litestar import Response, get
+from litestar.datastructures import CacheControlHeader
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import PathParameter, QueryParameter
+
+from purveyor.kit.errors import FieldError, InvalidInput, NotFound
+from purveyor.kit.web import ApiResponse, problem_responses
+from purveyor.roles.catalog.contract import Product, bundled, categories
+from purveyor.roles.catalog.model import picture
+
+MAX_LIMIT = 150
+MAX_PAGE = 999_999_999
+
+_DAY_S = 86_400
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+
+# Numbers arrive as text and are read here: what is wrong with them is said in the contract's own terms, and
+# an id that is no number is a product that does not exist.
+ProductId = Annotated[
+    str, PathParameter(description="Id of the product.", schema_extra={"type": "integer", "minimum": 1})
+]
+PageNumber = Annotated[
+    str,
+    QueryParameter(
+        description="Which page, from 1.", schema_extra={"type": "integer", "minimum": 1, "default": 1}
+    ),
+]
+Limit = Annotated[
+    str,
+    QueryParameter(
+        description="Products on a page.",
+        schema_extra={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": MAX_LIMIT},
+    ),
+]
+Category = Annotated[
+    str | None,
+    QueryParameter(name="type", description="A category; without it, the names of all are listed."),
+]
+FileName = Annotated[str, PathParameter(description="Id of the product and the ending `.svg`.")]
+
+
+class ProductList(msgspec.Struct, frozen=True, kw_only=True):
+    """Some products, in the order of their ids."""
+
+    status: str = "SUCCESS"
+    message: str
+    products: list[Product]
+
+
+class ProductAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One product."""
+
+    status: str = "SUCCESS"
+    message: str
+    product: Product
+
+
+class CategoryList(msgspec.Struct, frozen=True, kw_only=True):
+    """The names of the categories."""
+
+    status: str = "SUCCESS"
+    message: str
+    categories: list[str]
+
+
+def catalog_routes() -> list[HTTPRouteHandler]:
+    """Every route of the role."""
+    return [list_products, list_categories, get_product, get_picture]
+
+
+@get(
+    "/catalog/products",
+    tags=["catalog"],
+    summary="List the products",
+    response_class=ApiResponse,
+    responses=problem_responses(InvalidInput),
+)
+async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -> ProductList:
+    """List the products in the order of their ids; a page after the last one is empty."""
+    size = _query_number("limit", limit, MAX_LIMIT)
+    start = (_query_number("page", page, MAX_PAGE) - 1) * size
+    return _product_list(list(bundled().values())[start : start + size])
+
+
+@get(
+    "/catalog/products/category",
+    tags=["catalog"],
+    summary="List the categories, or the products of one",
+    response_class=ApiResponse,
+)
+async def list_categories(category: Category = None) -> CategoryList | ProductList:
+    """List the names of the categories, or with `type` the products of one; an unknown category has none."""
+    if category is not None:
+        return _product_list([product for product in bundled().values() if product.category == category])
+    names = list(categories())
+    return CategoryList(message=f"{len(names)} categories", categories=names)
+
+
+@get(
+    "/catalog/products/{product_id:str}",
+    tags=["catalog"],
+    summary="Get a product",
+    response_class=ApiResponse,
+    responses=problem_responses(NotFound),
+)
+async def get_product(product_id: ProductId) -> ProductAnswer:
+    """Get one product by its id."""
+    product = _find(product_id)
+    return ProductAnswer(message=f"Product {product.id}", product=product)
+
+
+@get(
+    "/catalog/images/{file_name:str}",
+    tags=["catalog"],
+    summary="Get the picture of a product",
+    media_type="image/svg+xml",
+    cache_control=CacheControlHeader(public=True, max_age=_DAY_S),
+    responses=problem_responses(NotFound),
+)
+async def get_picture(file_name: FileName) -> Response[str]:
+    """Get the picture of a product as SVG."""
+    if not file_name.endswith(".svg"):
+        raise NotFound("There is no such picture.")
+    svg = picture(_find(file_name.removesuffix(".svg")))
+    # An SVG that is opened as a page of its own could run scripts; ours has none, and this keeps it so.
+    return Response(svg, headers={"Content-Security-Policy": "default-src 'none'"})
+
+
+def _find(product_id: str) -> Product:
+    product = bundled().get(int(product_id)) if _NUMBER.fullmatch(product_id) else None
+    if product is None:
+        raise NotFound("There is no product with this id.")
+    return product
+
+
+def _product_list(products: list[Product]) -> ProductList:
+    return ProductList(message=f"{len(products)} products", products=products)
+
+
+def _query_number(name: str, text: str, highest: int) -> int:
+    if not _NUMBER.fullmatch(text) or int(text) > highest:
+        wrong = FieldError(f"/{name}", f"must be a whole number from 1 to {highest}")
+        raise InvalidInput("A query parameter is not valid.", errors=[wrong])
+    return int(text)

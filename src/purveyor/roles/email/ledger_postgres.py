@@ -1,0 +1,193 @@
+"""The mail ledger in PostgreSQL, schema ``email``.
+
+A sender is alive as long as it holds an advisory lock: when its process dies the server frees the lock at once,
+and its mails are taken over without waiting for a lease to end.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from purveyor.kit.ids import parse_id
+from purveyor.kit.postgres import Connection, Database, Record
+from purveyor.roles.email.contract import MailRecord
+from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, NewMail
+
+_LOCK_CLASS = 0x6D61696C  # "mail": the first key of the senders' advisory locks
+_RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
+    resends, smtp_reply, error, created_at, updated_at"""
+_MINE = "event_id = $1 and kind = $2 and recipient = $3 and owner = $4 and attempts = $5"
+
+
+class PostgresOwner:
+    """Satisfies ``Owner``: alive while its connection, and so its lock, is there."""
+
+    def __init__(self, number: int, connection: Connection) -> None:
+        self.name = str(number)
+        self._connection = connection
+
+    def is_alive(self) -> bool:
+        """See ``Owner``."""
+        return not self._connection.is_closed()
+
+
+class PostgresLedger:
+    """Satisfies ``Ledger``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def record(self, mail: NewMail) -> bool:
+        """See ``Ledger``."""
+        added = await self._database.execute(
+            """
+            insert into email.mails
+                (event_id, kind, recipient, order_number, subject, message_id, message, created_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing""",
+            mail.event_id,
+            mail.kind,
+            mail.recipient,
+            mail.order_number,
+            mail.subject,
+            mail.message_id,
+            mail.message,
+            mail.created_at,
+        )
+        return added == 1
+
+    @asynccontextmanager
+    async def ownership(self) -> AsyncIterator[PostgresOwner]:
+        """See ``Ledger``."""
+        async with self._database.dedicated("purveyor mail sender") as connection:
+            number = await connection.fetchval("select nextval('email.sender_number')::int")
+            await connection.execute("select pg_advisory_lock($1, $2)", _LOCK_CLASS, number)
+            yield PostgresOwner(number, connection)
+
+    async def recover(self, policy: DoubtPolicy) -> int:
+        """See ``Ledger``."""
+        return await self._database.execute(
+            """
+            update email.mails set
+                state = case when state = 'claimed' or $2 = 'resend' then 'retry' else 'unknown' end,
+                resends = resends + (state = 'data' and $2 = 'resend')::int,
+                error = case state when 'data' then 'the sender died while the server had the mail'
+                    else 'the sender died' end,
+                owner = null, next_attempt_at = now(), updated_at = now()
+            where state in ('claimed', 'data') and not exists (
+                select from pg_locks l where l.locktype = 'advisory' and l.classid = $1::int::oid
+                    and l.objsubid = 2 and l.objid = owner::oid and l.granted
+                    and l.database = (select oid from pg_database where datname = current_database())
+            )""",
+            _LOCK_CLASS,
+            policy,
+        )
+
+    async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
+        """See ``Ledger``."""
+        rows = await self._database.fetch(
+            """
+            update email.mails m set state = 'claimed', owner = $1, attempts = m.attempts + 1, updated_at = now()
+            from (
+                select event_id, kind, recipient from email.mails
+                where state in ('pending', 'retry') and next_attempt_at <= now()
+                order by next_attempt_at limit $2 for update skip locked
+            ) due
+            where m.event_id = due.event_id and m.kind = due.kind and m.recipient = due.recipient
+            returning m.event_id::text as event_id, m.kind, m.recipient, m.message_id, m.message,
+                m.owner::text as owner, m.attempts as attempt, m.created_at""",
+            int(owner),
+            limit,
+        )
+        return [Claim(**row) for row in rows]
+
+    async def mark_data(self, claim: Claim) -> None:
+        """See ``Ledger``."""
+        if not await self._transition(claim, "state = 'data'", "claimed"):
+            raise ClaimLost
+
+    async def mark_sent(self, claim: Claim, reply: str) -> None:
+        """See ``Ledger``."""
+        await self._transition(claim, "state = 'sent', smtp_reply = $7, error = ''", "data", reply)
+
+    async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
+        """See ``Ledger``."""
+        change = """state = 'retry', owner = null, smtp_reply = $7, error = $8,
+            next_attempt_at = now() + make_interval(secs => $9)"""
+        await self._transition(claim, change, "any", reply, error, pause_s)
+
+    async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
+        """See ``Ledger``."""
+        await self._transition(claim, "state = 'failed', smtp_reply = $7, error = $8", "any", reply, error)
+
+    async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
+        """See ``Ledger``."""
+        change = """state = case $8::text when 'resend' then 'retry' else 'unknown' end, owner = null,
+            resends = resends + ($8::text = 'resend')::int, error = $7, next_attempt_at = now()"""
+        await self._transition(claim, change, "data", error, policy)
+
+    async def _transition(self, claim: Claim, change: str, state: str, *arguments: object) -> bool:
+        touched = await self._database.execute(
+            f"""
+            update email.mails set {change}, updated_at = now()
+            where {_MINE} and (state = $6 or $6 = 'any' and state in ('claimed', 'data'))""",  # noqa: S608 - constants
+            claim.event_id,
+            claim.kind,
+            claim.recipient,
+            int(claim.owner),
+            claim.attempt,
+            state,
+            *arguments,
+        )
+        return touched == 1
+
+    async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
+        """See ``Ledger``."""
+        row = await self._database.fetchrow(
+            f"select {_RECORD}, message from email.mails where event_id = $1",  # noqa: S608 - constants
+            parse_id(event_id),
+        )
+        return None if row is None else (_record(row), row["message"])
+
+    async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
+        """See ``Ledger``."""
+        rows = await self._database.fetch(
+            f"""
+            select {_RECORD} from email.mails
+            where ($1 = '' or state = $1) and (cardinality($2::uuid[]) = 0 or event_id = any($2))
+            order by event_id desc limit $3""",  # noqa: S608 - constants
+            state,
+            list(event_ids),
+            limit,
+        )
+        return [_record(row) for row in rows]
+
+    async def resend(self, event_id: str) -> bool:
+        """See ``Ledger``."""
+        touched = await self._database.execute(
+            """
+            update email.mails set state = 'retry', owner = null, resends = resends + 1,
+                error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
+            where event_id = $1 and state in ('sent', 'failed', 'unknown', 'retry')""",
+            parse_id(event_id),
+        )
+        return touched > 0
+
+    async def resolve(self, event_id: str, *, sent: bool) -> bool:
+        """See ``Ledger``."""
+        touched = await self._database.execute(
+            """
+            update email.mails set state = case when $2 then 'sent' else 'retry' end, owner = null,
+                resends = resends + (not $2)::int, error = 'resolved by an operator', next_attempt_at = now(),
+                updated_at = now()
+            where event_id = $1 and state = 'unknown'""",
+            parse_id(event_id),
+            sent,
+        )
+        return touched > 0
+
+    async def check(self) -> str:
+        """See ``Ledger``."""
+        return await self._database.check()
+
+
+def _record(row: Record) -> MailRecord:
+    return MailRecord(**{name: row[name] for name in MailRecord.__struct_fields__})

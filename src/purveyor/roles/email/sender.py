@@ -1,0 +1,131 @@
+"""The sender: takes mails from the ledger, hands each over, and records what became of it.
+
+``claimed`` is recorded before anything is sent and ``data`` just before the final dot, so that after a crash
+only mails at ``data`` are doubtful.
+"""
+
+import asyncio
+import logging
+
+from purveyor.kit.errors import Unavailable
+from purveyor.kit.metrics import MAILS
+from purveyor.roles.email.ports import (
+    Claim,
+    ClaimLost,
+    Doubtful,
+    DoubtPolicy,
+    Ledger,
+    Mailer,
+    NotNow,
+    Owner,
+    Refused,
+)
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 1.0
+_FIRST_PAUSE_S = 2.0
+_LONGEST_PAUSE_S = 900.0
+_MAX_ATTEMPTS = 40
+_GRACE_S = 15.0
+_RECORD_PAUSE_S = 0.5
+
+
+class Sender:
+    """Works a ledger until it is cancelled; any number may, in any number of processes."""
+
+    def __init__(self, ledger: Ledger, mailer: Mailer, policy: DoubtPolicy) -> None:
+        self._ledger = ledger
+        self._mailer = mailer
+        self._policy: DoubtPolicy = policy
+        self._woken = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def wake(self) -> None:
+        """Say that a mail was recorded: a hint for speed, the poll is the guarantee."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Send until cancelled; then finish what is in hand, within 15 s."""
+        async with self._ledger.ownership() as owner:
+            try:
+                await self._work(owner)
+            finally:
+                await self._finish()
+
+    async def _work(self, owner: Owner) -> None:
+        clock = asyncio.get_running_loop().time
+        recovered_at = -_POLL_S
+        while True:
+            if not owner.is_alive():
+                raise Unavailable("The mail ledger has lost sight of this sender.")
+            self._woken.clear()
+            if clock() - recovered_at >= _POLL_S:
+                recovered_at = clock()
+                if taken_over := await self._ledger.recover(self._policy):
+                    log.warning("took over mails of a sender that is gone", extra={"mails": taken_over})
+            free = self._mailer.slots - len(self._tasks)
+            claims = await self._ledger.claim(owner.name, free) if free else ()
+            for claim in claims:
+                task = asyncio.create_task(self._deliver(claim))
+                self._tasks.add(task)
+                task.add_done_callback(self._done)
+            if not free or len(claims) < free:
+                try:
+                    async with asyncio.timeout(_POLL_S):
+                        await self._woken.wait()
+                except TimeoutError:
+                    continue
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._woken.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a delivery died; its mail will be taken over", exc_info=error)
+
+    async def _finish(self) -> None:
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_GRACE_S)
+            for task in late:
+                task.cancel()
+
+    async def _deliver(self, claim: Claim) -> None:
+        try:
+            reply = await self._mailer.send(claim, lambda: self._ledger.mark_data(claim))
+        except ClaimLost:
+            log.warning("another sender has taken over", extra={"event_id": claim.event_id})
+        except Refused as error:
+            MAILS.labels(claim.kind, "failed").inc()
+            log.warning("mail refused", extra={"event_id": claim.event_id, "reply": str(error)})
+            await self._ledger.mark_failed(claim, reply=str(error), error="refused by the server")
+        except (NotNow, Unavailable) as error:
+            await self._postpone(claim, error)
+        except Doubtful as error:
+            MAILS.labels(claim.kind, "doubtful").inc()
+            log.warning("a mail is doubtful", extra={"event_id": claim.event_id, "why": str(error)})
+            await self._ledger.mark_doubtful(claim, str(error), self._policy)
+        else:
+            await self._record_sent(claim, reply)
+
+    async def _postpone(self, claim: Claim, error: Exception) -> None:
+        if claim.attempt >= _MAX_ATTEMPTS:
+            MAILS.labels(claim.kind, "failed").inc()
+            await self._ledger.mark_failed(
+                claim, reply=str(error), error=f"given up after {claim.attempt} attempts"
+            )
+            return
+        MAILS.labels(claim.kind, "retry").inc()
+        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(claim.attempt - 1, 10))
+        log.warning("mail not sent, will try again", extra={"event_id": claim.event_id, "why": str(error)})
+        await self._ledger.mark_retry(claim, reply=str(error), error="not sent", pause_s=pause_s)
+
+    async def _record_sent(self, claim: Claim, reply: str) -> None:
+        """The server has the mail: record it, for as long as this process lives."""
+        while True:
+            try:
+                await self._ledger.mark_sent(claim, reply)
+            except Unavailable:
+                await asyncio.sleep(_RECORD_PAUSE_S)
+            else:
+                MAILS.labels(claim.kind, "sent").inc()
+                return

@@ -1,0 +1,1 @@
+"""Role orders: placing orders at the catalogue's prices, and reading them."""

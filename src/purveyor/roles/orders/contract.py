@@ -1,0 +1,100 @@
+"""What others may hear from orders, and the errors that a client can meet."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import ClassVar
+
+from purveyor.kit.errors import Conflict, FieldError, InvalidInput, Unavailable
+from purveyor.kit.message import Ask, Event, Message
+
+
+class OrderedItem(Message, frozen=True):
+    """One line of an order as the event tells it."""
+
+    product_id: int
+    quantity: int
+    price: Decimal
+    total_amt: Decimal
+
+
+class OrderCreated(Event, frozen=True):
+    """An order was placed. The body has these members and no others (foreign services read it)."""
+
+    type: ClassVar = "order.created"
+
+    order_number: int
+    user_email: str
+    user_name: str
+    total_amount: Decimal
+    items: tuple[OrderedItem, ...]
+    payment_method: str
+
+
+class TraceStep(Message, frozen=True):
+    """One thing that happened to an order: when, what, and what is known of it."""
+
+    at: datetime | None
+    what: str
+    detail: str
+
+
+class OrderTrace(Message, frozen=True):
+    """An order's way through role orders; ``events`` are the ids to look for further on."""
+
+    order_id: str
+    order_number: int
+    events: tuple[str, ...]
+    steps: tuple[TraceStep, ...]
+
+
+class TraceOrder(Ask[OrderTrace], frozen=True):
+    """From the console: an order by its id or its number. Raises ``NotFound``."""
+
+    reply: ClassVar = OrderTrace
+
+    order: str
+
+
+class KeyReused(InvalidInput):
+    """An Idempotency-Key belongs to one request. Use a new key for a new order."""
+
+    code, title = "idempotency-key-reused", "The idempotency key was used for another request"
+
+
+class RequestInProgress(Conflict):
+    """Try again in a second with the same Idempotency-Key: the answer will be the first one's."""
+
+    code, title = "request-in-progress", "The first request with this key is still running"
+
+    def __init__(self, detail: str = "", **rest: object) -> None:
+        super().__init__(detail, headers={"Retry-After": "1"})
+
+
+class ProductsUnavailable(Unavailable):
+    """The product API does not answer, or not with something that can be trusted, and the last known price is
+    too old. An order is never made on a guessed price. Retry-After says when to try again.
+    """
+
+    code, title = "products-unavailable", "No prices to be had right now"
+
+
+class UnknownProduct(InvalidInput):
+    """The order names products that the catalogue does not have.
+
+    Each entry of errors points at one of them. GET /api/products lists what there is.
+    """
+
+    code, title = "unknown-product", "There is no such product"
+
+    @classmethod
+    def at(cls, unknown: Mapping[int, int]) -> "UnknownProduct":
+        """The error for these lines of an order: position in ``items`` to product id."""
+        ids = ", ".join(str(product_id) for product_id in dict.fromkeys(unknown.values()))
+        return cls(
+            f"Unknown product: {ids}.",
+            errors=[
+                FieldError(f"/items/{position}/product_id", f"there is no product {product_id}")
+                for position, product_id in unknown.items()
+            ],
+        )

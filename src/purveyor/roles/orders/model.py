@@ -1,0 +1,118 @@
+"""The rules of orders. Pure: nothing here waits, so its tests need no fixture."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from purveyor.kit.errors import FieldError, InvalidInput
+from purveyor.kit.money import MAX_MINOR
+from purveyor.roles.auth.contract import Address, Principal
+from purveyor.roles.orders.contract import UnknownProduct
+from purveyor.roles.orders.products import ProductView
+
+MAX_QUANTITY = 1000
+STATUSES = ("pending", "confirmed", "shipped", "delivered", "cancelled")
+
+
+class DraftLine(msgspec.Struct, frozen=True):
+    """What a client asks for: a product and how many of it."""
+
+    product_id: int
+    quantity: int
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as a client asks for it; the prices are not theirs to say."""
+
+    lines: tuple[DraftLine, ...]
+    payment_method: str
+    shipping_address: Address | None
+    note: str
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an order. Amounts are in minor units."""
+
+    product_id: int
+    title: str
+    quantity: int
+    price: int
+
+    @property
+    def total(self) -> int:
+        """Price times quantity."""
+        return self.price * self.quantity
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """An order. ``number`` is 0 until it is stored; amounts are in minor units of ``currency``."""
+
+    id: UUID
+    number: int
+    user_id: str
+    status: str
+    payment_status: str
+    payment_method: str
+    currency: str
+    total: int
+    lines: tuple[Line, ...]
+    shipping_address: Address | None
+    note: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def place(
+        cls,
+        order_id: UUID,
+        buyer: Principal,
+        draft: Draft,
+        products: Mapping[int, ProductView],
+        *,
+        currency: str,
+        at: datetime,
+    ) -> "Order":
+        """A new order at the products' prices.
+
+        Raises ``UnknownProduct`` that points at each line which names none, and ``InvalidInput`` for a merged
+        quantity over 1000 or a total that JSON readers could not keep exact.
+        """
+        lines = _priced(draft.lines, products)
+        total = sum(line.total for line in lines)
+        if total > MAX_MINOR:
+            raise InvalidInput("The total is too large.", errors=[FieldError("/items", "the total is too large")])
+        return cls(
+            id=order_id,
+            number=0,
+            user_id=buyer.user_id,
+            status="pending",
+            payment_status="unpaid",
+            payment_method=draft.payment_method,
+            currency=currency,
+            total=total,
+            lines=lines,
+            shipping_address=draft.shipping_address,
+            note=draft.note,
+            version=1,
+            created_at=at,
+            updated_at=at,
+        )
+
+
+def _priced(draft: Sequence[DraftLine], products: Mapping[int, ProductView]) -> tuple[Line, ...]:
+    unknown = {place: line.product_id for place, line in enumerate(draft) if line.product_id not in products}
+    if unknown:
+        raise UnknownProduct.at(unknown)
+    quantities: dict[int, int] = {}
+    for place, line in enumerate(draft):
+        quantities[line.product_id] = quantities.get(line.product_id, 0) + line.quantity
+        if quantities[line.product_id] > MAX_QUANTITY:
+            problem = FieldError(f"/items/{place}/quantity", f"at most {MAX_QUANTITY} of one product")
+            raise InvalidInput(f"An order holds at most {MAX_QUANTITY} of one product.", errors=[problem])
+    return tuple(
+        Line(product_id=number, title=products[number].title, quantity=quantity, price=products[number].price)
+        for number, quantity in quantities.items()
+    )

@@ -1,0 +1,262 @@
+"""Settings: struct defaults < a TOML profile < ``.env`` < the environment; secrets are masked wherever shown.
+
+A setting is a field of a frozen struct: the shared ones stand here, each role declares its own. The
+environment variable is the field's name in capitals; empty means unset.
+"""
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+import platformdirs
+
+from purveyor.kit.errors import ConfigError
+from purveyor.kit.ratelimit import Rate
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Help = msgspec.Meta
+
+
+class Secret:
+    """A text that never shows itself: ``str`` and ``repr`` are masked, ``reveal`` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __repr__(self) -> str:
+        return "****" if self._text else ""
+
+
+class Url(str):
+    """A URL or DSN; ``masked`` hides the password."""
+
+    __slots__ = ()
+
+    @property
+    def masked(self) -> str:
+        """The URL with ``****`` in place of the password."""
+        return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:****@", self)
+
+
+class Networks(tuple[Network, ...]):
+    """A list of networks in CIDR notation, separated by commas or spaces."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Networks":
+        """Raises ``ValueError`` that names the entry which is not a network."""
+        return cls(ipaddress.ip_network(part) for part in text.replace(",", " ").split())
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self))
+
+
+def _default_data_dir() -> Path:
+    return Path(platformdirs.user_data_dir("purveyor", appauthor=False, use_site_for_root=True))
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every process has, whatever roles it runs."""
+
+    environment: Annotated[
+        Literal["development", "production"], Help(description="production refuses development conveniences")
+    ] = "development"
+    data_dir: Annotated[Path, Help(description="where the embedded default keeps its data")] = msgspec.field(
+        default_factory=_default_data_dir
+    )
+    database_url: Annotated[Url, Help(description="PostgreSQL 14 or newer; empty: an embedded server")] = Url()
+    database_statement_cache: Annotated[
+        int, Help(ge=0, description="prepared statements per connection; 0 behind an old pgbouncer")
+    ] = 100
+    redis_url: Annotated[Url, Help(description="cache and rate limits of all processes; empty: in-process")] = (
+        Url()
+    )
+    rabbitmq_url: Annotated[Url, Help(description="events over RabbitMQ; empty: through PostgreSQL")] = Url()
+    auth_service: Annotated[Url, Help(description="base URL of role auth in another process")] = Url()
+    ask_timeout_s: Annotated[float, Help(gt=0, le=60, description="deadline of a question to another role")] = 2.0
+    startup_wait_s: Annotated[
+        float, Help(ge=0, le=600, description="how long to wait for servers that do not answer at start")
+    ] = 30.0
+    trusted_proxies: Annotated[Networks, Help(description="CIDR list whose X-Forwarded-For is believed")] = (
+        Networks()
+    )
+    log_format: Annotated[
+        Literal["", "json", "console"], Help(description="empty: console on a terminal, else json")
+    ] = ""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Help(description="least level shown")] = (
+        "info"
+    )
+
+    def __post_init__(self) -> None:
+        _require_scheme("DATABASE_URL", self.database_url, "postgresql", "postgres")
+        _require_scheme("REDIS_URL", self.redis_url, "redis", "rediss", "unix")
+        _require_scheme("RABBITMQ_URL", self.rabbitmq_url, "amqp", "amqps")
+        _require_scheme("AUTH_SERVICE", self.auth_service, "http", "https")
+
+    @property
+    def production(self) -> bool:
+        """Whether development conveniences are off."""
+        return self.environment == "production"
+
+
+def _require_scheme(name: str, url: str, *schemes: str) -> None:
+    if url and url.partition("://")[0] not in schemes:
+        raise ConfigError(f"{name}: expected a URL that begins with {' or '.join(f'{s}://' for s in schemes)}.")
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One setting as ``app config`` shows it."""
+
+    name: str
+    value: str
+    source: str
+    about: str
+
+
+class Sources:
+    """Where settings come from, read once at start; gives typed structs and tells each value's origin."""
+
+    def __init__(
+        self,
+        profile: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        dotenv: Path | None = Path(".env"),
+    ) -> None:
+        self._profile_name = profile.name if profile else ""
+        self._layers: list[tuple[str, Mapping[str, Any]]] = [
+            (
+                "environment",
+                {k: v for k, v in (os.environ if environ is None else environ).items() if v != ""},
+            ),
+            (".env", _read_dotenv(dotenv)),
+            (self._profile_name, _read_profile(profile)),
+        ]
+
+    def find(self, name: str) -> tuple[Any, str]:
+        """The raw value of a setting and its source; ``(None, "default")`` where it is not set."""
+        for source, layer in self._layers:
+            if (value := layer.get(name)) not in (None, ""):
+                return value, source
+        return None, "default"
+
+    def load(self, kind: type[S]) -> S:
+        """Read one struct. Raises ``ConfigError`` that names the setting and what is allowed."""
+        values: dict[str, Any] = {}
+        for field in msgspec.structs.fields(kind):
+            raw, source = self.find(field.name.upper())
+            if raw is not None:
+                values[field.name] = _convert(field, raw, source)
+        try:
+            return kind(**values)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    def entries(self, kinds: Sequence[type[msgspec.Struct]]) -> list[Entry]:
+        """Every setting of these structs with its effective value, masked, and its source."""
+        entries: dict[str, Entry] = {}
+        for kind in kinds:
+            loaded = self.load(kind)
+            for field in msgspec.structs.fields(kind):
+                name = field.name.upper()
+                value = getattr(loaded, field.name)
+                shown = value.masked if isinstance(value, Url) else str(value)
+                entries[name] = Entry(name, shown, self.find(name)[1], _about(field.type))
+        return list(entries.values())
+
+    def refuse_unknown(self, kinds: Sequence[type[msgspec.Struct]], extra: Sequence[str] = ()) -> None:
+        """Raise ``ConfigError`` for a name in the profile that no setting has."""
+        known = {field.name.upper() for kind in kinds for field in msgspec.structs.fields(kind)} | set(extra)
+        for name in self._layers[-1][1]:
+            if name not in known:
+                raise ConfigError(f"{self._profile_name}: there is no setting {name.lower()!r}.")
+
+
+def _convert(field: msgspec.structs.FieldInfo, raw: Any, source: str) -> Any:
+    try:
+        if field.type is Path or getattr(field.type, "__origin__", None) is Path:
+            return Path(str(raw)).expanduser()
+        if isinstance(raw, str) and field.name == "log_level":
+            raw = raw.lower()
+        return msgspec.convert(raw, field.type, strict=False, dec_hook=_parse)
+    except (msgspec.ValidationError, ValueError) as error:
+        reason = str(error).replace("`", "'").partition(" - at ")[0]
+        allowed = _allowed(field.type)
+        shown = "" if "Secret" in str(field.type) else f"={raw}"
+        raise ConfigError(f"{field.name.upper()}{shown} ({source}): {allowed or reason}") from error
+
+
+def _allowed(kind: Any) -> str:
+    part = getattr(kind, "__origin__", kind)
+    if getattr(part, "__origin__", None) is Literal:
+        return "allowed: " + ", ".join(str(choice) for choice in part.__args__ if choice != "")
+    return ""
+
+
+def _about(kind: Any) -> str:
+    for meta in getattr(kind, "__metadata__", ()):
+        if isinstance(meta, msgspec.Meta) and meta.description:
+            return meta.description
+    return ""
+
+
+def _parse(kind: type, raw: Any) -> Any:
+    """Read the types that msgspec does not know."""
+    text = str(raw)
+    if kind is Secret:
+        return Secret(text)
+    if kind is Url:
+        return Url(text.strip())
+    if kind is Path:
+        return Path(text).expanduser()
+    if kind in (Rate, Networks):
+        return kind.parse(text)
+    raise TypeError(f"no reader for {kind}")
+
+
+def _read_dotenv(path: Path | None) -> dict[str, str]:
+    """``NAME=value`` lines; ``export`` before and quotes around are allowed, ``#`` starts a comment line."""
+    if path is None or not path.is_file():
+        return {}
+    values: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.strip().removeprefix("export ")
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise ConfigError(f"{path}, line {number}: expected NAME=value.")
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        else:
+            value = re.sub(r"\s+#.*$", "", value)
+        values[name.strip()] = value
+    return values
+
+
+def _read_profile(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return {name.upper(): value for name, value in tomllib.loads(path.read_text(encoding="utf-8")).items()}
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror or error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {path}: {error}.") from error

@@ -1,0 +1,1 @@
+"""How asks and events travel; one file each, none knows a role."""

@@ -1,0 +1,108 @@
+"""Asks over HTTP: the binding of each ask is the public route of the answering role.
+
+So the asking role also works against a foreign service that speaks the same routes.
+"""
+
+import asyncio
+import re
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from purveyor.kit import log
+from purveyor.kit.errors import Problem, RemoteFailure, TokenInvalid, Unavailable, problem_for
+from purveyor.kit.message import Ask
+from purveyor.kit.postgres import inside_transaction
+
+R = TypeVar("R")
+
+_MAX_REPLY_BYTES = 256 * 1024
+_SERVER_ERROR = 500
+
+
+def http_client(base_url: str, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+    """A client with kept connections that follows no redirect and reads no proxy from the environment."""
+    return httpx.AsyncClient(
+        base_url=base_url,
+        transport=transport,
+        trust_env=False,
+        follow_redirects=False,
+        timeout=httpx.Timeout(5.0, connect=1.0, pool=1.0),
+        limits=httpx.Limits(max_connections=50, max_keepalive_connections=20),
+    )
+
+
+class HttpAsker:
+    """Asks a role in another process. ``repeat`` sends idempotent asks twice, to prove that they are."""
+
+    def __init__(self, client: httpx.AsyncClient, *, timeout_s: float, repeat: bool = False) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._repeat = repeat
+
+    async def ask(self, message: Ask[R]) -> R:
+        """See ``Asker``."""
+        if inside_transaction():
+            raise RuntimeError(f"{type(message).__name__} was asked inside an open database transaction")
+        request = self._request(message)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if self._repeat and message.idempotent:
+                    await self._send(request)
+                    request = self._request(message)
+                status, body = await self._send(request)
+        except (TimeoutError, httpx.HTTPError) as error:
+            raise Unavailable(f"{self._client.base_url} does not answer.") from error
+        if status >= 400:  # noqa: PLR2004 - client and server errors
+            raise _problem(status, body)
+        try:
+            return msgspec.json.decode(body, type=message.reply, strict=False)  # type: ignore[return-value]
+        except msgspec.MsgspecError as error:
+            raise RemoteFailure(f"{self._client.base_url} gave an unreadable answer.") from error
+
+    def _request(self, message: Ask[Any]) -> httpx.Request:
+        fields = msgspec.to_builtins(message)
+        method, _, path = message.route.partition(" ")
+        headers = {"accept": "application/json"}
+        if rid := log.request_id.get():
+            headers["x-request-id"] = rid
+        if message.bearer:
+            headers["authorization"] = f"Bearer {fields.pop(message.bearer)}"
+        for name in re.findall(r"\{(\w+)\}", path):
+            path = path.replace("{" + name + "}", quote(str(fields.pop(name)), safe=""))
+        return self._client.build_request(method, path, headers=headers, json=fields or None)
+
+    async def _send(self, request: httpx.Request) -> tuple[int, bytes]:
+        response = await self._client.send(request, stream=True)
+        try:
+            chunks, size = [], 0
+            async for chunk in response.aiter_bytes():
+                chunks.append(chunk)
+                if (size := size + len(chunk)) > _MAX_REPLY_BYTES:
+                    raise httpx.DecodingError("the answer is too large")
+            return response.status_code, b"".join(chunks)
+        finally:
+            await response.aclose()
+
+
+class _Sent(msgspec.Struct):
+    type: str = ""
+    detail: str = ""
+
+
+def _problem(status: int, body: bytes) -> Problem:
+    """The error that the other role raised; a foreign service's errors by their status."""
+    try:
+        sent = msgspec.json.decode(body, type=_Sent)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        sent = _Sent()
+    kind = problem_for(sent.type.rpartition("/")[2])
+    if kind is not None and kind.status == status:
+        return kind(sent.detail)
+    if status == 401:  # noqa: PLR2004
+        return TokenInvalid()
+    if status in (429, 502, 503, 504):
+        return Unavailable("A service behind this one is not available.")
+    return RemoteFailure(f"A service behind this one answered {status}.")

@@ -1,0 +1,29 @@
+"""Asks inside one process: a direct call, with the same deadline and the same errors as over the network."""
+
+import asyncio
+from typing import TypeVar, cast
+
+from purveyor.kit.errors import Unavailable
+from purveyor.kit.message import Ask
+from purveyor.kit.postgres import inside_transaction
+from purveyor.kit.transport import Answers
+
+R = TypeVar("R")
+
+
+class LocalAsker:
+    """Calls the answering role's function. ``answers`` may still be filled after this was made."""
+
+    def __init__(self, answers: Answers, *, timeout_s: float) -> None:
+        self._answers = answers
+        self._timeout_s = timeout_s
+
+    async def ask(self, message: Ask[R]) -> R:
+        """See ``Asker``."""
+        if inside_transaction():
+            raise RuntimeError(f"{type(message).__name__} was asked inside an open database transaction")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return cast("R", await self._answers[type(message)](message))
+        except TimeoutError as late:
+            raise Unavailable(f"No answer within {self._timeout_s:g} s.") from late

@@ -1,0 +1,68 @@
+"""A small process that cleans up after a test run that was itself killed.
+
+It reads what to look after from a pipe. The kernel closes the pipe when the test run ends, however it ends;
+then the reaper kills the servers that were not stopped, and removes their folders.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from servers import tree
+
+
+def watch(pid: int) -> None:
+    """Kill this process and its descendants if the test run ends before ``forget``."""
+    _tell(f"watch {pid}")
+
+
+def forget(pid: int) -> None:
+    """The process has ended: its number may soon be another's."""
+    _tell(f"forget {pid}")
+
+
+def remove_at_end(folder: Path) -> None:
+    """Remove the folder if the test run leaves it behind."""
+    _tell(f"folder {folder}")
+
+
+def _tell(line: str) -> None:
+    pipe = _start().stdin
+    assert pipe is not None
+    pipe.write(f"{line}\n".encode())
+    pipe.flush()
+
+
+@cache
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "servers.reaper"],
+        stdin=subprocess.PIPE,
+        env={"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": os.environ["PATH"]},
+        start_new_session=True,  # Ctrl-C in the terminal must not end it first
+    )
+
+
+def main() -> None:
+    """Listen until the pipe closes, then clean up."""
+    watched: set[int] = set()
+    folders: set[str] = set()
+    for line in sys.stdin:
+        word, _, rest = line.rstrip("\n").partition(" ")
+        if word == "watch":
+            watched.add(int(rest))
+        elif word == "forget":
+            watched.discard(int(rest))
+        else:
+            folders.add(rest)
+    for pid in watched:
+        tree.kill(pid)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
