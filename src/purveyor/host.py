@@ -76,6 +76,8 @@ class Host:
         self._supervisor: Supervisor | None = None
         if not self._console:
             self._require_neighbours()
+            for role in roles:
+                role.check(self._role_settings[role.name], self.settings.production)
 
     @property
     def failed(self) -> "asyncio.Future[None]":

@@ -16,7 +16,6 @@ import msgspec
 import platformdirs
 
 from purveyor.kit.errors import ConfigError
-from purveyor.kit.ratelimit import Rate
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -190,8 +189,11 @@ class Sources:
 
 def _convert(field: msgspec.structs.FieldInfo, raw: Any, source: str) -> Any:
     try:
-        if field.type is Path or getattr(field.type, "__origin__", None) is Path:
+        kind = getattr(field.type, "__origin__", field.type)
+        if kind is Path:
             return Path(str(raw)).expanduser()
+        if hasattr(kind, "parse"):  # Rate and Networks; msgspec would look for an object or an array
+            return kind.parse(str(raw))
         if isinstance(raw, str) and field.name == "log_level":
             raw = raw.lower()
         return msgspec.convert(raw, field.type, strict=False, dec_hook=_parse)
@@ -223,10 +225,6 @@ def _parse(kind: type, raw: Any) -> Any:
         return Secret(text)
     if kind is Url:
         return Url(text.strip())
-    if kind is Path:
-        return Path(text).expanduser()
-    if kind in (Rate, Networks):
-        return kind.parse(text)
     raise TypeError(f"no reader for {kind}")
 
 

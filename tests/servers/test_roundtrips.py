@@ -4,7 +4,7 @@ import asyncio
 import struct
 from collections.abc import Iterator
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import pytest
 
 from servers.postgres import PostgresServer

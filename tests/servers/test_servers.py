@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import aio_pika
 import aiosmtplib
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import pytest
 import redis.asyncio
 from motor.motor_asyncio import AsyncIOMotorClient

@@ -3,10 +3,14 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import click
+import typer
 
 from purveyor.kit import exits
+
+# Typer carries its own copy of click and gives only the leaves of its tree of errors a public name.
+_CommandLineError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 @contextmanager
@@ -15,7 +19,23 @@ def exit_with_one_line() -> Iterator[None]:
     try:
         with exits.exit_with_one_line():
             yield
-    except click.ClickException as error:
-        exits.end(error.format_message(), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except _CommandLineError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help text
+            sys.stdout.write(error.format_message() + "\n")
+            sys.exit(exits.WRONG_USE)
+        exits.end(f"{error.format_message()}{_allowed(error)}", error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
+
+
+def _allowed(error: Any) -> str:
+    """What there is instead of a command or an option that there is not."""
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return ""
+    if hasattr(error, "option_name") and hasattr(error, "possibilities"):
+        options = [name for param in context.command.params for name in param.opts if name.startswith("--")]
+        return f" There are: {', '.join([*options, '--help'])}."
+    if "command" in error.format_message() and hasattr(context.command, "list_commands"):
+        return f" There are: {', '.join(context.command.list_commands(context))}."
+    return ""

@@ -77,5 +77,15 @@ def configure(style: Literal["json", "console", ""], level: str) -> None:
     else:
         handler.setFormatter(ConsoleFormatter(color=terminal))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "aio_pika", "aiormq", "asyncpg", "stamina", "pymongo", "faststream"):
+    for noisy in (
+        "uvicorn.error",
+        "httpx",
+        "httpcore",
+        "aio_pika",
+        "aiormq",
+        "asyncpg",
+        "stamina",
+        "pymongo",
+        "faststream",
+    ):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -96,6 +96,9 @@ class Role(Generic[S]):
     """What it does, for ``app roles``: one short line."""
     settings: type[S]
     build: Callable[[Env, S], AbstractAsyncContextManager[Actor]]
+    check: Callable[[S, bool], None] = lambda _settings, _production: None
+    """Raises ``ConfigError`` for settings that cannot work together, before anything is started; the flag says
+    whether this is production."""
     needs: tuple[type[Port], ...] = ()
     offers: tuple[type[Port], ...] = ()
     emits: tuple[type[Event], ...] = ()

@@ -8,10 +8,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from purveyor.kit.errors import ConfigError
 from purveyor.kit.ratelimit import Rate
 from purveyor.kit.role import Actor, Check, Env, Role
 from purveyor.roles.auth.contract import GetAddress, Identity, OpenAccount, SetAccess, VerifyToken
 from purveyor.settings import Secret
+
+MIN_SECRET_BYTES = 32
+"""RFC 7518 section 3.2: a key for HS256 has at least the size of the hash."""
 
 
 class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +31,15 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
     password_min_length: Annotated[int, Meta(ge=8, le=64, description="shortest password of a new account")] = 8
 
 
+def check(settings: AuthSettings, production: bool) -> None:  # noqa: FBT001 - the signature of all roles' checks
+    """A signing secret that is long enough, and in production one at all."""
+    secret = settings.jwt_secret.reveal()
+    if production and not secret:
+        raise ConfigError("JWT_SECRET: must be set when ENVIRONMENT=production (at least 32 bytes).")
+    if secret and len(secret.encode()) < MIN_SECRET_BYTES:
+        raise ConfigError(f"JWT_SECRET: at least {MIN_SECRET_BYTES} bytes are needed.")
+
+
 @asynccontextmanager
 async def build(env: Env, settings: AuthSettings) -> AsyncIterator[Actor]:
     """Start role auth."""
@@ -34,9 +47,9 @@ async def build(env: Env, settings: AuthSettings) -> AsyncIterator[Actor]:
     from purveyor.roles.auth.routes import auth_routes
     from purveyor.roles.auth.service import Auth
     from purveyor.roles.auth.store import PostgresAccounts
-    from purveyor.roles.auth.tokens import Tokens, signing_secret
+    from purveyor.roles.auth.tokens import Tokens, development_secret
 
-    secret = signing_secret(settings.jwt_secret.reveal(), env.data_dir, production=env.production)
+    secret = settings.jwt_secret.reveal() or development_secret(env.data_dir)
     async with env.database() as database:
         passwords = Passwords()
         auth = Auth(
@@ -65,6 +78,7 @@ ROLE = Role(
     serves="accounts, log-in, access tokens, profiles, addresses",
     settings=AuthSettings,
     build=build,
+    check=check,
     offers=(Identity,),
     migrations=Path(__file__).with_name("migrations"),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 
-from purveyor.kit.errors import ConfigError, TokenInvalid
+from purveyor.kit.errors import TokenInvalid
 from purveyor.roles.auth.contract import VerifiedToken
 from purveyor.roles.auth.model import User
 
@@ -17,7 +17,6 @@ _ISSUER = "purveyor"
 _TYPE = "at+jwt"  # RFC 9068: an access token can be told from any other JWT
 _ALGORITHM = "HS256"
 _LEEWAY_S = 30
-_MIN_SECRET_BYTES = 32
 _REQUIRED = ["exp", "iat", "sub", "iss", "aud", "jti"]
 
 
@@ -78,17 +77,8 @@ def new_refresh_token() -> tuple[str, bytes]:
     return token, hashlib.sha256(token.encode()).digest()
 
 
-def signing_secret(configured: str, data_dir: Path, *, production: bool) -> str:
-    """The secret to sign with: ``JWT_SECRET``; in development one that is made once and kept (mode 0600).
-
-    Raises ``ConfigError`` for a short secret, and in production for none at all.
-    """
-    if configured:
-        if len(configured.encode()) < _MIN_SECRET_BYTES:
-            raise ConfigError(f"JWT_SECRET: at least {_MIN_SECRET_BYTES} bytes are needed.")
-        return configured
-    if production:
-        raise ConfigError("JWT_SECRET: must be set when ENVIRONMENT=production (at least 32 bytes).")
+def development_secret(data_dir: Path) -> str:
+    """A secret to sign with where none is set: made once and kept in ``data_dir`` (mode 0600)."""
     path = data_dir / "jwt-secret"
     data_dir.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")

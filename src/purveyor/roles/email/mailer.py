@@ -1,0 +1,243 @@
+"""Hands mails to an SMTP server, over a few connections that are kept for the next mails."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from email.utils import parseaddr
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from purveyor.kit.errors import ConfigError
+from purveyor.roles.email.mime import ascii_address
+from purveyor.roles.email.ports import Claim, NotNow, Refused
+from purveyor.roles.email.smtp import AuthFailed, ConnectionEnded, Deadlines, SmtpConnection, Target, Tls
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_SCHEMES: dict[str, tuple[Tls, int]] = {
+    "smtp": ("none", 25),
+    "smtps": ("implicit", 465),
+    "smtp+starttls": ("starttls", 587),
+}
+_GMAIL = ("smtp.gmail.com", 587)
+_MAILS_PER_CONNECTION = 100
+_FIRST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 60.0
+_SHOWN: dict[Tls, str] = {"none": "no TLS", "starttls": "STARTTLS", "implicit": "TLS"}
+
+
+def smtp_target(smtp_url: str, email_user: str, email_pass: str) -> Target:
+    """The server that the settings name; without ``smtp_url`` it is Gmail.
+
+    Credentials in the URL (percent-encoded) go before ``email_user`` and ``email_pass``. Raises ``ConfigError``.
+    """
+    if not smtp_url:
+        if not (email_user and email_pass):
+            raise ConfigError(
+                "EMAIL_PASS: without SMTP_URL, mails go over Gmail, which needs EMAIL_USER and EMAIL_PASS."
+            )
+        return Target(*_GMAIL, "starttls", email_user, email_pass)
+    url, port = _split(smtp_url)
+    tls, default_port = _SCHEMES[url.scheme]
+    user = unquote(url.username or "")
+    password = unquote(url.password or "") or email_pass
+    if user and not password:
+        raise ConfigError("SMTP_URL: it names a user, but no password; EMAIL_PASS is empty too.")
+    if not user and email_pass:
+        user = email_user
+    return Target(url.hostname or "", port or default_port, tls, user, password if user else "")
+
+
+def _split(smtp_url: str) -> tuple[SplitResult, int | None]:
+    try:
+        url = urlsplit(smtp_url)
+        port = url.port
+        (url.hostname or "").encode("idna")  # as the look-up will do it
+    except ValueError:
+        url, port = SplitResult("", "", "", "", ""), None
+    known = url.scheme in _SCHEMES and url.hostname and port != 0
+    if not known or " " in url.netloc or url.path not in ("", "/") or url.query or url.fragment:
+        # Not the URL itself, nor the parser's words: they may hold the password.
+        raise ConfigError(
+            "SMTP_URL: expected smtp://, smtps:// or smtp+starttls://[user:password@]host[:port], with other "
+            "characters than letters, digits and -._~ in user and password percent-encoded."
+        )
+    return url, port
+
+
+class SmtpMailer:
+    """Satisfies ``Mailer``. ``close`` it at the end.
+
+    Connections open one after the other until one has succeeded, and all who wait share a failure, so that a
+    server in trouble meets one client at a time. Refused credentials pause everything, for 5 s to 60 s.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        sender: str,
+        *,
+        ca_file: Path | None = None,
+        slots: int = 8,
+        connect_s: float = 10.0,
+        command_s: float = 30.0,
+        dot_s: float = 300.0,
+        idle_s: float = 30.0,
+    ) -> None:
+        """``sender``: ``Name <address>`` or an address, ``ca_file``: certificates (PEM) trusted besides the usual.
+
+        Times are in seconds. Raises ``ConfigError``.
+        """
+        self.slots = slots
+        self._target = target
+        self._sender = _address(sender)
+        self._tls = _tls(ca_file)
+        self._deadlines = Deadlines(connect_s, command_s, dot_s)
+        self._idle_s = idle_s
+        self._idle: dict[SmtpConnection, asyncio.TimerHandle] = {}
+        self._opening = asyncio.Lock()
+        self._proven = False
+        self._failure = (float("-inf"), "")
+        self._pause = _Pause()
+        self._closed = False
+
+    async def send(self, claim: Claim, before_dot: Callable[[], Awaitable[None]]) -> str:
+        """See ``Mailer``."""
+        try:
+            recipient = ascii_address(claim.recipient)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        reply = await self._use(
+            lambda connection: connection.send(self._sender, recipient, claim.message, before_dot)
+        )
+        self._pause.end()
+        return reply
+
+    async def check(self) -> str:
+        """See ``Mailer``. Raises ``NotNow``, also while paused."""
+        await self._use(lambda connection: connection.noop())
+        return f"{self._target.host}:{self._target.port}, {_SHOWN[self._target.tls]}"
+
+    def close(self) -> None:
+        """Close what is idle now, and the rest as soon as its mail is done."""
+        self._closed = True
+        while self._idle:
+            connection, timer = self._idle.popitem()
+            timer.cancel()
+            connection.quit()
+
+    async def _use(self, action: Callable[[SmtpConnection], Awaitable[T]]) -> T:
+        """Run it on a kept connection, or on the next one when that has ended meanwhile, or on a new one."""
+        while True:
+            self._pause.check()
+            kept = self._take()
+            connection = kept or await self._open()
+            try:
+                return await action(connection)
+            except ConnectionEnded:
+                if kept is None:
+                    raise
+            except AuthFailed as error:
+                self._pause.begin(str(error))
+                raise
+            finally:
+                self._give_back(connection)
+
+    def _take(self) -> SmtpConnection | None:
+        while self._idle:
+            connection, timer = self._idle.popitem()  # the latest: the others may grow old and go
+            timer.cancel()
+            if connection.usable:
+                return connection
+        return None
+
+    def _give_back(self, connection: SmtpConnection) -> None:
+        if not connection.usable:
+            connection.abort()
+        elif self._closed or connection.mails >= _MAILS_PER_CONNECTION:
+            connection.quit()
+        else:
+            loop = asyncio.get_running_loop()
+            self._idle[connection] = loop.call_later(self._idle_s, self._retire, connection)
+
+    def _retire(self, connection: SmtpConnection) -> None:
+        del self._idle[connection]
+        connection.quit()
+
+    async def _open(self) -> SmtpConnection:
+        if self._proven:
+            return await self._open_now()
+        asked_at = asyncio.get_running_loop().time()
+        async with self._opening:
+            failed_at, why = self._failure
+            if failed_at > asked_at:
+                raise NotNow(why)
+            return await self._open_now()
+
+    async def _open_now(self) -> SmtpConnection:
+        try:
+            connection = await SmtpConnection.open(self._target, self._tls, self._deadlines)
+        except NotNow as error:
+            self._proven = False
+            self._failure = (asyncio.get_running_loop().time(), str(error))
+            if isinstance(error, AuthFailed):
+                self._pause.begin(str(error))
+            raise
+        self._proven = True
+        return connection
+
+
+class _Pause:
+    """No mails for a while after refused credentials: tries in a row get an account locked."""
+
+    def __init__(self) -> None:
+        self._why = ""
+        self._until = 0.0
+        self._length_s = 0.0
+
+    def begin(self, why: str) -> None:
+        """Pause, twice as long as the last time; a pause that runs already stays as it is."""
+        now = asyncio.get_running_loop().time()
+        if now < self._until:
+            return
+        if not self._length_s:
+            log.error("the SMTP server refuses our credentials; mails wait", extra={"reply": why})
+        self._length_s = min(_LONGEST_PAUSE_S, self._length_s * 2 or _FIRST_PAUSE_S)
+        self._until, self._why = now + self._length_s, why
+
+    def end(self) -> None:
+        """A mail went through: start anew."""
+        if self._length_s:
+            log.info("the SMTP server takes mails again")
+        self._length_s = self._until = 0.0
+
+    def check(self) -> None:
+        """Raise ``NotNow`` during a pause."""
+        left_s = self._until - asyncio.get_running_loop().time()
+        if left_s > 0:
+            raise NotNow(
+                f"paused for {left_s:.0f} s more, because the server refuses our credentials: {self._why}"
+            )
+
+
+def _address(sender: str) -> str:
+    try:
+        return ascii_address(parseaddr(sender)[1])
+    except ValueError as error:
+        raise ConfigError(f"EMAIL_FROM: expected an address or Name <address>, not {sender!r}.") from error
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:
+            raise ConfigError(
+                f"SMTP_CA_FILE: {ca_file}: no readable certificate in PEM form ({error})."
+            ) from error
+    return context

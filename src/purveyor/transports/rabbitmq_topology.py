@@ -1,0 +1,202 @@
+"""RabbitMQ as Purveyor uses it: what is declared on the server, and how an event looks as a message.
+
+Retries wait in queues of their own, whose messages expire into the work queue (dead lettering through the
+default exchange), because the work queue must stay free of arguments.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractMessage
+from aio_pika.exceptions import ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused
+from faststream.rabbit import ExchangeType, RabbitExchange
+
+from purveyor.kit.clock import now
+from purveyor.kit.errors import StartupError
+from purveyor.kit.ids import parse_id
+from purveyor.kit.message import Envelope
+from purveyor.kit.transport import DeadLetter, Queue
+
+QueueType = Literal["classic", "quorum"]
+
+EVENTS = RabbitExchange("purveyor.events", type=ExchangeType.TOPIC, durable=True, robust=False)
+DEFAULT = RabbitExchange("")
+"""The exchange without a name (AMQP 0-9-1 section 3.1.3.1): the routing key is the name of the queue."""
+
+ATTEMPT, REASON, DIED_AT = "x-attempt", "x-reason", "x-died-at"
+
+_STEPS = {"5s": 5_000, "30s": 30_000, "5m": 300_000}
+"""The retry queues' suffixes and how long a message waits there, in milliseconds."""
+
+_NO_ID = UUID(int=0)
+_SHOWN_BYTES = 64 * 1024
+_REASON_CHARACTERS = 1000
+_NO_LIMIT = 2**31 - 1
+_BROKER_NOTES = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
+
+
+def dead_queue(name: str) -> str:
+    """Where a queue's dead letters are."""
+    return f"{name}.dead"
+
+
+def next_queue(name: str, attempts: int) -> str:
+    """Where a message goes that failed so many times: a retry queue, and after the last one the dead letters."""
+    suffixes = list(_STEPS)
+    return f"{name}.retry.{suffixes[attempts - 1]}" if attempts <= len(suffixes) else dead_queue(name)
+
+
+async def declare(channel: AbstractChannel, queues: Sequence[Queue], queue_type: QueueType) -> None:
+    """Make sure that the exchange, the queues and their bindings exist.
+
+    Raises ``StartupError`` that names what exists in another form or may not be declared; the server has
+    then closed the channel (AMQP 0-9-1, reply codes 403 and 406).
+    """
+    with _named(f"exchange {EVENTS.name}"):
+        exchange = await channel.declare_exchange(EVENTS.name, ExchangeType.TOPIC.value, durable=True)
+    for queue in queues:
+        for name, arguments in _forms(queue.name, queue_type).items():
+            with _named(f"queue {name}"):
+                declared = await channel.declare_queue(name, durable=True, arguments=arguments)
+                if name == queue.name:
+                    await declared.bind(exchange, queue.event.type)
+
+
+def _forms(name: str, queue_type: QueueType) -> dict[str, dict[str, Any] | None]:
+    """Each queue with its arguments."""
+    common: dict[str, Any] = {}
+    expiring: dict[str, Any] = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": name}
+    if queue_type == "quorum":
+        # RabbitMQ 4.0 drops a message after 20 deliveries by default; we count the attempts ourselves.
+        common = {"x-queue-type": "quorum", "x-delivery-limit": _NO_LIMIT}
+        # An expired message leaves only when the work queue has confirmed it.
+        expiring |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+    retries = {
+        f"{name}.retry.{suffix}": common | expiring | {"x-message-ttl": ms} for suffix, ms in _STEPS.items()
+    }
+    return {name: common or None, **retries, dead_queue(name): common or None}
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ChannelPreconditionFailed as error:
+        raise StartupError(
+            f"RabbitMQ: {what} exists in another form ({error}). Delete it when it is empty, or set "
+            "RABBITMQ_QUEUE_TYPE to the type that it has."
+        ) from error
+    except ChannelAccessRefused as error:
+        raise StartupError(f"RabbitMQ: {what} may not be declared ({error}). Grant the user configure.") from error
+
+
+def message_of(sent: Envelope) -> Message:
+    """An event as the persistent message that travels; what is empty is left out."""
+    headers = {
+        "order_id": sent.subject,
+        "sequence": sent.sequence,
+        "currency": sent.currency,
+        "language": sent.language,
+        "traceparent": sent.traceparent,
+    }
+    return Message(
+        sent.body,
+        message_id=str(sent.id),
+        type=sent.type,
+        timestamp=sent.occurred_at,
+        content_type="application/json",
+        correlation_id=sent.correlation_id or None,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        headers={name: value for name, value in headers.items() if value},
+    )
+
+
+def envelope_of(message: AbstractMessage, queue: Queue) -> Envelope:
+    """The envelope of a message; a foreign one may lack every property."""
+    sequence = message.headers.get("sequence")
+    return Envelope(
+        id=id_of(message),
+        type=queue.event.type,
+        body=message.body,
+        occurred_at=_moment(message.timestamp) or now(),
+        subject=_text(message.headers, "order_id"),
+        sequence=sequence if isinstance(sequence, int) else 0,
+        correlation_id=message.correlation_id or "",
+        currency=_text(message.headers, "currency"),
+        language=_text(message.headers, "language"),
+        traceparent=_text(message.headers, "traceparent"),
+    )
+
+
+def id_of(message: AbstractMessage) -> UUID:
+    """The event id: zero without a ``message_id``, derived from one that is no UUID (RFC 9562 section 5.5)."""
+    if not message.message_id:
+        return _NO_ID
+    return parse_id(message.message_id) or uuid5(NAMESPACE_URL, message.message_id)
+
+
+def attempts_of(message: AbstractMessage) -> int:
+    """How many times it has failed so far."""
+    attempts = message.headers.get(ATTEMPT)
+    return attempts if isinstance(attempts, int) and attempts > 0 else 0
+
+
+def failed_copy(message: AbstractMessage, attempts: int, error: Exception, *, dead: bool) -> Message:
+    """The message with its count of attempts and why the last one failed, for the next queue."""
+    reason = f"{type(error).__name__}: {error}"[:_REASON_CHARACTERS]
+    notes: dict[str, Any] = {ATTEMPT: attempts, REASON: reason.encode("utf-8", "replace").decode()}
+    return _copy(message, notes | ({DIED_AT: now().isoformat(timespec="milliseconds")} if dead else {}))
+
+
+def fresh_copy(message: AbstractMessage) -> Message:
+    """A dead letter as it first arrived: nothing is left of its failed attempts."""
+    return _copy(message, {})
+
+
+def _copy(message: AbstractMessage, notes: Mapping[str, Any]) -> Message:
+    ours = (ATTEMPT, REASON, DIED_AT)
+    kept = {name: value for name, value in message.headers.items() if not name.startswith((*ours, *_BROKER_NOTES))}
+    return Message(
+        message.body,
+        # The client would make one up, and the event would no longer be known as one without an id.
+        message_id=message.message_id or str(_NO_ID),
+        type=message.type,
+        timestamp=message.timestamp,
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        correlation_id=message.correlation_id,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        headers=kept | dict(notes),
+    )
+
+
+def dead_letter_of(message: AbstractIncomingMessage, queue: Queue) -> DeadLetter:
+    """A message from the dead letters, as an operator sees it."""
+    try:
+        died_at = datetime.fromisoformat(_text(message.headers, DIED_AT))
+    except ValueError:
+        died_at = _moment(message.timestamp) or now()
+    return DeadLetter(
+        queue=queue.name,
+        event_id=str(id_of(message)),
+        type=queue.event.type,
+        subject=_text(message.headers, "order_id"),
+        attempts=attempts_of(message),
+        reason=_text(message.headers, REASON),
+        died_at=died_at if died_at.tzinfo else died_at.replace(tzinfo=UTC),
+        body=message.body[:_SHOWN_BYTES].decode("utf-8", "replace"),
+    )
+
+
+def _text(headers: Mapping[str, Any], name: str) -> str:
+    value = headers.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _moment(value: Any) -> datetime | None:
+    return value if isinstance(value, datetime) else None

@@ -1,0 +1,488 @@
+"""The SMTP mailer against a server that misbehaves at every step: what is certain, and what is doubtful."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from purveyor.kit.errors import ConfigError
+from purveyor.roles.email.mailer import SmtpMailer, smtp_target
+from purveyor.roles.email.ports import Claim, ClaimLost, Doubtful, NotNow, Refused
+from servers.smtp import Rule, SmtpSink, Step
+
+SENDER = "Purveyor <orders@shop.test>"
+SHORT = {"connect_s": 0.3, "command_s": 0.3, "dot_s": 0.3}
+BODY = b"Message-ID: <1@shop.test>\r\nSubject: =?utf-8?b?w6Q=?=\r\n\r\n.dot\r\n..dots\r\n.\r\nend\r\n"
+
+BEFORE_THE_DOT: list[Step] = ["connect", "ehlo", "mail", "rcpt", "data"]
+
+Make = Callable[..., SmtpMailer]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[SmtpSink]:
+    sink = SmtpSink()
+    if not sink.ours:
+        pytest.skip(f"{sink.variable} is set: it takes no script")
+    if reason := sink.available():
+        pytest.skip(reason)
+    with sink:
+        yield sink
+
+
+@pytest.fixture
+def sink(running: SmtpSink) -> SmtpSink:
+    running.clear()
+    return running
+
+
+@pytest.fixture
+async def make(sink: SmtpSink) -> AsyncIterator[Make]:
+    """Make a mailer for the sink's plain port, or for another URL; closed at the end."""
+    made: list[SmtpMailer] = []
+
+    def build(url: str = "", **options: Any) -> SmtpMailer:
+        target = smtp_target(url or f"smtp://127.0.0.1:{sink.port}", "", "")
+        made.append(SmtpMailer(target, SENDER, **options))
+        return made[-1]
+
+    yield build
+    for mailer in made:
+        mailer.close()
+
+
+def claim(recipient: str = "ann@b.test", message: bytes = BODY) -> Claim:
+    return Claim(
+        event_id="01936c5e-0000-7000-8000-000000000001",
+        kind="order.created",
+        recipient=recipient,
+        message_id="<1@shop.test>",
+        message=message,
+        owner="1",
+        attempt=1,
+        created_at=datetime.now(UTC),
+    )
+
+
+class Dot:
+    """Counts how often the point of no return was announced; raises what it is given."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.times = 0
+        self._error = error
+
+    async def __call__(self) -> None:
+        self.times += 1
+        if self._error is not None:
+            raise self._error
+
+
+async def send(mailer: SmtpMailer, dot: Callable[[], Awaitable[None]] | None = None) -> str:
+    return await mailer.send(claim(), dot or Dot())
+
+
+async def test_a_mail_arrives_byte_for_byte_with_its_envelope(sink: SmtpSink, make: Make) -> None:
+    dot = Dot()
+    assert await make().send(claim("ann@bücher.de"), dot) == "250 2.0.0 received"
+    (mail,) = sink.messages()
+    assert mail.content == BODY
+    assert (mail.sender, mail.recipients) == ("orders@shop.test", ("ann@xn--bcher-kva.de",))
+    assert "." in mail.helo
+    assert dot.times == 1
+
+
+async def test_bare_line_ends_cannot_smuggle_a_second_mail(sink: SmtpSink, make: Make) -> None:
+    await make().send(claim(message=b"Subject: a\n\nb\n.\nMAIL FROM:<x@y.test>\r.\rend"), Dot())
+    assert [mail.content for mail in sink.messages()] == [
+        b"Subject: a\r\n\r\nb\r\n.\r\nMAIL FROM:<x@y.test>\r\n.\r\nend\r\n"
+    ]
+
+
+async def test_connections_are_kept_and_no_more_are_opened_than_mails_under_way(
+    sink: SmtpSink, make: Make
+) -> None:
+    mailer = make()
+    for _ in range(5):
+        await asyncio.gather(*(send(mailer) for _ in range(4)))
+    assert len(sink.messages()) == 20
+    assert sink.steps()["connect"] == 4
+
+
+async def test_a_connection_takes_a_hundred_mails(sink: SmtpSink, make: Make) -> None:
+    mailer = make()
+    for _ in range(101):
+        await send(mailer)
+    assert (sink.steps()["connect"], sink.steps()["quit"]) == (2, 1)
+
+
+async def test_idle_connections_are_ended_politely(sink: SmtpSink, make: Make) -> None:
+    mailer = make(idle_s=0.1)
+    await send(mailer)
+    await _until(lambda: sink.steps()["quit"] == 1)
+    await send(mailer)
+    assert sink.steps()["connect"] == 2
+
+
+async def test_close_ends_what_is_idle_and_keeps_nothing_afterwards(sink: SmtpSink, make: Make) -> None:
+    mailer = make()
+    await send(mailer)
+    mailer.close()
+    await send(mailer)
+    await _until(lambda: sink.steps()["quit"] == 2)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        Rule(at="dot", reply="250 2.0.0 taken", end="close"),
+        Rule(at="dot", reply="250 2.0.0 taken", end="reset"),
+        Rule(at="mail", reply="421 4.7.0 too many mails"),
+    ],
+    ids=["closed", "reset", "421"],
+)
+async def test_a_kept_connection_that_has_ended_is_replaced(sink: SmtpSink, make: Make, ending: Rule) -> None:
+    mailer = make()
+    if ending.at == "mail":
+        await send(mailer)
+        sink.script(ending)
+    else:
+        sink.script(ending)
+        await send(mailer)
+    dot = Dot()
+    assert await send(mailer, dot) == "250 2.0.0 received"
+    assert (sink.steps()["connect"], len(sink.messages()), dot.times) == (2, 2, 1)
+
+
+async def test_a_server_that_restarts_is_found_again(make: Make) -> None:
+    with SmtpSink() as own:
+        mailer = make(f"smtp://127.0.0.1:{own.port}")
+        await send(mailer)
+        own.kill()
+        with pytest.raises(NotNow, match="connecting"):
+            await send(mailer)
+        own.restart()
+        await send(mailer)
+        assert len(own.messages()) == 2
+
+
+@pytest.mark.parametrize("step", [*BEFORE_THE_DOT, "dot"])
+@pytest.mark.parametrize("reply", ["421 4.3.2 shutting down", "451 4.3.0 later"])
+async def test_4xx_is_certain_and_for_later(sink: SmtpSink, make: Make, step: Step, reply: str) -> None:
+    sink.script(Rule(at=step, reply=reply))
+    mailer = make()
+    with pytest.raises(NotNow, match=reply):
+        await send(mailer)
+    assert sink.messages() == []
+    await send(mailer)
+    assert len(sink.messages()) == 1
+
+
+@pytest.mark.parametrize("step", ["mail", "rcpt", "data", "dot"])
+async def test_5xx_refuses_the_mail_and_keeps_the_connection(sink: SmtpSink, make: Make, step: Step) -> None:
+    sink.script(Rule(at=step, reply="550-5.7.1 never\r\n550 5.7.1 at all"))
+    mailer, dot = make(), Dot()
+    with pytest.raises(Refused, match=r"^550 5\.7\.1 never 5\.7\.1 at all$"):
+        await send(mailer, dot)
+    assert dot.times == (1 if step == "dot" else 0)
+    await send(mailer)
+    assert len(sink.messages()) == 1
+    assert sink.steps()["connect"] == 1
+
+
+@pytest.mark.parametrize("step", ["connect", "ehlo"])
+async def test_5xx_before_any_mail_is_not_about_the_mail(sink: SmtpSink, make: Make, step: Step) -> None:
+    sink.script(Rule(at=step, reply="554 5.3.2 no service"))
+    with pytest.raises(NotNow, match="554"):
+        await send(make())
+
+
+async def test_a_bad_sequence_is_not_about_the_mail(sink: SmtpSink, make: Make) -> None:
+    sink.script(Rule(at="mail", reply="503 5.5.1 bad sequence"))
+    mailer = make()
+    with pytest.raises(NotNow, match="503"):
+        await send(mailer)
+    await send(mailer)
+    assert sink.steps()["connect"] == 2
+
+
+@pytest.mark.parametrize("step", BEFORE_THE_DOT)
+@pytest.mark.parametrize("end", ["close", "reset", "hang"])
+async def test_a_cut_or_silence_before_the_dot_is_certain(
+    sink: SmtpSink, make: Make, step: Step, end: Any
+) -> None:
+    sink.script(Rule(at=step, end=end))
+    mailer, dot, began = make(**SHORT), Dot(), time.monotonic()
+    with pytest.raises(NotNow):
+        await send(mailer, dot)
+    assert time.monotonic() - began < 2
+    assert (dot.times, sink.messages()) == (0, [])
+    await send(mailer)
+    assert len(sink.messages()) == 1
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(at="dot", end="close"),
+        Rule(at="dot", end="reset"),
+        Rule(at="dot", end="close", cut=2),
+        Rule(at="dot", end="hang"),
+        Rule(at="dot", reply="what?"),
+        Rule(at="dot", reply="354 go on"),
+    ],
+    ids=["close", "reset", "half-answer", "hang", "gibberish", "wrong-answer"],
+)
+async def test_after_the_dot_no_answer_is_doubtful(sink: SmtpSink, make: Make, rule: Rule) -> None:
+    sink.script(rule)
+    mailer, dot = make(**SHORT), Dot()
+    with pytest.raises(Doubtful):
+        await send(mailer, dot)
+    assert dot.times == 1
+    await send(mailer)
+    assert sink.steps()["connect"] == 2
+
+
+async def test_a_slow_answer_to_the_dot_has_its_own_deadline(sink: SmtpSink, make: Make) -> None:
+    sink.script(Rule(at="dot", delay_s=0.6))
+    assert await send(make(connect_s=0.3, command_s=0.3, dot_s=5.0)) == "250 2.0.0 received"
+
+
+@pytest.mark.parametrize("error", [ClaimLost(), asyncio.CancelledError()], ids=["claim-lost", "cancelled"])
+async def test_no_dot_when_the_point_of_no_return_is_denied(
+    sink: SmtpSink, make: Make, error: BaseException
+) -> None:
+    mailer = make()
+    with pytest.raises(type(error)):
+        await send(mailer, Dot(error))
+    await send(mailer)
+    assert len(sink.messages()) == 1
+    assert sink.steps()["connect"] == 2
+
+
+async def test_the_dot_is_announced_between_the_354_and_the_content(sink: SmtpSink, make: Make) -> None:
+    seen: list[tuple[int, int]] = []
+
+    async def look() -> None:
+        steps = await asyncio.to_thread(sink.steps)
+        seen.append((steps["data"], steps["dot"]))
+
+    await send(make(), look)
+    assert seen == [(1, 0)]
+
+
+async def test_a_connection_that_ends_before_the_dot_is_certain(sink: SmtpSink, make: Make) -> None:
+    sink.script(Rule(at="data", reply="354 go on", end="close"))
+    with pytest.raises(NotNow, match="before the final dot"):
+        await send(make(), lambda: asyncio.sleep(0.2))
+    assert sink.messages() == []
+
+
+@pytest.mark.parametrize("scheme", ["starttls_url", "smtps_url"])
+async def test_tls_with_a_private_authority(sink: SmtpSink, make: Make, scheme: str) -> None:
+    mailer = make(getattr(sink, scheme), ca_file=sink.certificate)
+    await send(mailer)
+    (mail,) = sink.messages()
+    assert (mail.tls, mail.user) == (True, "mailer")
+    assert (await mailer.check()).endswith("STARTTLS" if scheme == "starttls_url" else ", TLS")
+
+
+@pytest.mark.parametrize("scheme", ["starttls_url", "smtps_url"])
+async def test_a_certificate_that_is_not_trusted_is_never_passed_over(
+    sink: SmtpSink, make: Make, scheme: str
+) -> None:
+    with pytest.raises(NotNow, match="CERTIFICATE_VERIFY_FAILED"):
+        await send(make(getattr(sink, scheme)))
+    assert (sink.steps()["auth"], sink.steps()["mail"]) == (0, 0)
+
+
+@pytest.mark.parametrize("scheme", ["starttls_url", "smtps_url"])
+async def test_a_certificate_of_another_name_is_refused(sink: SmtpSink, make: Make, scheme: str) -> None:
+    url = getattr(sink, scheme)
+    await send(make(url.replace("127.0.0.1", "localhost"), ca_file=sink.certificate))
+    with pytest.raises(NotNow, match="not valid for"):
+        await send(make(url.replace("127.0.0.1", "127.1"), ca_file=sink.certificate))
+    assert (len(sink.messages()), sink.steps()["mail"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(at="ehlo", reply="250-sink.test\r\n250 AUTH PLAIN"),
+        Rule(at="starttls", reply="454 4.7.0 no TLS now"),
+        Rule(at="starttls", reply="502 5.5.1 never"),
+        Rule(at="starttls", end="hang"),
+        Rule(at="starttls", end="close"),
+    ],
+    ids=["not-offered", "454", "502", "hang", "close"],
+)
+async def test_starttls_is_never_given_up_for_plain_text(sink: SmtpSink, make: Make, rule: Rule) -> None:
+    sink.script(rule)
+    with pytest.raises(NotNow, match="STARTTLS"):
+        await send(make(sink.starttls_url, ca_file=sink.certificate, **SHORT))
+    assert (sink.steps()["auth"], sink.steps()["mail"]) == (0, 0)
+
+
+async def test_credentials_are_used(sink: SmtpSink, make: Make) -> None:
+    await send(make(sink.url))
+    assert [mail.user for mail in sink.messages()] == ["mailer"]
+
+
+async def test_refused_credentials_pause_the_mailer_with_one_try_and_one_line(
+    sink: SmtpSink, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    mailer = make(sink.url.replace("tests", "wrong"))
+    results = await asyncio.gather(*(send(mailer) for _ in range(8)), return_exceptions=True)
+    results += await asyncio.gather(send(mailer), mailer.check(), return_exceptions=True)
+    assert all(isinstance(result, NotNow) and "535" in str(result) for result in results)
+    assert "paused for" in str(results[-1])
+    assert (sink.steps()["auth"], sink.steps()["connect"]) == (1, 1)
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+async def test_a_pause_ends_and_grows(
+    sink: SmtpSink, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("purveyor.roles.email.mailer._FIRST_PAUSE_S", 0.1)
+    sink.script(Rule(at="auth", reply="535 5.7.8 no", times=2))
+    mailer, tries, began = make(sink.url), 0, time.monotonic()
+    while not sink.messages():
+        tries += 1
+        try:
+            await send(mailer)
+        except NotNow:
+            await asyncio.sleep(0.02)
+    assert sink.steps()["auth"] == 3
+    assert 0.3 <= time.monotonic() - began < 3
+    assert tries > 6
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+async def test_a_server_that_wants_credentials_does_not_make_mails_fail(make: Make) -> None:
+    with SmtpSink(require_auth=True) as strict:
+        mailer = make(f"smtp://127.0.0.1:{strict.port}")
+        with pytest.raises(NotNow, match="530"):
+            await send(mailer)
+        with pytest.raises(NotNow, match="paused"):
+            await mailer.check()
+
+
+@pytest.mark.parametrize(
+    ("rule", "paused"),
+    [
+        (Rule(at="auth", reply="454 4.7.0 later"), False),
+        (Rule(at="auth", end="close"), False),
+        (Rule(at="ehlo", reply="250 sink.test"), True),
+    ],
+    ids=["4xx", "cut", "not-offered"],
+)
+async def test_trouble_with_auth_is_certain(sink: SmtpSink, make: Make, rule: Rule, paused: bool) -> None:
+    sink.script(rule)
+    mailer = make(sink.url)
+    with pytest.raises(NotNow):
+        await send(mailer)
+    assert sink.steps()["mail"] == 0
+    if paused:
+        with pytest.raises(NotNow, match="paused"):
+            await send(mailer)
+    else:
+        await send(mailer)
+
+
+async def test_who_waits_for_the_first_connection_shares_its_failure(sink: SmtpSink, make: Make) -> None:
+    sink.script(Rule(at="connect", end="hang", times=None))
+    mailer, began = make(**SHORT), time.monotonic()
+    results = await asyncio.gather(*(send(mailer) for _ in range(8)), return_exceptions=True)
+    assert {str(result) for result in results} == {"connecting: no answer within 0.3 s"}
+    assert time.monotonic() - began < 0.6
+    assert sink.steps()["connect"] == 1
+
+
+async def test_check_uses_a_kept_connection_and_finds_a_dead_server(make: Make) -> None:
+    with SmtpSink() as own:
+        mailer = make(f"smtp://127.0.0.1:{own.port}", **SHORT)
+        for _ in range(3):
+            assert await mailer.check() == f"127.0.0.1:{own.port}, no TLS"
+        assert (own.steps()["connect"], own.steps()["noop"]) == (1, 3)
+        own.freeze()
+        with pytest.raises(NotNow, match="NOOP: no answer"):
+            await mailer.check()
+        own.thaw()
+        await mailer.check()
+        own.kill()
+        with pytest.raises(NotNow, match="connecting"):
+            await mailer.check()
+
+
+async def test_replies_are_fit_for_a_database(sink: SmtpSink, make: Make) -> None:
+    sink.script(Rule(at="rcpt", reply="550-\x00\x1b[31mred\r\n550 " + "x" * 2000))
+    with pytest.raises(Refused) as refused:
+        await send(make())
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 600
+
+
+async def test_an_address_that_cannot_be_used_is_refused(make: Make) -> None:
+    with pytest.raises(Refused):
+        await make().send(claim("ann@b.test>\r\nRCPT TO:<bob@b.test"), Dot())
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (("", "shop@gmail.com", "pw"), ("smtp.gmail.com", 587, "starttls", "shop@gmail.com", "pw")),
+        (("smtp://mail.test", "", ""), ("mail.test", 25, "none", "", "")),
+        (("smtps://mail.test/", "", ""), ("mail.test", 465, "implicit", "", "")),
+        (("smtp+starttls://mail.test", "me", "pw"), ("mail.test", 587, "starttls", "me", "pw")),
+        (("smtp://mail.test", "me@b.test", ""), ("mail.test", 25, "none", "", "")),
+        (("smtps://a%40b.test:p%2F%23%3A%40@mail.test:2465", "me", "pw"),
+         ("mail.test", 2465, "implicit", "a@b.test", "p/#:@")),
+        (("smtps://me@[::1]", "other", "pw"), ("::1", 465, "implicit", "me", "pw")),
+    ],
+)  # fmt: skip
+def test_the_target(settings: tuple[str, str, str], expected: tuple[object, ...]) -> None:
+    target = smtp_target(*settings)
+    assert (target.host, target.port, target.tls, target.user, target.password) == expected
+    assert "password" not in repr(target)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mail.test:25", "http://mail.test", "smtp://", "smtps://me:secret@mail.test:70000", "smtp://mail.test:0",
+     "smtps://me:sec#ret@mail.test", "smtps://me:sec/ret@mail.test", "smtp://mail .test", "smtp://mail.test?x=1",
+     "smtp://" + "a" * 64 + ".test", "smtp://[::1"],
+)  # fmt: skip
+def test_a_bad_url_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"^SMTP_URL: .*smtp\+starttls://") as refused:
+        smtp_target(url, "", "")
+    assert "sec" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("settings", [("", "", ""), ("", "me", ""), ("smtp://me@mail.test", "", "")])
+def test_missing_credentials_are_named(settings: tuple[str, str, str]) -> None:
+    with pytest.raises(ConfigError, match="EMAIL_PASS"):
+        smtp_target(*settings)
+
+
+def test_a_bad_sender_and_a_bad_ca_file_are_named(tmp_path: Path) -> None:
+    target = smtp_target("smtp://mail.test", "", "")
+    with pytest.raises(ConfigError, match="EMAIL_FROM"):
+        SmtpMailer(target, "nobody")
+    for content in (None, "not a certificate"):
+        file = tmp_path / "ca.pem"
+        if content is not None:
+            file.write_text(content)
+        with pytest.raises(ConfigError, match="SMTP_CA_FILE"):
+            SmtpMailer(target, SENDER, ca_file=file)
+
+
+async def _until(condition: Callable[[], bool], within_s: float = 3.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline, "not in time"
+        await asyncio.sleep(0.02)
