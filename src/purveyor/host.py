@@ -4,19 +4,20 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from purveyor.kit import migrate
 from purveyor.kit.embedded import EmbeddedPostgres
-from purveyor.kit.errors import ConfigError, StartupError
+from purveyor.kit.errors import ConfigError, ServerAway, StartupError
 from purveyor.kit.health import Health, examine
 from purveyor.kit.message import Ask
-from purveyor.kit.postgres import Database, ServerAway, open_database
+from purveyor.kit.postgres import Database, open_database
 from purveyor.kit.ratelimit import Limiter, MemoryLimiter
 from purveyor.kit.role import Actor, Background, Check, Env, Port, Role
+from purveyor.kit.shared import SharedCache
 from purveyor.kit.supervisor import Supervisor
 from purveyor.kit.transport import Asker, EventTransport
 from purveyor.registry import ROLES
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=Port)
 R = TypeVar("R")
+T = TypeVar("T")
 
 _POOL_SIZE = 10
 
@@ -67,6 +69,8 @@ class Host:
         self.answers: dict[type[Ask[Any]], Any] = {}
         self.stopping = False
         self.limiter: Limiter = MemoryLimiter(share=processes)
+        self.shared_cache: SharedCache | None = None
+        self.shared_checks: list[Check] = []
         self._role_settings = {role.name: sources.load(role.settings) for role in roles}
         self._console = console or offline
         self._offline = offline
@@ -91,7 +95,8 @@ class Host:
         """Start every actor; at the end stop taking events, finish what is in hand, close everything."""
         self._supervisor = Supervisor()
         async with self._stack:
-            self.events = self._event_transport()
+            await self._open_shared()
+            self.events = self.event_transport()
             if not self._offline and any(role.emits or role.consumes for role in self.roles):
                 await self.events.open([queue for role in ROLES.values() for queue in role.queues()])
                 self._stack.push_async_callback(self.events.close)
@@ -114,12 +119,17 @@ class Host:
 
     async def health(self) -> Health:
         """How the roles and their dependencies are, right now."""
-        checks = {name: actor.checks for name, actor in self.actors.items()}
-        return await examine(checks, self._supervisor.troubles() if self._supervisor else {})
+        return await examine(self.checks(), self._supervisor.troubles() if self._supervisor else {})
 
-    def checks(self) -> list[Check]:
-        """Every dependency check of every actor."""
-        return [check for actor in self.actors.values() for check in actor.checks]
+    def checks(self) -> dict[str, list[Check]]:
+        """The dependency checks of each role: the actor's own, and those of what the host gave it."""
+        checks = {name: list(actor.checks) for name, actor in self.actors.items()}
+        kind = "external" if self.settings.rabbitmq_url or self.settings.database_url else "embedded"
+        name = "rabbitmq" if self.settings.rabbitmq_url else "events"
+        for role in self.roles:
+            if role.emits or role.consumes:
+                checks[role.name].append(Check(name, kind, self.events.check, required=False))
+        return checks
 
     def asker(self, kind: type[Port]) -> Asker:
         """How asks reach the role behind a port: directly when it is here, over HTTP when it is elsewhere."""
@@ -149,7 +159,7 @@ class Host:
         dsn = "postgresql://offline"  # a pool connects at its first use, which never comes
         if not self._offline:
             dsn, _ = await self.dsn(role)
-            await self._patiently(lambda: migrate.migrate(dsn, schema, migrations))
+            await self.reach(lambda: migrate.migrate(dsn, schema, migrations))
         async with open_database(
             dsn,
             application=f"purveyor {schema}",
@@ -170,21 +180,39 @@ class Host:
                 applied += await migrate.migrate(dsn, schema, migrations)
         return applied
 
-    async def _patiently(self, attempt: Any) -> None:
+    async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
+        """Connect to a server that may be away: tries again until ``STARTUP_WAIT_S`` is over."""
         deadline = time.monotonic() + self.settings.startup_wait_s
         while True:
             try:
-                await attempt()
+                return await connect()
             except ServerAway as away:
                 if time.monotonic() > deadline:
                     raise StartupError(f"{away} Gave up after {self.settings.startup_wait_s:g} s.") from away
                 log.warning("waiting: %s", away)
                 await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            else:
-                return
 
-    def _event_transport(self) -> EventTransport:
-        return PostgresEvents(self.database("", "events", EVENT_MIGRATIONS))
+    def event_transport(self) -> EventTransport:
+        """What carries the events of this process."""
+        if not self.settings.rabbitmq_url:
+            return PostgresEvents(self.database("", "events", EVENT_MIGRATIONS))
+        from purveyor.transports.rabbitmq import RabbitEvents
+
+        return RabbitEvents(
+            self.settings.rabbitmq_url,
+            queue_type=self.settings.rabbitmq_queue_type,
+            startup_wait_s=self.settings.startup_wait_s,
+        )
+
+    async def _open_shared(self) -> None:
+        if self._offline or not self.settings.redis_url:
+            return
+        from purveyor.kit.redis import RedisCache, RedisLimiter, open_redis
+
+        client = await self._stack.enter_async_context(open_redis(self.settings.redis_url))
+        self.limiter = RedisLimiter(client, fallback=self.limiter)
+        self.shared_cache = RedisCache(client)
+        self.shared_checks = [Check("redis", "external", client.check, required=False)]
 
     def _require_neighbours(self) -> None:
         for role in self.roles:
@@ -222,6 +250,8 @@ class RoleEnv(Env):
         self.production = host.settings.production
         self.data_dir = host.settings.data_dir
         self.limiter = host.limiter
+        self.shared_cache = host.shared_cache
+        self.shared_checks = host.shared_checks
         self.events = host.events
         configured = host.sources.find(f"{role.name.upper()}_DATABASE_URL")[0] or host.settings.database_url
         self.database_kind = "external" if configured else "embedded"
@@ -237,6 +267,10 @@ class RoleEnv(Env):
             raise RuntimeError(f"role {self._role.name} has no migrations")
         async with self._host.database(self._role.name, self._role.name, self._role.migrations) as database:
             yield database
+
+    async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
+        """See ``Env``."""
+        return await self._host.reach(connect)
 
     def port(self, kind: type[P]) -> P:
         """See ``Env``."""

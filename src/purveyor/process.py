@@ -16,12 +16,15 @@ import uvicorn
 from purveyor import __version__
 from purveyor.host import Host, choose_roles
 from purveyor.kit.api import web_app
+from purveyor.kit.asyncapi import asyncapi
 from purveyor.kit.edge import Edge
 from purveyor.kit.embedded import EmbeddedPostgres
 from purveyor.kit.errors import ConfigError, StartupError
+from purveyor.kit.event_page import event_routes
 from purveyor.kit.exits import exit_with_one_line
 from purveyor.kit.health import health_routes
 from purveyor.kit.pages import page_routes
+from purveyor.registry import ROLES
 from purveyor.settings import Settings, Sources
 
 log = logging.getLogger(__name__)
@@ -191,7 +194,9 @@ def application(host: Host, *, public: bool = True) -> Edge:
     """The ASGI application of a running host."""
     routes = health_routes(host.health, lambda: host.stopping)
     if public:
-        routes += page_routes(development=_has_mailbox(host))
+        mailbox = _has_mailbox(host)
+        routes += page_routes(development=mailbox)
+        routes += event_routes(asyncapi(list(ROLES.values()), version=__version__), development=mailbox)
         for actor in host.actors.values():
             routes += actor.routes
     return Edge(web_app(routes, version=__version__), trusted=host.settings.trusted_proxies)

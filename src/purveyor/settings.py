@@ -88,6 +88,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Url()
     )
     rabbitmq_url: Annotated[Url, Help(description="events over RabbitMQ; empty: through PostgreSQL")] = Url()
+    rabbitmq_queue_type: Annotated[
+        Literal["classic", "quorum"], Help(description="kind of our queues; classic is what foreign peers assert")
+    ] = "classic"
     auth_service: Annotated[Url, Help(description="base URL of role auth in another process")] = Url()
     ask_timeout_s: Annotated[float, Help(gt=0, le=60, description="deadline of a question to another role")] = 2.0
     startup_wait_s: Annotated[

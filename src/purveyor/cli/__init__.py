@@ -5,9 +5,10 @@ import sys
 import typer
 
 from purveyor.cli.demo import demo
+from purveyor.cli.documents import asyncapi, openapi
 from purveyor.cli.errors import exit_with_one_line
 from purveyor.cli.events import events
-from purveyor.cli.look import config, doctor, openapi, roles
+from purveyor.cli.look import config, doctor, roles
 from purveyor.cli.mail import mail, trace
 from purveyor.cli.manage import migrate, user
 from purveyor.cli.serve import serve, worker
@@ -20,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Purveyor: order management as one process or as many services.",
 )
-for command in (serve, worker, roles, migrate, doctor, config, openapi, demo, trace):
+for command in (serve, worker, roles, migrate, doctor, config, openapi, asyncapi, demo, trace):
     app.command(command.__name__)(command)
 app.add_typer(user, name="user")
 app.add_typer(events, name="events")

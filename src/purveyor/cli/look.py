@@ -1,14 +1,9 @@
-"""``app roles``, ``config``, ``doctor``, ``openapi``: what there is and how it is, without changing anything."""
+"""``app roles``, ``config``, ``doctor``: what there is and how it is, without changing anything."""
 
-import tempfile
-from typing import Annotated
-
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from purveyor import __version__
 from purveyor.cli.options import (
     ALL_ROLES,
     ConfigOption,
@@ -19,11 +14,10 @@ from purveyor.cli.options import (
     run,
 )
 from purveyor.host import Host, choose_roles
-from purveyor.kit.api import openapi as openapi_document
 from purveyor.kit.errors import ConfigError, StartupError
-from purveyor.kit.health import health_routes, probe
+from purveyor.kit.health import probe
 from purveyor.registry import ROLES
-from purveyor.settings import Settings, Sources, Url
+from purveyor.settings import Settings, Url
 
 out = Console(soft_wrap=False, highlight=False)
 
@@ -76,7 +70,7 @@ async def _examine(role: str, config: ConfigOption) -> bool:
     healthy = True
     try:
         async with console(role, config) as host:
-            for check in host.checks():
+            for check in host.checks()[role]:
                 well, detail = await probe(check)
                 word = (
                     "[green]ok[/green]   "
@@ -91,22 +85,3 @@ async def _examine(role: str, config: ConfigOption) -> bool:
         out.print(f"[red]down[/red]  role {role}: {error}")
         return False
     return healthy
-
-
-def openapi(
-    roles: RolesOption = ALL_ROLES,
-    indent: Annotated[int, typer.Option(help="Spaces of indentation; 0: one line.", min=0, max=8)] = 2,
-) -> None:
-    """Print the OpenAPI document of the roles; needs no server."""
-    document = msgspec.json.encode(run(_openapi(roles)))
-    print(msgspec.json.format(document, indent=indent or -1).decode())
-
-
-async def _openapi(roles: str) -> object:
-    with tempfile.TemporaryDirectory() as folder:
-        sources = Sources(environ={"DATA_DIR": folder}, dotenv=None)
-        host = Host(choose_roles(role_names(roles)), sources, offline=True)
-        async with host.running():
-            routes = health_routes(host.health, lambda: False)
-            routes += [route for actor in host.actors.values() for route in actor.routes]
-            return openapi_document(routes, version=__version__)

@@ -94,20 +94,25 @@ class Edge:
             return
         forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
         for candidate in reversed([part.strip().decode("latin-1") for part in forwarded.split(b",")]):
-            try:
-                address = str(ipaddress.ip_address(candidate))
-            except ValueError:
+            address = _address(candidate)
+            if address is None:
                 return
-            scope["client"] = (address, 0)
-            if not self._is_trusted(address):
+            scope["client"] = (str(address), 0)
+            if not self._is_trusted(str(address)):
                 return
 
     def _is_trusted(self, host: str) -> bool:
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return any(address in network for network in self._trusted)
+        address = _address(host)
+        return address is not None and any(address in network for network in self._trusted)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IPv4 address stays one where a socket for both families shows it as ``::ffff:192.0.2.1``."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _request_id(scope: Any) -> str:
@@ -119,10 +124,9 @@ def _request_id(scope: Any) -> str:
 
 def client_network(host: str) -> str:
     """What a limit per address counts by: the IPv4 address, or the /64 of an IPv6 address."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    address = _address(host)
+    if address is None:
         return host
-    if address.version == 6:  # noqa: PLR2004
+    if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)

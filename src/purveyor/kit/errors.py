@@ -159,3 +159,7 @@ class ConfigError(Exception):
 
 class StartupError(Exception):
     """Something outside that is needed to start is not there: one line for stderr, exit code 1."""
+
+
+class ServerAway(StartupError):
+    """A server that does not answer now; it may be starting, so it is worth to wait for it."""

@@ -42,9 +42,9 @@ def first_id_of(moment: datetime) -> uuid.UUID:
 
 def parse_id(text: str) -> uuid.UUID | None:
     """Read a UUID in its canonical text form (36 characters), or return ``None``."""
-    if len(text) != 36:  # noqa: PLR2004 - the canonical form; uuid.UUID also takes braces, URNs and bare hex
-        return None
     try:
-        return uuid.UUID(text)
+        value = uuid.UUID(text)
     except ValueError:
         return None
+    # uuid.UUID also takes braces, URNs, hyphens anywhere, signs, underscores and every script's digits
+    return value if str(value) == text.lower() else None

@@ -1,6 +1,7 @@
 """Logging: one event a line on stderr, JSON or for a person's eye; the request id is on every line."""
 
 import logging
+import re
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _COLORS = {"DEBUG": "\x1b[2m", "INFO": "\x1b[36m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m"}
 _encoder = msgspec.json.Encoder(enc_hook=str)
+# What JSON may hold as it is, but a terminal or a reader of lines takes for a command or a line's end.
+_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -37,7 +40,12 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return _encoder.encode(entry).decode()
+        try:
+            line = _encoder.encode(entry).decode()
+        except (UnicodeEncodeError, TypeError):  # lone surrogates, or keys that are no JSON names
+            plain = {key: str(value).encode("utf-8", "backslashreplace").decode() for key, value in entry.items()}
+            line = _encoder.encode(plain).decode()
+        return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -55,7 +63,10 @@ class ConsoleFormatter(logging.Formatter):
             level = f"{_COLORS.get(record.levelname, '')}{level}\x1b[0m"
         fields = " ".join(f"{key}={self._value(value)}" for key, value in _fields(record).items())
         line = f"{moment} {level} {self._plain(record.getMessage())}{'  ' + fields if fields else ''}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        trace = self.formatException(record.exc_info).split("\n")
+        return "\n".join([line, *map(self._plain, trace)])
 
     @classmethod
     def _value(cls, value: object) -> str:

@@ -20,9 +20,9 @@ def html_page(text: str) -> Response[str]:
     return Response(text, media_type=MediaType.HTML, headers=headers)
 
 
-def _layout(*, title: str, body: str, here: str, development: bool, head: str = "") -> str:
+def layout(*, title: str, body: str, here: str, development: bool, head: str = "") -> str:
     """A whole page: the bar on top with the page ``here`` marked, then ``body`` as the main part."""
-    links = [("/docs", "API"), ("/problems", "Problems")]
+    links = [("/docs", "API"), ("/docs/events", "Events"), ("/problems", "Problems")]
     links += [("/mailbox", "Mailbox")] if development else []
     links += [("/health/ready", "Health"), ("/openapi.json", "openapi.json")]
     current = ' aria-current="page"'
@@ -64,7 +64,7 @@ def _docs_page(*, development: bool) -> str:
         '<noscript><p class="loading">This page needs JavaScript; the document that it shows is '
         '<a href="/openapi.json">/openapi.json</a>.</p></noscript>'
     )
-    return _layout(title="API", head=head, body=body, here="/docs", development=development)
+    return layout(title="API", head=head, body=body, here="/docs", development=development)
 
 
 def _facts(kind: type[Problem]) -> str:
@@ -93,7 +93,7 @@ Its <code>type</code> is the address of one of these pages and does not change;
 {items}
 </ul>
 </div>"""
-    return _layout(title="Problem types", body=body, here="/problems", development=development)
+    return layout(title="Problem types", body=body, here="/problems", development=development)
 
 
 def _example(kind: type[Problem]) -> str:
@@ -120,7 +120,7 @@ def _problem_page(kind: type[Problem], *, development: bool) -> str:
 <h2>What the answer looks like</h2>
 <pre tabindex="0"><code>{escape(_example(kind), quote=False)}</code></pre>
 </div>"""
-    return _layout(title=kind.title, body=body, here="/problems", development=development)
+    return layout(title=kind.title, body=body, here="/problems", development=development)
 
 
 def page_routes(*, development: bool) -> Sequence[HTTPRouteHandler]:

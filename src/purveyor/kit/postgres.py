@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from purveyor.kit.errors import StartupError, Unavailable
+from purveyor.kit.errors import ServerAway, StartupError, Unavailable
 
 Connection: TypeAlias = asyncpg.Connection
 Record: TypeAlias = asyncpg.Record
@@ -47,10 +47,6 @@ def _lost_means_unavailable() -> Iterator[None]:
         yield
     except _LOST as lost:
         raise Unavailable("The database does not answer.") from lost
-
-
-class ServerAway(StartupError):
-    """The server does not answer now; it may be starting."""
 
 
 class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg carries no types

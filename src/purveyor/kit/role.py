@@ -13,9 +13,11 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from purveyor.kit.message import Ask, Event
 from purveyor.kit.outbox import Outbox
 from purveyor.kit.ratelimit import Limiter
+from purveyor.kit.shared import SharedCache
 from purveyor.kit.transport import Answers, Asker, EventHandler, EventTransport, Queue
 
 S = TypeVar("S")
+T = TypeVar("T")
 P = TypeVar("P", bound="Port")
 
 
@@ -74,12 +76,20 @@ class Env(Protocol):
     """``embedded`` or ``external``."""
     data_dir: Path
     limiter: Limiter
+    shared_cache: SharedCache | None
+    """A cache that all processes share; ``None``: each process has only its own."""
+    shared_checks: Sequence[Check]
+    """The checks of what is behind ``limiter`` and ``shared_cache``: a role that uses one adds them to its own."""
     events: EventTransport
     stopping: Callable[[], bool]
     """True once the process drains: long-lived responses and loops end."""
 
     def database(self) -> AbstractAsyncContextManager[Any]:
         """The role's own ``kit.postgres.Database``: opened, its schema up to date, closed at the end."""
+        ...
+
+    async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
+        """Connect to a server that may be away; waits ``STARTUP_WAIT_S`` for it. Raises ``StartupError``."""
         ...
 
     def port(self, kind: type[P]) -> P:

@@ -5,7 +5,7 @@ import unicodedata
 
 from purveyor.kit.errors import FieldError, InvalidInput
 
-_PHONE = re.compile(r"\+?[0-9][0-9 ()./-]{2,30}")
+_PHONE = re.compile(r"\+?\(?[0-9][0-9 ()./-]{2,30}")
 _COUNTRIES = frozenset(
     [
         "AD",
@@ -283,7 +283,7 @@ def clean_phone(text: str, pointer: str = "/phone") -> str:
 def clean_country(text: str, pointer: str = "/country") -> str:
     """An ISO 3166-1 alpha-2 code in capitals."""
     code = text.upper()
-    if code not in _COUNTRIES:
+    if code not in _COUNTRIES or not text.isascii():  # the capitals of "ß" are "SS"
         raise invalid(pointer, "must be a country code of two letters (ISO 3166-1), such as DE")
     return code
 

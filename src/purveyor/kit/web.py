@@ -20,7 +20,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import Guard
 
 from purveyor.kit import errors, log
-from purveyor.kit.errors import BadRequest, FieldError, InvalidInput, Problem, Unauthorized
+from purveyor.kit.errors import BadRequest, FieldError, InvalidInput, Problem, TokenInvalid, Unauthorized
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +28,12 @@ MAX_BODY_BYTES = 64 * 1024
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 """The security requirement of a route that needs an access token, for the OpenAPI document."""
 
-_MAX_TOKEN_CHARS = 8192
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")  # RFC 6750 section 2.1
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _AT = re.compile(r" - at `(key in )?\$(?P<path>[^`]*)`$")
-_FIELD = re.compile(r"(?:missing required|contains unknown) field `(?P<name>[^`]*)`")
+_FIELD = re.compile(r"(?:missing required|contains unknown) field `(?P<name>.*)`\Z", re.DOTALL)
 _BY_STATUS = {
     400: BadRequest,
     401: Unauthorized,
@@ -108,6 +108,8 @@ def decode(body: bytes, target: Any) -> Any:
 def _require_well_formed(body: bytes) -> None:
     try:
         msgspec.json.decode(body)
+    except msgspec.ValidationError:  # a number beyond a double: JSON, whatever it is worth
+        return
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The body is not readable JSON: {_first_line(error)}.") from error
 
@@ -138,7 +140,8 @@ def _invalid(message: str) -> InvalidInput:
     """Turn msgspec's message into a field error with a JSON Pointer (RFC 6901)."""
     pointer = ""
     if match := _AT.search(message):
-        pointer = re.sub(r"\.|\[|\]\.?", "/", match["path"]).rstrip("/")
+        known = match["path"].partition("[...]")[0]  # msgspec does not name the keys of a mapping
+        pointer = re.sub(r"\.|\[|\]\.?", "/", known).rstrip("/")
         message = message[: match.start()]
     if match := _FIELD.search(message):
         pointer += "/" + match["name"].replace("~", "~0").replace("/", "~1")
@@ -154,11 +157,13 @@ def header(connection: ASGIConnection[Any, Any, Any, Any], name: bytes) -> str:
 
 
 def bearer_token(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """The access token of the request (RFC 6750 section 2.1); raises ``Unauthorized`` without one."""
+    """The access token of the request (RFC 6750 section 2.1); raises ``Unauthorized`` without a readable one."""
     scheme, _, token = header(connection, b"authorization").partition(" ")
     token = token.strip()
-    if scheme.lower() != "bearer" or not token or len(token) > _MAX_TOKEN_CHARS:
+    if scheme.lower() != "bearer" or not token:
         raise Unauthorized("Send the access token as Authorization: Bearer <token>.")
+    if not _TOKEN.fullmatch(token):
+        raise TokenInvalid
     return token
 
 

@@ -1,35 +1,47 @@
-"""RabbitMQ as Purveyor uses it: what is declared on the server, and how an event looks as a message.
+"""RabbitMQ as Purveyor uses it: the connection, what is declared on the server, how an event looks there.
 
 Retries wait in queues of their own, whose messages expire into the work queue (dead lettering through the
 default exchange), because the work queue must stay free of arguments.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any, Literal
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import Any, Literal, cast
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from aio_pika import DeliveryMode, Message
+from aio_pika import Channel, DeliveryMode, Message, RobustChannel, RobustConnection
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractMessage
-from aio_pika.exceptions import ChannelPreconditionFailed
-from aiormq.exceptions import ChannelAccessRefused
-from faststream.rabbit import ExchangeType, RabbitExchange
+from aio_pika.exceptions import (
+    CONNECTION_EXCEPTIONS,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    DeliveryError,
+    ProbableAuthenticationError,
+    PublishError,
+)
+from aiormq.exceptions import ChannelAccessRefused, ConnectionNotAllowed
+from faststream.rabbit import Channel as BrokerChannel
+from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange
+from yarl import URL
 
 from purveyor.kit.clock import now
-from purveyor.kit.errors import StartupError
+from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.ids import parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.transport import DeadLetter, Queue
+
+log = logging.getLogger(__name__)
 
 QueueType = Literal["classic", "quorum"]
 
 EVENTS = RabbitExchange("purveyor.events", type=ExchangeType.TOPIC, durable=True, robust=False)
 DEFAULT = RabbitExchange("")
 """The exchange without a name (AMQP 0-9-1 section 3.1.3.1): the routing key is the name of the queue."""
-
 ATTEMPT, REASON, DIED_AT = "x-attempt", "x-reason", "x-died-at"
-
 _STEPS = {"5s": 5_000, "30s": 30_000, "5m": 300_000}
 """The retry queues' suffixes and how long a message waits there, in milliseconds."""
 
@@ -37,7 +49,119 @@ _NO_ID = UUID(int=0)
 _SHOWN_BYTES = 64 * 1024
 _REASON_CHARACTERS = 1000
 _NO_LIMIT = 2**31 - 1
-_BROKER_NOTES = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
+
+_CONNECT_S = 4.0
+_CHANNEL_S = 5.0
+_LET_GO_S = 2.0
+_RECONNECT_S = 2.0
+_HEARTBEAT_S = 10
+
+
+class Refused(Exception):
+    """The server did not take a message, and says so."""
+
+
+class Unroutable(Refused):
+    """No queue is bound for a message."""
+
+
+class Link:
+    """A connection that is made when it is needed, heals by itself, and has our deadline round every wait.
+
+    The client libraries' timeouts do not bound a frozen server or a memory alarm, and a connection that is
+    lost can show as ``CancelledError`` in calls that nobody cancelled: here all of it becomes ``Unavailable``.
+    """
+
+    def __init__(self, url: str, purpose: str) -> None:
+        parsed = URL(url)
+        self.place = f"RabbitMQ at {parsed.host}:{parsed.port or (5671 if parsed.scheme == 'amqps' else 5672)}"
+        defaults = {"heartbeat": str(_HEARTBEAT_S), "name": f"purveyor {purpose}"}
+        self._broker = RabbitBroker(
+            str(parsed.update_query(defaults | dict(parsed.query))),
+            timeout=_CONNECT_S,
+            reconnect_interval=random.uniform(0.3, 0.8),  # noqa: S311 - keeps processes from coming back as one
+            default_channel=BrokerChannel(publisher_confirms=True, on_return_raises=True),
+            apply_types=False,
+            logger=None,
+        )
+        self._connecting = asyncio.Lock()
+
+    @asynccontextmanager
+    async def until(self, deadline: float) -> AsyncIterator[None]:
+        """Raise ``Unavailable`` when the server does not answer by then (event loop time) or goes away."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield
+        except TimeoutError as late:
+            raise Unavailable(f"{self.place} does not answer in time.") from late
+        except asyncio.CancelledError as lost:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise Unavailable(f"{self.place} closed the connection.") from lost
+        except (ChannelNotFoundEntity, ChannelPreconditionFailed, ChannelAccessRefused, DeliveryError):
+            raise
+        except (ProbableAuthenticationError, ConnectionNotAllowed) as error:
+            raise StartupError(f"{self.place} refuses us, correct RABBITMQ_URL: {error}") from error
+        except CONNECTION_EXCEPTIONS as error:
+            raise Unavailable(f"{self.place}: {error}") from error
+
+    async def _connection(self) -> RobustConnection:
+        async with self._connecting:
+            return await self._broker.connect()
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self.let_go(self._broker.stop())
+
+    async def let_go(self, ending: Awaitable[object]) -> None:
+        """Await the end of something for 2 s at most; a failure is worth a line and nothing more."""
+        try:
+            async with self.until(soon(_LET_GO_S)):
+                await ending
+        except Unavailable as away:
+            log.info("not ended in order", extra={"reason": away.detail})
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[Channel]:
+        """A channel for one use; what is unacked at its end goes back to its queue. Raises ``Unavailable``."""
+        async with self.until(soon(_CHANNEL_S)):
+            connection = await self._connection()
+            await connection.ready()
+            # Not a robust channel: that would be opened again behind our back when the connection comes back.
+            channel = Channel(connection, publisher_confirms=False)
+            await channel.initialize()
+        try:
+            yield channel
+        finally:
+            await self.let_go(channel.close())
+
+    async def send(self, message: Message, routing_key: str, exchange: RabbitExchange, deadline: float) -> None:
+        """Publish one message and wait for its confirm; after ``Unavailable`` it may have arrived or not.
+
+        Raises ``Unroutable``, ``Refused`` (nack), ``Unavailable``; a lost connection is waited for 2 s at most.
+        """
+        try:
+            async with self.until(min(deadline, soon(_RECONNECT_S))):
+                declared = await self._broker.declare_exchange(exchange)
+                await cast("RobustChannel", declared.channel).ready()
+            async with self.until(deadline):
+                await self._broker.publish(message, exchange=exchange, routing_key=routing_key)
+        except (PublishError, ChannelNotFoundEntity) as error:
+            raise Unroutable(f"No queue is bound for {routing_key}.") from error
+        except DeliveryError as error:
+            raise Refused(f"{self.place} refused the message.") from error
+
+    async def check(self) -> str:
+        """Ask for a sign of life; where the server is and its version. Raises ``Unavailable`` within 4 s."""
+        async with self.until(soon(_LET_GO_S)), self.channel() as channel:
+            server = (await channel.get_underlay_channel()).connection.server_properties
+            return f"{self.place}, version {server.get('version')!s}"
+
+
+def soon(seconds: float) -> float:
+    """A deadline in event loop time."""
+    return asyncio.get_running_loop().time() + seconds
 
 
 def dead_queue(name: str) -> str:
@@ -97,7 +221,7 @@ def _named(what: str) -> Iterator[None]:
 
 def message_of(sent: Envelope) -> Message:
     """An event as the persistent message that travels; what is empty is left out."""
-    headers = {
+    headers: dict[str, str | int] = {
         "order_id": sent.subject,
         "sequence": sent.sequence,
         "currency": sent.currency,
@@ -123,7 +247,7 @@ def envelope_of(message: AbstractMessage, queue: Queue) -> Envelope:
         id=id_of(message),
         type=queue.event.type,
         body=message.body,
-        occurred_at=_moment(message.timestamp) or now(),
+        occurred_at=message.timestamp or now(),
         subject=_text(message.headers, "order_id"),
         sequence=sequence if isinstance(sequence, int) else 0,
         correlation_id=message.correlation_id or "",
@@ -146,21 +270,16 @@ def attempts_of(message: AbstractMessage) -> int:
     return attempts if isinstance(attempts, int) and attempts > 0 else 0
 
 
-def failed_copy(message: AbstractMessage, attempts: int, error: Exception, *, dead: bool) -> Message:
-    """The message with its count of attempts and why the last one failed, for the next queue."""
-    reason = f"{type(error).__name__}: {error}"[:_REASON_CHARACTERS]
-    notes: dict[str, Any] = {ATTEMPT: attempts, REASON: reason.encode("utf-8", "replace").decode()}
-    return _copy(message, notes | ({DIED_AT: now().isoformat(timespec="milliseconds")} if dead else {}))
+def failed(message: AbstractMessage, error: Exception, *, dead: bool) -> Message:
+    """The message for its next queue, with its count of attempts and why the last one failed."""
+    reason = f"{type(error).__name__}: {error}"[:_REASON_CHARACTERS].encode("utf-8", "replace").decode()
+    died = {DIED_AT: now()} if dead else {}
+    return fresh(message, {ATTEMPT: attempts_of(message) + 1, REASON: reason} | died)
 
 
-def fresh_copy(message: AbstractMessage) -> Message:
-    """A dead letter as it first arrived: nothing is left of its failed attempts."""
-    return _copy(message, {})
-
-
-def _copy(message: AbstractMessage, notes: Mapping[str, Any]) -> Message:
-    ours = (ATTEMPT, REASON, DIED_AT)
-    kept = {name: value for name, value in message.headers.items() if not name.startswith((*ours, *_BROKER_NOTES))}
+def fresh(message: AbstractMessage, notes: Mapping[str, Any] | None = None) -> Message:
+    """The message as it first arrived, without a trace of failed attempts; with these headers added."""
+    traces = (ATTEMPT, REASON, DIED_AT, "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
     return Message(
         message.body,
         # The client would make one up, and the event would no longer be known as one without an id.
@@ -171,16 +290,13 @@ def _copy(message: AbstractMessage, notes: Mapping[str, Any]) -> Message:
         content_encoding=message.content_encoding,
         correlation_id=message.correlation_id,
         delivery_mode=DeliveryMode.PERSISTENT,
-        headers=kept | dict(notes),
+        headers={n: v for n, v in message.headers.items() if not n.startswith(traces)} | dict(notes or {}),
     )
 
 
 def dead_letter_of(message: AbstractIncomingMessage, queue: Queue) -> DeadLetter:
     """A message from the dead letters, as an operator sees it."""
-    try:
-        died_at = datetime.fromisoformat(_text(message.headers, DIED_AT))
-    except ValueError:
-        died_at = _moment(message.timestamp) or now()
+    died_at = message.headers.get(DIED_AT)
     return DeadLetter(
         queue=queue.name,
         event_id=str(id_of(message)),
@@ -188,7 +304,7 @@ def dead_letter_of(message: AbstractIncomingMessage, queue: Queue) -> DeadLetter
         subject=_text(message.headers, "order_id"),
         attempts=attempts_of(message),
         reason=_text(message.headers, REASON),
-        died_at=died_at if died_at.tzinfo else died_at.replace(tzinfo=UTC),
+        died_at=died_at if isinstance(died_at, datetime) else now(),
         body=message.body[:_SHOWN_BYTES].decode("utf-8", "replace"),
     )
 
@@ -196,7 +312,3 @@ def dead_letter_of(message: AbstractIncomingMessage, queue: Queue) -> DeadLetter
 def _text(headers: Mapping[str, Any], name: str) -> str:
     value = headers.get(name)
     return value if isinstance(value, str) else ""
-
-
-def _moment(value: Any) -> datetime | None:
-    return value if isinstance(value, datetime) else None

@@ -13,7 +13,8 @@ import pytest
 
 from purveyor.kit.errors import ConfigError
 from purveyor.roles.orders.contract import ProductsUnavailable, UnknownProduct
-from purveyor.roles.orders.products import BundledProducts, ProductApi, ProductView
+from purveyor.roles.orders.products import ProductApi, ProductView
+from purveyor.roles.orders.products_bundled import BundledProducts
 from servers.product_api import (
     Answer,
     ProductApiServer,

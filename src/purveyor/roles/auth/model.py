@@ -35,8 +35,12 @@ def normal_email(text: str, pointer: str = "/email") -> str:
     RFC 5321 and 6531 by the email-validator library; no quoted local parts, no address literals, and the DNS
     is not asked. The whole address is folded to lower case, as every large mail provider does.
     """
+    if "=?" in text:  # allowed in a local part, but mail programs would read an encoded word (RFC 2047)
+        raise invalid(pointer, "must not hold '=?'")
     try:
-        found = validate_email(text, check_deliverability=False, globally_deliverable=False, allow_smtputf8=False)
+        found = validate_email(
+            text, check_deliverability=False, globally_deliverable=False, allow_smtputf8=False, strict=True
+        )
     except EmailNotValidError as error:
         raise invalid(pointer, str(error)) from error
     return found.normalized.lower()

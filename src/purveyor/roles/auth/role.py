@@ -68,7 +68,7 @@ async def build(env: Env, settings: AuthSettings) -> AsyncIterator[Actor]:
                 OpenAccount: auth.open_account,
                 SetAccess: auth.set_access,
             },
-            checks=[Check("postgres auth", env.database_kind, database.check)],
+            checks=[Check("postgres auth", env.database_kind, database.check), *env.shared_checks],
         )
         passwords.close()
 

@@ -153,8 +153,8 @@ class PostgresAccounts:
             row = await connection.fetchrow(
                 _INSERT_ADDRESS if new else _UPDATE_ADDRESS, user_id, *_values(address)
             )
-        if row is None:
-            raise NotFound("There is no such address.")
+            if row is None:  # inside the transaction: the default before stays the default
+                raise NotFound("There is no such address.")
         return StoredAddress(**row)
 
     async def remove_address(self, user_id: UUID, address_id: UUID) -> None:

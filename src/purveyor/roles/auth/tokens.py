@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import re
 import secrets
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import jwt
+import msgspec
+from msgspec import Meta
 
 from purveyor.kit.errors import TokenInvalid
 from purveyor.roles.auth.contract import VerifiedToken
@@ -18,6 +21,20 @@ _TYPE = "at+jwt"  # RFC 9068: an access token can be told from any other JWT
 _ALGORITHM = "HS256"
 _LEEWAY_S = 30
 _REQUIRED = ["exp", "iat", "sub", "iss", "aud", "jti"]
+_FORM = re.compile(r"[\w-]{1,512}\.[\w-]{1,7600}\.[\w-]{42}[AEIMQUYcgkosw048]", re.ASCII)
+"""Base64url as RFC 7515 writes it: PyJWT would also take padding, foreign characters and unused bits that are
+set, so that one signature had many spellings."""
+
+
+class _Claims(msgspec.Struct):
+    """The claims that are read; PyJWT checks the others, and is lenient about the types of these."""
+
+    sub: Annotated[str, Meta(min_length=1)]
+    exp: int
+    email: str = ""
+    name: str = ""
+    role: str = "customer"
+    language: str = ""
 
 
 class Tokens:
@@ -46,10 +63,12 @@ class Tokens:
 
     def read(self, token: str) -> VerifiedToken:
         """Whose it is. Raises ``TokenInvalid``: one answer for everything that can be wrong with a token."""
+        if not _FORM.fullmatch(token):
+            raise TokenInvalid
         try:
             if jwt.get_unverified_header(token).get("typ") != _TYPE:
                 raise TokenInvalid
-            claims: dict[str, Any] = jwt.decode(
+            decoded = jwt.decode(
                 token,
                 self._secret,
                 algorithms=[_ALGORITHM],
@@ -58,16 +77,17 @@ class Tokens:
                 leeway=_LEEWAY_S,
                 options={"require": _REQUIRED},
             )
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            claims = msgspec.convert(decoded, _Claims)
+        except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError) as error:
             raise TokenInvalid from error
         return VerifiedToken(
-            sub=claims["sub"],
-            user_id=claims["sub"],
-            email=claims.get("email", ""),
-            name=claims.get("name", ""),
-            access=claims.get("role", "customer"),
-            language=claims.get("language", ""),
-            exp=claims["exp"],
+            sub=claims.sub,
+            user_id=claims.sub,
+            email=claims.email,
+            name=claims.name,
+            access=claims.role,
+            language=claims.language,
+            exp=claims.exp,
         )
 
 

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from purveyor.kit.ids import parse_id
-from purveyor.kit.postgres import Connection, Database, Record
+from purveyor.kit.postgres import COMMAND_TIMEOUT_S, Connection, Database, Record
 from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, NewMail
 
 _LOCK_CLASS = 0x6D61696C  # "mail": the first key of the senders' advisory locks
+_KEEPALIVE = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
+"""So that the server frees the lock within 11 s when a sender's whole machine is gone, without a word."""
 _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
     resends, smtp_reply, error, created_at, updated_at"""
 _MINE = "event_id = $1 and kind = $2 and recipient = $3 and owner = $4 and attempts = $5"
@@ -58,25 +60,33 @@ class PostgresLedger:
     async def ownership(self) -> AsyncIterator[PostgresOwner]:
         """See ``Ledger``."""
         async with self._database.dedicated("purveyor mail sender") as connection:
-            number = await connection.fetchval("select nextval('email.sender_number')::int")
-            await connection.execute("select pg_advisory_lock($1, $2)", _LOCK_CLASS, number)
+            number = await self._database.fetchval("select nextval('email.sender_number')::int")
+            await connection.execute(_KEEPALIVE, timeout=COMMAND_TIMEOUT_S)
+            await connection.execute(
+                "select pg_advisory_lock($1, $2)", _LOCK_CLASS, number, timeout=COMMAND_TIMEOUT_S
+            )
             yield PostgresOwner(number, connection)
 
     async def recover(self, policy: DoubtPolicy) -> int:
         """See ``Ledger``."""
+        # The dead are found first and joined: a mail that a living sender claims meanwhile is then compared again
+        # by its new owner, which a "not exists" in the update itself would not be (PostgreSQL manual, 13.2.1).
         return await self._database.execute(
             """
-            update email.mails set
-                state = case when state = 'claimed' or $2 = 'resend' then 'retry' else 'unknown' end,
-                resends = resends + (state = 'data' and $2 = 'resend')::int,
-                error = case state when 'data' then 'the sender died while the server had the mail'
+            with gone as materialized (
+                select distinct owner from email.mails where state in ('claimed', 'data') and not exists (
+                    select from pg_locks l where l.locktype = 'advisory' and l.classid = $1::int::oid
+                        and l.objsubid = 2 and l.objid = owner::oid and l.granted
+                        and l.database = (select oid from pg_database where datname = current_database())
+                )
+            )
+            update email.mails m set
+                state = case when m.state = 'claimed' or $2 = 'resend' then 'retry' else 'unknown' end,
+                resends = m.resends + (m.state = 'data' and $2 = 'resend')::int,
+                error = case m.state when 'data' then 'the sender died while the server had the mail'
                     else 'the sender died' end,
                 owner = null, next_attempt_at = now(), updated_at = now()
-            where state in ('claimed', 'data') and not exists (
-                select from pg_locks l where l.locktype = 'advisory' and l.classid = $1::int::oid
-                    and l.objsubid = 2 and l.objid = owner::oid and l.granted
-                    and l.database = (select oid from pg_database where datname = current_database())
-            )""",
+            from gone where m.owner = gone.owner and m.state in ('claimed', 'data')""",
             _LOCK_CLASS,
             policy,
         )

@@ -1,7 +1,7 @@
 """The declaration of role email."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from purveyor.kit.role import Actor, Background, Check, Env, Role
 from purveyor.roles.email.contract import ListMails, ResendMail, ResolveMail, ShowMail
-from purveyor.roles.email.ports import DoubtPolicy
+from purveyor.roles.email.ports import DoubtPolicy, Ledger, Mailer
 from purveyor.roles.orders.contract import OrderCreated
 from purveyor.settings import Secret, Url
 
@@ -32,6 +32,16 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
         DoubtPolicy, Meta(description="a mail that may have been sent: resend it, or park it as unknown")
     ] = "resend"
 
+    smtp_ca_file: Annotated[
+        Path | None,
+        Meta(description="certificates (PEM) to trust besides the system's, for a private SMTP server"),
+    ] = None
+
+    @property
+    def has_smtp(self) -> bool:
+        """Whether mails leave over SMTP; else they land in the development mailbox."""
+        return bool(self.smtp_url or self.email_user)
+
     @property
     def sender(self) -> str:
         """Who mails come from."""
@@ -41,18 +51,17 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
 @asynccontextmanager
 async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     """Start role email."""
-    from purveyor.roles.email.ledger_postgres import PostgresLedger
     from purveyor.roles.email.mailbox import Mailbox, mailbox_routes
     from purveyor.roles.email.sender import Sender
     from purveyor.roles.email.service import Mails
 
-    async with env.database() as database:
-        ledger = PostgresLedger(database)
-        mailer = Mailbox(env.data_dir / "mailbox")
+    async with AsyncExitStack() as stack:
+        ledger = await _open_ledger(env, settings, stack)
+        mailer = await _open_mailer(env, settings, stack)
         sender = Sender(ledger, mailer, settings.mail_doubtful)
         mails = Mails(ledger, settings.sender, sender.wake)
         yield Actor(
-            routes=() if env.production else mailbox_routes(mailer),
+            routes=mailbox_routes(mailer) if isinstance(mailer, Mailbox) and not env.production else (),
             answers={
                 ListMails: mails.list,
                 ShowMail: mails.show,
@@ -62,10 +71,35 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
             subscriptions={OrderCreated: mails.order_created},
             background=[Background("sender", sender.run)],
             checks=[
-                Check("mail ledger", env.database_kind, ledger.check),
-                Check("mail delivery", "embedded", mailer.check, required=False),
+                Check("mail ledger", "external" if settings.mongodb_uri else env.database_kind, ledger.check),
+                Check(
+                    "mail delivery", "external" if settings.has_smtp else "embedded", mailer.check, required=False
+                ),
             ],
         )
+
+
+async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> Ledger:
+    if settings.mongodb_uri:
+        from purveyor.roles.email.ledger_mongo import open_ledger
+
+        return await env.reach(lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri)))
+    from purveyor.roles.email.ledger_postgres import PostgresLedger
+
+    return PostgresLedger(await stack.enter_async_context(env.database()))
+
+
+async def _open_mailer(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> Mailer:
+    if settings.has_smtp:
+        from purveyor.roles.email.mailer import SmtpMailer, smtp_target
+
+        target = smtp_target(settings.smtp_url, settings.email_user, settings.email_pass.reveal())
+        mailer = SmtpMailer(target, settings.sender, ca_file=settings.smtp_ca_file)
+        stack.callback(mailer.close)
+        return mailer
+    from purveyor.roles.email.mailbox import Mailbox
+
+    return Mailbox(env.data_dir / "mailbox")
 
 
 ROLE = Role(

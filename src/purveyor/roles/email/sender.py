@@ -6,6 +6,8 @@ only mails at ``data`` are doubtful.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.metrics import MAILS
@@ -30,6 +32,8 @@ _MAX_ATTEMPTS = 40
 _GRACE_S = 15.0
 _RECORD_PAUSE_S = 0.5
 
+_Record = Callable[[], Awaitable[None]]
+
 
 class Sender:
     """Works a ledger until it is cancelled; any number may, in any number of processes."""
@@ -50,6 +54,11 @@ class Sender:
         async with self._ledger.ownership() as owner:
             try:
                 await self._work(owner)
+            except Unavailable:
+                # What was handed over has to be recorded, or it is sent again: however long the ledger is away.
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+                raise
             finally:
                 await self._finish()
 
@@ -90,42 +99,50 @@ class Sender:
                 task.cancel()
 
     async def _deliver(self, claim: Claim) -> None:
+        """Hand a mail over, and record what became of it, for as long as this process lives."""
+        record = await self._hand_over(claim)
+        while record is not None:
+            try:
+                await record()
+            except Unavailable:
+                await asyncio.sleep(_RECORD_PAUSE_S)
+            else:
+                return
+
+    async def _hand_over(self, claim: Claim) -> _Record | None:
+        """Try to send; how to record what became of it, ``None`` when the mail is another sender's now."""
         try:
             reply = await self._mailer.send(claim, lambda: self._ledger.mark_data(claim))
         except ClaimLost:
             log.warning("another sender has taken over", extra={"event_id": claim.event_id})
+            return None
         except Refused as error:
             MAILS.labels(claim.kind, "failed").inc()
             log.warning("mail refused", extra={"event_id": claim.event_id, "reply": str(error)})
-            await self._ledger.mark_failed(claim, reply=str(error), error="refused by the server")
+            return partial(self._ledger.mark_failed, claim, reply=str(error), error="refused by the server")
         except (NotNow, Unavailable) as error:
-            await self._postpone(claim, error)
+            return self._postpone(claim, error)
         except Doubtful as error:
             MAILS.labels(claim.kind, "doubtful").inc()
             log.warning("a mail is doubtful", extra={"event_id": claim.event_id, "why": str(error)})
-            await self._ledger.mark_doubtful(claim, str(error), self._policy)
-        else:
-            await self._record_sent(claim, reply)
+            return partial(self._ledger.mark_doubtful, claim, str(error), self._policy)
+        except Exception as error:
+            log.exception("a delivery died", extra={"event_id": claim.event_id})
+            return partial(self._release, claim, error)
+        MAILS.labels(claim.kind, "sent").inc()
+        return partial(self._ledger.mark_sent, claim, reply)
 
-    async def _postpone(self, claim: Claim, error: Exception) -> None:
+    def _postpone(self, claim: Claim, error: Exception) -> _Record:
         if claim.attempt >= _MAX_ATTEMPTS:
             MAILS.labels(claim.kind, "failed").inc()
-            await self._ledger.mark_failed(
-                claim, reply=str(error), error=f"given up after {claim.attempt} attempts"
-            )
-            return
+            why = f"given up after {claim.attempt} attempts"
+            return partial(self._ledger.mark_failed, claim, reply=str(error), error=why)
         MAILS.labels(claim.kind, "retry").inc()
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(claim.attempt - 1, 10))
         log.warning("mail not sent, will try again", extra={"event_id": claim.event_id, "why": str(error)})
-        await self._ledger.mark_retry(claim, reply=str(error), error="not sent", pause_s=pause_s)
+        return partial(self._ledger.mark_retry, claim, reply=str(error), error="not sent", pause_s=pause_s)
 
-    async def _record_sent(self, claim: Claim, reply: str) -> None:
-        """The server has the mail: record it, for as long as this process lives."""
-        while True:
-            try:
-                await self._ledger.mark_sent(claim, reply)
-            except Unavailable:
-                await asyncio.sleep(_RECORD_PAUSE_S)
-            else:
-                MAILS.labels(claim.kind, "sent").inc()
-                return
+    async def _release(self, claim: Claim, error: Exception) -> None:
+        """After a fault of the mailer's own: doubtful if the mail is at ``data``, else certainly not sent."""
+        await self._ledger.mark_doubtful(claim, repr(error), self._policy)
+        await self._postpone(claim, error)()  # changes nothing where the line above has settled it

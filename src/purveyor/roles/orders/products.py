@@ -1,4 +1,4 @@
-"""Where orders get products and prices from: the port, the bundled catalogue, and the product API."""
+"""Where orders get products and prices from: the port, and the product API."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from purveyor.kit.breaker import Breaker, BreakerOpen
 from purveyor.kit.cache import Cache, Lifetime
 from purveyor.kit.errors import ConfigError
 from purveyor.kit.money import from_major
-from purveyor.roles.catalog.contract import bundled
+from purveyor.kit.shared import Dated, SharedCache, SharedLoader
 from purveyor.roles.orders.contract import ProductsUnavailable
 
 T = TypeVar("T")
@@ -70,31 +70,6 @@ class Products(Protocol):
         ...
 
 
-class BundledProducts:
-    """The catalogue that comes with the package."""
-
-    def __init__(self) -> None:
-        same = ("id", "title", "discount", *_TEXTS)
-        self._products = {
-            product.id: ProductView(price=from_major(product.price), **{n: getattr(product, n) for n in same})
-            for product in bundled().values()
-        }
-
-    async def fetch(self, ids: Collection[int]) -> Mapping[int, ProductView]:
-        """See ``Products``."""
-        return {wanted: self._products[wanted] for wanted in ids if wanted in self._products}
-
-    async def page(self, page: int, limit: int, category: str | None) -> Sequence[ProductView]:
-        """See ``Products``."""
-        everything = self._products.values()
-        found = [view for view in everything if category in {None, view.category}]
-        return found[(page - 1) * limit : page * limit]
-
-    async def check(self) -> str:
-        """See ``Products``."""
-        return f"bundled catalogue, {len(self._products)} products"
-
-
 class _Unusable(Exception):
     """The API answered, but with nothing that can be trusted. ``status`` is 0 when the body was at fault."""
 
@@ -111,15 +86,21 @@ class ProductApi:
     """The product API at a base URL, understood in the fakestoreapi.in shape and in the bare one.
 
     A call has ``deadline_s`` seconds in all, retries included. Answers are fresh for a minute, and serve for
-    up to ten while the API fails. There is one call at a time per product, and one breaker over all calls.
-    The base URL alone decides who is asked: no redirects, no proxies of the environment.
+    up to ten while the API fails; a product, in all processes that have ``shared`` in common. There is one
+    call at a time per product, and one breaker over all calls. The base URL alone decides who is asked: no
+    redirects, no proxies of the environment.
     """
 
     _RETRY_PAUSES_S: ClassVar = (0.05, 0.2)
     _RETRY_STATUS: ClassVar = frozenset({429, 502, 503, 504})
 
     def __init__(
-        self, base_url: str, *, deadline_s: float = 2.0, clock: Callable[[], float] = time.monotonic
+        self,
+        base_url: str,
+        *,
+        deadline_s: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+        shared: SharedCache | None = None,
     ) -> None:
         self._base = _base(base_url)
         self._deadline_s = deadline_s
@@ -132,8 +113,16 @@ class ProductApi:
         )
         failures = (TimeoutError, httpx.TransportError, _ServerError)
         self._breaker = Breaker("the product API", failures=failures, clock=clock)
-        self._products: Cache[int, ProductView | None] = Cache(
-            self._load, lifetime=_lifetime, stale_on=ProductsUnavailable, max_entries=5_000, clock=clock
+        loader = SharedLoader(
+            self._load,
+            shared,
+            prefix="purveyor:product",
+            decoder=msgspec.msgpack.Decoder(Dated[ProductView | None]),
+            lifetime=_lifetime,
+            stale_on=ProductsUnavailable,
+        )
+        self._products: Cache[int, Dated[ProductView | None]] = Cache(
+            loader.load, lifetime=loader.lifetime, stale_on=ProductsUnavailable, max_entries=5_000, clock=clock
         )
         self._listings: Cache[str, Sequence[ProductView]] = Cache(
             self._list, lifetime=_lifetime, stale_on=ProductsUnavailable, max_entries=200, clock=clock
@@ -141,8 +130,8 @@ class ProductApi:
 
     async def fetch(self, ids: Collection[int]) -> Mapping[int, ProductView]:
         """See ``Products``. Does not suspend when every id is in the cache and fresh."""
-        views = await self._products.get_many(ids)
-        return {wanted: view for wanted, view in views.items() if view is not None}
+        found = await self._products.get_many(ids)
+        return {wanted: dated.value for wanted, dated in found.items() if dated.value is not None}
 
     async def page(self, page: int, limit: int, category: str | None) -> Sequence[ProductView]:
         """See ``Products``. The API has no pages within a category: it is loaded whole and cut here."""

@@ -32,7 +32,8 @@ class OrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
 async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
     """Start role orders."""
     from purveyor.kit.outbox import Outbox, Relay
-    from purveyor.roles.orders.products import BundledProducts, ProductApi, Products
+    from purveyor.roles.orders.products import ProductApi, Products
+    from purveyor.roles.orders.products_bundled import BundledProducts
     from purveyor.roles.orders.routes import order_routes
     from purveyor.roles.orders.service import Orders
     from purveyor.roles.orders.store import PostgresOrders
@@ -42,7 +43,8 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
         database = await stack.enter_async_context(env.database())
         products: Products = BundledProducts()
         if settings.products_api:
-            products = await stack.enter_async_context(aclosing(ProductApi(settings.products_api)))
+            api = ProductApi(settings.products_api, shared=env.shared_cache)
+            products = await stack.enter_async_context(aclosing(api))
         book = PostgresOrders(database)
         relay = Relay(database, "orders", env.events)
         orders = Orders(
@@ -72,6 +74,7 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
                     products.check,
                     required=False,
                 ),
+                *env.shared_checks,
             ],
             outbox=Outbox(database, "orders"),
         )

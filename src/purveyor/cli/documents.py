@@ -1,0 +1,45 @@
+"""``app openapi`` and ``app asyncapi``: the documents of what this serves and says; they need no server."""
+
+import tempfile
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from purveyor import __version__
+from purveyor.cli.options import ALL_ROLES, RolesOption, role_names, run
+from purveyor.registry import ROLES
+from purveyor.settings import Sources
+
+IndentOption = Annotated[int, typer.Option(help="Spaces of indentation; 0: one line.", min=0, max=8)]
+
+
+def openapi(roles: RolesOption = ALL_ROLES, indent: IndentOption = 2) -> None:
+    """Print the OpenAPI document of the roles' HTTP routes."""
+    _print(run(_openapi(roles)), indent)
+
+
+def asyncapi(indent: IndentOption = 2) -> None:
+    """Print the AsyncAPI document of every event."""
+    from purveyor.kit import asyncapi as document
+
+    _print(document.asyncapi(list(ROLES.values()), version=__version__), indent)
+
+
+async def _openapi(roles: str) -> dict[str, Any]:
+    from purveyor.host import Host, choose_roles
+    from purveyor.kit import api
+    from purveyor.kit.health import health_routes
+
+    with tempfile.TemporaryDirectory() as folder:
+        sources = Sources(environ={"DATA_DIR": folder}, dotenv=None)
+        host = Host(choose_roles(role_names(roles)), sources, offline=True)
+        async with host.running():
+            routes = health_routes(host.health, lambda: False)
+            routes += [route for actor in host.actors.values() for route in actor.routes]
+            return api.openapi(routes, version=__version__)
+
+
+def _print(document: dict[str, Any], indent: int) -> None:
+    text = msgspec.json.format(msgspec.json.encode(document), indent=indent or -1)
+    typer.echo(text.decode())

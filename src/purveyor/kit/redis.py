@@ -1,0 +1,212 @@
+"""Redis, shared by all processes, which may be gone at any time: its client, the rate limiter, the cache."""
+
+import asyncio
+import hashlib
+import logging
+import math
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from purveyor.kit.errors import ConfigError
+from purveyor.kit.ratelimit import Decision, Limiter, Rate
+
+_log = logging.getLogger(__name__)
+
+_TIMEOUT_S = 0.05
+_DEADLINE_S = 0.06
+_CONNECTIONS = 10
+"""Enough for more than 10,000 uses per second; more of them would only be slower to connect in a burst."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
+
+_HIT = """
+local used = tonumber(redis.call('GET', KEYS[1]) or 0)
+local allowed = used < tonumber(ARGV[1])
+if allowed then used = redis.call('INCR', KEYS[1]) end
+local ttl = redis.call('PTTL', KEYS[1])
+if ttl < 0 then
+  ttl = tonumber(ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], ttl)
+end
+return {allowed and 1 or 0, used, ttl}
+"""
+
+
+class RedisAway(Exception):
+    """Redis did not do it, or was not even asked: go on without it."""
+
+
+class RedisClient:
+    """A Redis that never keeps anyone waiting.
+
+    A use has 60 ms in all, connecting included. After one that failed nobody tries any more: a background
+    task asks, at most every 1.25 s, until Redis answers again.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        # Who waits for a connection is not yet on the clock: a burst is no reason to think that Redis left.
+        self._slots = asyncio.Semaphore(_CONNECTIONS)
+        self._probing: asyncio.Task[None] | None = None
+        self._complaint = ""
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Redis]:
+        """Lend the client for one short use. Raises ``RedisAway``, also for what fails inside the block."""
+        async with self._slots:
+            if self._probing is not None:
+                raise RedisAway
+            try:
+                async with asyncio.timeout(_DEADLINE_S):
+                    yield self._client
+            except ResponseError as error:
+                # It answered at once (full, read-only, a key of another type): the next use costs no time.
+                if str(error) != self._complaint:
+                    self._complaint = str(error)
+                    _log.warning("Redis refuses: %s", error)
+                raise RedisAway from error
+            except (RedisError, OSError) as error:
+                self._leave(error)
+                raise RedisAway from error
+
+    async def check(self) -> str:
+        """The server and its version, for example ``Redis 7.0.15``. Raises what Redis or the network raises.
+
+        Writes, because a full server and a replica still answer questions.
+        """
+        await self._client.set("purveyor:check", b"", px=1000)
+        info = await self._client.info("server")
+        return f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+
+    async def aclose(self) -> None:
+        """Stop asking, and close the connections."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+        with suppress(RedisError, OSError):
+            await self._client.aclose()
+
+    def _leave(self, error: Exception) -> None:
+        if self._probing is None:
+            _log.warning("Redis is away, every process is on its own: %s", error or "no answer in time")
+            self._probing = asyncio.create_task(self._ask_until_back(), name="redis probe")
+
+    async def _ask_until_back(self) -> None:
+        since, pause_s = time.monotonic(), _FIRST_PAUSE_S
+        while True:
+            await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter, not a secret
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            try:
+                # After a failover the idle connections lead nowhere, and each would be found out by a user.
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+                async with asyncio.timeout(_DEADLINE_S):
+                    await self._client.ping()
+            except (RedisError, OSError) as error:
+                _log.debug("Redis is still away: %s", error)
+            else:
+                break
+        self._probing = None
+        _log.info("Redis is back after %.1f s", time.monotonic() - since)
+
+
+@asynccontextmanager
+async def open_redis(url: str) -> AsyncIterator[RedisClient]:
+    """Open the Redis at a ``redis://``, ``rediss://`` or ``unix://`` URL, present or away.
+
+    Raises ``ConfigError`` for a URL that can never work.
+    """
+    client = RedisClient(Redis.from_pool(_pool(url)))
+    try:
+        with suppress(RedisAway):  # found out now, not by the first request
+            async with client.use() as redis:
+                await redis.ping()
+        yield client
+    finally:
+        await client.aclose()
+
+
+def _pool(url: str) -> BlockingConnectionPool:
+    # RESP2 and no driver info: connecting takes no round trip at all, which a burst of them would feel.
+    options: dict[str, Any] = {"protocol": 2, "driver_info": None, "max_connections": _CONNECTIONS}
+    options |= {"timeout": _TIMEOUT_S, "socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
+    try:
+        options |= parse_url(url)
+        # No retry: a command that timed out may have been done, and would be done twice.
+        pool = BlockingConnectionPool(**options | {"retry": Retry(NoBackoff(), 0), "decode_responses": False})
+        pool.connection_class(**pool.connection_kwargs)  # an unknown option in the URL shows only here
+    except (TypeError, ValueError, RedisError) as error:
+        # Neither the value nor the error is shown: they may hold the password.
+        raise ConfigError(
+            "REDIS_URL: expected redis://[user:password@]host[:port][/database], the same with rediss:// "
+            "for TLS, or unix:///path; special characters of the password percent-encoded."
+        ) from error
+    return pool
+
+
+class RedisLimiter:
+    """Counts in Redis for all processes together; while it is away, in ``fallback``, so limits never go away.
+
+    The fallback hears of every allowed request, so that what was used up stays used up when Redis leaves.
+    """
+
+    def __init__(self, client: RedisClient, fallback: Limiter) -> None:
+        self._client, self._fallback = client, fallback
+
+    async def hit(self, policy: str, key: str, rate: Rate) -> Decision:
+        """See ``Limiter``."""
+        # Hashed: keys of one length, whatever a client sends, and no mail address stands in Redis. The window
+        # belongs to the name: after a change of the rate nobody waits for the end of a longer one.
+        digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        name = f"purveyor:limit:{policy}:{rate.window_s}:{digest}"
+        try:
+            async with self._client.use() as redis:
+                hit = redis.register_script(_HIT)  # loads itself again after SCRIPT FLUSH or a restart
+                allowed, used, ttl_ms = await hit(keys=[name], args=[rate.quota, rate.window_s * 1000])
+        except RedisAway:
+            return await self._fallback.hit(policy, key, rate)
+        if allowed:
+            await self._fallback.hit(policy, key, rate)
+        reset_s = max(1, math.ceil(ttl_ms / 1000))
+        return Decision(policy, rate, max(0, rate.quota - used), reset_s, bool(allowed))
+
+
+class RedisCache:
+    """``SharedCache`` in Redis; one that is away is as good as empty."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def get(self, key: str) -> bytes | None:
+        """See ``SharedCache``."""
+        with suppress(RedisAway):
+            async with self._client.use() as redis:
+                found = await redis.get(key)
+                return found if isinstance(found, bytes) else None
+        return None
+
+    async def put(self, key: str, value: bytes, ttl_s: float) -> None:
+        """See ``SharedCache``."""
+        with suppress(RedisAway):
+            async with self._client.use() as redis:
+                await redis.set(key, value, px=round(ttl_s * 1000))
+
+    async def claim(self, key: str, ttl_s: float) -> bool:
+        """See ``SharedCache``."""
+        with suppress(RedisAway):
+            async with self._client.use() as redis:
+                return bool(await redis.set(key, b"", px=round(ttl_s * 1000), nx=True))
+        return True
+
+    async def drop(self, key: str) -> None:
+        """See ``SharedCache``."""
+        with suppress(RedisAway):
+            async with self._client.use() as redis:
+                await redis.delete(key)

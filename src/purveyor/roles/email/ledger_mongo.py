@@ -1,0 +1,294 @@
+"""The mail ledger in MongoDB, collection ``email_logs``: the only module that knows motor.
+
+A sender is alive as long as its document in ``email_senders`` is fresh. All times are the server's, so that the
+clocks of the senders do not matter.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pymongo
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    InvalidName,
+    InvalidURI,
+    PyMongoError,
+    WriteConcernError,
+)
+
+from purveyor.kit.errors import ConfigError, ServerAway, Unavailable
+from purveyor.kit.ids import new_id
+from purveyor.roles.email.contract import MailRecord
+from purveyor.roles.email.mongo_documents import (
+    DUE,
+    IN_HAND,
+    MAIL_INDEXES,
+    SENDER_INDEXES,
+    SETTLED,
+    SHOWN,
+    Change,
+    Condition,
+    Document,
+    change,
+    claim_of,
+    doubt,
+    key,
+    new_document,
+)
+from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, NewMail
+
+OPERATION_TIMEOUT_S = 1.0
+"""For one operation on the server; a method may need several, and has twice that."""
+STARTUP_TIMEOUT_S = 5.0
+BEAT_S = 1.0
+DEAD_AFTER_S = 10.0
+
+_LOST = (ConnectionFailure, ExecutionTimeout, WriteConcernError, OSError, TimeoutError)
+
+
+class MongoOwner:
+    """Satisfies ``Owner``: alive while its last beat is recent."""
+
+    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+        self.name = str(new_id())
+        self._senders = database["email_senders"]
+        self._seen_at = 0.0
+
+    def is_alive(self) -> bool:
+        """See ``Owner``. Never true for longer than the others believe it."""
+        return asyncio.get_running_loop().time() - self._seen_at < DEAD_AFTER_S
+
+    async def beat(self) -> None:
+        """Tell the others that this sender lives. Raises ``Unavailable``."""
+        began = asyncio.get_running_loop().time()  # before it is written: the others may count from then on
+        async with _bounded():
+            await self._senders.update_one({"_id": self.name}, {"$currentDate": {"seen_at": True}}, upsert=True)
+        self._seen_at = began
+
+    async def keep_beating(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            with contextlib.suppress(Unavailable):  # the age of the last beat tells
+                await self.beat()
+
+    async def leave(self) -> None:
+        """Let the others take over at once."""
+        with contextlib.suppress(Unavailable):  # then they do when the last beat is old
+            async with _bounded():
+                await self._senders.delete_one({"_id": self.name})
+
+
+class MongoLedger:
+    """Satisfies ``Ledger``."""
+
+    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+        self._database = database
+        self._mails = database["email_logs"]
+        self._senders = database["email_senders"]
+
+    async def prepare(self) -> None:
+        """Make the indexes, as far as they are missing."""
+        await self._mails.create_indexes(list(MAIL_INDEXES))
+        await self._senders.create_indexes(list(SENDER_INDEXES))
+
+    async def record(self, mail: NewMail) -> bool:
+        """See ``Ledger``."""
+        async with _bounded():
+            try:
+                await self._mails.insert_one(new_document(mail, await self._now()))
+            except DuplicateKeyError:
+                return False
+            return True
+
+    @asynccontextmanager
+    async def ownership(self) -> AsyncIterator[MongoOwner]:
+        """See ``Ledger``."""
+        owner = MongoOwner(self._database)
+        await owner.beat()
+        beating = asyncio.create_task(owner.keep_beating(), name="mail sender's heartbeat")
+        try:
+            yield owner
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+            await owner.leave()
+
+    async def recover(self, policy: DoubtPolicy) -> int:
+        """See ``Ledger``."""
+        async with _bounded():
+            # First who has mails in hand, then which of them are alive: the other way round, somebody who
+            # came in between would be taken for dead.
+            owners = await self._mails.distinct("owner", {"state": IN_HAND})
+            if not owners:
+                return 0
+            fresh = {"$gt": await self._now() - timedelta(seconds=DEAD_AFTER_S)}
+            alive = await self._senders.distinct("_id", {"_id": {"$in": owners}, "seen_at": fresh})
+            gone = sorted(set(owners) - set(alive))
+            return await self._free(gone, policy) if gone else 0
+
+    async def _free(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
+        claimed = await self._mails.update_many(
+            {"state": "claimed", "owner": {"$in": gone}},
+            change(state="retry", owner=None, error="the sender died", due_in_s=0),
+        )
+        doubtful = await self._mails.update_many(
+            {"state": "data", "owner": {"$in": gone}},
+            doubt("the sender died while the server had the mail", policy),
+        )
+        return claimed.modified_count + doubtful.modified_count
+
+    async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
+        """See ``Ledger``."""
+        claims: list[Claim] = []
+        async with _bounded():
+            due = {"state": DUE, "next_attempt_at": {"$lte": await self._now()}}
+            while len(claims) < limit:
+                document: Document | None = await self._mails.find_one_and_update(
+                    due,
+                    change(state="claimed", owner=owner, attempts=1),
+                    sort=[("next_attempt_at", 1)],
+                    return_document=pymongo.ReturnDocument.AFTER,
+                )
+                if document is None:
+                    break
+                claims.append(claim_of(document))
+        return claims
+
+    async def mark_data(self, claim: Claim) -> None:
+        """See ``Ledger``."""
+        if not await self._transition(claim, "claimed", change(state="data")):
+            raise ClaimLost
+
+    async def mark_sent(self, claim: Claim, reply: str) -> None:
+        """See ``Ledger``."""
+        await self._transition(claim, "data", change(state="sent", smtp_reply=reply, error=""))
+
+    async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
+        """See ``Ledger``."""
+        update = change(state="retry", owner=None, smtp_reply=reply, error=error, due_in_s=pause_s)
+        await self._transition(claim, IN_HAND, update)
+
+    async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
+        """See ``Ledger``."""
+        await self._transition(claim, IN_HAND, change(state="failed", smtp_reply=reply, error=error))
+
+    async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
+        """See ``Ledger``."""
+        await self._transition(claim, "data", doubt(error, policy))
+
+    async def _transition(self, claim: Claim, state: Condition, update: Change) -> bool:
+        """One conditional update; whether the claim still held and the mail was in that state."""
+        mine = {"_id": key(claim), "owner": claim.owner, "attempts": claim.attempt, "state": state}
+        async with _bounded():
+            return (await self._mails.update_one(mine, update)).matched_count == 1
+
+    async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
+        """See ``Ledger``."""
+        async with _bounded():
+            document = await self._mails.find_one({"event_id": event_id}, {**SHOWN, "message": 1})
+        if document is None:
+            return None
+        message = bytes(document.pop("message"))
+        return MailRecord(**document), message
+
+    async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
+        """See ``Ledger``."""
+        wanted: Document = {}
+        if state:
+            wanted["state"] = state
+        if event_ids:
+            wanted["event_id"] = {"$in": [*event_ids]}
+        async with _bounded():
+            found = self._mails.find(wanted, SHOWN).sort("event_id", -1).limit(limit)
+            return [MailRecord(**document) async for document in found]
+
+    async def resend(self, event_id: str) -> bool:
+        """See ``Ledger``."""
+        update = change(state="retry", owner=None, resends=1, error="sent again by an operator", due_in_s=0)
+        return await self._operate(event_id, SETTLED, update)
+
+    async def resolve(self, event_id: str, *, sent: bool) -> bool:
+        """See ``Ledger``."""
+        state, resends = ("sent", 0) if sent else ("retry", 1)
+        update = change(state=state, owner=None, resends=resends, error="resolved by an operator", due_in_s=0)
+        return await self._operate(event_id, "unknown", update)
+
+    async def _operate(self, event_id: str, state: Condition, update: Change) -> bool:
+        async with _bounded():
+            result = await self._mails.update_many({"event_id": event_id, "state": state}, update)
+            return result.matched_count > 0
+
+    async def check(self) -> str:
+        """See ``Ledger``."""
+        async with _bounded():
+            return f"MongoDB {(await self._database.command('buildInfo'))['version']}"
+
+    async def _now(self) -> datetime:
+        """The server's time: ``$$NOW`` may not stand in a plain filter, where an index would serve it."""
+        now: datetime = (await self._database.command("hello"))["localTime"]
+        return now.replace(tzinfo=UTC)
+
+
+@asynccontextmanager
+async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
+    """Connect, make the indexes, and close at the end; the database is the URI's, else ``purveyor``.
+
+    Raises ``ConfigError`` for a URI that cannot be read, ``ServerAway`` when the server does not answer.
+    """
+    try:
+        # Made inside the running loop: motor takes the loop that it finds here for good.
+        client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            uri,
+            appname="purveyor",
+            w="majority",
+            journal=True,
+            tz_aware=True,
+            tzinfo=UTC,
+            timeoutMS=int(OPERATION_TIMEOUT_S * 1000),
+        )
+        database = client.get_default_database("purveyor")
+    except (InvalidURI, ConfigurationError, InvalidName, ValueError) as error:
+        # Without the parser's own words: they may hold a part of the password.
+        raise ConfigError(
+            "MONGODB_URI: expected mongodb:// or mongodb+srv://[user:password@]host[:port][/database], "
+            "with special characters in user and password percent-encoded."
+        ) from error
+    try:
+        ledger = MongoLedger(database)
+        try:
+            with pymongo.timeout(STARTUP_TIMEOUT_S):
+                await ledger.prepare()
+        except (PyMongoError, OSError) as error:
+            raise ServerAway(f"MongoDB at {_address_of(uri)} cannot be used: {_short(error)}.") from error
+        yield ledger
+    finally:
+        client.close()
+
+
+@asynccontextmanager
+async def _bounded() -> AsyncIterator[None]:
+    """A deadline of our own, and ``Unavailable`` for a lost server."""
+    try:
+        async with asyncio.timeout(2 * OPERATION_TIMEOUT_S):
+            yield
+    except _LOST as lost:
+        raise Unavailable("The mail ledger does not answer.") from lost
+
+
+def _address_of(uri: str) -> str:
+    """The hosts and ports of a URI that was readable, without anything else."""
+    return re.split(r"[/?]", uri.partition("://")[2])[0].rpartition("@")[2]
+
+
+def _short(error: Exception) -> str:
+    """The reason without the state of every server, which follows after a comma or in brackets."""
+    return re.split(r", Timeout: | \(configured timeouts: |, full error: ", str(error))[0]

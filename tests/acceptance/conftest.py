@@ -1,0 +1,23 @@
+"""People that several tests need."""
+
+import pytest_asyncio
+
+from shop import Customer, Shop
+
+
+@pytest_asyncio.fixture
+async def ada(shop: Shop) -> Customer:
+    """A customer of this test alone."""
+    return await shop.customer()
+
+
+@pytest_asyncio.fixture
+async def stranger(shop: Shop) -> Customer:
+    """Another customer, who must not see what is Ada's."""
+    return await shop.customer(name="Eve Stranger")
+
+
+@pytest_asyncio.fixture
+async def staff(shop: Shop) -> Customer:
+    """An employee."""
+    return await shop.staff()

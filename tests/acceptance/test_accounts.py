@@ -1,0 +1,187 @@
+"""Opening an account, logging in, whose token it is, and the profile."""
+
+import base64
+import json
+import re
+
+import pytest
+
+from shop import PASSWORD, Customer, Shop, fresh_address, fresh_email, problem
+
+UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+
+async def test_an_account_is_shown_as_it_was_opened(shop: Shop) -> None:
+    email = fresh_email()
+    answer = await shop.register(email=email, name="Ada Lovelace", phone="+44 20 7946 0958", language="fr")
+    assert answer.status_code == 201
+    account = answer.json()
+    assert UUID7.fullmatch(account.pop("id"))
+    assert TIME.fullmatch(account.pop("created_at"))
+    assert account == {
+        "email": email,
+        "name": "Ada Lovelace",
+        "phone": "+44 20 7946 0958",
+        "language": "fr",
+        "role": "customer",
+    }
+    assert answer.headers["location"] == f"/user/{answer.json()['id']}"
+
+
+async def test_an_address_has_one_account_however_it_is_written(shop: Shop) -> None:
+    email = fresh_email()
+    assert (await shop.register(email=email)).status_code == 201
+    problem(await shop.register(email=email), 409, "email-taken")
+    problem(await shop.register(email=email.upper()), 409, "email-taken")
+    assert (await shop.login(email.upper(), PASSWORD)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "password", ["passwor", "password", "PASSWORD1", "x" * 129, "1234567"], ids=lambda text: text[:12]
+)
+async def test_a_password_that_is_short_long_or_common_is_refused(shop: Shop, password: str) -> None:
+    problem(await shop.register(password=password), 422, "invalid-input", "/password")
+
+
+@pytest.mark.parametrize("password", ["        ", "ab cd ef", "пароль-длинный", "🐎🔋📎correct", "y" * 128])
+async def test_a_password_may_hold_any_characters(shop: Shop, password: str) -> None:
+    customer = await shop.customer(password=password)
+    problem(await shop.login(customer.email, password + "!"), 401, "invalid-credentials")
+    problem(await shop.login(customer.email, password.strip() + "?"), 401, "invalid-credentials")
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("email", "nobody"),
+        ("email", "a@b@example.com"),
+        ("email", "a@example.com\r\nBcc: all@example.com"),
+        ("email", "x" * 250 + "@example.com"),
+        ("name", ""),
+        ("name", "   "),
+        ("name", "Ada\r\nBcc: all@example.com"),
+        ("name", "x" * 201),
+        ("phone", "call me"),
+        ("language", "not a language"),
+        ("language", ""),
+    ],
+)
+async def test_what_an_account_may_not_say_is_pointed_at(shop: Shop, member: str, value: str) -> None:
+    problem(await shop.register(**{member: value}), 422, "invalid-input", f"/{member}")
+
+
+@pytest.mark.parametrize("member", ["email", "password", "name"])
+async def test_a_missing_member_is_pointed_at(shop: Shop, member: str) -> None:
+    problem(await shop.register(**{member: None}), 422, "invalid-input", f"/{member}")
+
+
+@pytest.mark.parametrize("member", ["role", "access", "id", "is_admin"])
+async def test_nobody_can_give_themselves_more(shop: Shop, member: str) -> None:
+    problem(await shop.register(**{member: "admin"}), 422, "invalid-input", f"/{member}")
+
+
+@pytest.mark.parametrize("form", [False, True], ids=["json", "form"])
+async def test_a_login_gives_tokens(shop: Shop, ada: Customer, form: bool) -> None:
+    answer = await shop.login(ada.email, ada.password, form=form)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    pair = answer.json()
+    assert set(pair) == {"access_token", "token_type", "expires_in", "refresh_token"}
+    assert pair["token_type"] == "bearer"
+    assert pair["expires_in"] > 0
+    assert (await shop.verify(pair["access_token"])).status_code == 200
+
+
+async def test_an_unknown_account_and_a_wrong_password_look_the_same(shop: Shop, ada: Customer) -> None:
+    wrong = problem(await shop.login(ada.email, "not the password"), 401, "invalid-credentials")
+    unknown = problem(await shop.login(fresh_email(), "not the password"), 401, "invalid-credentials")
+    assert wrong["detail"] == unknown["detail"]
+
+
+async def test_guesses_at_one_account_are_limited_wherever_they_come_from(shop: Shop, ada: Customer) -> None:
+    for _ in range(9):  # with the log-in of the fixture the tenth in a minute
+        problem(await shop.login(ada.email, "a wild guess"), 401, "invalid-credentials")
+    problem(await shop.login(ada.email, ada.password), 429, "too-many-logins")
+    problem(await shop.login(ada.email.upper(), ada.password), 429, "too-many-logins")
+
+
+async def test_guesses_from_one_address_are_limited_whomever_they_are_at(shop: Shop, ada: Customer) -> None:
+    address = fresh_address()
+    for _ in range(10):
+        answer = await shop.login(fresh_email(), "a wild guess", address=address)
+        problem(answer, 401, "invalid-credentials")
+    problem(await shop.login(ada.email, ada.password, address=address), 429, "too-many-logins")
+    assert (await shop.login(ada.email, ada.password)).status_code == 200
+
+
+@pytest.mark.parametrize("in_body", [False, True], ids=["header", "body"])
+async def test_a_token_tells_whose_it_is(shop: Shop, ada: Customer, in_body: bool) -> None:
+    answer = await shop.verify(ada.token, in_body=in_body)
+    assert answer.status_code == 200
+    holder = answer.json()
+    assert holder.items() >= {"active": True, "sub": ada.id, "user_id": ada.id, "role": "customer"}.items()
+    assert (holder["email"], holder["name"]) == (ada.email, ada.name)
+    assert isinstance(holder["exp"], int)
+
+
+def tampered(token: str) -> list[str]:
+    header, claims, signature = token.split(".")
+    none = base64.urlsafe_b64encode(json.dumps({"alg": "none", "typ": "JWT"}).encode()).decode().rstrip("=")
+    decoded = json.loads(base64.urlsafe_b64decode(claims + "=="))
+    admin = base64.urlsafe_b64encode(json.dumps(decoded | {"role": "admin"}).encode()).decode().rstrip("=")
+    return [
+        "nonsense",
+        f"{none}.{claims}.",
+        f"{none}.{claims}.{signature}",
+        f"{header}.{admin}.{signature}",
+        f"{header}.{claims}.{signature[::-1]}",
+        f"{header}.{claims}",
+    ]
+
+
+@pytest.mark.parametrize("place", range(6), ids=["nonsense", "none", "none-signed", "admin", "signature", "cut"])
+async def test_a_token_that_is_not_ours_opens_nothing(shop: Shop, ada: Customer, place: int) -> None:
+    token = tampered(ada.token)[place]
+    problem(await shop.verify(token), 401, "token-invalid")
+    problem(await shop.verify(token, in_body=True), 401, "token-invalid")
+    headers = {"authorization": f"Bearer {token}"}
+    problem(await shop.raw("GET", "/api/orders/", headers=headers), 401, "token-invalid")
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic YWRhOmFkYQ=="])
+async def test_without_a_token_there_is_nothing_to_verify(shop: Shop, authorization: str | None) -> None:
+    headers = {} if authorization is None else {"authorization": authorization}
+    problem(await shop.raw("POST", "/verify-token", headers=headers), 401, "unauthorized")
+    problem(await shop.raw("GET", "/api/orders/", headers=headers), 401, "unauthorized")
+
+
+async def test_a_profile_shows_the_account_with_its_addresses(shop: Shop, ada: Customer) -> None:
+    await shop.add_address(ada)
+    answer = await shop.profile(ada)
+    assert answer.status_code == 200
+    profile = answer.json()
+    assert (profile["id"], profile["email"], profile["role"]) == (ada.id, ada.email, "customer")
+    assert [address["city"] for address in profile["addresses"]] == ["London"]
+    assert "password" not in answer.text
+
+
+async def test_a_profile_is_changed_member_by_member(shop: Shop, ada: Customer) -> None:
+    assert (await shop.change_profile(ada, name="Countess", phone="+44 20 7946 0958")).status_code == 200
+    changed = (await shop.change_profile(ada, language="de")).json()
+    assert (changed["name"], changed["phone"], changed["language"]) == ("Countess", "+44 20 7946 0958", "de")
+    assert (await shop.change_profile(ada, phone=None)).json()["phone"] == ""
+    problem(await shop.change_profile(ada, role="admin"), 422, "invalid-input", "/role")
+    problem(await shop.change_profile(ada, name=""), 422, "invalid-input", "/name")
+
+
+async def test_somebody_elses_profile_does_not_exist(shop: Shop, ada: Customer, stranger: Customer) -> None:
+    problem(await shop.profile(stranger, ada.id), 404, "not-found")
+    problem(await shop.change_profile(stranger, ada.id, name="Taken over"), 404, "not-found")
+    problem(await shop.profile(ada, "no-id"), 404, "not-found")
+    assert (await shop.profile(ada)).json()["name"] == ada.name
+
+
+async def test_staff_read_a_profile_and_leave_it(shop: Shop, ada: Customer, staff: Customer) -> None:
+    assert (await shop.profile(staff, ada.id)).json()["email"] == ada.email
+    problem(await shop.change_profile(staff, ada.id, name="Renamed"), 404, "not-found")

@@ -1,0 +1,37 @@
+"""What every test may use: the shop in each shape, and Hypothesis that behaves in CI."""
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from hypothesis import settings
+
+from shapes import SHAPES
+from shop import Shop
+
+settings.register_profile("suite", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
+settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--shape",
+        action="append",
+        choices=list(SHAPES),
+        help="run tests of the shop in this shape only (may be given several times)",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "shop" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--shape") or list(SHAPES)
+        metafunc.parametrize("shop", chosen, indirect=True, scope="session")
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    """The shop in one shape, the same for all tests: each makes its own customers."""
+    shape = SHAPES[request.param]
+    async with shape.start(tmp_path_factory.mktemp(shape.name)) as deployment:
+        yield Shop(deployment)

@@ -1,0 +1,81 @@
+"""What people type: one clean line, a telephone number, a country; or an error that points at the member."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from purveyor.kit.errors import InvalidInput
+from purveyor.kit.text import clean_country, clean_line, clean_phone
+
+HARMFUL = ["Cc", "Cf", "Cs", "Zl", "Zp"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Jane\r\nBcc: all@example.com", "a\nb", "a\x00b", "a\x0bb", "a\x0cb", "a\x1cb", "a\x1db", "a\x1eb", "a\x7fb"]
+    + ["a\x85b", "a\x9bb", "a\u2028b", "a\u2029b", "a\u202eb", "a\u2066b", "a\u200bb", "a\ufeffb", "a\x1b[2Jb"]
+    + ["=?utf-8?q?=0D=0ABcc:x?=", "Jane =?", "a\ud800b"],
+)
+def test_what_could_forge_a_header_a_line_or_a_direction_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        clean_line(text, "/address/city")
+
+    assert [error.pointer for error in refused.value.errors] == ["/address/city"]
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("  Jane Doe \t", "Jane Doe"),
+        ("José", "José"),
+        ("Jose\u0301", "José"),
+        ("محمد", "محمد"),
+        ("王小明", "王小明"),
+        ("O'Neil & Sons <x> {{7*7}} %s", "O'Neil & Sons <x> {{7*7}} %s"),
+        ("Łódź 🙂", "Łódź 🙂"),
+        ("", ""),
+    ],
+)
+def test_a_name_stays_as_it_was_typed(text: str, clean: str) -> None:
+    assert clean_line(text, "/name") == clean
+
+
+@given(st.text(st.characters() | st.sampled_from("\r\n\x00\u2028\u202e=?\u0301 ")))
+def test_whatever_passes_is_one_harmless_line_and_stays_so(text: str) -> None:
+    try:
+        line = clean_line(text, "/name")
+    except InvalidInput:
+        assert "=?" in text or any(unicodedata.category(character) in HARMFUL for character in text)
+        return
+    assert not any(unicodedata.category(character) in HARMFUL for character in line)
+    assert "=?" not in line
+    assert line == line.strip() == clean_line(line, "/name")
+    assert len(line.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("text", ["+49 30 123456", "030/123-456", "(030) 123.456", "112", " 112 ", ""])
+def test_a_telephone_number(text: str) -> None:
+    assert clean_phone(text) == text.strip()
+
+
+@pytest.mark.parametrize("text", ["abc", "+", "11", "1" * 33, "+49\n30 1", "1;drop", "\u0661\u0662\u0663\u0664", "112\x00"])
+def test_no_telephone_number(text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        clean_phone(text)
+
+    assert refused.value.errors[0].pointer == "/phone"
+
+
+@pytest.mark.parametrize(("text", "code"), [("DE", "DE"), ("us", "US"), ("Gb", "GB")])
+def test_a_country(text: str, code: str) -> None:
+    assert clean_country(text) == code
+
+
+@pytest.mark.parametrize("text", ["", "D", "DEU", "UK", "XX", "ZZ", "EU", " DE", "49", "ß", "\ufb01", "ıt"])
+def test_no_country(text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        clean_country(text)
+
+    assert refused.value.errors[0].pointer == "/country"

@@ -1,0 +1,38 @@
+"""A process that holds mails: it becomes a sender, claims two, brings one to ``data``, and waits to be killed.
+
+Run as ``python ledger_owner.py postgresql://...`` or ``mongodb://...``; says ``ready`` when it is.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from purveyor.kit.postgres import open_database
+from purveyor.roles.email.ledger_mongo import open_ledger
+from purveyor.roles.email.ledger_postgres import PostgresLedger
+from purveyor.roles.email.ports import Ledger
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Ledger]:
+    """The ledger that a URL means."""
+    if url.startswith("mongodb"):
+        async with open_ledger(url) as mongo:
+            yield mongo
+    else:
+        async with open_database(url, application="tests", max_size=4) as database:
+            yield PostgresLedger(database)
+
+
+async def hold(url: str) -> None:
+    """Hold two mails until the end."""
+    async with connected(url) as ledger, ledger.ownership() as owner:
+        first, _ = await ledger.claim(owner.name, 2)
+        await ledger.mark_data(first)
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(hold(sys.argv[1]))

@@ -1,0 +1,584 @@
+"""One suite over both mail ledgers: whatever holds of one holds of the other."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
+
+import purveyor.roles.email
+from ledger_owner import connected
+from purveyor.kit.clock import now
+from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailable
+from purveyor.kit.ids import new_id
+from purveyor.kit.migrate import migrate
+from purveyor.roles.email import ledger_mongo
+from purveyor.roles.email.ledger_mongo import open_ledger
+from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Ledger, NewMail
+from servers.mongodb import MongoServer
+from servers.postgres import PostgresServer
+from servers.process import free_port
+
+MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
+OWNER = Path(__file__).with_name("ledger_owner.py")
+
+
+class Bench:
+    """A kind of ledger: its server, and its place on it, empty for each test."""
+
+    def __init__(self, server: PostgresServer | MongoServer) -> None:
+        self.server = server
+        self.url = ""
+        self._places = 0
+
+    @property
+    def is_mongo(self) -> bool:
+        return isinstance(self.server, MongoServer)
+
+    async def renew(self) -> None:
+        """Make an empty place."""
+        self._places += 1
+        if isinstance(self.server, MongoServer):
+            base, _, options = self.server.url.partition("/?")
+            self.url = f"{base}/test_ledger_{self._places}?{options}"
+        else:
+            if self._places == 1:
+                await migrate(self.server.create_database("model"), "email", MIGRATIONS)
+            self.url = self.server.create_database("test_ledger", "model")
+
+
+@pytest.fixture(scope="module", params=[PostgresServer, MongoServer], ids=["postgres", "mongodb"])
+def kind(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    server = request.param()
+    if not server.ours:
+        pytest.skip(f"{server.variable} is set: not ours to freeze")
+    if reason := server.available():
+        pytest.skip(reason)
+    with server:
+        yield Bench(server)
+
+
+@pytest.fixture
+async def bench(kind: Bench) -> Bench:
+    await kind.renew()
+    return kind
+
+
+@pytest.fixture
+async def ledger(bench: Bench) -> AsyncIterator[Ledger]:
+    async with connected(bench.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def other(bench: Bench) -> AsyncIterator[Ledger]:
+    """The same ledger as another process sees it."""
+    async with connected(bench.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def me(ledger: Ledger) -> AsyncIterator[str]:
+    """The name of a sender that lives throughout the test."""
+    async with ledger.ownership() as owner:
+        yield owner.name
+
+
+def mail(number: int = 1, **fields: Any) -> NewMail:
+    values = {
+        "event_id": str(new_id()),
+        "kind": "order.created",
+        "order_number": number,
+        "recipient": "ann@b.test",
+        "subject": f"Order {number}",
+        "message_id": f"<{number}@shop.test>",
+        "message": b"Subject: x\r\n\r\n\x00\xff\r\n",
+        "created_at": now(),
+    }
+    return NewMail(**(values | fields))
+
+
+async def take(ledger: Ledger, owner: str) -> Claim:
+    (claim,) = await ledger.claim(owner, 1)
+    return claim
+
+
+async def state(ledger: Ledger, event_id: str) -> str:
+    found = await ledger.find(event_id)
+    assert found is not None
+    return found[0].state
+
+
+async def wait_due(ledger: Ledger, owner: str, within_s: float = 3.0) -> Claim:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        for claim in await ledger.claim(owner, 1):
+            return claim
+        await asyncio.sleep(0.02)
+    raise AssertionError("no mail was due in time")
+
+
+async def bring_to(ledger: Ledger, owner: str, wanted: str) -> str:
+    """Record a mail and bring it to a state; its event id."""
+    new = mail()
+    await ledger.record(new)
+    if wanted == "pending":
+        return new.event_id
+    claim = await take(ledger, owner)
+    if wanted == "retry":
+        await ledger.mark_retry(claim, reply="451 later", error="not sent", pause_s=60)
+    if wanted == "failed":
+        await ledger.mark_failed(claim, reply="550 no", error="refused by the server")
+    if wanted in ("data", "sent", "unknown"):
+        await ledger.mark_data(claim)
+    if wanted == "sent":
+        await ledger.mark_sent(claim, "250 ok")
+    if wanted == "unknown":
+        await ledger.mark_doubtful(claim, "cut", "park")
+    assert await state(ledger, new.event_id) == wanted
+    return new.event_id
+
+
+async def test_a_mail_is_recorded_once_and_stays_as_it_was(ledger: Ledger) -> None:
+    first = mail(7, created_at=datetime(2026, 1, 2, 3, 4, 5, 678000, UTC))
+    assert await ledger.record(first)
+    assert not await ledger.record(mail(8, event_id=first.event_id))
+    assert await ledger.record(mail(7, event_id=first.event_id, recipient="bob@b.test"))
+    assert await ledger.record(mail(7, event_id=first.event_id, kind="order.shipped"))
+    found = await ledger.find(first.event_id)
+    records = {(r.kind, r.recipient): r for r in await ledger.list("", (), 10)}
+    assert found is not None
+    assert found[1] == first.message
+    assert len(records) == 3
+    record = records["order.created", "ann@b.test"]
+    assert (record.event_id, record.order_number, record.subject) == (first.event_id, 7, "Order 7")
+    assert (record.message_id, record.state) == ("<7@shop.test>", "pending")
+    assert (record.attempts, record.resends, record.smtp_reply, record.error) == (0, 0, "", "")
+    assert record.created_at == first.created_at
+    assert abs((datetime.now(UTC) - record.updated_at).total_seconds()) < 5
+
+
+async def test_the_same_mail_recorded_by_many_at_once(ledger: Ledger, other: Ledger) -> None:
+    new = mail()
+    added = await asyncio.gather(*(side.record(new) for _ in range(4) for side in (ledger, other)))
+    assert sorted(added) == [False] * 7 + [True]
+
+
+async def test_a_mail_without_an_order_number(ledger: Ledger, me: str) -> None:
+    new = mail(order_number=None)
+    await ledger.record(new)
+    (record,) = await ledger.list("pending", (), 10)
+    assert record.order_number is None
+
+
+async def test_claims_are_complete_oldest_first_and_not_given_twice(ledger: Ledger, me: str) -> None:
+    mails = [mail(number) for number in range(3)]
+    for new in mails:
+        await ledger.record(new)
+        await asyncio.sleep(0.005)  # both databases keep the time of a due mail in milliseconds or finer
+    first, second = await ledger.claim(me, 2)
+    assert {first.event_id, second.event_id} == {new.event_id for new in mails[:2]}
+    claim = next(claim for claim in (first, second) if claim.event_id == mails[0].event_id)
+    assert (claim.kind, claim.recipient, claim.message_id) == ("order.created", "ann@b.test", "<0@shop.test>")
+    assert (claim.message, claim.owner, claim.attempt) == (mails[0].message, me, 1)
+    assert claim.created_at == mails[0].created_at
+    assert [claim.event_id for claim in await ledger.claim(me, 5)] == [mails[2].event_id]
+    assert await ledger.claim(me, 5) == []
+    assert [record.state for record in await ledger.list("", (), 10)] == ["claimed"] * 3
+
+
+async def test_two_senders_never_share_a_mail(ledger: Ledger, other: Ledger) -> None:
+    for number in range(60):
+        await ledger.record(mail(number))
+
+    async def work(side: Ledger) -> list[str]:
+        async with side.ownership() as owner:
+            taken: list[str] = []
+            while claims := await side.claim(owner.name, 3):
+                for claim in claims:
+                    await side.mark_data(claim)
+                    await side.mark_sent(claim, "250 ok")
+                    taken.append(claim.event_id)
+                assert await side.recover("resend") == 0
+            return taken
+
+    taken = [
+        event_id for each in await asyncio.gather(*(work(s) for s in (ledger, other) * 2)) for event_id in each
+    ]
+    assert len(taken) == len(set(taken)) == 60
+    assert {(r.state, r.attempts, r.resends) for r in await ledger.list("", (), 100)} == {("sent", 1, 0)}
+
+
+async def test_the_way_of_a_mail_that_is_sent(ledger: Ledger, me: str) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    claim = await take(ledger, me)
+    await ledger.mark_data(claim)
+    assert await state(ledger, event_id) == "data"
+    await ledger.mark_sent(claim, "250 $ok {queued}")
+    await ledger.mark_sent(claim, "250 again")
+    (record,) = await ledger.list("sent", (), 10)
+    assert (record.smtp_reply, record.error, record.attempts) == ("250 $ok {queued}", "", 1)
+
+
+async def test_nothing_is_sent_before_data(ledger: Ledger, me: str) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    claim = await take(ledger, me)
+    await ledger.mark_sent(claim, "250 ok")
+    await ledger.mark_doubtful(claim, "cut", "resend")
+    assert await state(ledger, event_id) == "claimed"
+    await ledger.mark_data(claim)
+    with pytest.raises(ClaimLost):
+        await ledger.mark_data(claim)
+
+
+async def test_a_retry_comes_after_its_pause_and_not_before(ledger: Ledger, me: str) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    claim = await take(ledger, me)
+    began = time.monotonic()
+    await ledger.mark_retry(claim, reply="451 $later", error="not sent", pause_s=0.5)
+    assert await ledger.claim(me, 1) == []
+    (record,) = await ledger.list("retry", (), 10)
+    assert (record.smtp_reply, record.error, record.attempts) == ("451 $later", "not sent", 1)
+    again = await wait_due(ledger, me)
+    assert 0.4 <= time.monotonic() - began < 2
+    assert (again.event_id, again.attempt, again.message) == (event_id, 2, claim.message)
+
+
+@pytest.mark.parametrize("at_data", [False, True])
+async def test_certain_failures_settle_from_both_states(ledger: Ledger, me: str, at_data: bool) -> None:
+    await _recorded(ledger)
+    claim = await take(ledger, me)
+    if at_data:
+        await ledger.mark_data(claim)
+    await ledger.mark_failed(claim, reply="550 no", error="refused by the server")
+    await ledger.mark_retry(claim, reply="", error="", pause_s=0)
+    (record,) = await ledger.list("", (), 10)
+    assert (record.state, record.smtp_reply, record.error) == ("failed", "550 no", "refused by the server")
+    assert await ledger.claim(me, 1) == []
+
+
+async def test_an_old_attempt_of_the_same_sender_is_fenced(ledger: Ledger, me: str) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    old = await take(ledger, me)
+    await ledger.mark_retry(old, reply="", error="", pause_s=0)
+    new = await wait_due(ledger, me)
+    with pytest.raises(ClaimLost):
+        await ledger.mark_data(old)
+    await ledger.mark_data(new)
+    await _without_effect(ledger, old, event_id, "data")
+
+
+async def test_a_sender_that_was_taken_over_is_fenced(ledger: Ledger, other: Ledger, me: str) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    async with other.ownership() as gone:
+        old = await take(other, gone.name)
+    assert await ledger.recover("resend") == 1
+    with pytest.raises(ClaimLost):
+        await other.mark_data(old)
+    new = await take(ledger, me)
+    await ledger.mark_data(new)
+    with pytest.raises(ClaimLost):
+        await other.mark_data(old)
+    await _without_effect(other, old, event_id, "data")
+
+
+@pytest.mark.parametrize(("policy", "expected"), [("resend", ("retry", 1)), ("park", ("unknown", 0))])
+async def test_a_doubtful_mail(ledger: Ledger, me: str, policy: DoubtPolicy, expected: tuple[str, int]) -> None:
+    await _recorded(ledger)
+    claim = await take(ledger, me)
+    await ledger.mark_data(claim)
+    for _ in range(2):  # the second changes nothing
+        await ledger.mark_doubtful(claim, "no answer to the final dot", policy)
+    (record,) = await ledger.list("", (), 10)
+    assert (record.state, record.resends, record.error) == (*expected, "no answer to the final dot")
+    again = await ledger.claim(me, 1)
+    assert [(c.message_id, c.message, c.attempt) for c in again] == (
+        [(claim.message_id, claim.message, 2)] if policy == "resend" else []
+    )
+
+
+@pytest.mark.parametrize(("policy", "expected"), [("resend", ("retry", 1)), ("park", ("unknown", 0))])
+async def test_the_mails_of_a_killed_process_are_taken_over(
+    bench: Bench,
+    ledger: Ledger,
+    me: str,
+    policy: DoubtPolicy,
+    expected: tuple[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger_mongo, "DEAD_AFTER_S", 2.0)  # it beats each second
+    for number in range(3):
+        await ledger.record(mail(number))
+    mine = await take(ledger, me)
+    async with _owner_process(bench.url) as process:
+        await asyncio.sleep(0.3)
+        assert await ledger.recover(policy) == 0
+        assert len(await ledger.list("claimed", (), 10)) == 2
+        process.kill()
+        await process.wait()
+        deadline, freed = time.monotonic() + 5, 0
+        while freed < 2 and time.monotonic() < deadline:
+            freed += await ledger.recover(policy)
+            await asyncio.sleep(0.05)
+    assert freed == 2
+    records = [r for r in await ledger.list("", (), 10) if r.event_id != mine.event_id]
+    by_error = {record.error: (record.state, record.resends) for record in records}
+    assert by_error == {
+        "the sender died": ("retry", 0),
+        "the sender died while the server had the mail": expected,
+    }
+    assert await state(ledger, mine.event_id) == "claimed"
+    due = await ledger.claim(me, 5)
+    assert {claim.attempt for claim in due} == {2}
+    assert len(due) == (2 if policy == "resend" else 1)
+
+
+async def test_after_a_clean_exit_mails_are_taken_over_at_once(ledger: Ledger, other: Ledger) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    async with other.ownership() as owner:
+        assert owner.is_alive()
+        await take(other, owner.name)
+        assert await ledger.recover("resend") == 0
+    assert await ledger.recover("resend") == 1
+    assert await state(ledger, event_id) == "retry"
+
+
+async def test_recovery_leaves_a_mail_alone_that_was_just_taken_over(bench: Bench, ledger: Ledger) -> None:
+    """A dead sender's mail goes to a living one while another recovery is under way."""
+    for number in range(20):
+        await ledger.record(mail(number))
+    async with AsyncExitStack() as stack:
+        sides = [await stack.enter_async_context(connected(bench.url)) for _ in range(3)]
+        living = [(side, await stack.enter_async_context(side.ownership())) for side in sides]
+        async with ledger.ownership() as dead:
+            await ledger.claim(dead.name, 20)
+        freed, claims = 0, 0
+        for _ in range(20):
+            results = await asyncio.gather(
+                *(side.recover("resend") for side in sides), *(side.claim(owner.name, 3) for side, owner in living)
+            )
+            freed += sum(result for result in results if isinstance(result, int))
+            claims += sum(len(result) for result in results if not isinstance(result, int))
+    assert (freed, claims) == (20, 20)
+
+
+async def test_resend_makes_a_settled_mail_due_again(ledger: Ledger, me: str) -> None:
+    for settled in ("sent", "failed", "unknown", "retry"):
+        event_id = await bring_to(ledger, me, settled)
+        assert await ledger.resend(event_id)
+        claim = await take(ledger, me)
+        assert (claim.event_id, claim.attempt) == (event_id, 2)
+        (record,) = await ledger.list("", [event_id], 10)
+        assert (record.resends, record.error) == (1, "sent again by an operator")
+
+
+async def test_resend_leaves_alone_what_is_under_way_or_not_there(ledger: Ledger, me: str) -> None:
+    for under_way in ("claimed", "data", "pending"):
+        event_id = await bring_to(ledger, me, under_way)
+        assert not await ledger.resend(event_id)
+        assert await state(ledger, event_id) == under_way
+    assert not await ledger.resend(str(new_id()))
+    assert not await ledger.resend("no-id")
+    assert await ledger.find(str(new_id())) is None
+    assert await ledger.find("no-id") is None
+
+
+async def test_an_unknown_mail_is_resolved(ledger: Ledger, me: str) -> None:
+    was_sent, was_not = [await bring_to(ledger, me, "unknown") for _ in range(2)]
+    assert await ledger.resolve(was_sent, sent=True)
+    assert await ledger.resolve(was_not, sent=False)
+    records = {r.event_id: (r.state, r.resends) for r in await ledger.list("", (), 10)}
+    assert records == {was_sent: ("sent", 0), was_not: ("retry", 1)}
+    assert [claim.event_id for claim in await ledger.claim(me, 5)] == [was_not]
+
+
+async def test_only_an_unknown_mail_is_resolved(ledger: Ledger, me: str) -> None:
+    for settled in ("sent", "failed", "retry", "data", "claimed", "pending"):
+        event_id = await bring_to(ledger, me, settled)
+        assert not await ledger.resolve(event_id, sent=True)
+        assert await state(ledger, event_id) == settled
+    assert not await ledger.resolve(str(new_id()), sent=True)
+
+
+async def test_list_filters_and_shows_the_newest_first(ledger: Ledger, me: str) -> None:
+    sent = [await bring_to(ledger, me, "sent") for _ in range(2)]
+    failed = await bring_to(ledger, me, "failed")
+    everything = [*reversed([*sent, failed])]
+
+    async def ids(*arguments: Any) -> list[str]:
+        return [record.event_id for record in await ledger.list(*arguments)]
+
+    assert await ids("", (), 10) == everything
+    assert await ids("", (), 2) == everything[:2]
+    assert await ids("sent", (), 10) == everything[1:]
+    assert await ids("", (failed, sent[0], str(new_id())), 10) == [failed, sent[0]]
+    assert await ids("sent", (failed, sent[0]), 10) == [sent[0]]
+    assert await ids("unknown", (), 10) == []
+
+
+async def test_a_frozen_server_is_unavailable_in_time_and_heals(bench: Bench, ledger: Ledger, me: str) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    claim = await take(ledger, me)
+    calls = [ledger.record(mail()), ledger.mark_data(claim), ledger.list("", (), 1), ledger.check()]
+    bench.server.freeze()
+    try:
+        began = time.monotonic()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        took_s = time.monotonic() - began
+    finally:
+        bench.server.thaw()
+    assert [type(result) for result in results] == [Unavailable] * len(calls)
+    assert took_s < 3.0
+    assert await state(ledger, event_id) in ("claimed", "data")  # the server may have read it before
+    assert await ledger.recover("resend") == 0
+    await ledger.mark_retry(claim, reply="", error="", pause_s=0)
+    assert (await wait_due(ledger, me)).event_id == event_id
+
+
+async def test_a_dead_server_is_unavailable_and_heals(bench: Bench, ledger: Ledger) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    bench.server.halt()
+    try:
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            await ledger.find(event_id)
+        with pytest.raises(Unavailable):
+            async with ledger.ownership():
+                raise AssertionError("there is no server")
+        assert time.monotonic() - began < 4
+    finally:
+        bench.server.restart()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            assert await state(ledger, event_id) == "pending"
+        except Unavailable:
+            await asyncio.sleep(0.05)
+        else:
+            return
+    raise AssertionError("did not heal")
+
+
+async def test_a_sender_that_the_ledger_lost_sight_of_knows_it(
+    bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_mongo, "DEAD_AFTER_S", 1.0)
+    monkeypatch.setattr(ledger_mongo, "BEAT_S", 0.1)
+    async with ledger.ownership() as owner:
+        await asyncio.sleep(1.2)
+        assert owner.is_alive()
+        bench.server.halt()
+        try:
+            deadline = time.monotonic() + 3
+            while owner.is_alive() and time.monotonic() < deadline:
+                await asyncio.sleep(0.02)
+            assert not owner.is_alive()
+        finally:
+            bench.server.restart()
+
+
+async def test_check_names_the_server(bench: Bench, ledger: Ledger) -> None:
+    assert (await ledger.check()).startswith("MongoDB " if bench.is_mongo else "PostgreSQL ")
+
+
+async def _recorded(ledger: Ledger) -> NewMail:
+    new = mail()
+    assert await ledger.record(new)
+    return new
+
+
+async def _without_effect(ledger: Ledger, old: Claim, event_id: str, expected: str) -> None:
+    """Nothing that is done with a lost claim changes the mail."""
+    await ledger.mark_sent(old, "250 ok")
+    await ledger.mark_retry(old, reply="", error="", pause_s=0)
+    await ledger.mark_failed(old, reply="", error="")
+    await ledger.mark_doubtful(old, "", "park")
+    assert await state(ledger, event_id) == expected
+
+
+@asynccontextmanager
+async def _owner_process(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Another process that holds two mails; ended at the end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        OWNER,
+        url,
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
+    )
+    try:
+        assert process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), 15) == b"ready\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@pytest.fixture
+def mongo(bench: Bench) -> Bench:
+    if not bench.is_mongo:
+        pytest.skip("only for MongoDB")
+    return bench
+
+
+async def test_mongodb_documents_have_the_names_of_the_contract(mongo: Bench, ledger: Ledger, me: str) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(mongo.url)
+    try:
+        mails = client.get_default_database()["email_logs"]
+        document = await mails.find_one({})
+        indexes = set(await mails.index_information())
+        senders = await client.get_default_database()["email_senders"].index_information()
+    finally:
+        client.close()
+    assert document is not None
+    assert document["_id"] == f"{event_id}/order.created/ann@b.test"
+    contract = "event_id kind order_number recipient subject message_id state attempts smtp_reply error"
+    contract += " created_at updated_at"
+    assert set(contract.split()) <= set(document)
+    assert {"due", "in_hand", "by_state", "newest"} <= indexes
+    assert senders["seen_at"]["expireAfterSeconds"] == 3600
+
+
+async def test_mongodb_writes_are_journaled_by_a_majority_in_the_database_of_the_uri(mongo: Bench) -> None:
+    async with open_ledger(mongo.url) as named, open_ledger(f"{mongo.server.url}&w=0&journal=false") as unnamed:
+        assert [ledger._mails.database.name for ledger in (named, unnamed)] == [
+            mongo.url.rpartition("/")[2].partition("?")[0],
+            "purveyor",
+        ]
+        for ledger in (named, unnamed):
+            assert ledger._mails.write_concern.document == {"w": "majority", "j": True}
+
+
+async def test_mongodb_away_at_start_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_mongo, "STARTUP_TIMEOUT_S", 0.3)
+    port = free_port()
+    with pytest.raises(ServerAway, match=rf"^MongoDB at 127\.0\.0\.1:{port} does not answer: .*refused") as away:
+        async with open_ledger(f"mongodb://me:s%40cret@127.0.0.1:{port}/shop?authSource=admin"):
+            raise AssertionError("there is no server")
+    assert issubclass(ServerAway, StartupError)
+    assert "cret" not in str(away.value)
+    assert "\n" not in str(away.value)
+    assert len(str(away.value)) < 160
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["127.0.0.1:27017", "http://127.0.0.1", "mongodb://", "mongodb://me:sec/ret@127.0.0.1/x",
+     "mongodb://me:sec@ret@127.0.0.1", "mongodb://127.0.0.1:port", "mongodb://127.0.0.1/?w=x&journal=perhaps",
+     "mongodb://127.0.0.1/a%20b"],
+)  # fmt: skip
+async def test_a_bad_mongodb_uri_is_named_without_its_password(uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"^MONGODB_URI: .*mongodb\+srv://") as refused:
+        async with open_ledger(uri):
+            raise AssertionError("opened")
+    assert "sec" not in str(refused.value)

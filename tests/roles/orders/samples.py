@@ -1,0 +1,118 @@
+"""What the tests of role orders share: buyers, products, drafts, orders as they are stored."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from purveyor.kit.clock import now
+from purveyor.kit.errors import NotFound
+from purveyor.kit.ids import new_id
+from purveyor.kit.message import Envelope
+from purveyor.kit.ratelimit import MemoryLimiter, Rate
+from purveyor.roles.auth.contract import Address, GetAddress, Identity, Principal
+from purveyor.roles.orders.contract import OrderCreated, ProductsUnavailable
+from purveyor.roles.orders.model import Draft, DraftLine, Order
+from purveyor.roles.orders.ports import IdempotencyKey, NewOrder, OrderBook
+from purveyor.roles.orders.products import ProductView
+from purveyor.roles.orders.service import Orders
+from purveyor.roles.orders.views import answer_of, created_event
+from purveyor.transports.local import LocalAsker
+
+HOME = Address(recipient="Ada", line1="1 High Street", city="Berlin", postal_code="10115", country="DE")
+SHELF = {
+    1: ProductView(id=1, title="Kettle", price=2999),
+    2: ProductView(id=2, title='Cup "Ada"', price=550),
+    3: ProductView(id=3, title="Tea, \u6f22 \U0001f375", price=1),
+}
+
+
+def buyer(access: str = "customer") -> Principal:
+    user_id = str(new_id())
+    return Principal(
+        user_id=user_id,
+        email=f"{user_id}@example.com",
+        name="Ada Lovelace",
+        access=access,
+        language="de",
+        expires_at=2e9,
+        token="token",
+    )
+
+
+def draft(*lines: tuple[int, int], address: Address | None = None, note: str = "") -> Draft:
+    wanted = lines or ((1, 2), (2, 1))
+    return Draft(
+        lines=tuple(DraftLine(product_id, quantity) for product_id, quantity in wanted),
+        payment_method="card",
+        shipping_address=address,
+        note=note,
+    )
+
+
+def new_order(who: Principal, wanted: Draft | None = None, key: IdempotencyKey | None = None) -> NewOrder:
+    order = Order.place(new_id(), who, wanted or draft(), SHELF, currency="EUR", at=now())
+    event = Envelope(
+        id=new_id(),
+        type=OrderCreated.type,
+        body=b"",
+        occurred_at=order.created_at,
+        subject=str(order.id),
+        sequence=order.version,
+        correlation_id="request 1",
+        currency=order.currency,
+        language=who.language,
+    )
+    return NewOrder(
+        order=order,
+        buyer_email=who.email,
+        buyer_name=who.name,
+        answer=answer_of(order),
+        event=event,
+        event_body=created_event(order, who),
+        key=key,
+    )
+
+
+class Shelf:
+    """Satisfies ``Products`` from a table that a test may empty, change or close."""
+
+    def __init__(self) -> None:
+        self.products = dict(SHELF)
+        self.closed = False
+
+    async def fetch(self, ids: Collection[int]) -> Mapping[int, ProductView]:
+        if self.closed:
+            raise ProductsUnavailable
+        return {number: self.products[number] for number in ids if number in self.products}
+
+    async def page(self, page: int, limit: int, category: str | None) -> Sequence[ProductView]:
+        return list(self.products.values())[(page - 1) * limit : page * limit]
+
+    async def check(self) -> str:
+        return f"{len(self.products)} products"
+
+
+async def home_of_ada(ask: GetAddress) -> Address:
+    """Answers as role auth does; the one address there is has the id ``home``."""
+    if ask.address_id != "home":
+        raise NotFound("There is no such address.")
+    return HOME
+
+
+class Wakes:
+    """Counts how often the relay was woken."""
+
+    count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+def shop(book: OrderBook, shelf: Shelf | None = None, rate: Rate | None = None, wakes: Wakes | None = None) -> Orders:
+    return Orders(
+        book,
+        shelf or Shelf(),
+        Identity(LocalAsker({GetAddress: home_of_ada}, timeout_s=2)),
+        MemoryLimiter(),
+        rate=rate or Rate(1000, 60),
+        currency="EUR",
+        committed=wakes or Wakes(),
+    )

@@ -1,0 +1,113 @@
+"""What the hot paths of role orders may cost: one round trip each, and rows in proportion to the page."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from purveyor.kit.ids import first_id_of
+from purveyor.kit.postgres import Database, open_database
+from purveyor.roles.auth.contract import Principal
+from purveyor.roles.orders.ports import Filter
+from purveyor.roles.orders.service import Orders
+from purveyor.roles.orders.store import PostgresOrders
+from roles.orders.samples import buyer, draft, shop
+from servers.roundtrips import RoundTrips
+
+HEAVY, LIGHT = "heavy", "light"
+MANY = 20_000
+PAGE = 20
+
+
+@pytest.fixture(scope="module")
+async def proxy(dsn: str) -> AsyncIterator[RoundTrips]:
+    async with RoundTrips(dsn) as counting:
+        yield counting
+
+
+@pytest.fixture(scope="module")
+async def orders(proxy: RoundTrips) -> AsyncIterator[Orders]:
+    """One connection, so that what is warm stays warm."""
+    async with open_database(proxy.dsn, application="tests", max_size=1) as opened:
+        yield shop(PostgresOrders(opened))
+
+
+async def place(orders: Orders, who: Principal, key: str | None = None) -> None:
+    await orders.place(who, draft(), key=key)
+
+
+async def replay(orders: Orders, who: Principal) -> None:
+    await orders.place(who, draft(), key="replayed")
+
+
+async def get(orders: Orders, who: Principal) -> None:
+    await orders.get(who, str((await orders.list(who, Filter(), 1))[0][0].id))
+
+
+async def first_page(orders: Orders, who: Principal) -> None:
+    await orders.list(who, Filter(), PAGE)
+
+
+_USES: dict[str, tuple[Callable[[Orders, Principal], Awaitable[None]], int]] = {
+    "place": (place, 1),
+    "place with a key": (lambda orders, who: place(orders, who, str(object())), 1),
+    "replay": (replay, 2),
+    "list": (first_page, 1),
+    "list and get": (get, 2),
+}
+
+
+@pytest.mark.parametrize(("use", "budget"), _USES.values(), ids=_USES)
+async def test_round_trips(
+    proxy: RoundTrips, orders: Orders, use: Callable[[Orders, Principal], Awaitable[None]], budget: int
+) -> None:
+    ada = buyer()
+    await place(orders, ada)
+    await replay(orders, ada)
+    await use(orders, ada)  # asyncpg prepares each statement once
+    proxy.reset()
+    await use(orders, ada)
+
+    assert proxy.count == budget
+
+
+@pytest.fixture(scope="module")
+async def full_shop(dsn: str) -> None:
+    """Two customers of whom one has nearly everything ordered; what the planner knows of it is fresh."""
+    async with open_database(dsn, application="tests", max_size=1) as opened, opened.transaction() as connection:
+        await connection.execute(
+            f"""
+            insert into orders.orders
+            select gen_random_uuid(), n, case when n % 100 = 0 then '{LIGHT}' else '{HEAVY}' end, '', '',
+                case when n % 10 = 0 then 'pending' else 'delivered' end, 'paid', 'card', 'EUR', 100, null, '', 1,
+                '', now(), now()
+            from generate_series(1, {MANY}) as n;
+            insert into orders.order_items select id, 1, 1, 'Kettle', 1, 100 from orders.orders"""
+        )
+    async with open_database(dsn, application="tests", max_size=1) as opened:
+        await opened.execute("analyze")
+
+
+@pytest.fixture
+async def generic(dsn: str, full_shop: None) -> AsyncIterator[Database]:
+    """A connection that plans without looking at the parameters, as it does after a few uses of a statement."""
+    async with open_database(
+        f"{dsn}?plan_cache_mode=force_generic_plan", application="tests", max_size=1
+    ) as opened:
+        yield opened
+
+
+def rows_read(plan: dict[str, Any]) -> float:
+    """Rows that the scans of a plan touched, those they threw away included."""
+    own = 0.0
+    if "Relation Name" in plan:
+        own = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+    return own + sum(rows_read(child) for child in plan.get("Plans", ()))
+
+
+_LISTS = {
+    "heavy customer": Filter(user_id=HEAVY),
+    "light customer": Filter(user_id=LIGHT),
+    "heavy customer, next page": Filter(user_id=HEAVY, after=first_id_of_end()) if False else Filter(user_id=HEAVY),
+}

@@ -1,0 +1,111 @@
+"""The rules of orders, as pure functions."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from purveyor.kit.clock import now
+from purveyor.kit.errors import InvalidInput
+from purveyor.kit.ids import new_id
+from purveyor.kit.money import MAX_MINOR
+from purveyor.roles.orders.contract import UnknownProduct
+from purveyor.roles.orders.model import MAX_QUANTITY, Order
+from purveyor.roles.orders.products import ProductView
+from roles.orders.samples import HOME, SHELF, buyer, draft
+
+ADA = buyer()
+_CATALOGUE = st.dictionaries(st.integers(1, 50), st.integers(0, 10**9), min_size=1, max_size=20)
+
+
+def place(*lines: tuple[int, int], prices: dict[int, int] | None = None) -> Order:
+    products = SHELF
+    if prices is not None:
+        products = {number: ProductView(id=number, title=f"P{number}", price=p) for number, p in prices.items()}
+    return Order.place(new_id(), ADA, draft(*lines), products, currency="EUR", at=now())
+
+
+def test_a_new_order_waits_unpaid_at_the_catalogues_prices() -> None:
+    at, order_id = now(), new_id()
+    wanted = draft((2, 3), (1, 1), address=HOME, note="ring twice")
+    order = Order.place(order_id, ADA, wanted, SHELF, currency="CHF", at=at)
+
+    assert (order.id, order.user_id, order.number, order.version) == (order_id, ADA.user_id, 0, 1)
+    assert (order.status, order.payment_status, order.payment_method) == ("pending", "unpaid", "card")
+    assert (order.currency, order.total) == ("CHF", 3 * 550 + 2999)
+    assert [(line.product_id, line.title, line.quantity, line.price, line.total) for line in order.lines] == [
+        (2, 'Cup "Ada"', 3, 550, 1650),
+        (1, "Kettle", 1, 2999, 2999),
+    ]
+    assert (order.shipping_address, order.note, order.created_at, order.updated_at) == (HOME, "ring twice", at, at)
+
+
+def test_the_same_product_twice_is_one_line_where_it_stood_first() -> None:
+    order = place((2, 3), (1, 1), (2, 4))
+
+    assert [(line.product_id, line.quantity) for line in order.lines] == [(2, 7), (1, 1)]
+
+
+@given(st.data())
+def test_the_total_is_the_sum_whatever_is_ordered(data: st.DataObject) -> None:
+    prices = data.draw(_CATALOGUE)
+    line = st.tuples(st.sampled_from(sorted(prices)), st.integers(1, 10))
+    lines = data.draw(st.lists(line, min_size=1, max_size=100))
+    order = place(*lines, prices=prices)
+    wanted: Counter[int] = Counter()
+    for product_id, quantity in lines:
+        wanted[product_id] += quantity
+
+    assert order.total == sum(prices[product_id] * quantity for product_id, quantity in lines)
+    assert order.total == sum(line.total for line in order.lines)
+    assert {line.product_id: line.quantity for line in order.lines} == wanted
+    assert [line.product_id for line in order.lines] == list(dict.fromkeys(product_id for product_id, _ in lines))
+    assert all(line.price == prices[line.product_id] for line in order.lines)
+
+
+@given(st.lists(st.integers(1, MAX_QUANTITY), min_size=1, max_size=4))
+def test_a_merged_quantity_has_the_bound_of_a_single_one(quantities: list[int]) -> None:
+    lines = [(1, quantity) for quantity in quantities]
+    if sum(quantities) <= MAX_QUANTITY:
+        assert place(*lines).lines[0].quantity == sum(quantities)
+        return
+
+    with pytest.raises(InvalidInput) as refusal:
+        place(*lines)
+    over = next(p for p in range(len(quantities)) if sum(quantities[: p + 1]) > MAX_QUANTITY)
+    assert [field.pointer for field in refusal.value.errors] == [f"/items/{over}/quantity"]
+
+
+@given(st.integers(0, MAX_MINOR), st.integers(1, MAX_QUANTITY))
+def test_a_total_is_exact_for_every_json_reader_or_refused(price: int, quantity: int) -> None:
+    if price * quantity <= MAX_MINOR:
+        assert place((7, quantity), prices={7: price}).total == price * quantity
+        return
+
+    with pytest.raises(InvalidInput) as refusal:
+        place((7, quantity), prices={7: price})
+    assert [field.pointer for field in refusal.value.errors] == ["/items"]
+
+
+def test_the_largest_total_there_is() -> None:
+    assert place((7, 1), prices={7: MAX_MINOR}).total == 2**53
+    with pytest.raises(InvalidInput):
+        place((7, 1), (8, 1), prices={7: MAX_MINOR, 8: 1})
+
+
+def test_each_line_with_an_unknown_product_is_named() -> None:
+    with pytest.raises(UnknownProduct) as refusal:
+        place((1, 1), (99, 1), (2, 1), (98, 1), (99, 2))
+
+    assert refusal.value.detail == "Unknown product: 99, 98."
+    assert [field.pointer for field in refusal.value.errors] == [
+        "/items/1/product_id",
+        "/items/3/product_id",
+        "/items/4/product_id",
+    ]
+
+
+def test_unknown_products_are_told_before_quantities() -> None:
+    with pytest.raises(UnknownProduct):
+        place((1, MAX_QUANTITY), (1, 1), (99, 1))

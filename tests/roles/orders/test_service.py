@@ -1,0 +1,236 @@
+"""The use cases of role orders, over the real store."""
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import pytest
+
+from purveyor.kit.errors import InvalidInput, NotFound, TooManyRequests
+from purveyor.kit.ids import new_id
+from purveyor.kit.postgres import Database
+from purveyor.kit.ratelimit import Rate
+from purveyor.roles.auth.contract import Principal
+from purveyor.roles.orders.contract import (
+    KeyReused,
+    ProductsUnavailable,
+    RequestInProgress,
+    TraceOrder,
+    UnknownProduct,
+)
+from purveyor.roles.orders.model import Draft
+from purveyor.roles.orders.ports import Filter, Stored
+from purveyor.roles.orders.products import ProductView
+from purveyor.roles.orders.service import Orders
+from purveyor.roles.orders.store import PostgresOrders
+from roles.orders.samples import HOME, Shelf, Wakes, buyer, draft, shop
+
+
+@pytest.fixture
+def book(database: Database) -> PostgresOrders:
+    return PostgresOrders(database)
+
+
+async def count(orders: Orders, who: Principal) -> int:
+    return len((await orders.list(who, Filter(), 100))[0])
+
+
+async def test_an_order_is_answered_as_it_is_read(book: PostgresOrders) -> None:
+    ada, wakes = buyer(), Wakes()
+    orders = shop(book, wakes=wakes)
+    stored = await orders.place(ada, draft((1, 2), (1, 1), (3, 1), note="x"))
+    answer = json.loads(stored.answer)
+    order = await orders.get(ada, str(stored.order_id))
+
+    assert wakes.count == 1
+    assert (answer["id"], answer["order_number"], answer["user_id"]) == (str(order.id), order.number, ada.user_id)
+    assert answer["items"] == [
+        {"product_id": 1, "title": "Kettle", "quantity": 3, "price": 29.99, "total_amt": 89.97},
+        {"product_id": 3, "title": "Tea, \u6f22 \U0001f375", "quantity": 1, "price": 0.01, "total_amt": 0.01},
+    ]
+    assert (answer["total_amount"], answer["currency"], order.total) == (89.98, "EUR", 8998)
+
+
+async def test_the_price_is_the_catalogues_at_that_moment(book: PostgresOrders) -> None:
+    ada, shelf = buyer(), Shelf()
+    orders = shop(book, shelf)
+    before = await orders.place(ada, draft((1, 1)))
+    shelf.products[1] = ProductView(id=1, title="Kettle, new", price=1)
+    after = await orders.place(ada, draft((1, 1)))
+
+    assert (await orders.get(ada, str(before.order_id))).total == 2999
+    assert (await orders.get(ada, str(after.order_id))).total == 1
+
+
+async def test_an_address_is_copied_into_the_order(book: PostgresOrders) -> None:
+    ada, orders = buyer(), shop(book)
+    stored = await orders.place(ada, draft(), address_id="home")
+
+    assert (await orders.get(ada, str(stored.order_id))).shipping_address == HOME
+    with pytest.raises(NotFound):
+        await orders.place(ada, draft(), address_id="of somebody else")
+    assert await count(orders, ada) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "closed", "error"),
+    [
+        (draft((99, 1)), False, UnknownProduct),
+        (draft((1, 1000), (1, 1)), False, InvalidInput),
+        (draft((1, 1)), True, ProductsUnavailable),
+    ],
+)
+async def test_what_is_refused_is_not_kept_under_its_key(
+    book: PostgresOrders, wanted: Draft, closed: bool, error: type[Exception]
+) -> None:
+    ada, shelf, wakes = buyer(), Shelf(), Wakes()
+    orders = shop(book, shelf, wakes=wakes)
+    shelf.closed = closed
+    for _ in range(2):
+        with pytest.raises(error):
+            await orders.place(ada, wanted, key="key 1")
+    shelf.closed = False
+
+    assert (wakes.count, await count(orders, ada)) == (0, 0)
+    assert not (await orders.place(ada, draft(), key="key 1")).replayed
+
+
+async def test_the_first_answer_stands_whatever_has_changed(book: PostgresOrders) -> None:
+    ada, shelf = buyer(), Shelf()
+    orders = shop(book, shelf)
+    first = await orders.place(ada, draft((1, 1)), address_id="home", key="key 1")
+    again = Stored(first.order_id, first.answer, replayed=True)
+
+    shelf.products[1] = ProductView(id=1, title="Kettle", price=1)
+    assert await orders.place(ada, draft((1, 1)), address_id="home", key="key 1") == again
+    shelf.products.clear()
+    assert await orders.place(ada, draft((1, 1)), address_id="home", key="key 1") == again
+    shelf.closed = True
+    assert await orders.place(ada, draft((1, 1)), address_id="home", key="key 1") == again
+    assert await count(orders, ada) == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "address_id"),
+    [
+        (draft((1, 3)), None),
+        (draft((2, 2)), None),
+        (draft((1, 2), note="x"), None),
+        (draft((1, 2), address=HOME), None),
+        (draft((1, 2)), "home"),
+        (draft((99, 1)), None),
+    ],
+)
+async def test_a_key_with_another_request_is_refused(
+    book: PostgresOrders, other: Draft, address_id: str | None
+) -> None:
+    ada, orders = buyer(), shop(book)
+    await orders.place(ada, draft((1, 2)), key="key 1")
+
+    with pytest.raises(KeyReused):
+        await orders.place(ada, other, address_id=address_id, key="key 1")
+    assert await count(orders, ada) == 1
+
+
+async def test_without_a_key_every_request_is_an_order(book: PostgresOrders) -> None:
+    ada, orders = buyer(), shop(book)
+    for _ in range(2):
+        await orders.place(ada, draft())
+
+    assert await count(orders, ada) == 2
+
+
+async def test_of_many_equal_requests_at_once_one_is_placed(book: PostgresOrders) -> None:
+    ada, processes = buyer(), (shop(book), shop(book))
+    outcomes = await asyncio.gather(
+        *(processes[place % 2].place(ada, draft(), key="key 1") for place in range(30)), return_exceptions=True
+    )
+    placed = [outcome for outcome in outcomes if isinstance(outcome, Stored) and not outcome.replayed]
+
+    assert len(placed) == 1
+    assert {type(outcome) for outcome in outcomes} <= {Stored, RequestInProgress}
+    assert await count(processes[0], ada) == 1
+    assert (await processes[0].place(ada, draft(), key="key 1")).answer == placed[0].answer
+
+
+async def test_a_limit_counts_each_buyer_apart(book: PostgresOrders) -> None:
+    ada, eve, orders = buyer(), buyer(), shop(book, rate=Rate(2, 60))
+    left = [(await orders.admit(ada)).remaining for _ in range(2)]
+
+    assert left == [1, 0]
+    with pytest.raises(TooManyRequests) as refusal:
+        await orders.admit(ada)
+    assert refusal.value.headers["RateLimit-Policy"] == '"orders";q=2;w=60'
+    assert refusal.value.headers["RateLimit"].startswith('"orders";r=0;t=')
+    assert 1 <= int(refusal.value.headers["Retry-After"]) <= 60
+    assert (await orders.admit(eve)).remaining == 1
+
+
+_OF_NOBODY: dict[str, Callable[[str], str]] = {
+    "foreign": lambda order_id: order_id,
+    "missing": lambda _: str(new_id()),
+    "bare hex": lambda order_id: order_id.replace("-", ""),
+    "a number": lambda _: "10001",
+    "a path": lambda order_id: f"../{order_id}",
+}
+
+
+@pytest.mark.parametrize("name", _OF_NOBODY.values(), ids=_OF_NOBODY)
+async def test_somebody_elses_order_does_not_exist(book: PostgresOrders, name: Callable[[str], str]) -> None:
+    ada, eve, orders = buyer(), buyer(), shop(book)
+    stored = await orders.place(ada, draft())
+
+    with pytest.raises(NotFound) as refusal:
+        await orders.get(eve, name(str(stored.order_id)))
+    assert refusal.value.detail == "There is no such order."
+
+
+async def test_a_customer_lists_only_their_own_orders_whatever_they_ask_for(book: PostgresOrders) -> None:
+    ada, eve, orders = buyer(), buyer(), shop(book)
+    stored = await orders.place(ada, draft())
+    number = json.loads(stored.answer)["order_number"]
+
+    for wanted in (Filter(), Filter(user_id=ada.user_id), Filter(order_number=number), Filter(status="pending")):
+        assert await orders.list(eve, wanted, 10) == ([], None)
+        page, following = await orders.list(ada, wanted, 10)
+        assert ([order.id for order in page], following) == ([stored.order_id], None)
+
+
+@pytest.mark.parametrize("access", ["staff", "admin"])
+async def test_staff_see_every_order(book: PostgresOrders, access: str) -> None:
+    ada, clerk, orders = buyer(), buyer(access), shop(book)
+    stored = await orders.place(ada, draft())
+
+    assert (await orders.get(clerk, str(stored.order_id))).user_id == ada.user_id
+    assert (await orders.list(clerk, Filter(), 1))[0][0].id == stored.order_id
+    assert (await orders.list(clerk, Filter(user_id=buyer().user_id), 1)) == ([], None)
+
+
+async def test_a_cursor_is_given_exactly_while_more_is_there(book: PostgresOrders) -> None:
+    ada, orders = buyer(), shop(book)
+    ids = [(await orders.place(ada, draft())).order_id for _ in range(4)][::-1]
+    first, following = await orders.list(ada, Filter(), 2)
+    second, end = await orders.list(ada, Filter(after=following), 2)
+
+    assert [order.id for order in (*first, *second)] == ids
+    assert (following, end) == (ids[1], None)
+
+
+async def test_products_as_they_can_be_ordered(book: PostgresOrders) -> None:
+    shelf = Shelf()
+    orders = shop(book, shelf)
+
+    assert (await orders.product(2)).price == 550
+    assert [product.id for product in await orders.products(2, 2, None)] == [3]
+    with pytest.raises(NotFound):
+        await orders.product(99)
+    shelf.closed = True
+    with pytest.raises(ProductsUnavailable):
+        await orders.product(2)
+
+
+async def test_the_console_traces_an_order(book: PostgresOrders) -> None:
+    orders = shop(book)
+    stored = await orders.place(buyer(), draft(), key="key 1")
+
+    assert (await orders.trace(TraceOrder(order=str(stored.order_id)))).order_id == str(stored.order_id)

@@ -1,0 +1,309 @@
+"""The SQL of role orders, on a real PostgreSQL."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from purveyor.kit.errors import NotFound
+from purveyor.kit.ids import new_id
+from purveyor.kit.postgres import Database, open_database
+from purveyor.roles.auth.contract import Principal
+from purveyor.roles.orders.contract import KeyReused, RequestInProgress
+from purveyor.roles.orders.model import Order
+from purveyor.roles.orders.ports import Filter, IdempotencyKey, Stored
+from purveyor.roles.orders.store import PostgresOrders
+from roles.orders.samples import HOME, buyer, draft, new_order
+
+
+@pytest.fixture
+def book(database: Database) -> PostgresOrders:
+    return PostgresOrders(database)
+
+
+def key(who: Principal, fingerprint: bytes = b"the request", text: str = "key 1") -> IdempotencyKey:
+    return IdempotencyKey(who.user_id, text, fingerprint)
+
+
+async def counted(database: Database, who: Principal) -> tuple[int, int, int, int]:
+    """Orders, lines, events and keys of one buyer."""
+    row = await database.fetchrow(
+        """
+        with mine as (select id from orders.orders where user_id = $1)
+        select (select count(*) from mine),
+            (select count(*) from orders.order_items where order_id in (select id from mine)),
+            (select count(*) from orders.outbox where subject in (select id::text from mine)),
+            (select count(*) from orders.idempotency_keys where user_id = $1)""",
+        who.user_id,
+    )
+    assert row is not None
+    return tuple(row)
+
+
+async def test_an_order_comes_back_as_it_was_placed(book: PostgresOrders) -> None:
+    ada = buyer()
+    new = new_order(ada, draft((3, 1000), (2, 1), (1, 7), address=HOME, note="näher: 'x'; --"))
+    stored = await book.add(new)
+    number = json.loads(stored.answer)["order_number"]
+    found = await book.get(stored.order_id, ada.user_id)
+
+    assert not stored.replayed
+    assert number > 10_000
+    assert (found.number, found.shipping_address, found.note) == (number, HOME, "näher: 'x'; --")
+    assert [(line.product_id, line.quantity) for line in found.lines] == [(3, 1000), (2, 1), (1, 7)]
+    for name in Order.__struct_fields__:
+        assert name == "number" or getattr(found, name) == getattr(new.order, name)
+
+
+async def test_no_two_orders_have_the_same_number(book: PostgresOrders) -> None:
+    ada = buyer()
+    stored = await asyncio.gather(*(book.add(new_order(ada)) for _ in range(30)))
+
+    assert len({json.loads(one.answer)["order_number"] for one in stored}) == 30
+
+
+async def test_an_order_has_one_event_which_tells_what_the_contract_says(
+    book: PostgresOrders, database: Database
+) -> None:
+    ada = buyer()
+    new = new_order(ada, draft((1, 2), (3, 1)))
+    stored = await book.add(new)
+    rows = await database.fetch("select * from orders.outbox where subject = $1", str(stored.order_id))
+
+    assert len(rows) == 1
+    assert json.loads(rows[0]["body"]) == {
+        "order_number": json.loads(stored.answer)["order_number"],
+        "user_email": ada.email,
+        "user_name": "Ada Lovelace",
+        "total_amount": 59.99,
+        "items": [
+            {"product_id": 1, "quantity": 2, "price": 29.99, "total_amt": 59.98},
+            {"product_id": 3, "quantity": 1, "price": 0.01, "total_amt": 0.01},
+        ],
+        "payment_method": "card",
+    }
+    envelope = {name: rows[0][name] for name in ("id", "type", "sequence", "correlation_id", "currency", "language")}
+    assert envelope == {
+        "id": new.event.id,
+        "type": "order.created",
+        "sequence": 1,
+        "correlation_id": "request 1",
+        "currency": "EUR",
+        "language": "de",
+    }
+    assert rows[0]["published_at"] is None
+    assert await counted(database, ada) == (1, 2, 1, 0)
+
+
+async def test_what_fails_leaves_nothing_behind(book: PostgresOrders, database: Database) -> None:
+    """The event of the second order clashes with the first one's: order, lines and key go with it."""
+    ada = buyer()
+    first, second = new_order(ada), new_order(ada, key=key(ada))
+    await book.add(first)
+    clashing = type(second)(
+        **{name: getattr(second, name) for name in second.__struct_fields__ if name != "event"}, event=first.event
+    )
+
+    with pytest.raises(Exception, match="duplicate key"):
+        await book.add(clashing)
+    assert await counted(database, ada) == (1, 2, 1, 0)
+
+
+async def test_the_same_key_gives_the_first_answer_again(book: PostgresOrders, database: Database) -> None:
+    ada, eve = buyer(), buyer()
+    first = await book.add(new_order(ada, key=key(ada)))
+    again = await book.add(new_order(ada, draft((3, 5)), key=key(ada)))
+
+    assert again == Stored(first.order_id, first.answer, replayed=True)
+    assert await book.find_answer(key(ada)) == again
+    assert await counted(database, ada) == (1, 2, 1, 1)
+    assert not (await book.add(new_order(eve, key=key(eve)))).replayed, "keys belong to their users"
+    assert not (await book.add(new_order(ada, key=key(ada, text="key 2")))).replayed
+
+
+async def test_a_key_belongs_to_one_request(book: PostgresOrders, database: Database) -> None:
+    ada = buyer()
+    await book.add(new_order(ada, key=key(ada)))
+
+    with pytest.raises(KeyReused):
+        await book.add(new_order(ada, key=key(ada, b"another request")))
+    with pytest.raises(KeyReused):
+        await book.find_answer(key(ada, b"another request"))
+    assert await counted(database, ada) == (1, 2, 1, 1)
+
+
+async def test_an_unknown_key_has_no_answer(book: PostgresOrders) -> None:
+    assert await book.find_answer(key(buyer())) is None
+
+
+async def expire(database: Database, who: Principal) -> None:
+    await database.execute(
+        "update orders.idempotency_keys set expires_at = now() - interval '1 second' where user_id = $1", who.user_id
+    )
+
+
+async def test_a_key_can_be_used_again_when_it_has_expired(book: PostgresOrders, database: Database) -> None:
+    ada = buyer()
+    first = await book.add(new_order(ada, key=key(ada)))
+    await expire(database, ada)
+    other = key(ada, b"another request")
+
+    assert await book.find_answer(key(ada)) is None
+    second = await book.add(new_order(ada, key=other))
+    assert not second.replayed
+    assert second.order_id != first.order_id
+    assert await book.find_answer(other) == Stored(second.order_id, second.answer, replayed=True)
+    assert await counted(database, ada) == (2, 4, 2, 1)
+
+
+async def test_keys_are_kept_for_a_day_and_then_forgotten(book: PostgresOrders, database: Database) -> None:
+    ada, eve = buyer(), buyer()
+    await book.add(new_order(ada, key=key(ada)))
+    await book.add(new_order(eve, key=key(eve)))
+    kept_s = await database.fetchval(
+        "select extract(epoch from expires_at - now()) from orders.idempotency_keys where user_id = $1", ada.user_id
+    )
+    await expire(database, ada)
+
+    assert 86_390 < kept_s <= 86_400
+    assert await book.purge() == 1
+    assert await counted(database, ada) == (1, 2, 1, 0)
+    assert await counted(database, eve) == (1, 2, 1, 1)
+
+
+@pytest.fixture
+async def other_process(dsn: str) -> AsyncIterator[PostgresOrders]:
+    """The same orders through a pool of its own."""
+    async with open_database(dsn, application="tests, another process", max_size=10) as opened:
+        yield PostgresOrders(opened)
+
+
+async def test_of_many_requests_at_once_with_one_key_one_is_placed(
+    book: PostgresOrders, other_process: PostgresOrders, database: Database
+) -> None:
+    for _ in range(5):
+        ada = buyer()
+        adding = ((book, other_process)[place % 2].add(new_order(ada, key=key(ada))) for place in range(30))
+        outcomes = await asyncio.gather(*adding, return_exceptions=True)
+        answered = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+
+        assert sum(not stored.replayed for stored in answered) == 1
+        assert len({(stored.order_id, stored.answer) for stored in answered}) == 1
+        assert {type(outcome) for outcome in outcomes} <= {Stored, RequestInProgress}
+        assert await counted(database, ada) == (1, 2, 1, 1)
+
+
+async def test_a_request_that_is_still_being_stored_is_in_progress(
+    book: PostgresOrders, database: Database
+) -> None:
+    """The transaction of the first one is open: neither waiting for it nor answering without it is right."""
+    ada = buyer()
+    async with database.transaction() as connection:
+        await connection.execute(
+            "select pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))", ada.user_id, "key 1"
+        )
+        with pytest.raises(RequestInProgress) as refusal:
+            await asyncio.wait_for(book.add(new_order(ada, key=key(ada))), 1)
+
+    assert refusal.value.headers["Retry-After"] == "1"
+    assert not (await book.add(new_order(ada, key=key(ada)))).replayed
+
+
+async def test_an_order_is_its_owners(book: PostgresOrders) -> None:
+    ada = buyer()
+    stored = await book.add(new_order(ada))
+
+    assert (await book.get(stored.order_id, None)).user_id == ada.user_id
+    for order_id, owner in ((stored.order_id, buyer().user_id), (new_id(), ada.user_id), (stored.order_id, "")):
+        with pytest.raises(NotFound, match="There is no such order"):
+            await book.get(order_id, owner)
+
+
+async def walk(book: PostgresOrders, wanted: dict[str, Any], limit: int, between: Any = None) -> list[Order]:
+    seen: list[Order] = []
+    after: UUID | None = None
+    while page := await book.list(Filter(**wanted, after=after), limit):
+        assert len(page) <= limit
+        seen += page
+        after = page[-1].id
+        if between is not None:
+            await between()
+    return seen
+
+
+async def test_pages_have_no_gaps_and_no_doubles_while_orders_come_in(book: PostgresOrders) -> None:
+    ada, eve = buyer(), buyer()
+    there = [(await book.add(new_order(who))).order_id for who in (ada, eve) * 20]
+    mine = there[::2]
+
+    async def more() -> None:
+        await asyncio.gather(*(book.add(new_order(who)) for who in (ada, eve, ada)))
+
+    seen = [order.id for order in await walk(book, {"user_id": ada.user_id}, 7, between=more)]
+
+    assert seen == sorted(seen, reverse=True)
+    assert seen == mine[::-1]
+
+
+async def test_a_list_holds_what_was_asked_for(book: PostgresOrders, database: Database) -> None:
+    ada, eve = buyer(), buyer()
+    placed = [await book.add(new_order(who)) for who in (ada, ada, ada, eve)]
+    ids = [stored.order_id for stored in placed]
+    await database.execute("update orders.orders set status = 'shipped' where id = $1", ids[1])
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    for hour, order_id in enumerate(ids):
+        await database.execute(
+            "update orders.orders set created_at = $2 where id = $1", order_id, noon + timedelta(hours=hour)
+        )
+    orders = [await book.get(order_id, None) for order_id in ids]
+    mine = {"user_id": ada.user_id}
+
+    async def found(**wanted: Any) -> list[UUID]:
+        return [order.id for order in await book.list(Filter(**wanted), 100)]
+
+    assert await found(**mine) == ids[2::-1]
+    assert await found(**mine, status="shipped") == [ids[1]]
+    assert await found(**mine, status="pending") == [ids[2], ids[0]]
+    assert await found(order_number=orders[3].number) == [ids[3]]
+    assert await found(**mine, order_number=orders[3].number) == []
+    assert await found(**mine, created_from=noon + timedelta(hours=1)) == [ids[2], ids[1]]
+    assert await found(**mine, created_from=noon, after=ids[2]) == [ids[1], ids[0]]
+    assert await found(**mine, created_to=noon + timedelta(hours=1)) == [ids[0]], "the end is not part of it"
+    assert (await found())[:4] == ids[::-1]
+    assert (await book.list(Filter(**mine), 1))[0] == orders[2]
+
+
+async def test_a_trace_tells_an_orders_way(book: PostgresOrders, database: Database) -> None:
+    ada = buyer()
+    new = new_order(ada, key=key(ada))
+    stored = await book.add(new)
+    number = json.loads(stored.answer)["order_number"]
+    waiting = await book.trace(str(stored.order_id))
+    await database.execute(
+        "update orders.outbox set published_at = now(), attempts = 2 where id = $1", new.event.id
+    )
+    relayed = await book.trace(str(number))
+
+    assert (waiting.order_id, waiting.order_number) == (str(stored.order_id), number)
+    assert waiting.events == relayed.events == (str(new.event.id),)
+    assert [step.what for step in waiting.steps] == [
+        "order stored",
+        "idempotency key kept",
+        "order.created in the outbox",
+        "order.created waits for the relay",
+    ]
+    assert "request 1" in waiting.steps[0].detail
+    assert waiting.steps[1].detail == "key 1"
+    assert waiting.steps[-1].at is None
+    assert relayed.steps[-1].what == "order.created relayed"
+    assert relayed.steps[-1].detail == "confirmed by the transport at attempt 2"
+
+
+@pytest.mark.parametrize("order", ["", "0", "-1", "999999999999999999999", str(new_id()), "'; drop table x", "²", "x"])
+async def test_what_is_no_order_has_no_trace(book: PostgresOrders, order: str) -> None:
+    with pytest.raises(NotFound):
+        await book.trace(order)

@@ -1,0 +1,274 @@
+"""The shop as a test sees it: what customers, staff and operators can do, whatever the shape that serves them."""
+
+import asyncio
+import email
+import email.policy
+import json
+import random
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, Protocol
+
+import httpx
+
+PASSWORD = "a long enough password"
+
+Items = Sequence[tuple[int, int]]
+"""Product ids, each with a quantity."""
+
+
+@dataclass(frozen=True)
+class Customer:
+    """Somebody with an account; ``token`` is empty until they log in."""
+
+    id: str
+    email: str
+    name: str
+    password: str
+    token: str = ""
+
+
+class Mail:
+    """A mail that left the shop."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.message = email.message_from_bytes(content, policy=email.policy.default)
+
+    @property
+    def to(self) -> str:
+        return str(self.message["To"].addresses[0].addr_spec)
+
+    @property
+    def subject(self) -> str:
+        return str(self.message["Subject"])
+
+    @property
+    def message_id(self) -> str:
+        return str(self.message["Message-ID"])
+
+    @cached_property
+    def text(self) -> str:
+        return self._part("plain")
+
+    @cached_property
+    def html(self) -> str:
+        return self._part("html")
+
+    def _part(self, kind: str) -> str:
+        part = self.message.get_body((kind,))
+        return str(part.get_content()) if part else ""
+
+
+class Deployment(Protocol):
+    """A running shape."""
+
+    shows_mailbox: bool
+    """Whether mails are shown under ``/mailbox``."""
+    clients: Mapping[str, httpx.AsyncClient]
+    """Who serves the paths that begin so."""
+
+    async def mails(self) -> Sequence[Mail]:
+        """Every mail that was handed over, oldest first."""
+        ...
+
+    async def console(self, *arguments: str) -> str:
+        """Run ``app`` with these arguments; what it prints."""
+        ...
+
+
+class Shop:
+    """Every method is one request and returns the answer as it is, unless it says otherwise."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._staff: Customer | None = None
+        self.shows_mailbox = deployment.shows_mailbox
+
+    async def raw(self, method: str, path: str, by: Customer | None = None, **request: Any) -> httpx.Response:
+        """Any request at all; ``request`` is what httpx takes."""
+        headers = httpx.Headers(request.pop("headers", None))
+        if by is not None:
+            headers["authorization"] = f"Bearer {by.token}"
+        client = self._client(path)
+        return await client.request(method, path, headers=headers, **request)
+
+    def _client(self, path: str) -> httpx.AsyncClient:
+        clients = self._deployment.clients
+        return clients[max((prefix for prefix in clients if path.startswith(prefix)), key=len)]
+
+    async def everywhere(self, path: str) -> list[httpx.Response]:
+        """``GET`` a path from every process that serves the public."""
+        clients = {id(client): client for client in self._deployment.clients.values()}
+        return [await client.get(path) for client in clients.values()]
+
+    async def register(self, **members: Any) -> httpx.Response:
+        """Open an account; what is not given is made up, ``None`` leaves a member out."""
+        given = {"email": fresh_email(), "password": PASSWORD, "name": "Ada Lovelace"} | members
+        return await self.raw("POST", "/register", json={k: v for k, v in given.items() if v is not None})
+
+    async def login(self, email: str, password: str, *, address: str = "", form: bool = False) -> httpx.Response:
+        """Log in from a network ``address``: without one, from one that nobody else has."""
+        headers = {"x-forwarded-for": address or fresh_address()}
+        if form:
+            sent = {"data": {"username": email, "password": password}}
+        else:
+            sent = {"json": {"email": email, "password": password}}
+        return await self.raw("POST", "/login", headers=headers, **sent)
+
+    async def customer(self, **members: Any) -> Customer:
+        """A new customer who has logged in."""
+        password = members.get("password", PASSWORD)
+        answer = await self.register(**members)
+        assert answer.status_code == 201, answer.text
+        account = answer.json()
+        made = Customer(account["id"], account["email"], account["name"], password)
+        return await self.logged_in(made)
+
+    async def logged_in(self, customer: Customer) -> Customer:
+        """The same person with a new token."""
+        answer = await self.login(customer.email, customer.password)
+        assert answer.status_code == 200, answer.text
+        return replace(customer, token=answer.json()["access_token"])
+
+    async def staff(self) -> Customer:
+        """An employee who has logged in."""
+        if self._staff is None:
+            employee = await self.customer(name="Grace Hopper")
+            await self._deployment.console("user", "role", employee.email, "staff")
+            self._staff = await self.logged_in(employee)
+        return self._staff
+
+    async def verify(self, token: str, *, in_body: bool = False) -> httpx.Response:
+        """Ask whose token it is."""
+        if in_body:
+            return await self.raw("POST", "/verify-token", json={"token": token})
+        return await self.raw("POST", "/verify-token", headers={"authorization": f"Bearer {token}"})
+
+    async def profile(self, by: Customer, user_id: str = "") -> httpx.Response:
+        """Read a profile, one's own without an id."""
+        return await self.raw("GET", f"/user/{user_id or by.id}", by)
+
+    async def change_profile(self, by: Customer, user_id: str = "", **members: Any) -> httpx.Response:
+        """Change members of a profile, one's own without an id."""
+        return await self.raw("PATCH", f"/user/{user_id or by.id}", by, json=members)
+
+    async def addresses(self, by: Customer, user_id: str = "") -> httpx.Response:
+        """The addresses of a profile, one's own without an id."""
+        return await self.raw("GET", f"/user/{user_id or by.id}/addresses", by)
+
+    async def add_address(self, by: Customer, user_id: str = "", **members: Any) -> httpx.Response:
+        """Add an address; what is not given is made up."""
+        return await self.raw("POST", f"/user/{user_id or by.id}/addresses", by, json=an_address() | members)
+
+    async def address(
+        self, by: Customer, address_id: str, *, method: str = "GET", user_id: str = "", **members: Any
+    ) -> httpx.Response:
+        """One address; with ``method="PUT"`` replaced as a whole, with ``DELETE`` deleted."""
+        sent = {"json": an_address() | members} if method == "PUT" else {}
+        return await self.raw(method, f"/user/{user_id or by.id}/addresses/{address_id}", by, **sent)
+
+    async def place(
+        self,
+        by: Customer,
+        items: Items = ((1, 1),),
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> httpx.Response:
+        """Place an order, with an ``Idempotency-Key`` where there is one."""
+        body = {"items": [{"product_id": product, "quantity": quantity} for product, quantity in items]}
+        sent_headers = dict(headers or {}) | ({} if key is None else {"idempotency-key": key})
+        return await self.raw("POST", "/api/orders/", by, json=body | members, headers=sent_headers)
+
+    async def get(self, by: Customer, order_id: str, *, if_none_match: str | None = None) -> httpx.Response:
+        """Read one order."""
+        headers = {} if if_none_match is None else {"if-none-match": if_none_match}
+        return await self.raw("GET", f"/api/orders/{order_id}", by, headers=headers)
+
+    async def list(self, by: Customer, **filters: Any) -> httpx.Response:
+        """Read a page of orders."""
+        return await self.raw("GET", "/api/orders/", by, params=filters)
+
+    async def products(self, **filters: Any) -> httpx.Response:
+        """Read a page of what can be ordered."""
+        return await self.raw("GET", "/api/products", params=filters)
+
+    async def product(self, product_id: object) -> httpx.Response:
+        """Read one product."""
+        return await self.raw("GET", f"/api/products/{product_id}")
+
+    async def prices(self) -> dict[int, Decimal]:
+        """The price of every product."""
+        found: dict[int, Decimal] = {}
+        page = 1
+        while products := exact(await self.products(page=page, limit=100))["products"]:
+            found |= {product["id"]: product["price"] for product in products}
+            page += 1
+        return found
+
+    async def mails(self, to: str, *, at_least: int = 1, within_s: float = 10.0) -> Sequence[Mail]:
+        """Every mail to an address, once there are ``at_least`` so many; fails when they do not come."""
+        deadline = time.monotonic() + within_s
+        while True:
+            found = [mail for mail in await self._deployment.mails() if mail.to == to]
+            if len(found) >= at_least:
+                return found
+            assert time.monotonic() < deadline, f"{len(found)} of {at_least} mails to {to} after {within_s:g} s"
+            await asyncio.sleep(0.05)
+
+    async def trace(self, order: object) -> str:
+        """What an operator is told of an order's way."""
+        return await self._deployment.console("trace", str(order))
+
+
+def fresh_email() -> str:
+    """An address that nobody has yet."""
+    return f"customer-{uuid.uuid4().hex}@example.com"
+
+
+def fresh_address() -> str:
+    """A network address that, in all likelihood, nobody has used yet."""
+    return ".".join(str(random.randint(1, 254)) for _ in range(4))
+
+
+def an_address() -> dict[str, Any]:
+    """A postal address that is in order."""
+    return {
+        "recipient": "Ada Lovelace",
+        "line1": "12 St James's Square",
+        "city": "London",
+        "postal_code": "SW1Y 4JH",
+        "country": "GB",
+    }
+
+
+def exact(answer: httpx.Response) -> Any:
+    """The body of an answer, its numbers exactly as they were written."""
+    return json.loads(answer.content, parse_float=Decimal)
+
+
+def problem(answer: httpx.Response, status: int, code: str, *pointers: str) -> dict[str, Any]:
+    """Check that the answer is this problem (RFC 9457), pointing at these places; its body."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    expected = {"type", "title", "status", "detail", "instance", "request_id"}
+    assert set(body) - {"errors"} == expected
+    assert body["type"] == f"/problems/{code}"
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"]
+    assert body["instance"].rstrip("/") == answer.request.url.path.rstrip("/")
+    assert body["request_id"] == answer.headers["x-request-id"]
+    assert tuple(error["pointer"] for error in body.get("errors", ())) == pointers
+    if status == 401:
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+    if status in (429, 503):
+        assert int(answer.headers["retry-after"]) >= 1
+    return body
