@@ -4,7 +4,7 @@ import asyncio
 import email
 import email.policy
 import json
-import random
+import secrets
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -86,7 +86,6 @@ class Shop:
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        self._staff: Customer | None = None
         self.shows_mailbox = deployment.shows_mailbox
 
     async def raw(self, method: str, path: str, by: Customer | None = None, **request: Any) -> httpx.Response:
@@ -136,12 +135,10 @@ class Shop:
         return replace(customer, token=answer.json()["access_token"])
 
     async def staff(self) -> Customer:
-        """An employee who has logged in."""
-        if self._staff is None:
-            employee = await self.customer(name="Grace Hopper")
-            await self._deployment.console("user", "role", employee.email, "staff")
-            self._staff = await self.logged_in(employee)
-        return self._staff
+        """A new employee who has logged in."""
+        employee = await self.customer(name="Grace Hopper")
+        await self._deployment.console("user", "role", employee.email, "staff")
+        return await self.logged_in(employee)
 
     async def verify(self, token: str, *, in_body: bool = False) -> httpx.Response:
         """Ask whose token it is."""
@@ -234,7 +231,7 @@ def fresh_email() -> str:
 
 def fresh_address() -> str:
     """A network address that, in all likelihood, nobody has used yet."""
-    return ".".join(str(random.randint(1, 254)) for _ in range(4))
+    return ".".join(str(1 + secrets.randbelow(254)) for _ in range(4))  # Hypothesis seeds the module random
 
 
 def an_address() -> dict[str, Any]:

@@ -74,7 +74,9 @@ class Host:
         self._role_settings = {role.name: sources.load(role.settings) for role in roles}
         self._console = console or offline
         self._offline = offline
+        self._startup_wait_s = 0.0 if console else self.settings.startup_wait_s
         self._stack = AsyncExitStack()
+        self._events_trouble: StartupError | None = None
         self._embedded = asyncio.Lock()
         self._embedded_dsn = ""
         self._supervisor: Supervisor | None = None
@@ -97,9 +99,7 @@ class Host:
         async with self._stack:
             await self._open_shared()
             self.events = self.event_transport()
-            if not self._offline and any(role.emits or role.consumes for role in self.roles):
-                await self.events.open([queue for role in ROLES.values() for queue in role.queues()])
-                self._stack.push_async_callback(self.events.close)
+            await self._open_events()
             for role in self.roles:
                 env = RoleEnv(self, role)
                 actor = await self._stack.enter_async_context(role.build(env, self._role_settings[role.name]))
@@ -126,9 +126,9 @@ class Host:
         checks = {name: list(actor.checks) for name, actor in self.actors.items()}
         kind = "external" if self.settings.rabbitmq_url or self.settings.database_url else "embedded"
         name = "rabbitmq" if self.settings.rabbitmq_url else "events"
-        for role in self.roles:
+        for role in self.roles:  # a running process goes on without events, but none starts without them
             if role.emits or role.consumes:
-                checks[role.name].append(Check(name, kind, self.events.check, required=False))
+                checks[role.name].append(Check(name, kind, self.check_events, required=self._console))
         return checks
 
     def asker(self, kind: type[Port]) -> Asker:
@@ -182,13 +182,14 @@ class Host:
 
     async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
         """Connect to a server that may be away: tries again until ``STARTUP_WAIT_S`` is over."""
-        deadline = time.monotonic() + self.settings.startup_wait_s
+        deadline = time.monotonic() + self._startup_wait_s
         while True:
             try:
                 return await connect()
             except ServerAway as away:
                 if time.monotonic() > deadline:
-                    raise StartupError(f"{away} Gave up after {self.settings.startup_wait_s:g} s.") from away
+                    waited = f" Gave up after {self._startup_wait_s:g} s." if self._startup_wait_s else ""
+                    raise StartupError(f"{away}{waited}") from away
                 log.warning("waiting: %s", away)
                 await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
@@ -201,8 +202,25 @@ class Host:
         return RabbitEvents(
             self.settings.rabbitmq_url,
             queue_type=self.settings.rabbitmq_queue_type,
-            startup_wait_s=self.settings.startup_wait_s,
+            startup_wait_s=self._startup_wait_s,
         )
+
+    async def _open_events(self) -> None:
+        if self._offline or not any(role.emits or role.consumes for role in self.roles):
+            return
+        self._stack.push_async_callback(self.events.close)
+        try:
+            await self.events.open([queue for role in ROLES.values() for queue in role.queues()])
+        except StartupError as trouble:
+            if not self._console:
+                raise
+            self._events_trouble = trouble  # the rest of the role can still be asked and examined
+
+    async def check_events(self) -> str:
+        """A sign of life of the event transport. Raises what kept it from opening."""
+        if self._events_trouble is not None:
+            raise self._events_trouble
+        return await self.events.check()
 
     async def _open_shared(self) -> None:
         if self._offline or not self.settings.redis_url:

@@ -43,14 +43,18 @@ class Secret:
 
 
 class Url(str):
-    """A URL or DSN; ``masked`` hides the password."""
+    """A URL or DSN; ``masked``, which is also its ``repr``, hides the password."""
 
     __slots__ = ()
 
     @property
     def masked(self) -> str:
-        """The URL with ``****`` in place of the password."""
-        return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:****@", self)
+        """The URL with ``****`` in place of the password, before the host or among the options."""
+        before_host = re.sub(r"(://[^:/@]*):.*@", r"\1:****@", self)
+        return re.sub(r"([?&][^=&]*passw[^=&]*=)[^&]*", r"\1****", before_host, flags=re.IGNORECASE)
+
+    def __repr__(self) -> str:
+        return repr(self.masked)
 
 
 class Networks(tuple[Network, ...]):
@@ -200,15 +204,16 @@ def _convert(field: msgspec.structs.FieldInfo, raw: Any, source: str) -> Any:
         if isinstance(raw, str) and field.name == "log_level":
             raw = raw.lower()
         return msgspec.convert(raw, field.type, strict=False, dec_hook=_parse)
-    except (msgspec.ValidationError, ValueError) as error:
+    except (msgspec.ValidationError, ValueError, RuntimeError) as error:
         reason = str(error).replace("`", "'").partition(" - at ")[0]
         allowed = _allowed(field.type)
-        shown = "" if "Secret" in str(field.type) else f"={raw}"
+        text = str(raw)
+        shown = "" if "Secret" in str(field.type) else f"={text if text.isprintable() else repr(text)}"
         raise ConfigError(f"{field.name.upper()}{shown} ({source}): {allowed or reason}") from error
 
 
 def _allowed(kind: Any) -> str:
-    part = getattr(kind, "__origin__", kind)
+    part = kind.__origin__ if hasattr(kind, "__metadata__") else kind
     if getattr(part, "__origin__", None) is Literal:
         return "allowed: " + ", ".join(str(choice) for choice in part.__args__ if choice != "")
     return ""
@@ -235,19 +240,22 @@ def _read_dotenv(path: Path | None) -> dict[str, str]:
     """``NAME=value`` lines; ``export`` before and quotes around are allowed, ``#`` starts a comment line."""
     if path is None or not path.is_file():
         return {}
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}.") from error
     values: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(content.splitlines(), 1):
         text = line.strip().removeprefix("export ")
         if not text or text.startswith("#"):
             continue
         name, equals, value = text.partition("=")
         if not equals or not name.strip().isidentifier():
             raise ConfigError(f"{path}, line {number}: expected NAME=value.")
-        value = value.strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
+        if quoted := re.fullmatch(r"""\s*(["'])(.*?)\1\s*(?:\s#.*)?""", value):
+            value = quoted[2]
         else:
-            value = re.sub(r"\s+#.*$", "", value)
+            value = re.sub(r"\s+#.*$", "", value).strip()
         values[name.strip()] = value
     return values
 
@@ -259,5 +267,5 @@ def _read_profile(path: Path | None) -> dict[str, Any]:
         return {name.upper(): value for name, value in tomllib.loads(path.read_text(encoding="utf-8")).items()}
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror or error}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path}: {error}.") from error

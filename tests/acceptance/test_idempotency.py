@@ -28,9 +28,7 @@ async def test_another_request_under_the_key_is_refused(shop: Shop, ada: Custome
     first = await shop.place(ada, [(1, 2)], key="k")
     problem(await shop.place(ada, [(1, 3)], key="k"), 422, "idempotency-key-reused")
     problem(await shop.place(ada, [(1, 2)], key="k", note="other"), 422, "idempotency-key-reused")
-    problem(
-        await shop.place(ada, [(1, 2)], key="k", shipping_address=an_address()), 422, "idempotency-key-reused"
-    )
+    problem(await shop.place(ada, [(1, 2)], key="k", shipping_address=an_address()), 422, "idempotency-key-reused")
     assert (await shop.place(ada, [(1, 2)], key="k")).content == first.content
     assert await count(shop, ada) == 1
 
@@ -41,9 +39,7 @@ async def test_spacing_and_the_order_of_members_do_not_make_another_request(shop
         '{"items": [{"product_id": 1, "quantity": 2}], "note": "hello"}',
         '{ "note":"hello",\n"items":[{"quantity":2,"product_id":1}]}',
     ]
-    answers = [
-        await shop.raw("POST", "/api/orders/", ada, content=body, headers=headers) for body in bodies
-    ]
+    answers = [await shop.raw("POST", "/api/orders/", ada, content=body, headers=headers) for body in bodies]
     assert [answer.status_code for answer in answers] == [201, 201]
     assert answers[0].content == answers[1].content
 

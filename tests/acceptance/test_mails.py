@@ -60,7 +60,13 @@ async def test_the_language_may_be_chosen_later(shop: Shop, ada: Customer) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ['<b onclick="x()">Tom</b> & Co', 'Quote " \\ Back', "{{ 7 * 7 }} {% raw %}", "Ünï 漢字 🎩", "%s %(name)s {0}"],
+    [
+        '<b onclick="x()">Tom</b> & Co',
+        'Quote " \\ Back',
+        "{{ 7 * 7 }} {% raw %}",
+        "Ünï 漢字 🎩",
+        "%s %(name)s {0}",
+    ],
 )
 async def test_a_name_is_only_text(shop: Shop, name: str) -> None:
     customer = await shop.customer(name=name)

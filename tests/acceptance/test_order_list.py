@@ -66,9 +66,7 @@ async def test_orders_are_found_by_number_and_status(shop: Shop, ada: Customer, 
     assert (await shop.list(ada, status="shipped")).json()["orders"] == []
 
 
-async def test_staff_see_everybodys_orders(
-    shop: Shop, ada: Customer, stranger: Customer, staff: Customer
-) -> None:
+async def test_staff_see_everybodys_orders(shop: Shop, ada: Customer, stranger: Customer, staff: Customer) -> None:
     mine, other = await place(shop, ada, 1), await place(shop, stranger, 1)
     newest = [order["id"] for order in (await shop.list(staff, limit=2)).json()["orders"]]
     assert newest == other + mine
@@ -109,9 +107,7 @@ async def test_some_filters_are_for_staff(shop: Shop, ada: Customer, name: str) 
         ("order_number", str(2**63)),
     ],
 )
-async def test_a_filter_that_cannot_be_is_pointed_at(
-    shop: Shop, ada: Customer, name: str, value: str
-) -> None:
+async def test_a_filter_that_cannot_be_is_pointed_at(shop: Shop, ada: Customer, name: str, value: str) -> None:
     problem(await shop.list(ada, **{name: value}), 422, "invalid-input", f"/{name}")
 
 

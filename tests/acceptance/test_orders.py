@@ -166,9 +166,7 @@ async def test_an_order_goes_to_one_place(shop: Shop, ada: Customer) -> None:
     problem(answer, 422, "invalid-input", "/shipping_address_id")
 
 
-async def test_an_order_cannot_go_to_somebody_elses_address(
-    shop: Shop, ada: Customer, stranger: Customer
-) -> None:
+async def test_an_order_cannot_go_to_somebody_elses_address(shop: Shop, ada: Customer, stranger: Customer) -> None:
     stored = (await shop.add_address(ada)).json()
     for address_id in (stored["id"], NO_ID, "no-id", "", "../../x"):
         answer = await shop.place(stranger, shipping_address_id=address_id)

@@ -179,12 +179,12 @@ async def test_counter_that_lost_its_expiry_locks_nobody_out(
     client: RedisClient, raw: redis.asyncio.Redis, key: str
 ) -> None:
     limiter = RedisLimiter(client, MemoryLimiter())
-    await limiter.hit("test", key, Rate(1, 1))
+    await count_allowed(limiter, key, Rate(2, 1), hits=2)
     for name in await raw.keys("purveyor:limit:test:1:*"):
         await raw.persist(name)
-    assert not (await limiter.hit("test", key, Rate(1, 1))).allowed
+    assert not (await limiter.hit("test", key, Rate(2, 1))).allowed
     await asyncio.sleep(1.05)
-    assert (await limiter.hit("test", key, Rate(1, 1))).allowed
+    assert (await limiter.hit("test", key, Rate(2, 1))).allowed
 
 
 async def test_script_flush_goes_unnoticed(client: RedisClient, raw: redis.asyncio.Redis, key: str) -> None:

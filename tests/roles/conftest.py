@@ -1,6 +1,6 @@
-"""A private PostgreSQL for the tests of the roles, and a database of its own for each module."""
+"""The shared databases, with the schema of the role whose tests a module holds."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -8,30 +8,23 @@ import pytest
 from purveyor.kit.migrate import migrate
 from purveyor.kit.postgres import Database, open_database
 from purveyor.registry import ROLES
-from servers.postgres import PostgresServer
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    if reason := PostgresServer.available():
-        pytest.skip(f"PostgreSQL: {reason}")
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.stop()
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.import_plugin("databases")
 
 
 @pytest.fixture(scope="module")
-async def dsn(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> str:
-    """A database with the schema of the role whose tests the module holds."""
+async def dsn(request: pytest.FixtureRequest, database_url: str) -> str:
+    """The module's database, migrated."""
     role = ROLES[Path(request.path).parent.name]
     assert role.migrations is not None
-    url = postgres_server.create_database(f"{role.name}_{Path(request.path).stem}")
-    await migrate(url, role.name, role.migrations)
-    return url
+    await migrate(database_url, role.name, role.migrations)
+    return database_url
 
 
 @pytest.fixture(scope="module")
 async def database(dsn: str) -> AsyncIterator[Database]:
+    """A pool on the migrated database."""
     async with open_database(dsn, application="tests", max_size=10) as opened:
         yield opened

@@ -28,6 +28,7 @@ def list_events(
 
 async def _list(recent: bool, limit: int, config: ConfigOption) -> None:
     async with console(_EMITTING, config) as host:
+        await host.check_events()
         shown = table("Event", "Type", "Where", "Attempts", "Why")
         for actor in host.actors.values():
             for entry in await actor.outbox.entries(waiting=not recent, limit=limit) if actor.outbox else ():
@@ -50,6 +51,7 @@ def show(event_id: EventId, config: ConfigOption = None) -> None:
 
 async def _show(event_id: str, config: ConfigOption) -> None:
     async with console(_EMITTING, config) as host:
+        await host.check_events()
         shown = table("", "")
         for entry in [await actor.outbox.find(event_id) for actor in host.actors.values() if actor.outbox]:
             if entry is not None:
@@ -77,6 +79,7 @@ def replay(event_id: EventId, config: ConfigOption = None) -> None:
 
 async def _replay(event_id: str, config: ConfigOption) -> None:
     async with console(_EMITTING, config) as host:
+        await host.check_events()
         if await _from_dead_letters(host, event_id) or await _from_outbox(host, event_id):
             out.print(f"{event_id} goes out again")
             return

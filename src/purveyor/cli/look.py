@@ -3,6 +3,7 @@
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from purveyor.cli.options import (
     ALL_ROLES,
@@ -60,28 +61,29 @@ def doctor(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
     """Check the configuration and every dependency of the roles, a line each; exit code 1 if one is down."""
     chosen = choose_roles(role_names(roles))
     Host(chosen, read_sources(config))
-    out.print("[green]ok[/green]    configuration")
-    results = [run(_examine(role.name, config)) for role in chosen]
+    _say("ok", "configuration")
+    seen: set[str] = set()
+    results = [run(_examine(role.name, config, seen)) for role in chosen]
     if not all(results):
         raise typer.Exit(1)
 
 
-async def _examine(role: str, config: ConfigOption) -> bool:
+async def _examine(role: str, config: ConfigOption, seen: set[str]) -> bool:
     healthy = True
     try:
-        async with console(role, config) as host:
-            for check in host.checks()[role]:
+        async with console(role, config, log_level="critical") as host:
+            for check in [one for one in host.checks()[role] if one.name not in seen]:
+                seen.add(check.name)
                 well, detail = await probe(check)
-                word = (
-                    "[green]ok[/green]   "
-                    if well
-                    else "[red]down[/red] "
-                    if check.required
-                    else "[yellow]warn[/yellow] "
-                )
-                out.print(f"{word} {check.name} ({check.kind}): {detail}")
+                word = "ok" if well else "down" if check.required else "warn"
+                _say(word, f"{check.name} ({check.kind}): {detail}")
                 healthy = healthy and (well or not check.required)
     except (StartupError, ConfigError) as error:
-        out.print(f"[red]down[/red]  role {role}: {error}")
+        _say("down", f"role {role}: {error}")
         return False
     return healthy
+
+
+def _say(word: str, text: str) -> None:
+    color = {"ok": "green", "warn": "yellow", "down": "red"}[word]
+    out.print(Text.assemble((f"{word:<5} ", color), text), soft_wrap=True)

@@ -45,9 +45,9 @@ def sources_factory(profile: Path | None) -> partial[Sources]:
 
 
 @asynccontextmanager
-async def console(roles: str, profile: Path | None) -> AsyncIterator[Host]:
+async def console(roles: str, profile: Path | None, *, log_level: str = "warning") -> AsyncIterator[Host]:
     """A host without background tasks, to ask its actors something."""
-    log.configure("console", "warning")
+    log.configure("console", log_level)
     host = Host(choose_roles(role_names(roles)), read_sources(profile), console=True)
     async with host.running():
         yield host

@@ -15,7 +15,7 @@ from purveyor.kit.clock import now
 from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.metrics import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED
-from purveyor.kit.postgres import Database, Record
+from purveyor.kit.postgres import Database, Record, storable
 from purveyor.kit.transport import EventTransport
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,13 @@ class Relay:
 
     async def run(self) -> None:
         """Relay until cancelled. A batch that fails is tried again; its events stay in the outbox."""
-        await asyncio.gather(self._relay(), self._watch())
+        tasks = [asyncio.ensure_future(self._relay()), asyncio.ensure_future(self._watch())]
+        try:
+            await asyncio.gather(*tasks)
+        finally:  # when one dies, gather leaves the other running, and ``run`` is called again
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _relay(self) -> None:
         while True:
@@ -154,7 +160,7 @@ class Relay:
             f"update {self._schema}.outbox set attempts = attempts + 1, last_error = $2, "  # noqa: S608
             "next_attempt_at = now() + make_interval(secs => $3) where id = $1",
             [
-                (row["id"], str(error)[:500], float(min(_MAX_BACKOFF_S, 2 ** min(row["attempts"], 10))))
+                (row["id"], storable(str(error), 500), float(min(_MAX_BACKOFF_S, 2 ** min(row["attempts"], 10))))
                 for row, error in failed
             ],
         )

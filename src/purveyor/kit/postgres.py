@@ -20,6 +20,7 @@ Record: TypeAlias = asyncpg.Record
 CONNECT_TIMEOUT_S = 2.0
 ACQUIRE_TIMEOUT_S = 1.0
 COMMAND_TIMEOUT_S = 2.0
+_OLDEST = 14
 
 _LOST = (
     asyncpg.PostgresConnectionError,
@@ -123,8 +124,13 @@ class Database:
             return int(count) if count.isdigit() else 0
 
     async def check(self) -> str:
-        """The server's version, as a sign of life."""
-        return f"PostgreSQL {await self.fetchval('show server_version')}"
+        """The server's version, as a sign of life. Raises ``Unavailable`` for one that is too old."""
+        version, number = await self.fetchrow(  # type: ignore[misc]  # it always has a row
+            "select current_setting('server_version'), current_setting('server_version_num')::int"
+        )
+        if number < _OLDEST * 10_000:
+            raise Unavailable(f"PostgreSQL {version} is too old: {_OLDEST} or newer is needed.")
+        return f"PostgreSQL {version}"
 
 
 async def connect(dsn: str, *, application: str) -> Connection:
@@ -176,3 +182,8 @@ async def open_database(
 def address_of(dsn: str) -> str:
     """The host, port and database of a DSN, without the user, the password and the options."""
     return dsn.partition("://")[2].rpartition("@")[2].partition("?")[0] or "the default address"
+
+
+def storable(text: str, length: int) -> str:
+    """At most ``length`` characters of a foreign text, such as an error's, that a text column can hold."""
+    return text[:length].encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _TIMEOUT_S = 0.05
 _DEADLINE_S = 0.06
 _CONNECTIONS = 10
-"""Enough for more than 10,000 uses per second; more of them would only be slower to connect in a burst."""
+"""Enough for more than 10,000 uses per second."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
 
 _HIT = """
@@ -51,10 +51,10 @@ class RedisClient:
     task asks, at most every 1.25 s, until Redis answers again.
     """
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
+    def __init__(self, pool: BlockingConnectionPool) -> None:
+        self._pool, self._client = pool, Redis.from_pool(pool)
         # Who waits for a connection is not yet on the clock: a burst is no reason to think that Redis left.
-        self._slots = asyncio.Semaphore(_CONNECTIONS)
+        self._slots = asyncio.Semaphore(pool.max_connections)
         self._probing: asyncio.Task[None] | None = None
         self._complaint = ""
 
@@ -62,7 +62,7 @@ class RedisClient:
     async def use(self) -> AsyncIterator[Redis]:
         """Lend the client for one short use. Raises ``RedisAway``, also for what fails inside the block."""
         async with self._slots:
-            if self._probing is not None:
+            if self._is_away():
                 raise RedisAway
             try:
                 async with asyncio.timeout(_DEADLINE_S):
@@ -76,6 +76,13 @@ class RedisClient:
             except (RedisError, OSError) as error:
                 self._leave(error)
                 raise RedisAway from error
+
+    async def start(self) -> None:
+        """Connect, or begin to wait for Redis: the first request need not find out that it is away."""
+        try:
+            await self._connect()
+        except (RedisError, OSError) as error:
+            self._leave(error)
 
     async def check(self) -> str:
         """The server and its version, for example ``Redis 7.0.15``. Raises what Redis or the network raises.
@@ -94,10 +101,22 @@ class RedisClient:
         with suppress(RedisError, OSError):
             await self._client.aclose()
 
+    def _is_away(self) -> bool:
+        return self._probing is not None and not self._probing.done()
+
     def _leave(self, error: Exception) -> None:
-        if self._probing is None:
-            _log.warning("Redis is away, every process is on its own: %s", error or "no answer in time")
+        if not self._is_away():
+            _log.warning("Redis is away, every process is on its own: %s", str(error) or "no answer")
             self._probing = asyncio.create_task(self._ask_until_back(), name="redis probe")
+
+    async def _connect(self) -> None:
+        async with asyncio.timeout(_DEADLINE_S):
+            await self._client.ping()
+        # All of them now: with TLS, a burst that connects takes longer than it has.
+        async with AsyncExitStack() as stack:
+            for _ in range(self._pool.max_connections):
+                connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+                stack.push_async_callback(self._pool.release, connection)
 
     async def _ask_until_back(self) -> None:
         since, pause_s = time.monotonic(), _FIRST_PAUSE_S
@@ -106,14 +125,12 @@ class RedisClient:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             try:
                 # After a failover the idle connections lead nowhere, and each would be found out by a user.
-                await self._client.connection_pool.disconnect(inuse_connections=False)
-                async with asyncio.timeout(_DEADLINE_S):
-                    await self._client.ping()
+                await self._pool.disconnect(inuse_connections=False)
+                await self._connect()
             except (RedisError, OSError) as error:
                 _log.debug("Redis is still away: %s", error)
             else:
                 break
-        self._probing = None
         _log.info("Redis is back after %.1f s", time.monotonic() - since)
 
 
@@ -123,11 +140,9 @@ async def open_redis(url: str) -> AsyncIterator[RedisClient]:
 
     Raises ``ConfigError`` for a URL that can never work.
     """
-    client = RedisClient(Redis.from_pool(_pool(url)))
+    client = RedisClient(_pool(url))
     try:
-        with suppress(RedisAway):  # found out now, not by the first request
-            async with client.use() as redis:
-                await redis.ping()
+        await client.start()
         yield client
     finally:
         await client.aclose()

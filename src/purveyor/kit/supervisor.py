@@ -58,7 +58,9 @@ class Supervisor:
                     "waiting for a server", extra={"role": role, "task": background.name, "why": str(away)}
                 )
                 await _pause(waits)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if _was_asked_for(error):
+                    raise
                 deaths.append(time.monotonic())
                 self._note(role, background.name, error)
                 recent = sum(deaths[-1] - moment < _WINDOW_S for moment in deaths)
@@ -69,7 +71,7 @@ class Supervisor:
             else:
                 return
 
-    def _note(self, role: str, task: str, error: Exception) -> None:
+    def _note(self, role: str, task: str, error: BaseException) -> None:
         self._deaths[role] = (time.monotonic(), f"{task} died: {type(error).__name__}: {error}")
         TASK_DEATHS.labels(f"{role} {task}").inc()
         log.error("background task died, restarting", exc_info=error, extra={"role": role, "task": task})
@@ -77,6 +79,12 @@ class Supervisor:
     def _give_up(self, line: str) -> None:
         if not self.failed.done():
             self.failed.set_exception(StartupError(line))
+
+
+def _was_asked_for(error: BaseException) -> bool:
+    """Whether it is the cancellation of ``stop``: one that escaped from a library is a death like another."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 async def _pause(times: int) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 
 from purveyor.kit import log as logs
+from purveyor.kit.ids import parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.metrics import EVENTS_HANDLED
 from purveyor.kit.outbox import COLUMNS, envelope
-from purveyor.kit.postgres import Connection, Database, Record
+from purveyor.kit.postgres import Connection, Database, Record, storable
 from purveyor.kit.transport import DeadLetter, EventHandler, Queue, Undeliverable
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class PostgresEvents:
     async def _postpone(self, connection: Connection, queue: Queue, row: Record, error: Exception) -> None:
         attempts = row["attempts"] + 1
         dead = isinstance(error, Undeliverable) or attempts >= _MAX_ATTEMPTS
-        reason = f"{type(error).__name__}: {error}"[:1000]
+        reason = storable(f"{type(error).__name__}: {error}", 1000)
         extra = {"queue": queue.name, "event_id": str(row["id"]), "attempts": attempts, "reason": reason}
         log.log(logging.ERROR if dead else logging.WARNING, "event not handled", extra=extra)
         await connection.execute(
@@ -152,7 +153,7 @@ class PostgresEvents:
             "update events.deliveries set died_at = null, attempts = 0, next_attempt_at = now() "
             "where queue = $1 and id = $2 and died_at is not null",
             queue,
-            event_id,
+            parse_id(event_id),
         )
         return touched == 1
 
@@ -164,14 +165,19 @@ class PostgresEvents:
 async def _handle(row: Record, handler: EventHandler, decoder: "msgspec.json.Decoder[Any]") -> Exception | None:
     token = logs.request_id.set(row["correlation_id"])
     try:
-        event = decoder.decode(row["body"])
+        event = _decoded(row["body"], decoder)
         async with asyncio.timeout(_HANDLER_TIMEOUT_S):
             await handler(event, envelope(row))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return Undeliverable(f"the body cannot be read: {error}")
     except Exception as error:
         return error
     else:
         return None
     finally:
         logs.request_id.reset(token)
+
+
+def _decoded(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Undeliverable(f"the body cannot be read: {error}") from error

@@ -7,15 +7,16 @@ cancel the handlers in hand when the connection drops, and hoard deliveries whil
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from typing import Any, cast
 
 import msgspec
-from aio_pika import Channel
+from aio_pika import Channel, Message
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq import Channel as WireChannel
+from faststream.rabbit import RabbitExchange
 
 from purveyor.kit import log as logs
 from purveyor.kit.errors import StartupError, Unavailable
@@ -27,8 +28,12 @@ from purveyor.transports.rabbitmq_topology import Link, Refused, Unroutable, soo
 
 log = logging.getLogger(__name__)
 
+_Tasks = set[asyncio.Task[None]]
+_Send = Callable[[Message, str, RabbitExchange, float], Awaitable[None]]
+
 _CONFIRM_S = 5.0
 _DECLARE_S = 20.0
+_RESTORE_EVERY_S = 1.0
 _LOOK_S = 15.0
 _MAX_DEAD_LETTERS = 1000
 _WATCH_S = 0.5
@@ -49,20 +54,16 @@ class RabbitEvents:
     """
 
     def __init__(
-        self,
-        url: str,
-        *,
-        queue_type: topology.QueueType = "classic",
-        startup_wait_s: float,
-        prefetch: int = 20,
+        self, url: str, *, queue_type: topology.QueueType = "classic", startup_wait_s: float, prefetch: int = 20
     ) -> None:
         self._queue_type = queue_type
-        self._startup_wait_s = startup_wait_s
-        self._prefetch = prefetch
+        self._startup_wait_s, self._prefetch = startup_wait_s, prefetch
         self._queues: dict[str, Queue] = {}
         self._publishing = Link(url, "publish")
         # A memory alarm stops whatever comes over a connection that publishes: the acks need another one.
         self._consuming = Link(url, "consume")
+        self._restoring = asyncio.Lock()
+        self._restored_at = -_RESTORE_EVERY_S
 
     async def open(self, queues: Sequence[Queue]) -> None:
         """See ``EventTransport``.
@@ -97,35 +98,29 @@ class RabbitEvents:
         and ``Refused``: it has not.
         """
         deadline = soon(_CONFIRM_S)
-        outcomes = await self._send_all(envelopes, deadline)
-        types = {queue.event.type for queue in self._queues.values()}
-        lost = [
-            at
-            for at, error in enumerate(outcomes)
-            if isinstance(error, Unroutable) and envelopes[at].type in types
-        ]
-        if lost:
-            # Somebody deleted a queue while we ran.
-            try:
-                async with self._publishing.until(deadline):
-                    await self._declare(self._publishing, list(self._queues.values()))
-            except (Unavailable, StartupError) as error:
-                log.warning("queues cannot be declared again", extra={"reason": str(error)})
-            else:
-                again = await self._send_all([envelopes[at] for at in lost], deadline)
-                for at, outcome in zip(lost, again, strict=True):
-                    outcomes[at] = outcome
-        return outcomes
 
-    async def _send_all(self, envelopes: Sequence[Envelope], deadline: float) -> list[Exception | None]:
-        async def send(sent: Envelope) -> Exception | None:
+        async def outcome(sent: Envelope) -> Exception | None:
             try:
-                await self._publishing.send(topology.message_of(sent), sent.type, topology.EVENTS, deadline)
+                return await self._send(topology.message_of(sent), sent.type, topology.EVENTS, deadline)
             except Exception as error:
                 return error
-            return None
 
-        return list(await asyncio.gather(*map(send, envelopes)))
+        return await asyncio.gather(*map(outcome, envelopes))
+
+    async def _send(self, message: Message, key: str, exchange: RabbitExchange, deadline: float) -> None:
+        try:
+            await self._publishing.send(message, key, exchange, deadline)
+        except Unroutable:
+            async with self._publishing.until(deadline):
+                await self._restore()
+            await self._publishing.send(message, key, exchange, deadline)
+
+    async def _restore(self) -> None:
+        """Declare again what somebody deleted while we ran; one at a time, and at most once a second."""
+        async with self._restoring:
+            if soon(-_RESTORE_EVERY_S) > self._restored_at:
+                self._restored_at = soon(0)
+                await self._declare(self._publishing, list(self._queues.values()))
 
     async def consume(self, queue: Queue, handler: EventHandler) -> None:
         """See ``EventTransport``.
@@ -134,7 +129,7 @@ class RabbitEvents:
         it raises ``Unavailable`` the event stays in hand, and that counts as no attempt. When cancelled: no
         new events, and at most 15 s for the handlers in hand.
         """
-        in_hand: set[asyncio.Task[None]] = set()
+        in_hand: _Tasks = set()
         try:
             while True:
                 try:
@@ -147,10 +142,10 @@ class RabbitEvents:
                 task.cancel()
             await asyncio.gather(*in_hand, return_exceptions=True)
 
-    async def _subscribe(self, queue: Queue, handler: EventHandler, in_hand: set[asyncio.Task[None]]) -> None:
+    async def _subscribe(self, queue: Queue, handler: EventHandler, in_hand: _Tasks) -> None:
         """Consume until the server ends it (connection lost, queue deleted, failover), or until cancelled."""
         link, over = self._consuming, asyncio.Event()
-        deliveries = _Deliveries(self._publishing, queue, handler, over)
+        deliveries = _Deliveries(link, self._send, queue, handler, over)
 
         async def take(message: AbstractIncomingMessage) -> None:
             # A task of ours: the library cancels its own when the connection drops.
@@ -176,9 +171,7 @@ class RabbitEvents:
             finally:
                 over.set()
 
-    async def _finish(
-        self, source: AbstractQueue, tag: str, over: asyncio.Event, in_hand: set[asyncio.Task[None]]
-    ) -> None:
+    async def _finish(self, source: AbstractQueue, tag: str, over: asyncio.Event, in_hand: _Tasks) -> None:
         """Take no new events, and let the handlers in hand finish, for 15 s at most."""
         await self._consuming.let_go(source.cancel(tag))
         over.set()
@@ -202,7 +195,7 @@ class RabbitEvents:
             async for message in messages:
                 if str(topology.id_of(message)) == event_id:
                     deadline = soon(_CONFIRM_S)
-                    await self._publishing.send(topology.fresh(message), queue, topology.DEFAULT, deadline)
+                    await self._send(topology.fresh(message), queue, topology.DEFAULT, deadline)
                     async with self._publishing.until(deadline):
                         await message.ack()
                     return True
@@ -210,19 +203,16 @@ class RabbitEvents:
 
     async def _dead(self, queue: Queue) -> AsyncGenerator[AbstractIncomingMessage, None]:
         """The dead letters of a queue; all that are not acked go back when this is closed."""
-        link = self._publishing
         deadline = soon(_LOOK_S)
-        async with link.channel() as channel:
+        async with self._publishing.channel() as channel:
             source = await channel.get_queue(topology.dead_queue(queue.name), ensure=False)
-            for _ in range(_MAX_DEAD_LETTERS):
-                try:
-                    async with link.until(deadline):
+            with suppress(ChannelNotFoundEntity):  # somebody deleted the queue
+                for _ in range(_MAX_DEAD_LETTERS):
+                    async with self._publishing.until(deadline):
                         message = await source.get(fail=False)
-                except ChannelNotFoundEntity:
-                    return
-                if message is None:
-                    return
-                yield message
+                    if message is None:
+                        return
+                    yield message
 
     async def check(self) -> str:
         """See ``EventTransport``. Raises ``Unavailable``, also while an alarm of the server blocks publishers."""
@@ -232,8 +222,9 @@ class RabbitEvents:
 class _Deliveries:
     """What becomes of the events that one subscription delivers."""
 
-    def __init__(self, link: Link, queue: Queue, handler: EventHandler, over: asyncio.Event) -> None:
+    def __init__(self, link: Link, send: _Send, queue: Queue, handler: EventHandler, over: asyncio.Event) -> None:
         self._link = link
+        self._send = send
         self._queue = queue
         self._handler = handler
         self._decoder = msgspec.json.Decoder(queue.event)
@@ -252,7 +243,7 @@ class _Deliveries:
             if error is not None:
                 await self._put_aside(message, error)
             settle = message.ack
-        except (Unavailable, Refused) as refusal:
+        except (Unavailable, Refused, StartupError) as refusal:
             log.warning("event cannot be put aside", extra=self._about(message) | {"reason": str(refusal)})
             if await self._over_within(_REFUSED_PAUSE_S):
                 return
@@ -264,16 +255,15 @@ class _Deliveries:
             log.warning("event will come again", extra=self._about(message) | {"reason": away.detail})
 
     async def _attempt(self, message: AbstractIncomingMessage) -> Exception | None:
+        error: Exception | None = None
         try:
             event = self._read(message.body)
             async with asyncio.timeout(_HANDLER_S):
                 await self._handler(event, topology.envelope_of(message, self._queue))
         except TimeoutError as late:
-            error: Exception | None = TimeoutError(str(late) or f"not handled within {_HANDLER_S:g} s")
+            error = TimeoutError(str(late) or f"not handled within {_HANDLER_S:g} s")
         except Exception as raised:
             error = raised
-        else:
-            error = None
         EVENTS_HANDLED.labels(self._queue.name, "failed" if error else "handled").inc()
         return error
 
@@ -293,7 +283,7 @@ class _Deliveries:
         extra = self._about(message) | {"attempts": attempts, "reason": f"{type(error).__name__}: {error}"}
         log.log(logging.ERROR if target == dead else logging.WARNING, "event not handled", extra=extra)
         copy = topology.failed(message, error, dead=target == dead)
-        await self._link.send(copy, target, topology.DEFAULT, soon(_CONFIRM_S))
+        await self._send(copy, target, topology.DEFAULT, soon(_CONFIRM_S))
 
     async def _over_within(self, pause_s: float) -> bool:
         try:

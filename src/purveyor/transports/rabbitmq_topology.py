@@ -13,17 +13,10 @@ from datetime import datetime
 from typing import Any, Literal, cast
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from aio_pika import Channel, DeliveryMode, Message, RobustChannel, RobustConnection
+from aio_pika import Channel, DeliveryMode, Message, RobustChannel
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractMessage
-from aio_pika.exceptions import (
-    CONNECTION_EXCEPTIONS,
-    ChannelNotFoundEntity,
-    ChannelPreconditionFailed,
-    DeliveryError,
-    ProbableAuthenticationError,
-    PublishError,
-)
-from aiormq.exceptions import ChannelAccessRefused, ConnectionNotAllowed
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq import exceptions as amqp
 from faststream.rabbit import Channel as BrokerChannel
 from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange
 from yarl import URL
@@ -35,7 +28,6 @@ from purveyor.kit.message import Envelope
 from purveyor.kit.transport import DeadLetter, Queue
 
 log = logging.getLogger(__name__)
-
 QueueType = Literal["classic", "quorum"]
 
 EVENTS = RabbitExchange("purveyor.events", type=ExchangeType.TOPIC, durable=True, robust=False)
@@ -49,12 +41,17 @@ _NO_ID = UUID(int=0)
 _SHOWN_BYTES = 64 * 1024
 _REASON_CHARACTERS = 1000
 _NO_LIMIT = 2**31 - 1
-
 _CONNECT_S = 4.0
 _CHANNEL_S = 5.0
-_LET_GO_S = 2.0
+_LET_GO_S = 1.0
 _RECONNECT_S = 2.0
 _HEARTBEAT_S = 10
+_ANSWERS = (
+    amqp.ChannelNotFoundEntity,
+    amqp.ChannelPreconditionFailed,
+    amqp.ChannelAccessRefused,
+    amqp.DeliveryError,
+)
 
 
 class Refused(Exception):
@@ -99,23 +96,19 @@ class Link:
             if task is None or task.cancelling():
                 raise
             raise Unavailable(f"{self.place} closed the connection.") from lost
-        except (ChannelNotFoundEntity, ChannelPreconditionFailed, ChannelAccessRefused, DeliveryError):
+        except _ANSWERS:
             raise
-        except (ProbableAuthenticationError, ConnectionNotAllowed) as error:
+        except (amqp.ProbableAuthenticationError, amqp.ConnectionNotAllowed) as error:
             raise StartupError(f"{self.place} refuses us, correct RABBITMQ_URL: {error}") from error
         except CONNECTION_EXCEPTIONS as error:
             raise Unavailable(f"{self.place}: {error}") from error
-
-    async def _connection(self) -> RobustConnection:
-        async with self._connecting:
-            return await self._broker.connect()
 
     async def close(self) -> None:
         """Let go of the connection."""
         await self.let_go(self._broker.stop())
 
     async def let_go(self, ending: Awaitable[object]) -> None:
-        """Await the end of something for 2 s at most; a failure is worth a line and nothing more."""
+        """Await the end of something for 1 s at most; a failure is worth a line and nothing more."""
         try:
             async with self.until(soon(_LET_GO_S)):
                 await ending
@@ -126,7 +119,8 @@ class Link:
     async def channel(self) -> AsyncIterator[Channel]:
         """A channel for one use; what is unacked at its end goes back to its queue. Raises ``Unavailable``."""
         async with self.until(soon(_CHANNEL_S)):
-            connection = await self._connection()
+            async with self._connecting:
+                connection = await self._broker.connect()
             await connection.ready()
             # Not a robust channel: that would be opened again behind our back when the connection comes back.
             channel = Channel(connection, publisher_confirms=False)
@@ -147,14 +141,14 @@ class Link:
                 await cast("RobustChannel", declared.channel).ready()
             async with self.until(deadline):
                 await self._broker.publish(message, exchange=exchange, routing_key=routing_key)
-        except (PublishError, ChannelNotFoundEntity) as error:
+        except (amqp.PublishError, amqp.ChannelNotFoundEntity) as error:
             raise Unroutable(f"No queue is bound for {routing_key}.") from error
-        except DeliveryError as error:
+        except amqp.DeliveryError as error:
             raise Refused(f"{self.place} refused the message.") from error
 
     async def check(self) -> str:
-        """Ask for a sign of life; where the server is and its version. Raises ``Unavailable`` within 4 s."""
-        async with self.until(soon(_LET_GO_S)), self.channel() as channel:
+        """Ask for a sign of life; where the server is and its version. Raises ``Unavailable`` within 3 s."""
+        async with self.until(soon(_RECONNECT_S)), self.channel() as channel:
             server = (await channel.get_underlay_channel()).connection.server_properties
             return f"{self.place}, version {server.get('version')!s}"
 
@@ -200,9 +194,8 @@ def _forms(name: str, queue_type: QueueType) -> dict[str, dict[str, Any] | None]
         common = {"x-queue-type": "quorum", "x-delivery-limit": _NO_LIMIT}
         # An expired message leaves only when the work queue has confirmed it.
         expiring |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
-    retries = {
-        f"{name}.retry.{suffix}": common | expiring | {"x-message-ttl": ms} for suffix, ms in _STEPS.items()
-    }
+    expiring |= common
+    retries = {f"{name}.retry.{suffix}": expiring | {"x-message-ttl": ms} for suffix, ms in _STEPS.items()}
     return {name: common or None, **retries, dead_queue(name): common or None}
 
 
@@ -210,12 +203,10 @@ def _forms(name: str, queue_type: QueueType) -> dict[str, dict[str, Any] | None]
 def _named(what: str) -> Iterator[None]:
     try:
         yield
-    except ChannelPreconditionFailed as error:
-        raise StartupError(
-            f"RabbitMQ: {what} exists in another form ({error}). Delete it when it is empty, or set "
-            "RABBITMQ_QUEUE_TYPE to the type that it has."
-        ) from error
-    except ChannelAccessRefused as error:
+    except amqp.ChannelPreconditionFailed as error:
+        cure = "Delete it when it is empty, or set RABBITMQ_QUEUE_TYPE to the type that it has."
+        raise StartupError(f"RabbitMQ: {what} exists in another form ({error}). {cure}") from error
+    except amqp.ChannelAccessRefused as error:
         raise StartupError(f"RabbitMQ: {what} may not be declared ({error}). Grant the user configure.") from error
 
 
@@ -280,6 +271,7 @@ def failed(message: AbstractMessage, error: Exception, *, dead: bool) -> Message
 def fresh(message: AbstractMessage, notes: Mapping[str, Any] | None = None) -> Message:
     """The message as it first arrived, without a trace of failed attempts; with these headers added."""
     traces = (ATTEMPT, REASON, DIED_AT, "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
+    kept = [name for name in message.headers if not name.startswith(traces)]
     return Message(
         message.body,
         # The client would make one up, and the event would no longer be known as one without an id.
@@ -290,7 +282,7 @@ def fresh(message: AbstractMessage, notes: Mapping[str, Any] | None = None) -> M
         content_encoding=message.content_encoding,
         correlation_id=message.correlation_id,
         delivery_mode=DeliveryMode.PERSISTENT,
-        headers={n: v for n, v in message.headers.items() if not n.startswith(traces)} | dict(notes or {}),
+        headers={name: message.headers[name] for name in kept} | dict(notes or {}),
     )
 
 

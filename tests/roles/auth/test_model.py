@@ -50,7 +50,8 @@ def test_a_name_is_not_empty(empty: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Ada Lovelace", "O'Brien, Seán", "李雷", "Ἀριάδνη", "محمد", "<script>alert(1)</script>", "{{7*7}} %s", "X"]
+    "name",
+    ["Ada Lovelace", "O'Brien, Seán", "李雷", "Ἀριάδνη", "محمد", "<script>alert(1)</script>", "{{7*7}} %s", "X"],
 )
 def test_a_name_stays_as_it_was_typed(name: str) -> None:
     assert clean_name(f"  {name} ") == name

@@ -162,9 +162,7 @@ async def test_a_new_default_takes_the_place_of_the_one_before(accounts: Postgre
 
 async def test_of_many_defaults_at_once_one_is_left(accounts: PostgresAccounts) -> None:
     user = await registered(accounts)
-    await asyncio.gather(
-        *(accounts.save_address(user.id, address(is_default=True), new=True) for _ in range(12))
-    )
+    await asyncio.gather(*(accounts.save_address(user.id, address(is_default=True), new=True) for _ in range(12)))
 
     assert len(await accounts.addresses(user.id)) == 12
     assert len(await defaults(accounts, user)) == 1

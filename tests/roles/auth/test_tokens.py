@@ -66,7 +66,7 @@ def test_a_token_says_who_its_holder_is() -> None:
     read = TOKENS.read(TOKENS.sign(USER))
 
     assert (read.sub, read.user_id) == (str(USER.id), str(USER.id))
-    assert (read.email, read.name, read.access, read.language) == (USER.email, USER.name, "staff", "de")
+    assert (read.email, read.name, read.access) == (USER.email, USER.name, "staff")
     assert read.active
     assert 598 <= read.exp - time.time() <= 600
 

@@ -106,7 +106,9 @@ class Wakes:
         self.count += 1
 
 
-def shop(book: OrderBook, shelf: Shelf | None = None, rate: Rate | None = None, wakes: Wakes | None = None) -> Orders:
+def shop(
+    book: OrderBook, shelf: Shelf | None = None, rate: Rate | None = None, wakes: Wakes | None = None
+) -> Orders:
     return Orders(
         book,
         shelf or Shelf(),

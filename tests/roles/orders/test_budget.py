@@ -3,10 +3,10 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from purveyor.kit.ids import first_id_of
 from purveyor.kit.postgres import Database, open_database
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.ports import Filter
@@ -79,11 +79,11 @@ async def full_shop(dsn: str) -> None:
         await connection.execute(
             f"""
             insert into orders.orders
-            select gen_random_uuid(), n, case when n % 100 = 0 then '{LIGHT}' else '{HEAVY}' end, '', '',
+            select gen_random_uuid(), 1000000 + n, case when n % 100 = 0 then '{LIGHT}' else '{HEAVY}' end, '', '',
                 case when n % 10 = 0 then 'pending' else 'delivered' end, 'paid', 'card', 'EUR', 100, null, '', 1,
                 '', now(), now()
             from generate_series(1, {MANY}) as n;
-            insert into orders.order_items select id, 1, 1, 'Kettle', 1, 100 from orders.orders"""
+            insert into orders.order_items select id, 1, 1, 'Kettle', 1, 100 from orders.orders where number > 1000000"""
         )
     async with open_database(dsn, application="tests", max_size=1) as opened:
         await opened.execute("analyze")
@@ -106,8 +106,43 @@ def rows_read(plan: dict[str, Any]) -> float:
     return own + sum(rows_read(child) for child in plan.get("Plans", ()))
 
 
+_MIDDLE = UUID("80000000-0000-4000-8000-000000000000")
 _LISTS = {
     "heavy customer": Filter(user_id=HEAVY),
+    "heavy customer, a later page": Filter(user_id=HEAVY, after=_MIDDLE),
+    "heavy customer, one status": Filter(user_id=HEAVY, status="delivered"),
     "light customer": Filter(user_id=LIGHT),
-    "heavy customer, next page": Filter(user_id=HEAVY, after=first_id_of_end()) if False else Filter(user_id=HEAVY),
+    "staff, everything": Filter(),
+    "staff, a later page": Filter(after=_MIDDLE),
+    "staff, one status": Filter(status="pending"),
+    "staff, one order": Filter(order_number=1_000_000 + MANY // 2),
 }
+
+
+@pytest.mark.parametrize("wanted", _LISTS.values(), ids=_LISTS)
+async def test_a_page_reads_a_page_of_rows(generic: Database, wanted: Filter) -> None:
+    """Of 20,000 orders; with a generic plan, which once read and sorted all orders of a heavy customer."""
+    page = await PostgresOrders(generic).list(wanted, PAGE)
+    name = await generic.fetchval(
+        "select name from pg_prepared_statements where statement like '%page as materialized%'"
+    )
+    given = [value for value in (wanted.user_id, wanted.status, wanted.order_number, wanted.after) if value]
+    arguments = f"({', '.join(repr(str(value)) for value in given)})" if given else ""
+    explained = await generic.fetchval(f'explain (analyze, format json) execute "{name}" {arguments}')
+
+    assert len(page) == (1 if wanted.order_number else PAGE)
+    assert rows_read(json.loads(explained)[0]["Plan"]) <= 10 * PAGE
+
+
+async def test_getting_an_order_reads_that_order(generic: Database) -> None:
+    book = PostgresOrders(generic)
+    order = (await book.list(Filter(user_id=HEAVY), 1))[0]
+    await book.get(order.id, HEAVY)
+    name = await generic.fetchval(
+        "select name from pg_prepared_statements where statement like '%where o.id = $1%'"
+    )
+    explained = await generic.fetchval(
+        f"explain (analyze, format json) execute \"{name}\" ('{order.id}', '{HEAVY}')"
+    )
+
+    assert rows_read(json.loads(explained)[0]["Plan"]) <= 5

@@ -86,7 +86,9 @@ async def test_an_order_has_one_event_which_tells_what_the_contract_says(
         ],
         "payment_method": "card",
     }
-    envelope = {name: rows[0][name] for name in ("id", "type", "sequence", "correlation_id", "currency", "language")}
+    envelope = {
+        name: rows[0][name] for name in ("id", "type", "sequence", "correlation_id", "currency", "language")
+    }
     assert envelope == {
         "id": new.event.id,
         "type": "order.created",
@@ -142,7 +144,8 @@ async def test_an_unknown_key_has_no_answer(book: PostgresOrders) -> None:
 
 async def expire(database: Database, who: Principal) -> None:
     await database.execute(
-        "update orders.idempotency_keys set expires_at = now() - interval '1 second' where user_id = $1", who.user_id
+        "update orders.idempotency_keys set expires_at = now() - interval '1 second' where user_id = $1",
+        who.user_id,
     )
 
 
@@ -165,7 +168,8 @@ async def test_keys_are_kept_for_a_day_and_then_forgotten(book: PostgresOrders, 
     await book.add(new_order(ada, key=key(ada)))
     await book.add(new_order(eve, key=key(eve)))
     kept_s = await database.fetchval(
-        "select extract(epoch from expires_at - now()) from orders.idempotency_keys where user_id = $1", ada.user_id
+        "select extract(epoch from expires_at - now()) from orders.idempotency_keys where user_id = $1",
+        ada.user_id,
     )
     await expire(database, ada)
 
@@ -303,7 +307,9 @@ async def test_a_trace_tells_an_orders_way(book: PostgresOrders, database: Datab
     assert relayed.steps[-1].detail == "confirmed by the transport at attempt 2"
 
 
-@pytest.mark.parametrize("order", ["", "0", "-1", "999999999999999999999", str(new_id()), "'; drop table x", "²", "x"])
+@pytest.mark.parametrize(
+    "order", ["", "0", "-1", "999999999999999999999", str(new_id()), "'; drop table x", "²", "x"]
+)
 async def test_what_is_no_order_has_no_trace(book: PostgresOrders, order: str) -> None:
     with pytest.raises(NotFound):
         await book.trace(order)

@@ -170,7 +170,6 @@ class VerifiedTokenView(msgspec.Struct, kw_only=True):
     email: str
     name: str
     access: str = msgspec.field(name="role")
-    language: str
     exp: int
 
 
@@ -268,6 +267,5 @@ def _verified(token: VerifiedToken) -> VerifiedTokenView:
         email=token.email,
         name=token.name,
         access=token.access,
-        language=token.language,
         exp=token.exp,
     )

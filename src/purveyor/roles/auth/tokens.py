@@ -86,7 +86,6 @@ class Tokens:
             email=claims.email,
             name=claims.name,
             access=claims.role,
-            language=claims.language,
             exp=claims.exp,
         )
 

@@ -24,7 +24,7 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from purveyor.kit.errors import ConfigError, ServerAway, Unavailable
+from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailable
 from purveyor.kit.ids import new_id
 from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.mongo_documents import (
@@ -242,9 +242,12 @@ class MongoLedger:
 async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
     """Connect, make the indexes, and close at the end; the database is the URI's, else ``purveyor``.
 
-    Raises ``ConfigError`` for a URI that cannot be read, ``ServerAway`` when the server does not answer.
+    Raises ``ConfigError`` for a URI that cannot be read, ``ServerAway`` when the server does not answer, and
+    ``StartupError`` when it refuses us.
     """
     try:
+        if not uri.startswith(("mongodb://", "mongodb+srv://")):
+            raise InvalidURI("no scheme")  # the driver would take a bare host name
         # Made inside the running loop: motor takes the loop that it finds here for good.
         client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
             uri,
@@ -267,8 +270,10 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
         try:
             with pymongo.timeout(STARTUP_TIMEOUT_S):
                 await ledger.prepare()
-        except (PyMongoError, OSError) as error:
-            raise ServerAway(f"MongoDB at {_address_of(uri)} cannot be used: {_short(error)}.") from error
+        except _LOST as error:
+            raise ServerAway(f"MongoDB at {_address_of(uri)} does not answer: {_short(error)}.") from error
+        except PyMongoError as error:
+            raise StartupError(f"MongoDB at {_address_of(uri)} refuses us: {_short(error)}.") from error
         yield ledger
     finally:
         client.close()

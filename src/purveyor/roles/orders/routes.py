@@ -22,7 +22,7 @@ from purveyor.kit.errors import (
 )
 from purveyor.kit.ids import parse_id
 from purveyor.kit.text import clean_line
-from purveyor.kit.web import BEARER, header, problem_responses, signed_in
+from purveyor.kit.web import BEARER, ApiResponse, header, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, PostalAddress, Principal
 from purveyor.roles.orders.contract import (
     KeyReused,
@@ -44,7 +44,7 @@ from purveyor.roles.orders.views import (
     order_view,
 )
 
-_KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21-\x7e]{1,255})')
+_KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e][\x21-\x7e]{0,254})')
 _JSON = "application/json"
 _PRIVATE = "private, no-cache"
 _MAX_BIGINT = 2**63 - 1
@@ -147,7 +147,7 @@ def _reading_routes(orders: Orders, identity: Identity) -> list[Any]:
         headers = {"ETag": f'"{order.version}"', "Cache-Control": _PRIVATE}
         if _matches(header(request, b"if-none-match"), headers["ETag"]):
             return Response(cast("OrderView", b""), status_code=304, headers=headers)
-        return Response(order_view(order), headers=headers)
+        return ApiResponse(order_view(order), headers=headers)
 
     @get(
         "/api/orders",
@@ -160,7 +160,7 @@ def _reading_routes(orders: Orders, identity: Identity) -> list[Any]:
         request: Request[Principal, Any, Any],
         limit: Annotated[int, Parameter(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Parameter(max_length=64)] = None,
-        status_is: Annotated[Status | None, Parameter(query="status")] = None,
+        status: Status | None = None,
         order_number: Annotated[int | None, Parameter(ge=1, le=_MAX_BIGINT)] = None,
         user_id: Annotated[str | None, Parameter(pattern=r"^[\x21-\x7e]{1,64}$", description="staff only")] = None,
         created_from: Annotated[datetime | None, Parameter(description="staff only")] = None,
@@ -170,10 +170,10 @@ def _reading_routes(orders: Orders, identity: Identity) -> list[Any]:
             raise Forbidden("Only staff may filter by user_id, created_from and created_to.")
         wanted = Filter(
             user_id=user_id,
-            status=status_is,
+            status=status,
             order_number=order_number,
-            created_from=_aware(created_from),
-            created_to=_aware(created_to),
+            created_from=_moment(created_from, "/created_from"),
+            created_to=_moment(created_to, "/created_to"),
             after=_cursor(cursor),
         )
         page, following = await orders.list(request.user, wanted, limit)
@@ -184,7 +184,7 @@ def _reading_routes(orders: Orders, identity: Identity) -> list[Any]:
             link = urlencode([*query, ("cursor", str(following))])
             headers["Link"] = f'</api/orders/?{link}>; rel="next"'
         cursor_out = str(following) if following else None
-        return Response(OrderPage(views, cursor_out, following is not None), headers=headers)
+        return ApiResponse(OrderPage(views, cursor_out, following is not None), headers=headers)
 
     return [get_order, list_orders]
 
@@ -243,6 +243,11 @@ def _cursor(text: str | None) -> Any:
     return found
 
 
-def _aware(moment: datetime | None) -> datetime | None:
-    """A time without a zone is meant in UTC."""
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+def _moment(moment: datetime | None, pointer: str) -> datetime | None:
+    """A time in UTC; one without a zone is meant so. Raises ``InvalidInput`` at the edges of the calendar."""
+    if moment is None or moment.tzinfo is None:
+        return moment and moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidInput("A time is out of range.", errors=[FieldError(pointer, "is out of range")]) from error

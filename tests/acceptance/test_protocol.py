@@ -1,0 +1,198 @@
+"""What holds for every path: problems, request ids, slashes, methods, media types, sizes."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from shop import Customer, Shop, an_address, fresh_email, problem
+
+METHODS = ("get", "post", "put", "patch", "delete")
+KIB = 1024
+
+Operations = list[tuple[str, list[str]]]
+
+
+async def operations(shop: Shop) -> Operations:
+    """Every documented path, its parameters filled in, and its methods."""
+    found: dict[str, list[str]] = {}
+    for document in await shop.everywhere("/openapi.json"):
+        for template, item in document.json()["paths"].items():
+            found[re.sub(r"\{\w+\}", "1", template)] = [method for method in METHODS if method in item]
+    return list(found.items())
+
+
+async def test_every_path_answers_with_and_without_its_slash(shop: Shop) -> None:
+    for path, methods in await operations(shop):
+        for method in methods:
+            bare, slashed = [await shop.raw(method.upper(), p) for p in (path, f"{path}/")]
+            assert bare.status_code == slashed.status_code, path
+            assert not bare.is_redirect
+            assert bare.headers.get("allow") == slashed.headers.get("allow")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/problems", "/problems/not-found", "/health/ready", "/openapi.json"])
+async def test_pages_answer_with_and_without_their_slash(shop: Shop, path: str) -> None:
+    for slashed in (path, f"{path}/"):
+        assert (await shop.raw("GET", slashed)).status_code == 200
+
+
+async def test_a_slash_does_not_change_what_is_placed(shop: Shop, ada: Customer) -> None:
+    body = {"items": [{"product_id": 1, "quantity": 1}]}
+    for path in ("/api/orders", "/api/orders/"):
+        placed = await shop.raw("POST", path, ada, json=body)
+        assert placed.status_code == 201
+        for slash in ("", "/"):
+            assert (await shop.raw("GET", f"{path.rstrip('/')}/{placed.json()['id']}{slash}", ada)).is_success
+
+
+async def test_a_method_that_a_path_does_not_have_is_refused(shop: Shop) -> None:
+    for path, methods in await operations(shop):
+        for method in set(METHODS) - set(methods):
+            answer = await shop.raw(method.upper(), path)
+            problem(answer, 405, "method-not-allowed")
+            allowed = {name.strip().lower() for name in answer.headers["allow"].split(",")}
+            assert allowed >= set(methods)
+            assert method not in allowed
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/", "/api", "/api/orders/1/2/3", "/health", "/user", "/problems/no-such-problem", "/%00"]
+)
+async def test_what_is_not_there_is_not_found(shop: Shop, ada: Customer, path: str) -> None:
+    problem(await shop.raw("GET", path, ada), 404, "not-found")
+
+
+async def test_a_request_id_is_taken_and_made(shop: Shop, ada: Customer) -> None:
+    for given in ("a", "checkout-7.1_x", "x" * 128, "4bf92f35-77b3-4da6-a3ce-929d0e0e4736"):
+        answer = await shop.raw("GET", "/api/orders/", ada, headers={"x-request-id": given})
+        assert answer.headers["x-request-id"] == given
+    made = {(await shop.raw("GET", "/api/orders/", ada)).headers["x-request-id"] for _ in range(3)}
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize("given", ["x" * 129, "two words", "<script>", "a\tb", '"quoted"', "%0d%0a", b"caf\xe9"])
+async def test_a_request_id_that_is_not_sane_is_replaced(shop: Shop, given: str | bytes) -> None:
+    answer = await shop.raw("GET", "/nothing", headers={b"x-request-id": given})
+    taken = answer.headers["x-request-id"]
+    assert re.fullmatch(r"[\w-]{16,}", taken)
+    problem(answer, 404, "not-found")
+
+
+def bodies() -> Iterator[tuple[str, str]]:
+    """Every path that takes a body, with its method; ``{id}`` is the customer's."""
+    yield "POST", "/register"
+    yield "POST", "/login"
+    yield "POST", "/api/orders/"
+    yield "PATCH", "/user/{id}"
+    yield "POST", "/user/{id}/addresses"
+    yield "PUT", "/user/{id}/addresses/01a20481-297c-700c-a82d-3d9ac6bc1ffd"
+
+
+JSON = {"content-type": "application/json"}
+WRONG = [
+    (b"", 400, "bad-request"),
+    (b"{", 400, "bad-request"),
+    (b"{}{}", 400, "bad-request"),
+    (b"hello", 400, "bad-request"),
+    (b'{"a": NaN}', 400, "bad-request"),
+    (b"\xff\xfe{\x00}\x00", 400, "bad-request"),
+    (b'{"note": "\xc3\x28"}', 400, "bad-request"),
+    (b"[" * 20_000 + b"]" * 20_000, 400, "bad-request"),
+    (b"[]", 422, "invalid-input"),
+    (b"null", 422, "invalid-input"),
+    (b'"text"', 422, "invalid-input"),
+    (b"7", 422, "invalid-input"),
+    (b'{"__class__": 1}', 422, "invalid-input"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), bodies())
+async def test_a_body_that_is_wrong_is_refused(shop: Shop, visitor: Customer, method: str, path: str) -> None:
+    for body, status, code in WRONG:
+        answer = await shop.raw(method, path.format(id=visitor.id), visitor, content=body, headers=JSON)
+        assert answer.status_code == status, (body, answer.text)
+        pointers = [error["pointer"] for error in answer.json().get("errors", ())]
+        problem(answer, status, code, *pointers)
+        assert bool(pointers) == (status == 422), body
+
+
+@pytest.mark.parametrize(("method", "path"), bodies())
+async def test_an_unknown_member_is_refused_wherever_it_stands(
+    shop: Shop, visitor: Customer, method: str, path: str
+) -> None:
+    valid: dict[str, Any] = {
+        "/register": {"email": fresh_email(), "password": "a long enough password", "name": "Ada"},
+        "/login": {"email": fresh_email(), "password": "a long enough password"},
+        "/api/orders/": {"items": [{"product_id": 1, "quantity": 1}]},
+        "/user/{id}": {"name": "Ada"},
+    }.get(path, an_address())
+    answer = await shop.raw(method, path.format(id=visitor.id), visitor, json=valid | {"a/b~c": 1})
+    problem(answer, 422, "invalid-input", "/a~1b~0c")
+
+
+@pytest.mark.parametrize(("method", "path"), bodies())
+@pytest.mark.parametrize("media", ["text/plain", "application/xml", "multipart/form-data; boundary=x", "nonsense"])
+async def test_another_media_type_is_refused(
+    shop: Shop, visitor: Customer, method: str, path: str, media: str
+) -> None:
+    headers = {"content-type": media}
+    answer = await shop.raw(method, path.format(id=visitor.id), visitor, content=b"{}", headers=headers)
+    problem(answer, 415, "unsupported-media-type")
+
+
+async def test_a_form_is_for_the_login_alone(shop: Shop, ada: Customer) -> None:
+    problem(await shop.raw("POST", "/api/orders/", ada, data={"items": "1"}), 415, "unsupported-media-type")
+    problem(await shop.raw("POST", "/register", data={"email": "a@example.com"}), 415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    "media", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"]
+)
+async def test_json_has_several_names(shop: Shop, ada: Customer, media: str) -> None:
+    body = json.dumps({"items": [{"product_id": 1, "quantity": 1}]})
+    answer = await shop.raw("POST", "/api/orders/", ada, content=body, headers={"content-type": media})
+    assert answer.status_code == 201
+
+
+async def chunked(body: bytes) -> AsyncIterator[bytes]:
+    """A body whose length is not said beforehand."""
+    for start in range(0, len(body), 8 * KIB):
+        yield body[start : start + 8 * KIB]
+
+
+@pytest.mark.parametrize(("method", "path"), bodies())
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "chunked"])
+async def test_a_body_over_64_kib_is_refused(
+    shop: Shop, visitor: Customer, method: str, path: str, announced: bool
+) -> None:
+    body = b'{"note": "' + b"x" * (64 * KIB) + b'"}'
+    content = body if announced else chunked(body)
+    answer = await shop.raw(method, path.format(id=visitor.id), visitor, content=content, headers=JSON)
+    problem(answer, 413, "body-too-large")
+
+
+async def test_a_body_of_64_kib_is_read(shop: Shop, ada: Customer) -> None:
+    order = b'{"items":[{"product_id":1,"quantity":1}]}'
+    for content in (order.ljust(64 * KIB), chunked(order.ljust(64 * KIB))):
+        assert (await shop.raw("POST", "/api/orders/", ada, content=content, headers=JSON)).status_code == 201
+
+
+async def test_errors_come_before_the_body_is_looked_at(shop: Shop) -> None:
+    problem(await shop.raw("POST", "/api/orders/", content=b"{", headers=JSON), 401, "unauthorized")
+
+
+async def test_answers_are_json_in_utf_8_that_no_cache_keeps(shop: Shop) -> None:
+    customer = await shop.customer(name="Zoë 漢字")
+    answer = await shop.profile(customer)
+    assert answer.headers["content-type"].startswith("application/json")
+    assert "Zoë 漢字".encode() in answer.content
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    for private in (
+        await shop.list(customer),
+        await shop.get(customer, (await shop.place(customer)).json()["id"]),
+    ):
+        assert private.headers["cache-control"] == "private, no-cache"

@@ -1,0 +1,191 @@
+"""The sender between a real ledger and a real SMTP server: what each failure makes of a mail."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+import purveyor.roles.email
+from purveyor.kit.clock import now
+from purveyor.kit.ids import new_id
+from purveyor.kit.migrate import migrate
+from purveyor.kit.postgres import open_database
+from purveyor.kit.role import Background
+from purveyor.kit.supervisor import Supervisor
+from purveyor.roles.email.contract import MailRecord
+from purveyor.roles.email.ledger_postgres import PostgresLedger
+from purveyor.roles.email.mailbox import Mailbox
+from purveyor.roles.email.mailer import SmtpMailer, smtp_target
+from purveyor.roles.email.ports import Claim, DoubtPolicy, Mailer, NewMail
+from purveyor.roles.email.sender import Sender
+from servers.postgres import PostgresServer
+from servers.smtp import Rule, SmtpSink
+
+MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    if not server.ours:
+        pytest.skip(f"{server.variable} is set: not ours to stop")
+    if reason := server.available():
+        pytest.skip(reason)
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def sink() -> Iterator[SmtpSink]:
+    if reason := SmtpSink.available():
+        pytest.skip(reason)
+    with SmtpSink() as running:
+        yield running
+
+
+@pytest.fixture
+async def ledger(postgres: PostgresServer, sink: SmtpSink) -> AsyncIterator[PostgresLedger]:
+    sink.clear()
+    url = postgres.create_database("test_sender")
+    await migrate(url, "email", MIGRATIONS)
+    async with open_database(url, application="tests", max_size=10) as database:
+        yield PostgresLedger(database)
+
+
+@pytest.fixture
+def mailer(sink: SmtpSink) -> Iterator[SmtpMailer]:
+    mailer = SmtpMailer(smtp_target(f"smtp://127.0.0.1:{sink.port}", "", ""), "orders@shop.test")
+    yield mailer
+    mailer.close()
+
+
+@asynccontextmanager
+async def sending(ledger: PostgresLedger, mailer: Mailer, policy: DoubtPolicy = "resend") -> AsyncIterator[None]:
+    """A sender as the host runs it."""
+    supervisor = Supervisor()
+    supervisor.start("email", Background("sender", Sender(ledger, mailer, policy).run))
+    try:
+        yield
+    finally:
+        await supervisor.stop()
+
+
+async def record(ledger: PostgresLedger) -> str:
+    event_id = str(new_id())
+    mail = NewMail(
+        event_id=event_id,
+        kind="order.created",
+        order_number=1,
+        recipient="ann@b.test",
+        subject="Order 1",
+        message_id=f"<{event_id}@shop.test>",
+        message=f"Message-ID: <{event_id}@shop.test>\r\n\r\nDear Ann\r\n".encode(),
+        created_at=now(),
+    )
+    await ledger.record(mail)
+    return event_id
+
+
+async def settled(ledger: PostgresLedger, *states: str, within_s: float = 8.0) -> MailRecord:
+    """The only mail, as soon as it is in one of these states."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        (found,) = await ledger.list("", (), 10)
+        if found.state in states:
+            return found
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"still {found.state}")
+
+
+async def test_a_mail_is_sent_once(ledger: PostgresLedger, mailer: SmtpMailer, sink: SmtpSink) -> None:
+    event_id = await record(ledger)
+    async with sending(ledger, mailer), sending(ledger, mailer):
+        found = await settled(ledger, "sent")
+    assert (found.attempts, found.smtp_reply) == (1, "250 2.0.0 received")
+    assert sink.counts() == {f"<{event_id}@shop.test>": 1}
+
+
+@pytest.mark.parametrize(
+    ("rule", "policy", "expected", "taken"),
+    [
+        (Rule(at="rcpt", reply="451 4.3.0 later"), "park", ("sent", 2, 0), 1),
+        (Rule(at="rcpt", reply="550 5.1.1 unknown"), "resend", ("failed", 1, 0), 0),
+        (Rule(at="dot", end="close"), "resend", ("sent", 2, 1), 2),
+        (Rule(at="dot", end="close"), "park", ("unknown", 1, 0), 1),
+    ],
+    ids=["4xx", "5xx", "doubtful-resend", "doubtful-park"],
+)
+async def test_what_the_server_says_decides(
+    ledger: PostgresLedger, mailer: SmtpMailer, sink: SmtpSink, rule: Rule, policy: DoubtPolicy,
+    expected: tuple[str, int, int], taken: int,
+) -> None:  # fmt: skip
+    sink.script(rule)
+    event_id = await record(ledger)
+    async with sending(ledger, mailer, policy):
+        found = await settled(ledger, "sent", "failed", "unknown")
+    assert (found.state, found.attempts, found.resends) == expected
+    assert sink.counts()[f"<{event_id}@shop.test>"] == taken
+
+
+@pytest.mark.parametrize("rule", [Rule(at="dot", delay_s=1.0), Rule(at="dot", delay_s=1.0, reply="451 4.3.0 no")])
+async def test_a_ledger_that_is_away_when_the_answer_comes_makes_no_second_mail(
+    postgres: PostgresServer, ledger: PostgresLedger, mailer: SmtpMailer, sink: SmtpSink, rule: Rule
+) -> None:
+    sink.script(rule)
+    await record(ledger)
+    async with sending(ledger, mailer):
+        await _until(lambda: sink.steps()["dot"] == 1)
+        postgres.halt()
+        await asyncio.sleep(2.0)
+        postgres.restart()
+        found = await settled_again(ledger)
+    assert (found.state, found.resends) == ("sent", 0)
+    assert found.attempts == (1 if rule.reply is None else 2)
+    assert set(sink.counts().values()) == {1}
+
+
+class BrokenOnce(Mailbox):
+    """Fails with an error of its own, before or after the point of no return, and then works."""
+
+    def __init__(self, folder: Path, *, after: bool) -> None:
+        super().__init__(folder)
+        self._after = after
+        self._broken = True
+
+    async def send(self, claim: Claim, before_dot: Callable[[], Awaitable[None]]) -> str:
+        if self._broken:
+            self._broken = False
+            if self._after:
+                await before_dot()
+            raise OSError("disk full")
+        return await super().send(claim, before_dot)
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_fault_of_the_mailer_leaves_no_mail_behind(
+    ledger: PostgresLedger, tmp_path: Path, after: bool
+) -> None:
+    await record(ledger)
+    async with sending(ledger, BrokenOnce(tmp_path, after=after)):
+        found = await settled(ledger, "sent")
+    assert (found.attempts, found.resends) == (2, int(after))
+
+
+async def settled_again(ledger: PostgresLedger) -> MailRecord:
+    """Like ``settled``, while the server may still be starting."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with suppress(Exception):
+            return await settled(ledger, "sent")
+        await asyncio.sleep(0.1)
+    raise AssertionError("not sent in time")
+
+
+async def _until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline, "not in time"
+        await asyncio.sleep(0.02)
