@@ -15,6 +15,7 @@ import uvicorn
 
 from purveyor import __version__
 from purveyor.host import Host, choose_roles
+from purveyor.kit import log as logs
 from purveyor.kit.api import web_app
 from purveyor.kit.asyncapi import asyncapi
 from purveyor.kit.edge import Edge
@@ -71,8 +72,16 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def configure_logging(plan: Plan) -> None:
+    """Send the logs of this process where its settings say."""
+    settings = plan.make_sources().load(Settings)
+    logs.configure(settings.log_format, settings.log_level)
+
+
 def run(plan: Plan) -> int:
     """Run until SIGTERM or SIGINT; the exit code. Raises ``ConfigError`` and ``StartupError``."""
+    choose_roles(plan.roles)
+    configure_logging(plan)
     listener = bind(plan.host, plan.port) if plan.port is not None else None
     with contextlib.closing(listener) if listener else contextlib.nullcontext():
         if plan.workers > 1:
@@ -250,4 +259,5 @@ async def _end(workers: Sequence[Any]) -> None:
 def _worker(plan: Plan, listener: socket.socket) -> None:
     """The main function of one of several worker processes."""
     with exit_with_one_line():
+        configure_logging(plan)
         sys.exit(_loop(lambda: _serve(plan, listener, processes=plan.workers)))

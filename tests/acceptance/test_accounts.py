@@ -115,12 +115,12 @@ async def test_guesses_from_one_address_are_limited_whomever_they_are_at(shop: S
 
 
 @pytest.mark.parametrize("in_body", [False, True], ids=["header", "body"])
-async def test_a_token_tells_whose_it_is(shop: Shop, ada: Customer, in_body: bool) -> None:
-    answer = await shop.verify(ada.token, in_body=in_body)
+async def test_a_token_tells_whose_it_is(shop: Shop, visitor: Customer, in_body: bool) -> None:
+    answer = await shop.verify(visitor.token, in_body=in_body)
     assert answer.status_code == 200
     holder = answer.json()
-    assert holder.items() >= {"active": True, "sub": ada.id, "user_id": ada.id, "role": "customer"}.items()
-    assert (holder["email"], holder["name"]) == (ada.email, ada.name)
+    assert holder.items() >= {"active": True, "sub": visitor.id, "user_id": visitor.id, "role": "customer"}.items()
+    assert (holder["email"], holder["name"]) == (visitor.email, visitor.name)
     assert isinstance(holder["exp"], int)
 
 
@@ -140,8 +140,8 @@ def tampered(token: str) -> list[str]:
 
 
 @pytest.mark.parametrize("place", range(6), ids=["nonsense", "none", "none-signed", "admin", "signature", "cut"])
-async def test_a_token_that_is_not_ours_opens_nothing(shop: Shop, ada: Customer, place: int) -> None:
-    token = tampered(ada.token)[place]
+async def test_a_token_that_is_not_ours_opens_nothing(shop: Shop, visitor: Customer, place: int) -> None:
+    token = tampered(visitor.token)[place]
     problem(await shop.verify(token), 401, "token-invalid")
     problem(await shop.verify(token, in_body=True), 401, "token-invalid")
     headers = {"authorization": f"Bearer {token}"}

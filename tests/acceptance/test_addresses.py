@@ -75,6 +75,6 @@ async def test_somebody_elses_addresses_do_not_exist(shop: Shop, ada: Customer, 
     ],
 )
 async def test_what_is_wrong_with_an_address_is_pointed_at(
-    shop: Shop, ada: Customer, member: str, value: object
+    shop: Shop, visitor: Customer, member: str, value: object
 ) -> None:
-    problem(await shop.add_address(ada, **{member: value}), 422, "invalid-input", f"/{member}")
+    problem(await shop.add_address(visitor, **{member: value}), 422, "invalid-input", f"/{member}")

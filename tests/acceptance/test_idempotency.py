@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from shop import Customer, Shop, an_address, problem
 
 
@@ -93,13 +91,13 @@ async def test_a_key_may_be_quoted(shop: Shop, ada: Customer) -> None:
     assert quoted.headers["idempotent-replayed"] == "true"
 
 
-@pytest.mark.parametrize("key", ["x" * 255, "!~%/\\'", "0"])
-async def test_any_visible_characters_make_a_key(shop: Shop, ada: Customer, key: str) -> None:
-    first, again = await shop.place(ada, key=key), await shop.place(ada, key=key)
-    assert (first.status_code, again.content) == (201, first.content)
+async def test_any_visible_characters_make_a_key(shop: Shop, ada: Customer) -> None:
+    for key in ("x" * 255, "!~%/\\'", "0", 'a"b'):
+        first, again = await shop.place(ada, key=key), await shop.place(ada, key=key)
+        assert (first.status_code, again.content) == (201, first.content), key
 
 
-@pytest.mark.parametrize("key", ["", '""', "two words", "x" * 256, '"x', "tab\tbed"])
-async def test_a_key_that_is_none_is_refused(shop: Shop, ada: Customer, key: str) -> None:
-    problem(await shop.place(ada, key=key), 400, "bad-request")
+async def test_a_key_that_is_none_is_refused(shop: Shop, ada: Customer) -> None:
+    for key in ("", '""', "two words", "x" * 256, '"x', "tab\tbed"):
+        problem(await shop.place(ada, key=key), 400, "bad-request")
     assert await count(shop, ada) == 0

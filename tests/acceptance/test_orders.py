@@ -44,26 +44,15 @@ async def test_an_order_can_be_read_where_it_says(shop: Shop, ada: Customer) -> 
     assert placed.headers["location"].rstrip("/").endswith(placed.json()["id"])
 
 
-@pytest.mark.parametrize(
-    ("condition", "status"),
-    [
-        ('"1"', 304),
-        ('W/"1"', 304),
-        ("*", 304),
-        ('"0", "1"', 304),
-        ('"2"', 200),
-        ("1", 200),
-    ],
-)
-async def test_an_order_that_one_has_is_not_sent_again(
-    shop: Shop, ada: Customer, condition: str, status: int
-) -> None:
+async def test_an_order_that_one_has_is_not_sent_again(shop: Shop, ada: Customer) -> None:
     order = (await shop.place(ada)).json()
-    answer = await shop.get(ada, order["id"], if_none_match=condition)
-    assert answer.status_code == status
-    assert answer.headers["etag"] == '"1"'
-    if status == 304:
-        assert answer.content == b""
+    for condition in ('"1"', 'W/"1"', "*", '"0", "1"'):
+        answer = await shop.get(ada, order["id"], if_none_match=condition)
+        assert (answer.status_code, answer.content) == (304, b""), condition
+        assert answer.headers["etag"] == '"1"'
+    for condition in ('"2"', "1", '"11"', ""):
+        answer = await shop.get(ada, order["id"], if_none_match=condition)
+        assert (answer.status_code, answer.json()) == (200, order), condition
 
 
 async def test_the_same_product_twice_is_one_line(shop: Shop, ada: Customer) -> None:
@@ -106,8 +95,8 @@ async def test_unknown_products_are_named(shop: Shop, ada: Customer) -> None:
     ],
     ids=["none", "101", "zero", "negative", "1001", "product 0", "1001 merged"],
 )
-async def test_an_order_has_bounds(shop: Shop, ada: Customer, items: Items, pointer: str) -> None:
-    problem(await shop.place(ada, items), 422, "invalid-input", pointer)
+async def test_an_order_has_bounds(shop: Shop, visitor: Customer, items: Items, pointer: str) -> None:
+    problem(await shop.place(visitor, items), 422, "invalid-input", pointer)
 
 
 async def test_an_order_at_its_bounds_is_placed(shop: Shop, ada: Customer) -> None:
@@ -132,15 +121,15 @@ async def test_an_order_at_its_bounds_is_placed(shop: Shop, ada: Customer) -> No
     ],
 )
 async def test_what_is_wrong_with_an_order_is_pointed_at(
-    shop: Shop, ada: Customer, member: str, value: object, pointer: str
+    shop: Shop, visitor: Customer, member: str, value: object, pointer: str
 ) -> None:
     body = {"items": [{"product_id": 1, "quantity": 1}], member: value}
-    problem(await shop.raw("POST", "/api/orders/", ada, json=body), 422, "invalid-input", pointer)
+    problem(await shop.raw("POST", "/api/orders/", visitor, json=body), 422, "invalid-input", pointer)
 
 
-@pytest.mark.parametrize("method", ["cash_on_delivery", "card", "bank_transfer"])
-async def test_the_customer_chooses_how_to_pay(shop: Shop, ada: Customer, method: str) -> None:
-    assert (await shop.place(ada, payment_method=method)).json()["payment_method"] == method
+async def test_the_customer_chooses_how_to_pay(shop: Shop, ada: Customer) -> None:
+    for method in ("cash_on_delivery", "card", "bank_transfer"):
+        assert (await shop.place(ada, payment_method=method)).json()["payment_method"] == method
 
 
 async def test_an_order_goes_to_an_address_of_the_account(shop: Shop, ada: Customer) -> None:
@@ -168,7 +157,7 @@ async def test_an_order_goes_to_one_place(shop: Shop, ada: Customer) -> None:
 
 async def test_an_order_cannot_go_to_somebody_elses_address(shop: Shop, ada: Customer, stranger: Customer) -> None:
     stored = (await shop.add_address(ada)).json()
-    for address_id in (stored["id"], NO_ID, "no-id", "", "../../x"):
+    for address_id in (stored["id"], NO_ID, "no-id", "", ".", "..", "../../x", "?", "\U0001f3e0"):
         answer = await shop.place(stranger, shipping_address_id=address_id)
         assert 400 <= answer.status_code < 500
         assert "St James" not in answer.text

@@ -61,15 +61,15 @@ async def test_a_method_that_a_path_does_not_have_is_refused(shop: Shop) -> None
 @pytest.mark.parametrize(
     "path", ["/nothing", "/", "/api", "/api/orders/1/2/3", "/health", "/user", "/problems/no-such-problem", "/%00"]
 )
-async def test_what_is_not_there_is_not_found(shop: Shop, ada: Customer, path: str) -> None:
-    problem(await shop.raw("GET", path, ada), 404, "not-found")
+async def test_what_is_not_there_is_not_found(shop: Shop, visitor: Customer, path: str) -> None:
+    problem(await shop.raw("GET", path, visitor), 404, "not-found")
 
 
-async def test_a_request_id_is_taken_and_made(shop: Shop, ada: Customer) -> None:
+async def test_a_request_id_is_taken_and_made(shop: Shop, visitor: Customer) -> None:
     for given in ("a", "checkout-7.1_x", "x" * 128, "4bf92f35-77b3-4da6-a3ce-929d0e0e4736"):
-        answer = await shop.raw("GET", "/api/orders/", ada, headers={"x-request-id": given})
+        answer = await shop.raw("GET", "/api/orders/", visitor, headers={"x-request-id": given})
         assert answer.headers["x-request-id"] == given
-    made = {(await shop.raw("GET", "/api/orders/", ada)).headers["x-request-id"] for _ in range(3)}
+    made = {(await shop.raw("GET", "/api/orders/", visitor)).headers["x-request-id"] for _ in range(3)}
     assert len(made) == 3
 
 
@@ -143,17 +143,17 @@ async def test_another_media_type_is_refused(
     problem(answer, 415, "unsupported-media-type")
 
 
-async def test_a_form_is_for_the_login_alone(shop: Shop, ada: Customer) -> None:
-    problem(await shop.raw("POST", "/api/orders/", ada, data={"items": "1"}), 415, "unsupported-media-type")
+async def test_a_form_is_for_the_login_alone(shop: Shop, visitor: Customer) -> None:
+    problem(await shop.raw("POST", "/api/orders/", visitor, data={"items": "1"}), 415, "unsupported-media-type")
     problem(await shop.raw("POST", "/register", data={"email": "a@example.com"}), 415, "unsupported-media-type")
 
 
 @pytest.mark.parametrize(
     "media", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"]
 )
-async def test_json_has_several_names(shop: Shop, ada: Customer, media: str) -> None:
+async def test_json_has_several_names(shop: Shop, visitor: Customer, media: str) -> None:
     body = json.dumps({"items": [{"product_id": 1, "quantity": 1}]})
-    answer = await shop.raw("POST", "/api/orders/", ada, content=body, headers={"content-type": media})
+    answer = await shop.raw("POST", "/api/orders/", visitor, content=body, headers={"content-type": media})
     assert answer.status_code == 201
 
 

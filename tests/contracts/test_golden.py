@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from examples import EXAMPLES, GOLDEN, golden_file, message_types, read, written
+from golden_examples import EXAMPLES, GOLDEN, golden_file, message_types, read, written
 
 from purveyor.kit.message import Message
 from purveyor.kit.web import encode

@@ -1,6 +1,6 @@
 """Write the golden files anew from the examples: ``python tests/contracts/write_golden.py``."""
 
-from examples import EXAMPLES, GOLDEN, golden_file, written
+from golden_examples import EXAMPLES, GOLDEN, golden_file, written
 
 
 def main() -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import httpx
 import msgspec
 import pytest
 
-from gateway.conftest import LOGINS, PATIENCE_S, Gateway
+from gateway.proxy import LOGINS, PATIENCE_S, Gateway
 
 PASSWORD = "correct horse"
 BROKEN_HEADER = b"POST /login HTTP/1.1\r\nHost: shop\r\nX-Slow: "
@@ -124,7 +125,7 @@ async def test_a_forged_address_does_not_fool_the_login_limit(gateway: Gateway) 
 async def test_a_body_over_64_kib_is_refused(gateway: Gateway, *, chunked: bool) -> None:
     body = b" " * 65 * 1024
 
-    async def chunks() -> httpx.AsyncByteStream:
+    async def chunks() -> AsyncIterator[bytes]:
         yield body
 
     async with gateway.client() as client:

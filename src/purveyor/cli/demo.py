@@ -3,14 +3,17 @@
 import random
 import secrets
 import time
-from typing import Annotated, Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import typer
 from rich.progress import track
 
 from purveyor.cli.look import out
 from purveyor.kit.errors import StartupError
+
+if TYPE_CHECKING:  # a tenth of a second that the other commands do not spend
+    import httpx
 
 _FIRST = (
     "Ada",
@@ -54,6 +57,8 @@ def demo(
     seed: Annotated[int | None, typer.Option(help="Same seed, same shop.", show_default=False)] = None,
 ) -> None:
     """Make users, addresses and orders through the public HTTP API of a running server."""
+    import httpx
+
     chance = random.Random(seed)  # noqa: S311 - a demonstration
     with httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
         try:
@@ -67,7 +72,7 @@ def demo(
     out.print(f"Log in as {customers[0]['email']} with password {customers[0]['password']}")
 
 
-def _customer(client: httpx.Client, chance: random.Random) -> dict[str, Any]:
+def _customer(client: "httpx.Client", chance: random.Random) -> dict[str, Any]:
     name = f"{chance.choice(_FIRST)} {chance.choice(_LAST)}"
     city, postal_code, country = chance.choice(_CITIES)
     password = secrets.token_urlsafe(9)
@@ -90,7 +95,7 @@ def _customer(client: httpx.Client, chance: random.Random) -> dict[str, Any]:
     return {"email": email, "password": password, "headers": headers, "address": kept["id"]}
 
 
-def _order(client: httpx.Client, chance: random.Random, customer: dict[str, Any], products: list[int]) -> None:
+def _order(client: "httpx.Client", chance: random.Random, customer: dict[str, Any], products: list[int]) -> None:
     chosen = chance.sample(products, k=min(len(products), chance.randint(1, 4)))
     _call(
         client,
@@ -105,11 +110,11 @@ def _order(client: httpx.Client, chance: random.Random, customer: dict[str, Any]
     )
 
 
-def _call(client: httpx.Client, method: str, path: str, **rest: Any) -> Any:
+def _call(client: "httpx.Client", method: str, path: str, **rest: Any) -> Any:
     """One request; waits where a rate limit says so. Raises ``StartupError`` for any other refusal."""
     while True:
         answer = client.request(method, path, **rest)
-        if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+        if answer.status_code != HTTPStatus.TOO_MANY_REQUESTS:
             break
         time.sleep(int(answer.headers.get("Retry-After", "1")))
     if answer.is_error:

@@ -1,14 +1,16 @@
 """``app events``: the outbox and the dead letters, to look at and to send again."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from purveyor.cli.look import out, table
 from purveyor.cli.options import ConfigOption, console, run
-from purveyor.host import Host
 from purveyor.kit.errors import NotFound
 from purveyor.registry import ROLES
+
+if TYPE_CHECKING:  # see cli.options
+    from purveyor.host import Host
 
 events = typer.Typer(no_args_is_help=True, help="The outbox and the dead letters: look, and send again.")
 
@@ -86,11 +88,11 @@ async def _replay(event_id: str, config: ConfigOption) -> None:
     raise NotFound(f"There is no event {event_id}.")
 
 
-async def _from_dead_letters(host: Host, event_id: str) -> bool:
+async def _from_dead_letters(host: "Host", event_id: str) -> bool:
     letters = [letter for letter in await host.events.dead_letters() if letter.event_id == event_id]
     return any([await host.events.replay(letter.queue, event_id) for letter in letters])
 
 
-async def _from_outbox(host: Host, event_id: str) -> bool:
+async def _from_outbox(host: "Host", event_id: str) -> bool:
     outboxes = [actor.outbox for actor in host.actors.values() if actor.outbox]
     return any([await outbox.replay(event_id) for outbox in outboxes])

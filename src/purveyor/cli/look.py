@@ -14,9 +14,7 @@ from purveyor.cli.options import (
     role_names,
     run,
 )
-from purveyor.host import Host, choose_roles
 from purveyor.kit.errors import ConfigError, StartupError
-from purveyor.kit.health import probe
 from purveyor.registry import ROLES
 from purveyor.settings import Settings, Url
 
@@ -44,6 +42,8 @@ def roles() -> None:
 
 def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
     """Show the effective settings and where each comes from; secrets are masked."""
+    from purveyor.host import choose_roles
+
     chosen = choose_roles(role_names(roles))
     sources = read_sources(config)
     shown = table("Setting", "Value", "From", "What it is")
@@ -59,6 +59,8 @@ def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
 
 def doctor(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
     """Check the configuration and every dependency of the roles, a line each; exit code 1 if one is down."""
+    from purveyor.host import Host, choose_roles
+
     chosen = choose_roles(role_names(roles))
     Host(chosen, read_sources(config))
     _say("ok", "configuration")
@@ -69,6 +71,8 @@ def doctor(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
 
 
 async def _examine(role: str, config: ConfigOption, seen: set[str]) -> bool:
+    from purveyor.kit.health import probe
+
     healthy = True
     try:
         async with console(role, config, log_level="critical") as host:

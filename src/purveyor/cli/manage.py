@@ -15,7 +15,6 @@ from purveyor.cli.options import (
     role_names,
     run,
 )
-from purveyor.host import Host, choose_roles
 from purveyor.kit import log
 from purveyor.roles.auth.contract import Account, OpenAccount, SetAccess
 
@@ -29,6 +28,8 @@ def migrate(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None
 
 
 async def _migrate(roles: str, config: ConfigOption) -> None:
+    from purveyor.host import Host, choose_roles
+
     log.configure("console", "warning")
     host = Host(choose_roles(role_names(roles)), read_sources(config), console=True)
     applied = await host.migrate()

@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from purveyor.host import Host, choose_roles
 from purveyor.kit import log
 from purveyor.registry import ROLES
 from purveyor.settings import Settings, Sources
+
+if TYPE_CHECKING:  # it brings every server's library with it: commands import it where they run it
+    from purveyor.host import Host
 
 T = TypeVar("T")
 
@@ -45,8 +47,10 @@ def sources_factory(profile: Path | None) -> partial[Sources]:
 
 
 @asynccontextmanager
-async def console(roles: str, profile: Path | None, *, log_level: str = "warning") -> AsyncIterator[Host]:
+async def console(roles: str, profile: Path | None, *, log_level: str = "warning") -> "AsyncIterator[Host]":
     """A host without background tasks, to ask its actors something."""
+    from purveyor.host import Host, choose_roles
+
     log.configure("console", log_level)
     host = Host(choose_roles(role_names(roles)), read_sources(profile), console=True)
     async with host.running():

@@ -1,15 +1,14 @@
 """``app serve`` and ``app worker``."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from purveyor.cli.options import ALL_ROLES, ConfigOption, RolesOption, role_names, sources_factory
-from purveyor.host import choose_roles
-from purveyor.kit import log
 from purveyor.kit.errors import ConfigError
-from purveyor.process import Plan, run
-from purveyor.settings import Settings
+
+if TYPE_CHECKING:  # see cli.options
+    from purveyor.process import Plan
 
 Port = Annotated[int, typer.Option(help="Port of the HTTP server.", min=1, max=65535)]
 
@@ -22,6 +21,8 @@ def serve(
     config: ConfigOption = None,
 ) -> None:
     """Run roles with their routes, events and background tasks; without options all, on the embedded default."""
+    from purveyor.process import Plan
+
     _run(
         Plan(
             roles=role_names(roles),
@@ -43,6 +44,8 @@ def worker(
     config: ConfigOption = None,
 ) -> None:
     """Run roles' events and background tasks, without their public HTTP routes."""
+    from purveyor.process import Plan
+
     if not roles:
         raise ConfigError(f"worker needs --roles, for example --roles email; there are: {ALL_ROLES}.")
     _run(
@@ -56,9 +59,8 @@ def worker(
     )
 
 
-def _run(plan: Plan) -> None:
-    choose_roles(plan.roles)
-    settings = plan.make_sources().load(Settings)
-    log.configure(settings.log_format, settings.log_level)
+def _run(plan: "Plan") -> None:
+    from purveyor.process import run
+
     if code := run(plan):
         raise typer.Exit(code)

@@ -13,6 +13,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _COLORS = {"DEBUG": "\x1b[2m", "INFO": "\x1b[36m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m"}
+_CHATTY = ("uvicorn.error", "httpx", "httpcore", "aio_pika", "asyncpg", "stamina", "pymongo", "faststream")
 _encoder = msgspec.json.Encoder(enc_hook=str)
 # What JSON may hold as it is, but a terminal or a reader of lines takes for a command or a line's end.
 _CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -88,15 +89,6 @@ def configure(style: Literal["json", "console", ""], level: str) -> None:
     else:
         handler.setFormatter(ConsoleFormatter(color=terminal))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in (
-        "uvicorn.error",
-        "httpx",
-        "httpcore",
-        "aio_pika",
-        "aiormq",
-        "asyncpg",
-        "stamina",
-        "pymongo",
-        "faststream",
-    ):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # it logs what it raises as well

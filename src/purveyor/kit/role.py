@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from purveyor.kit.message import Ask, Event
-from purveyor.kit.outbox import Outbox
 from purveyor.kit.ratelimit import Limiter
 from purveyor.kit.shared import SharedCache
 from purveyor.kit.transport import Answers, Asker, EventHandler, EventTransport, Queue
+
+if TYPE_CHECKING:  # it brings the database driver with it, and declarations are read without starting anything
+    from purveyor.kit.outbox import Outbox
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -65,7 +67,7 @@ class Actor:
     subscriptions: Mapping[type[Event], EventHandler] = field(default_factory=dict)
     background: Sequence[Background] = ()
     checks: Sequence[Check] = ()
-    outbox: Outbox | None = None
+    outbox: "Outbox | None" = None
 
 
 class Env(Protocol):

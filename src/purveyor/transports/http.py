@@ -12,14 +12,15 @@ import httpx
 import msgspec
 
 from purveyor.kit import log
-from purveyor.kit.errors import Problem, RemoteFailure, TokenInvalid, Unavailable, problem_for
+from purveyor.kit.errors import NotFound, Problem, RemoteFailure, TokenInvalid, Unavailable, problem_for
 from purveyor.kit.message import Ask
 from purveyor.kit.postgres import inside_transaction
 
 R = TypeVar("R")
 
 _MAX_REPLY_BYTES = 256 * 1024
-_SERVER_ERROR = 500
+_WORD = re.compile(r"[!-~]+")  # what a header field carries unchanged
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def http_client(base_url: str, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
@@ -53,13 +54,15 @@ class HttpAsker:
                     await self._send(request)
                     request = self._request(message)
                 status, body = await self._send(request)
+        except httpx.DecodingError as error:
+            raise RemoteFailure(f"{self._client.base_url} gave an unreadable answer.") from error
         except (TimeoutError, httpx.HTTPError) as error:
             raise Unavailable(f"{self._client.base_url} does not answer.") from error
-        if status >= 400:  # noqa: PLR2004 - client and server errors
+        if not httpx.codes.is_success(status):  # a redirect is no answer either
             raise _problem(status, body)
         try:
             return msgspec.json.decode(body, type=message.reply, strict=False)  # type: ignore[return-value]
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             raise RemoteFailure(f"{self._client.base_url} gave an unreadable answer.") from error
 
     def _request(self, message: Ask[Any]) -> httpx.Request:
@@ -69,9 +72,15 @@ class HttpAsker:
         if rid := log.request_id.get():
             headers["x-request-id"] = rid
         if message.bearer:
-            headers["authorization"] = f"Bearer {fields.pop(message.bearer)}"
+            token = fields.pop(message.bearer)
+            if not _WORD.fullmatch(token):
+                raise TokenInvalid
+            headers["authorization"] = f"Bearer {token}"
         for name in re.findall(r"\{(\w+)\}", path):
-            path = path.replace("{" + name + "}", quote(str(fields.pop(name)), safe=""))
+            segment = str(fields.pop(name))
+            if segment in ("", ".", ".."):  # it would make another path, and be answered for that one
+                raise NotFound
+            path = path.replace("{" + name + "}", quote(segment, safe=""))
         return self._client.build_request(method, path, headers=headers, json=fields or None)
 
     async def _send(self, request: httpx.Request) -> tuple[int, bytes]:
@@ -96,7 +105,7 @@ def _problem(status: int, body: bytes) -> Problem:
     """The error that the other role raised; a foreign service's errors by their status."""
     try:
         sent = msgspec.json.decode(body, type=_Sent)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         sent = _Sent()
     kind = problem_for(sent.type.rpartition("/")[2])
     if kind is not None and kind.status == status:

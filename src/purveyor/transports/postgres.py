@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from purveyor.kit import log as logs
+from purveyor.kit.errors import Unavailable
 from purveyor.kit.ids import parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.metrics import EVENTS_HANDLED
@@ -32,6 +33,7 @@ _HANDLER_TIMEOUT_S = 10.0
 _MAX_ATTEMPTS = 12
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 300.0
+_AWAY_PAUSE_S = 2.0
 
 
 class PostgresEvents:
@@ -73,7 +75,10 @@ class PostgresEvents:
         return [None] * len(envelopes)
 
     async def consume(self, queue: Queue, handler: EventHandler) -> None:
-        """See ``EventTransport``. A handler that fails is called again later, 12 times at most."""
+        """See ``EventTransport``. A handler that fails is called again later, 12 times at most.
+
+        While it raises ``Unavailable`` it is called again every 2 s, and that counts as no attempt.
+        """
         decoder = msgspec.json.Decoder(queue.event)
         woken = self._woken[queue.name]
         while True:
@@ -108,8 +113,10 @@ class PostgresEvents:
         return len(rows)
 
     async def _postpone(self, connection: Connection, queue: Queue, row: Record, error: Exception) -> None:
-        attempts = row["attempts"] + 1
+        away = isinstance(error, Unavailable)  # what the handler needs is down: no fault of the event
+        attempts = row["attempts"] + (not away)
         dead = isinstance(error, Undeliverable) or attempts >= _MAX_ATTEMPTS
+        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempts - 1))
         reason = storable(f"{type(error).__name__}: {error}", 1000)
         extra = {"queue": queue.name, "event_id": str(row["id"]), "attempts": attempts, "reason": reason}
         log.log(logging.ERROR if dead else logging.WARNING, "event not handled", extra=extra)
@@ -124,7 +131,7 @@ class PostgresEvents:
             attempts,
             reason,
             dead,
-            min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempts - 1)),
+            _AWAY_PAUSE_S if away else pause_s,
         )
 
     async def dead_letters(self) -> Sequence[DeadLetter]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 from aio_pika import Channel, Message
-from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq import Channel as WireChannel
 from faststream.rabbit import RabbitExchange
@@ -62,8 +62,7 @@ class RabbitEvents:
         self._publishing = Link(url, "publish")
         # A memory alarm stops whatever comes over a connection that publishes: the acks need another one.
         self._consuming = Link(url, "consume")
-        self._restoring = asyncio.Lock()
-        self._restored_at = -_RESTORE_EVERY_S
+        self._restoring, self._restored_at = asyncio.Lock(), -_RESTORE_EVERY_S
 
     async def open(self, queues: Sequence[Queue]) -> None:
         """See ``EventTransport``.
@@ -73,15 +72,17 @@ class RabbitEvents:
         """
         self._queues = {queue.name: queue for queue in queues}
         deadline = soon(self._startup_wait_s)
-        while True:
-            try:
-                await self._declare(self._publishing, queues)
-            except Unavailable as away:
-                if soon(0) >= deadline:
-                    raise StartupError(f"{away.detail} Start it, or correct RABBITMQ_URL.") from away
+        try:
+            while True:
+                try:
+                    return await self._declare(self._publishing, queues)
+                except Unavailable as away:
+                    if soon(0) >= deadline:
+                        raise StartupError(f"{away.detail} Start it, or correct RABBITMQ_URL.") from away
                 await asyncio.sleep(random.uniform(0.2, 0.6))  # noqa: S311 - spreads processes that start as one
-            else:
-                return
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """See ``EventTransport``."""
@@ -101,9 +102,10 @@ class RabbitEvents:
 
         async def outcome(sent: Envelope) -> Exception | None:
             try:
-                return await self._send(topology.message_of(sent), sent.type, topology.EVENTS, deadline)
+                await self._send(topology.message_of(sent), sent.type, topology.EVENTS, deadline)
             except Exception as error:
                 return error
+            return None
 
         return await asyncio.gather(*map(outcome, envelopes))
 
@@ -165,18 +167,13 @@ class RabbitEvents:
             try:
                 await _watch(channel, tag)
             except asyncio.CancelledError:
-                # In a task of its own, where a deadline is not mixed up with this cancellation.
-                await asyncio.create_task(self._finish(source, tag, over, in_hand))
+                await link.let_go(source.cancel(tag))
+                over.set()
+                if in_hand:
+                    await asyncio.wait(in_hand, timeout=_FINISH_S)
                 raise
             finally:
                 over.set()
-
-    async def _finish(self, source: AbstractQueue, tag: str, over: asyncio.Event, in_hand: _Tasks) -> None:
-        """Take no new events, and let the handlers in hand finish, for 15 s at most."""
-        await self._consuming.let_go(source.cancel(tag))
-        over.set()
-        if in_hand:
-            await asyncio.wait(in_hand, timeout=_FINISH_S)
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         """See ``EventTransport``. The oldest 1000 of each queue; they stay where they are."""

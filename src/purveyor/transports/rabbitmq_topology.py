@@ -1,8 +1,4 @@
-"""RabbitMQ as Purveyor uses it: the connection, what is declared on the server, how an event looks there.
-
-Retries wait in queues of their own, whose messages expire into the work queue (dead lettering through the
-default exchange), because the work queue must stay free of arguments.
-"""
+"""RabbitMQ as Purveyor uses it: the connection, what is declared on the server, how an event looks there."""
 
 import asyncio
 import logging
@@ -36,11 +32,9 @@ DEFAULT = RabbitExchange("")
 ATTEMPT, REASON, DIED_AT = "x-attempt", "x-reason", "x-died-at"
 _STEPS = {"5s": 5_000, "30s": 30_000, "5m": 300_000}
 """The retry queues' suffixes and how long a message waits there, in milliseconds."""
-
 _NO_ID = UUID(int=0)
 _SHOWN_BYTES = 64 * 1024
 _REASON_CHARACTERS = 1000
-_NO_LIMIT = 2**31 - 1
 _CONNECT_S = 4.0
 _CHANNEL_S = 5.0
 _LET_GO_S = 1.0
@@ -186,12 +180,12 @@ async def declare(channel: AbstractChannel, queues: Sequence[Queue], queue_type:
 
 
 def _forms(name: str, queue_type: QueueType) -> dict[str, dict[str, Any] | None]:
-    """Each queue with its arguments."""
+    """Each queue with its arguments. A retry queue's messages expire into the work queue, which has none."""
     common: dict[str, Any] = {}
     expiring: dict[str, Any] = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": name}
     if queue_type == "quorum":
-        # RabbitMQ 4.0 drops a message after 20 deliveries by default; we count the attempts ourselves.
-        common = {"x-queue-type": "quorum", "x-delivery-limit": _NO_LIMIT}
+        # No limit: RabbitMQ 4.0 drops a message after 20 deliveries by default; we count the attempts ourselves.
+        common = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
         # An expired message leaves only when the work queue has confirmed it.
         expiring |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
     expiring |= common

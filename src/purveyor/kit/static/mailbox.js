@@ -127,7 +127,7 @@ function say(text) {
 
 async function refresh() {
   try {
-    const response = await fetch("/mailbox/messages", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const response = await fetch("/mailbox/messages?limit=100", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!response.ok) throw new Error(`status ${response.status}`);
     take(await response.json());
     say(mails.length === 1 ? "1 mail" : `${mails.length} mails`);

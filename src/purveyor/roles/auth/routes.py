@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, delete, get, patch, post, put
+from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from purveyor.kit.edge import client_network
@@ -116,7 +117,7 @@ def _token_routes(auth: Auth) -> list[Any]:
         summary="Open an account",
         responses=problem_responses(BadRequest, EmailTaken, InvalidInput),
     )
-    async def register(data: RegisterBody) -> Response[AccountView]:
+    async def register(data: JSONBody[RegisterBody]) -> Response[AccountView]:
         user = await auth.register(
             Registration(
                 email=data.email,
@@ -137,7 +138,7 @@ def _token_routes(auth: Auth) -> list[Any]:
         opt={"form": {"username": "email", "password": "password"}},
         responses=problem_responses(BadRequest, InvalidCredentials, InvalidInput, TooManyLogins, Unavailable),
     )
-    async def login(data: LoginBody, request: Request[Any, Any, Any]) -> TokenPair:
+    async def login(data: JSONBody[LoginBody], request: Request[Any, Any, Any]) -> TokenPair:
         host = request.client.host if request.client else ""
         return await auth.log_in(data.email, data.password, client_network(host))
 
@@ -182,7 +183,7 @@ def _profile_routes(auth: Auth, verify: Callable[[str], Awaitable[Principal]]) -
         responses=problem_responses(Unauthorized, NotFound),
         **protected,
     )
-    async def profile(user_id: str, request: Request[Principal, Any, Any]) -> ProfileView:
+    async def profile(user_id: FromPath[str], request: Request[Principal, Any, Any]) -> ProfileView:
         user, addresses = await auth.profile(request.user, user_id)
         return ProfileView(**_account_members(user), addresses=_address_list(addresses))
 
@@ -192,7 +193,9 @@ def _profile_routes(auth: Auth, verify: Callable[[str], Awaitable[Principal]]) -
         responses=problem_responses(BadRequest, Unauthorized, NotFound, InvalidInput),
         **protected,
     )
-    async def change(user_id: str, data: ProfileChange, request: Request[Principal, Any, Any]) -> AccountView:
+    async def change(
+        user_id: FromPath[str], data: JSONBody[ProfileChange], request: Request[Principal, Any, Any]
+    ) -> AccountView:
         return _account(
             await auth.change_profile(
                 request.user,
@@ -213,21 +216,28 @@ def _address_routes(auth: Auth, verify: Callable[[str], Awaitable[Principal]]) -
     collection, single = "/user/{user_id:str}/addresses", "/user/{user_id:str}/addresses/{address_id:str}"
 
     @get(collection, summary="One's addresses", responses=reading, **protected)
-    async def addresses(user_id: str, request: Request[Principal, Any, Any]) -> list[AddressView]:
+    async def addresses(user_id: FromPath[str], request: Request[Principal, Any, Any]) -> list[AddressView]:
         return _address_list(await auth.addresses(request.user, user_id))
 
     @post(collection, summary="Add an address", responses=writing, **protected)
-    async def add(user_id: str, data: AddressBody, request: Request[Principal, Any, Any]) -> Response[AddressView]:
+    async def add(
+        user_id: FromPath[str], data: JSONBody[AddressBody], request: Request[Principal, Any, Any]
+    ) -> Response[AddressView]:
         stored = await auth.add_address(request.user, user_id, data.checked(), is_default=data.is_default)
         return Response(_address(stored), headers={"Location": f"/user/{user_id}/addresses/{stored.id}"})
 
     @get(single, summary="One address", responses=reading, **protected)
-    async def address(user_id: str, address_id: str, request: Request[Principal, Any, Any]) -> AddressView:
+    async def address(
+        user_id: FromPath[str], address_id: FromPath[str], request: Request[Principal, Any, Any]
+    ) -> AddressView:
         return _address(await auth.address(request.user, user_id, address_id))
 
     @put(single, summary="Replace an address", responses=writing, **protected)
     async def replace(
-        user_id: str, address_id: str, data: AddressBody, request: Request[Principal, Any, Any]
+        user_id: FromPath[str],
+        address_id: FromPath[str],
+        data: JSONBody[AddressBody],
+        request: Request[Principal, Any, Any],
     ) -> AddressView:
         stored = await auth.replace_address(
             request.user, user_id, address_id, data.checked(), is_default=data.is_default
@@ -235,7 +245,9 @@ def _address_routes(auth: Auth, verify: Callable[[str], Awaitable[Principal]]) -
         return _address(stored)
 
     @delete(single, summary="Delete an address", responses=reading, **protected)
-    async def remove(user_id: str, address_id: str, request: Request[Principal, Any, Any]) -> None:
+    async def remove(
+        user_id: FromPath[str], address_id: FromPath[str], request: Request[Principal, Any, Any]
+    ) -> None:
         await auth.remove_address(request.user, user_id, address_id)
 
     return [addresses, add, address, replace, remove]

@@ -51,6 +51,10 @@ STARTUP_TIMEOUT_S = 5.0
 BEAT_S = 1.0
 DEAD_AFTER_S = 10.0
 
+_URI_EXPECTED = (
+    "MONGODB_URI: expected mongodb:// or mongodb+srv://[user:password@]host[:port][/database], "
+    "with special characters in user and password percent-encoded."
+)
 _LOST = (ConnectionFailure, ExecutionTimeout, WriteConcernError, OSError, TimeoutError)
 
 
@@ -245,9 +249,9 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
     Raises ``ConfigError`` for a URI that cannot be read, ``ServerAway`` when the server does not answer, and
     ``StartupError`` when it refuses us.
     """
+    if not uri.startswith(("mongodb://", "mongodb+srv://")):  # the driver would take a bare host name
+        raise ConfigError(_URI_EXPECTED)
     try:
-        if not uri.startswith(("mongodb://", "mongodb+srv://")):
-            raise InvalidURI("no scheme")  # the driver would take a bare host name
         # Made inside the running loop: motor takes the loop that it finds here for good.
         client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
             uri,
@@ -260,11 +264,7 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
         )
         database = client.get_default_database("purveyor")
     except (InvalidURI, ConfigurationError, InvalidName, ValueError) as error:
-        # Without the parser's own words: they may hold a part of the password.
-        raise ConfigError(
-            "MONGODB_URI: expected mongodb:// or mongodb+srv://[user:password@]host[:port][/database], "
-            "with special characters in user and password percent-encoded."
-        ) from error
+        raise ConfigError(_URI_EXPECTED) from error  # the parser's own words may hold a part of the password
     try:
         ledger = MongoLedger(database)
         try:

@@ -1,4 +1,4 @@
-"""What orders needs from outside: somewhere to keep them. (Where prices come from stands in products.py.)"""
+"""What orders needs from outside: somewhere to keep them. Where prices come from stands in products.py."""
 
 from collections.abc import Sequence
 from datetime import datetime

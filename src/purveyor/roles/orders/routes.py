@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta
 
 from purveyor.kit.errors import (
@@ -114,7 +114,7 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
             Unavailable,
         ),
     )
-    async def place(data: OrderBody, request: Request[Principal, Any, Any]) -> Response[OrderView]:
+    async def place(data: JSONBody[OrderBody], request: Request[Principal, Any, Any]) -> Response[OrderView]:
         admitted = await orders.admit(request.user)
         headers = admitted.headers()
         stored = await orders.place(
@@ -142,7 +142,7 @@ def _reading_routes(orders: Orders, identity: Identity) -> list[Any]:
         responses=problem_responses(Unauthorized, NotFound, Unavailable),
         **protected,
     )
-    async def get_order(order_id: str, request: Request[Principal, Any, Any]) -> Response[OrderView]:
+    async def get_order(order_id: FromPath[str], request: Request[Principal, Any, Any]) -> Response[OrderView]:
         order = await orders.get(request.user, order_id)
         headers = {"ETag": f'"{order.version}"', "Cache-Control": _PRIVATE}
         if _matches(header(request, b"if-none-match"), headers["ETag"]):
@@ -158,13 +158,15 @@ def _reading_routes(orders: Orders, identity: Identity) -> list[Any]:
     )
     async def list_orders(  # noqa: PLR0917 - each parameter is a documented query parameter
         request: Request[Principal, Any, Any],
-        limit: Annotated[int, Parameter(ge=1, le=100)] = 20,
-        cursor: Annotated[str | None, Parameter(max_length=64)] = None,
-        status: Status | None = None,
-        order_number: Annotated[int | None, Parameter(ge=1, le=_MAX_BIGINT)] = None,
-        user_id: Annotated[str | None, Parameter(pattern=r"^[\x21-\x7e]{1,64}$", description="staff only")] = None,
-        created_from: Annotated[datetime | None, Parameter(description="staff only")] = None,
-        created_to: Annotated[datetime | None, Parameter(description="staff only")] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
+        cursor: Annotated[str | None, QueryParameter(max_length=64)] = None,
+        status: FromQuery[Status | None] = None,
+        order_number: Annotated[int | None, QueryParameter(ge=1, le=_MAX_BIGINT)] = None,
+        user_id: Annotated[
+            str | None, QueryParameter(pattern=r"^[\x21-\x7e]{1,64}$", description="staff only")
+        ] = None,
+        created_from: Annotated[datetime | None, QueryParameter(description="staff only")] = None,
+        created_to: Annotated[datetime | None, QueryParameter(description="staff only")] = None,
     ) -> Response[OrderPage]:
         if not request.user.is_staff and (user_id or created_from or created_to):
             raise Forbidden("Only staff may filter by user_id, created_from and created_to.")
@@ -197,9 +199,9 @@ def _catalogue_routes(orders: Orders, currency: str) -> list[Any]:
         responses=problem_responses(InvalidInput, ProductsUnavailable),
     )
     async def products(
-        page: Annotated[int, Parameter(ge=1, le=100_000)] = 1,
-        limit: Annotated[int, Parameter(ge=1, le=100)] = 20,
-        category: Annotated[str | None, Parameter(max_length=100)] = None,
+        page: Annotated[int, QueryParameter(ge=1, le=100_000)] = 1,
+        limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
+        category: Annotated[str | None, QueryParameter(max_length=100)] = None,
     ) -> CataloguePage:
         found = await orders.products(page, limit, category)
         return CataloguePage([catalogue_item(product, currency) for product in found], page, limit)
@@ -210,7 +212,7 @@ def _catalogue_routes(orders: Orders, currency: str) -> list[Any]:
         summary="One product",
         responses=problem_responses(NotFound, ProductsUnavailable),
     )
-    async def product(product_id: str) -> CatalogueItem:
+    async def product(product_id: FromPath[str]) -> CatalogueItem:
         if not re.fullmatch(r"[1-9][0-9]{0,9}", product_id):
             raise NotFound("There is no such product.")
         return catalogue_item(await orders.product(int(product_id)), currency)

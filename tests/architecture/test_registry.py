@@ -1,0 +1,126 @@
+"""The declarations of the roles fit together: who needs, offers, asks, answers, emits and consumes what."""
+
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from purveyor.host import Host
+from purveyor.kit.message import Ask
+from purveyor.registry import ROLES
+from purveyor.settings import Settings, Sources
+
+_PORTS = {port for role in ROLES.values() for port in role.needs}
+_ASKS = sorted(
+    {ask for role in ROLES.values() for port in role.offers for ask in port.asks}, key=lambda a: a.__name__
+)
+
+
+@pytest.fixture(scope="module")
+async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
+    """Every role, without any server."""
+    sources = Sources(environ={"DATA_DIR": str(tmp_path_factory.mktemp("data"))}, dotenv=None)
+    async with Host(list(ROLES.values()), sources, offline=True).running() as running:
+        yield running
+
+
+def test_needs_are_acyclic() -> None:
+    graph = {role.name: {port.role for port in role.needs} for role in ROLES.values()}
+
+    assert set(TopologicalSorter(graph).static_order()) == set(ROLES)
+
+
+def test_what_a_role_needs_another_one_offers() -> None:
+    offered = {port: role.name for role in ROLES.values() for port in role.offers}
+
+    assert _PORTS
+    assert {port.__name__ for port in _PORTS} <= {port.__name__ for port in offered}
+    assert [port.__name__ for port, name in offered.items() if port.role != name] == []
+
+
+def test_a_neighbours_address_is_a_setting() -> None:
+    fields = {field.name for field in msgspec.structs.fields(Settings)}
+
+    assert [port.__name__ for port in _PORTS if port.service not in fields] == []
+
+
+def test_every_consumed_event_has_an_emitter() -> None:
+    emitted = Counter(event for role in ROLES.values() for event in role.emits)
+    consumed = {event for role in ROLES.values() for event in role.consumes}
+
+    assert consumed
+    assert consumed - set(emitted) == set()
+    assert [event.__name__ for event, emitters in emitted.items() if emitters > 1] == []
+
+
+def test_no_two_queues_have_the_same_name() -> None:
+    names = [queue.name for role in ROLES.values() for queue in role.queues()]
+
+    assert names
+    assert [name for name, times in Counter(names).items() if times > 1] == []
+
+
+def test_who_emits_has_an_outbox_and_who_consumes_has_handlers(host: Host) -> None:
+    for name, role in ROLES.items():
+        actor = host.actors[name]
+        assert (actor.outbox is not None) == bool(role.emits), name
+        assert set(actor.subscriptions) == set(role.consumes), name
+
+
+def test_every_ask_of_a_contract_is_answered_by_its_role(host: Host) -> None:
+    for name, actor in host.actors.items():
+        asks = {kind for kind in Ask.__subclasses__() if kind.__module__ == f"purveyor.roles.{name}.contract"}
+        assert set(actor.answers) == asks, name
+
+
+@pytest.mark.parametrize("ask", _ASKS, ids=lambda ask: ask.__name__)
+def test_what_a_port_asks_is_a_public_route_of_the_role_that_answers(host: Host, ask: type[Ask[Any]]) -> None:
+    role = ask.__module__.split(".")[-2]
+    method, _, path = ask.route.partition(" ")
+    served = {
+        (verb, re.sub(r"\{(\w+):\w+\}", r"{\1}", served_path))
+        for route in host.actors[role].routes
+        for verb in route.http_methods
+        for served_path in route.paths
+    }
+
+    assert ask in host.actors[role].answers
+    assert (method, path) in served
+    assert set(re.findall(r"\{(\w+)\}", path)) <= set(ask.__struct_fields__)
+
+
+def test_every_role_has_its_place() -> None:
+    for name, role in ROLES.items():
+        assert role.build.__module__ == f"purveyor.roles.{name}.role"
+        assert role.migrations is None or role.migrations.parent.name == name
+        assert role.serves
+        assert len(role.serves) <= 80
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    for role in ROLES.values():
+        if role.migrations is None:
+            continue
+        numbers = [int(path.name.partition("_")[0]) for path in sorted(Path(role.migrations).glob("*.sql"))]
+        assert numbers == list(range(1, len(numbers) + 1)), role.name
+        assert numbers, role.name
+
+
+_DOCUMENTED = """
+    DATABASE_URL REDIS_URL RABBITMQ_URL MONGODB_URI PRODUCTS_API AUTH_SERVICE EMAIL_USER EMAIL_PASS SMTP_URL
+    EMAIL_FROM JWT_SECRET ENVIRONMENT DATA_DIR RATE_LIMIT_ORDERS RATE_LIMIT_LOGIN MAIL_DOUBTFUL
+    PASSWORD_MIN_LENGTH TRUSTED_PROXIES LOG_FORMAT LOG_LEVEL
+""".split()
+"""The settings that operators rely on; tests/test_readme.py holds the table of all of them."""
+
+
+def test_the_settings_that_operators_rely_on_exist_and_say_what_they_are() -> None:
+    entries = Sources(environ={}, dotenv=None).entries([Settings, *(role.settings for role in ROLES.values())])
+
+    assert set(_DOCUMENTED) - {entry.name for entry in entries} == set()
+    assert [entry.name for entry in entries if not entry.about] == []

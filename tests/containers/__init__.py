@@ -1,0 +1,1 @@
+"""The image and both profiles of ``compose.yaml``, brought up by a real engine."""

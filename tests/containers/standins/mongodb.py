@@ -1,0 +1,40 @@
+"""A server with MongoDB's protocol and MONGO_INITDB_ROOT_USERNAME and _PASSWORD, as the official image does it."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+_DATA = Path("/data/db")
+_COMMAND = ["/opt/mongodb/bin/secantusd-py", "--standalone", "--storage-path", str(_DATA), "--cache-size", "64M"]
+
+
+def make_root_user() -> None:
+    """Only a server without authentication takes the first user; nobody else can reach this one."""
+    with subprocess.Popen([*_COMMAND, "--host", "127.0.0.1", "--port", "27018"]) as server:
+        client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(
+            "mongodb://127.0.0.1:27018/", directConnection=True, timeoutMS=1000
+        )
+        for _ in range(60):
+            try:
+                client.admin.command(
+                    "createUser",
+                    os.environ["MONGO_INITDB_ROOT_USERNAME"],
+                    pwd=os.environ["MONGO_INITDB_ROOT_PASSWORD"],
+                    roles=["root"],
+                )
+                break
+            except PyMongoError:
+                time.sleep(0.5)
+        server.terminate()
+
+
+if __name__ == "__main__":
+    _DATA.mkdir(parents=True, exist_ok=True)
+    if not (done := _DATA / "root-user.done").exists():
+        make_root_user()
+        done.touch()
+    os.execv(_COMMAND[0], [*_COMMAND, "--host", "0.0.0.0", "--port", "27017", "--auth"])

@@ -1,0 +1,1 @@
+"""The split shape behind a real nginx."""

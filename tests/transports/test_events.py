@@ -1,0 +1,523 @@
+"""One suite over every event transport: at least once, again later, dead letters, replay, death of a consumer."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, ClassVar
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from purveyor.kit import log
+from purveyor.kit.clock import now
+from purveyor.kit.errors import Unavailable
+from purveyor.kit.ids import new_id
+from purveyor.kit.message import Envelope, Event
+from purveyor.kit.migrate import migrate
+from purveyor.kit.postgres import Database, open_database
+from purveyor.kit.transport import DeadLetter, EventHandler, EventTransport, Queue, Undeliverable
+from purveyor.transports import postgres
+from purveyor.transports.postgres import MIGRATIONS, PostgresEvents
+from purveyor.transports.rabbitmq import RabbitEvents
+from servers.postgres import PostgresServer
+from servers.rabbitmq import RabbitServer
+
+
+class Case(ABC):
+    """One transport on one real server."""
+
+    name: ClassVar[str]
+    make_in_process: str
+    """Python that makes the transport in another process: imports, then an expression after a line break."""
+
+    @abstractmethod
+    def transport(self) -> EventTransport:
+        """A transport as a process of its own would have it."""
+
+    async def prepare(self) -> None:
+        """What must be there before the first one is opened."""
+
+
+class PostgresCase(Case):
+    name = "PostgreSQL"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.make_in_process = (
+            "from purveyor.kit.postgres import open_database\n"
+            "from purveyor.transports.postgres import PostgresEvents\n"
+            f"made = PostgresEvents(open_database({url!r}, application='killed', max_size=2))"
+        )
+
+    def transport(self) -> PostgresEvents:
+        return PostgresEvents(open_database(self._url, application="events", max_size=4))
+
+    async def prepare(self) -> None:
+        await migrate(self._url, "events", MIGRATIONS)
+
+
+class RabbitCase(Case):
+    name = "RabbitMQ"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.make_in_process = (
+            "from purveyor.transports.rabbitmq import RabbitEvents\n"
+            f"made = RabbitEvents({url!r}, startup_wait_s=10)"
+        )
+
+    def transport(self) -> RabbitEvents:
+        return RabbitEvents(self._url, startup_wait_s=20)
+
+
+@pytest.fixture(scope="module")
+def rabbitmq_url() -> Iterator[str]:
+    if reason := RabbitServer.available():
+        pytest.skip(f"no RabbitMQ: {reason}")
+    with RabbitServer() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module", params=["postgres", "rabbitmq"])
+async def case(request: pytest.FixtureRequest) -> Case:
+    made: Case
+    if request.param == "postgres":
+        made = PostgresCase(request.getfixturevalue("database_url"))
+    else:
+        made = RabbitCase(request.getfixturevalue("rabbitmq_url"))
+    await made.prepare()
+    return made
+
+
+numbers = count(1)
+
+
+@dataclass
+class Line:
+    """An event type and a queue of the test's own, and as many transports on it as it likes."""
+
+    case: Case
+    stack: contextlib.AsyncExitStack
+    queue: Queue
+
+    async def transport(self) -> EventTransport:
+        opened = self.case.transport()
+        await opened.open([self.queue])
+        self.stack.push_async_callback(opened.close)
+        return opened
+
+    async def consume(self, transport: EventTransport, handler: EventHandler) -> "asyncio.Task[None]":
+        task = asyncio.create_task(transport.consume(self.queue, handler))
+
+        async def stop() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self.stack.push_async_callback(stop)
+        return task
+
+    def sent(self, number: int = 1, body: bytes | None = None) -> Envelope:
+        return Envelope(
+            id=new_id(),
+            type=self.queue.event.type,
+            body=f'{{"number": {number}, "added_later": true}}'.encode() if body is None else body,
+            occurred_at=now(),
+            subject=f"order {number}",
+            sequence=number,
+            correlation_id=f"request-{number}",
+            currency="EUR",
+            language="de",
+            traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        )
+
+    async def publish(self, transport: EventTransport, *sent: Envelope) -> None:
+        assert list(await transport.publish(sent)) == [None] * len(sent)
+
+
+@pytest.fixture
+async def line(case: Case) -> AsyncIterator[Line]:
+    class Happened(Event, frozen=True):
+        type: ClassVar = f"test.happened{next(numbers)}"
+
+        number: int
+
+    async with contextlib.AsyncExitStack() as stack:
+        yield Line(case, stack, Queue(name=f"queue.of.{Happened.type}", event=Happened, role="test"))
+
+
+class Handler:
+    """Remembers what it was given; ``act`` decides what becomes of it."""
+
+    def __init__(self, act: Callable[[int], Awaitable[None]] | None = None) -> None:
+        self.seen: list[tuple[Any, Envelope]] = []
+        self.at: list[float] = []
+        self.request_ids: list[str] = []
+        self.done: list[UUID] = []
+        self._act = act
+
+    async def __call__(self, event: Any, envelope: Envelope) -> None:
+        self.seen.append((event, envelope))
+        self.at.append(time.monotonic())
+        self.request_ids.append(log.request_id.get())
+        if self._act is not None:
+            await self._act(len(self.seen))
+        self.done.append(envelope.id)
+
+    async def until(self, done: int, within_s: float = 10.0) -> None:
+        await until(lambda: len(self.done) >= done, within_s)
+
+
+async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def alike(arrived: Envelope, sent: Envelope) -> bool:
+    """Equal, but for the fraction of a second that AMQP's timestamp lacks."""
+    late = (sent.occurred_at - arrived.occurred_at).total_seconds()
+    return 0 <= late < 1 and msgspec.structs.replace(arrived, occurred_at=sent.occurred_at) == sent
+
+
+async def dead_letters(
+    line: Line, transport: EventTransport, expected: int, within_s: float = 10.0
+) -> list[DeadLetter]:
+    """The queue's dead letters, once there are as many."""
+    async with asyncio.timeout(within_s):
+        while True:
+            found = [letter for letter in await transport.dead_letters() if letter.queue == line.queue.name]
+            if len(found) >= expected:
+                return found
+            await asyncio.sleep(0.05)
+
+
+# --- every transport
+
+
+async def test_an_event_arrives_whole_once_and_is_gone(line: Line) -> None:
+    transport, handler, sent = await line.transport(), Handler(), line.sent(7)
+    await line.consume(transport, handler)
+    await line.publish(transport, sent)
+    await handler.until(1)
+    later = Handler()
+    await line.consume(await line.transport(), later)
+    await asyncio.sleep(0.3)
+
+    ((event, envelope),) = handler.seen
+    assert event == line.queue.event(number=7)  # type: ignore[call-arg]
+    assert alike(envelope, sent)
+    assert handler.request_ids == ["request-7"]
+    assert later.seen == []
+    assert await dead_letters(line, transport, 0) == []
+
+
+async def test_what_was_published_before_anybody_consumed_is_waiting(line: Line) -> None:
+    publishing = await line.transport()
+    sent = [line.sent(number) for number in range(5)]
+    await line.publish(publishing, *sent)
+    await publishing.close()
+    handler = Handler()
+    await line.consume(await line.transport(), handler)
+    await handler.until(5)
+
+    assert sorted(handler.done) == [envelope.id for envelope in sent]
+
+
+async def test_it_is_prompt_inside_a_process_and_soon_between_two(line: Line) -> None:
+    transport, handler = await line.transport(), Handler()
+    await line.consume(transport, handler)
+    await asyncio.sleep(0.3)
+    started = time.monotonic()
+    await line.publish(transport, line.sent())
+    await handler.until(1)
+    assert time.monotonic() - started < 0.5
+
+    started = time.monotonic()
+    await line.publish(await line.transport(), line.sent())
+    await handler.until(2)
+    assert time.monotonic() - started < 1.5
+
+
+async def test_publishing_nothing_is_nothing(line: Line) -> None:
+    assert list(await (await line.transport()).publish([])) == []
+
+
+async def test_a_handler_that_fails_is_called_again_later_and_holds_up_nobody(line: Line) -> None:
+    """Its error is one that the transport itself knows from reading bodies: that must not be mixed up."""
+    transport = await line.transport()
+    first, second = line.sent(1), line.sent(2)
+    failures: list[float] = []
+
+    async def fail_once(event: Any, envelope: Envelope) -> None:
+        if envelope.id == first.id and not failures:
+            failures.append(time.monotonic())
+            raise msgspec.ValidationError("a template \x00 \ud800 of mine")
+        await handler(event, envelope)
+
+    handler = Handler()
+    await line.consume(transport, fail_once)
+    await line.publish(transport, first, second)
+    await handler.until(2)
+
+    assert handler.done == [second.id, first.id]
+    assert handler.at[1] - failures[0] > 0.5
+    assert await dead_letters(line, transport, 0) == []
+
+
+async def test_a_server_that_a_handler_needs_is_waited_for_and_counts_as_no_attempt(line: Line) -> None:
+    transport = await line.transport()
+
+    async def away(call: int) -> None:
+        if call < 3:
+            raise Unavailable("The ledger is away.")
+        raise Undeliverable("enough")
+
+    handler = Handler(away)
+    await line.consume(transport, handler)
+    await line.publish(transport, line.sent())
+    (letter,) = await dead_letters(line, transport, 1)
+
+    assert len(handler.seen) == 3
+    assert letter.attempts == 1
+
+
+async def test_what_can_never_be_handled_is_a_dead_letter_at_once(line: Line) -> None:
+    transport = await line.transport()
+
+    async def refuse(_: int) -> None:
+        raise Undeliverable("no such recipient")
+
+    handler, sent = Handler(refuse), line.sent(3)
+    await line.consume(transport, handler)
+    before = now()
+    await line.publish(transport, sent)
+    (letter,) = await dead_letters(line, transport, 1, within_s=3)
+    await asyncio.sleep(0.2)
+
+    assert len(handler.seen) == 1
+    assert (letter.event_id, letter.type, letter.subject) == (str(sent.id), sent.type, sent.subject)
+    assert letter.attempts == 1
+    assert "no such recipient" in letter.reason
+    assert letter.body == sent.body.decode()
+    assert abs((letter.died_at - before).total_seconds()) < 5
+
+
+UNREADABLE = {
+    "not JSON": b"hello",
+    "invalid UTF-8 in a name": b'{"\xff": 1}',
+    "empty": b"",
+    "another shape": b'{"number": "one"}',
+    "too deep": b'{"number": 1, "more": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+}
+
+
+async def test_a_body_that_cannot_be_read_is_a_dead_letter_at_once_and_holds_up_nobody(line: Line) -> None:
+    transport, handler = await line.transport(), Handler()
+    bad = [line.sent(body=body) for body in UNREADABLE.values()]
+    good = line.sent(5)
+    await line.consume(transport, handler)
+    await line.publish(transport, *bad, good)
+    letters = await dead_letters(line, transport, len(bad), within_s=5)
+
+    await handler.until(1)
+    assert handler.done == [good.id]
+    assert {letter.event_id for letter in letters} == {str(sent.id) for sent in bad}
+    assert all("cannot be read" in letter.reason for letter in letters)
+
+
+async def test_a_dead_letter_is_sent_again_once(line: Line) -> None:
+    transport = await line.transport()
+    dead = True
+
+    async def refuse(_: int) -> None:
+        if dead:
+            raise Undeliverable("not now")
+
+    handler, sent = Handler(refuse), line.sent(4)
+    await line.consume(transport, handler)
+    await line.publish(transport, sent, line.sent(5))
+    await dead_letters(line, transport, 2)
+    console = await line.transport()
+    dead = False
+
+    assert await console.replay(line.queue.name, str(sent.id))
+    await handler.until(1)
+    assert handler.done == [sent.id]
+    assert alike(handler.seen[-1][1], sent)
+    assert not await console.replay(line.queue.name, str(sent.id)), "it is no dead letter any more"
+    assert len(await dead_letters(line, console, 1)) == 1, "the other one stays"
+
+
+@pytest.mark.parametrize("event_id", ["nonsense", "", "01234567-89ab-7def-8123-456789abcdef", "' or 1=1"])
+async def test_there_is_no_such_dead_letter(line: Line, event_id: str) -> None:
+    transport = await line.transport()
+
+    assert not await transport.replay(line.queue.name, event_id)
+    assert not await transport.replay("no.such.queue", event_id)
+
+
+async def test_two_consumers_share_the_work_and_do_none_of_it_twice(line: Line) -> None:
+    gate = asyncio.Event()
+    here, there = await line.transport(), await line.transport()
+
+    async def wait(_: int) -> None:
+        await gate.wait()
+
+    one, two = Handler(wait), Handler(wait)
+    await line.consume(here, one)
+    await line.consume(there, two)
+    sent = [line.sent(n) for n in range(70)]
+    await line.publish(here, *sent)
+    await until(lambda: bool(one.seen) and bool(two.seen))
+    gate.set()
+    await until(lambda: len(one.done) + len(two.done) >= len(sent))
+    await asyncio.sleep(0.2)
+
+    assert sorted(one.done + two.done) == sorted(envelope.id for envelope in sent)
+
+
+CONSUMER = """
+import asyncio, sys
+from typing import ClassVar
+from purveyor.kit.message import Event
+from purveyor.kit.transport import Queue
+{make}
+
+class Happened(Event, frozen=True):
+    type: ClassVar[str] = sys.argv[1]
+    number: int
+
+async def handle(event, envelope):
+    print(event.number, flush=True)
+    await asyncio.Event().wait()
+
+async def main():
+    queue = Queue(name=sys.argv[2], event=Happened, role="test")
+    await made.open([queue])
+    await made.consume(queue, handle)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_consumer_that_is_killed_while_handling_loses_nothing(line: Line) -> None:
+    transport = await line.transport()
+    script = CONSUMER.format(make=line.case.make_in_process)
+    arguments = ["-c", script, line.queue.event.type, line.queue.name]
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        sent = line.sent(9)
+        await line.publish(transport, sent)
+        async with asyncio.timeout(10):
+            assert await process.stdout.readline() == b"9\n"
+        handler = Handler()
+        await line.consume(transport, handler)
+        await asyncio.sleep(0.3)
+        assert handler.seen == [], "it is in the other one's hands"
+    finally:
+        process.kill()
+        await process.wait()
+    await handler.until(1, within_s=5)
+
+    assert handler.done == [sent.id]
+
+
+async def test_a_sign_of_life_names_the_server(line: Line) -> None:
+    assert line.case.name in await (await line.transport()).check()
+
+
+# --- PostgreSQL alone: its queue is a table
+
+
+@pytest.fixture
+async def table(database_url: str, database: Database) -> AsyncIterator[tuple[Line, Database]]:
+    class Happened(Event, frozen=True):
+        type: ClassVar = f"test.happened{next(numbers)}"
+
+        number: int
+
+    case = PostgresCase(database_url)
+    await case.prepare()
+    async with contextlib.AsyncExitStack() as stack:
+        yield Line(case, stack, Queue(name=f"queue.of.{Happened.type}", event=Happened, role="test")), database
+
+
+async def test_an_event_that_is_published_twice_waits_once(table: tuple[Line, Database]) -> None:
+    line, database = table
+    transport, sent = await line.transport(), line.sent()
+    await line.publish(transport, sent, sent)
+    await line.publish(await line.transport(), sent)
+
+    assert await database.fetchval("select count(*) from events.deliveries where queue = $1", line.queue.name) == 1
+
+
+async def test_the_twelfth_failure_is_the_last(table: tuple[Line, Database]) -> None:
+    line, database = table
+    transport = await line.transport()
+
+    async def fail(_: int) -> None:
+        raise ValueError("always")
+
+    await line.publish(transport, line.sent())
+    await database.execute("update events.deliveries set attempts = 10 where queue = $1", line.queue.name)
+    handler = Handler(fail)
+    await line.consume(transport, handler)
+    await until(lambda: len(handler.seen) == 1)
+    row = None
+    async with asyncio.timeout(3):
+        while row is None or row["attempts"] == 10:
+            row = await database.fetchrow("select * from events.deliveries where queue = $1", line.queue.name)
+    assert row["died_at"] is None
+    assert 295 < (row["next_attempt_at"] - now()).total_seconds() <= 301
+
+    await database.execute(
+        "update events.deliveries set next_attempt_at = now() where queue = $1", line.queue.name
+    )
+    (letter,) = await dead_letters(line, transport, 1)
+    assert letter.attempts == 12
+    assert letter.reason == "ValueError: always"
+
+
+async def test_a_handler_that_hangs_is_ended(
+    table: tuple[Line, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_HANDLER_TIMEOUT_S", 0.1)
+    line, database = table
+    transport = await line.transport()
+
+    async def hang(_: int) -> None:
+        await asyncio.Event().wait()
+
+    await line.publish(transport, line.sent())
+    await line.consume(transport, Handler(hang))
+    async with asyncio.timeout(5):
+        while not await database.fetchval(
+            "select reason like 'TimeoutError%' from events.deliveries where queue = $1", line.queue.name
+        ):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_consumer_that_is_cancelled_gives_the_event_back(table: tuple[Line, Database]) -> None:
+    line, _ = table
+    transport = await line.transport()
+
+    async def hang(_: int) -> None:
+        await asyncio.Event().wait()
+
+    first, second, sent = Handler(hang), Handler(), line.sent()
+    task = await line.consume(transport, first)
+    await line.publish(transport, sent)
+    await until(lambda: bool(first.seen))
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await line.consume(await line.transport(), second)
+    await second.until(1, within_s=3)
+
+    assert second.done == [sent.id]
