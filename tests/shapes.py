@@ -2,38 +2,23 @@
 
 import asyncio
 import contextlib
-import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import uvicorn
-from litestar.types import Receive, Scope, Send
 
+from own_processes import SETTINGS, environment, own_processes
 from purveyor.host import Host, choose_roles
-from purveyor.kit.edge import Edge
-from purveyor.kit.message import Envelope
-from purveyor.kit.role import Port
-from purveyor.kit.transport import Asker, DeadLetter, EventHandler, EventTransport, Queue
 from purveyor.process import application, uvicorn_config
 from purveyor.registry import ROLES
 from purveyor.settings import Sources
-from purveyor.transports.http import HttpAsker, http_client
-from servers.process import Child, free_port, talk
+from servers.process import free_port
 from shop import Deployment, Mail
-
-SETTINGS = {
-    "TRUSTED_PROXIES": "127.0.0.0/8",  # a test says where a customer comes from with X-Forwarded-For
-    "RATE_LIMIT_ORDERS": "200/minute",
-    "LOG_LEVEL": "warning",
-}
-_START_S = 30.0
-_STOP_S = 25.0
+from wire import WireHost
 
 
 @dataclass(frozen=True)
@@ -87,11 +72,6 @@ class Running:
         return out.decode()
 
 
-def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process of ours: nothing of the developer's own settings may change a test."""
-    return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "COLUMNS": "300", **settings}
-
-
 @asynccontextmanager
 async def public_client(port: int) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server on this machine, which is given ample time but not for ever."""
@@ -141,115 +121,13 @@ async def embedded(folder: Path) -> AsyncIterator[Deployment]:
         yield running
 
 
-class _TwiceEvents:
-    """An event transport that publishes every event twice, and delivers it twice at the same time."""
-
-    def __init__(self, transport: EventTransport) -> None:
-        self._transport = transport
-
-    async def open(self, queues: Sequence[Queue]) -> None:
-        await self._transport.open(queues)
-
-    async def close(self) -> None:
-        await self._transport.close()
-
-    async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        await self._transport.publish(envelopes)
-        return await self._transport.publish(envelopes)
-
-    async def consume(self, queue: Queue, handler: EventHandler) -> None:
-        async def twice(event: Any, envelope: Envelope) -> None:
-            outcomes = [handler(event, envelope) for _ in range(2)]
-            for error in await asyncio.gather(*outcomes, return_exceptions=True):
-                if error is not None:
-                    raise error
-
-        await self._transport.consume(queue, twice)
-
-    async def dead_letters(self) -> Sequence[DeadLetter]:
-        return await self._transport.dead_letters()
-
-    async def replay(self, queue: str, event_id: str) -> bool:
-        return await self._transport.replay(queue, event_id)
-
-    async def check(self) -> str:
-        return await self._transport.check()
-
-
-class _WireHost(Host):
-    """A host whose roles only reach each other over the wire format, and meet everything twice."""
-
-    _edge: Edge | None = None
-
-    def asker(self, kind: type[Port]) -> Asker:
-        client = http_client("http://wire", httpx.ASGITransport(self._serve))
-        return HttpAsker(client, timeout_s=self.settings.ask_timeout_s, repeat=True)
-
-    def event_transport(self) -> EventTransport:
-        return _TwiceEvents(super().event_transport())
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._edge = self._edge or application(self)
-        await self._edge(scope, receive, send)
-
-
 @asynccontextmanager
 async def wire(folder: Path) -> AsyncIterator[Deployment]:
     """One process, but asks go through the HTTP codec; idempotent asks and all events are doubled."""
     settings = SETTINGS | {"DATA_DIR": str(folder)}
-    host = _WireHost(choose_roles(list(ROLES)), Sources(environ=settings, dotenv=None))
+    host = WireHost(choose_roles(list(ROLES)), Sources(environ=settings, dotenv=None))
     async with _in_this_process(host, settings, folder) as running:
         yield running
-
-
-@dataclass
-class Processes:
-    """Processes of the real command line that share their settings; a name for each."""
-
-    folder: Path
-    settings: Mapping[str, str]
-    ports: dict[str, int] = field(default_factory=dict)
-    _children: dict[str, Child] = field(default_factory=dict)
-
-    def start(self, name: str, command: str, roles: str) -> None:
-        """Begin to run ``app serve`` or ``app worker``; on the same port as before, if it ran before."""
-        port = self.ports.setdefault(name, free_port())
-        folder = self.folder / name
-        folder.mkdir(exist_ok=True)
-        listen = "--port" if command == "serve" else "--health-port"
-        arguments = [sys.executable, "-m", "purveyor", command, "--roles", roles, listen, str(port)]
-        self._children[name] = Child(arguments, env=environment(self.settings), folder=folder)
-
-    async def ready(self, *names: str) -> None:
-        """Wait until they take work."""
-        for name in names:
-            await asyncio.to_thread(self._children[name].wait_ready, lambda n=name: self._is_ready(n), _START_S)
-
-    def _is_ready(self, name: str) -> bool:
-        answer = talk(self.ports[name], b"GET /health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        return answer.startswith(b"HTTP/1.1 200")
-
-    async def crash(self, name: str) -> None:
-        """``kill -9`` for the process, and for nothing that it started."""
-        child = self._children.pop(name)
-        os.kill(child.pid, signal.SIGKILL)
-        await asyncio.to_thread(child.end, signal.SIGKILL, _STOP_S)
-
-    async def stop(self) -> None:
-        """End all that runs, in order and together."""
-        ending = [asyncio.to_thread(child.end, signal.SIGTERM, _STOP_S) for child in self._children.values()]
-        self._children.clear()
-        await asyncio.gather(*ending)
-
-
-@asynccontextmanager
-async def own_processes(folder: Path, **settings: str) -> AsyncIterator[Processes]:
-    """No process yet; those that are started share a ``DATA_DIR`` under the folder, and end with it."""
-    processes = Processes(folder, SETTINGS | {"DATA_DIR": str(folder / "data")} | settings)
-    try:
-        yield processes
-    finally:
-        await processes.stop()
 
 
 @asynccontextmanager

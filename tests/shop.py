@@ -114,10 +114,9 @@ class Shop:
         """Log in from a network ``address``: without one, from one that nobody else has."""
         headers = {"x-forwarded-for": address or fresh_address()}
         if form:
-            sent = {"data": {"username": email, "password": password}}
-        else:
-            sent = {"json": {"email": email, "password": password}}
-        return await self.raw("POST", "/login", headers=headers, **sent)
+            fields = {"username": email, "password": password}
+            return await self.raw("POST", "/login", headers=headers, data=fields)
+        return await self.raw("POST", "/login", headers=headers, json={"email": email, "password": password})
 
     async def customer(self, **members: Any) -> Customer:
         """A new customer who has logged in."""

@@ -1,5 +1,7 @@
 """The address book of an account."""
 
+from typing import Any
+
 import pytest
 
 from shop import Customer, Shop, an_address, problem
@@ -75,6 +77,6 @@ async def test_somebody_elses_addresses_do_not_exist(shop: Shop, ada: Customer, 
     ],
 )
 async def test_what_is_wrong_with_an_address_is_pointed_at(
-    shop: Shop, visitor: Customer, member: str, value: object
+    shop: Shop, visitor: Customer, member: str, value: Any
 ) -> None:
     problem(await shop.add_address(visitor, **{member: value}), 422, "invalid-input", f"/{member}")

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from shapes import MailFolder, Processes, Running, own_processes, public_client
+from own_processes import Processes, own_processes
+from shapes import MailFolder, Running, public_client
 from shop import Shop
 
 SETTLE_S = 1.5

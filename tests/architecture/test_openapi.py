@@ -48,7 +48,7 @@ async def test_every_route_of_every_role_is_in_the_document(
 ) -> None:
     shown, hidden = await routes(str(tmp_path_factory.mktemp("data")))
 
-    assert len(shown) > 20
+    assert len(shown) >= 20
     assert shown - set(operations) == set()
     assert hidden & set(operations) == set()
     assert {path for path in hidden if "/mailbox" not in path and "/pictures/" not in path} == set()
@@ -69,7 +69,10 @@ def expected_errors(operation: dict[str, Any]) -> set[str]:
         expected.add("401")
     if any(parameter["in"] == "path" for parameter in parameters):
         expected.add("404")
-    if any(parameter["in"] == "query" for parameter in parameters):
+    bounds = re.compile(r'"(integer|number|boolean|maximum|maxLength|pattern|enum|format)"')
+    if any(
+        parameter["in"] == "query" and bounds.search(json.dumps(parameter["schema"])) for parameter in parameters
+    ):
         expected.add("422")
     if "requestBody" in operation:
         expected |= {"400", "422"}
@@ -77,15 +80,15 @@ def expected_errors(operation: dict[str, Any]) -> set[str]:
 
 
 def test_every_operation_documents_its_errors_as_problems(operations: dict[str, dict[str, Any]]) -> None:
+    missing = {}
     for route, operation in operations.items():
         responses = operation["responses"]
         errors = {status for status in responses if status >= "400"}
-        missing = expected_errors(operation) - errors
-
-        assert not missing, f"{route} does not document {sorted(missing)}"
+        missing[route] = sorted(expected_errors(operation) - errors)
         for status in errors - {"503"} if route == "GET /health/ready" else errors:
             assert list(responses[status]["content"]) == ["application/problem+json"], f"{route} {status}"
             assert re.search(r"`[a-z-]+`: ", responses[status]["description"]), f"{route} {status}"
+    assert {route: statuses for route, statuses in missing.items() if statuses} == {}
 
 
 def test_amounts_are_documented_as_numbers(document: dict[str, Any]) -> None:
@@ -102,7 +105,7 @@ def test_amounts_are_documented_as_numbers(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["OrderBody", "ItemBody", "RegisterBody", "LoginBody", "AddressBody"])
-def test_bodies_take_no_unknown_members(document: dict[str, Any], name: str) -> None:
+def test_a_client_cannot_say_what_is_not_theirs_to_say(document: dict[str, Any], name: str) -> None:
     schema = next(value for key, value in document["components"]["schemas"].items() if key.endswith(name))
 
     assert not {"price", "total_amount", "status", "user_id", "id", "role", "is_admin"} & set(schema["properties"])

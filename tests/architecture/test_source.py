@@ -103,7 +103,7 @@ def test_the_measures_find_what_they_are_for() -> None:
 
     assert long_functions(ast.parse(f"def long():\n{body}")) == ["long: 41 lines"]
     assert long_functions(ast.parse(f"def outer():\n    def inner():\n{inner}\n    return inner")) == []
-    assert [text for text in texts(ast.parse('"""select a from b."""\nx = f"update {y}.t set a = 1"'))] == [
+    assert list(texts(ast.parse('"""select a from b."""\nx = f"update {y}.t set a = 1"'))) == [
         "update {}.t set a = 1",
         "update ",
         ".t set a = 1",

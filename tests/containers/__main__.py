@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -141,6 +142,7 @@ def main() -> int:
         ci = os.environ.get("CI") == "true"
         say(f"{'CI=true, so this is an error' if ci else 'SKIPPED'}: {reason}")
         return _UNAVAILABLE if ci else 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _folder(arguments.keep) as folder:
             debian = Debian(folder)
@@ -153,6 +155,9 @@ def main() -> int:
     except Failed as failed:
         say(f"FAILED: {failed}")
         return 1
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
     return 0
 
 

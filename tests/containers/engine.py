@@ -15,7 +15,8 @@ from servers import reaper, tree
 
 CHECKOUT = Path(__file__).parents[2]
 _NAMESPACES = Path(__file__).with_name("namespaces.sh")
-_CGROUP = "purveyor-test-containers"
+_CGROUP = f"purveyor-test-{os.getpid()}"
+_UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 _START_S = 60.0
 
 
@@ -76,24 +77,13 @@ def private_engine(root: Path, folder: Path) -> Iterator[Engine]:
     It shares only the network with the machine (a build has to reach the package index), but changes neither
     its packet filter nor its forwarding. Needs root.
     """
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
+    reaper.remove_at_end(folder)
     links = _links()
     log = folder / "dockerd.log"
     with log.open("wb") as output:
         outer = subprocess.Popen(
-            [
-                "unshare",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "sh",
-                _NAMESPACES,
-                root,
-                folder,
-                CHECKOUT,
-                _CGROUP,
-            ],
+            [*_UNSHARE, "sh", _NAMESPACES, root, folder, CHECKOUT, _CGROUP],
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -108,6 +98,7 @@ def private_engine(root: Path, folder: Path) -> Iterator[Engine]:
         reaper.forget(outer.pid)
         _remove_links(_links() - links)
         _remove_cgroups()
+        shutil.rmtree(folder)
 
 
 def _wait_ready(outer: subprocess.Popen[bytes], log: Path) -> Engine:

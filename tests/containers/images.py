@@ -138,8 +138,8 @@ class Images:
         return chosen
 
     def remove(self) -> None:
-        """Forget the stand-ins."""
-        if self.made:
+        """Forget what was made, unless the engine ends and takes it along."""
+        if self.made and not self._engine.ours:
             self._engine.docker("image", "rm", "--force", *reversed(self.made))
 
     def _defaults(self) -> dict[str, str]:

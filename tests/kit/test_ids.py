@@ -1,9 +1,11 @@
 """UUIDv7: the layout of RFC 9562, the order of making under threads and bad clocks, and what is read back."""
 
+import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -46,7 +48,9 @@ def test_the_last_62_bits_cannot_be_guessed_from_the_id_before() -> None:
     assert all(sum(tail >> bit & 1 for tail in tails) not in (0, 200) for bit in range(62))
 
 
-def test_threads_together_make_no_id_twice_and_each_sees_its_own_grow() -> None:
+def test_threads_together_make_no_id_twice_and_each_sees_its_own_grow(request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)
     with ThreadPoolExecutor(8) as pool:
         rows = list(pool.map(lambda _: [new_id() for _ in range(2000)], range(8)))
 

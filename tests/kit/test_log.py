@@ -84,7 +84,17 @@ def test_json_has_the_standard_fields_and_the_extras() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1, 2}, {UUID(int=1): 1}, {(1, 2): 3}, float("nan"), b"\xff", ValueError("x"), {"a": {1: object()}}]
+    "value",
+    [
+        object(),
+        {1, 2},
+        {UUID(int=1): 1},
+        {(1, 2): 3},
+        float("nan"),
+        b"\xff",
+        ValueError("x"),
+        {"a": {1: object()}},
+    ],
 )
 def test_an_extra_of_any_type_does_not_lose_the_record(value: object) -> None:
     entry = json.loads(JsonFormatter().format(record("kept", value=value)))

@@ -4,12 +4,12 @@ import asyncio
 import zlib
 from pathlib import Path
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import pytest
 
-from purveyor.kit.errors import StartupError
+from purveyor.kit.errors import ServerAway, StartupError
 from purveyor.kit.migrate import load, migrate
-from purveyor.kit.postgres import Database, ServerAway
+from purveyor.kit.postgres import Database
 
 FIRST = "create table {schema}.things (id int primary key);"
 SECOND = "alter table {schema}.things add column name text;\ninsert into {schema}.things values (1, 'one');"

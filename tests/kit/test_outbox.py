@@ -17,6 +17,7 @@ import pytest
 
 from purveyor.kit import outbox as module
 from purveyor.kit.clock import now
+from purveyor.kit.errors import Unavailable
 from purveyor.kit.ids import first_id_of, new_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.metrics import REGISTRY
@@ -113,10 +114,13 @@ async def test_what_was_committed_is_published_in_order_once_and_whole(orders: D
 
 
 async def test_a_row_that_was_rolled_back_is_never_published(orders: Database) -> None:
-    with pytest.raises(ZeroDivisionError):
+    async def fail() -> None:
         async with orders.transaction() as connection:
             await add(connection, new_id())
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     transport = Transport()
 
     assert await relay(orders, transport).batch() == 0
@@ -202,6 +206,29 @@ async def test_each_back_off_is_longer_up_to_a_minute(orders: Database) -> None:
         pauses.append(round(float(pause)))
 
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+async def test_a_transport_that_is_away_is_tried_at_each_poll_and_no_more_often(orders: Database) -> None:
+    await add(orders, *[new_id() for _ in range(BATCH + 5)])
+    tries: list[float] = []
+
+    def away(_: Envelope) -> Exception:
+        tries.append(time.monotonic())
+        return Unavailable("away")
+
+    transport = Transport(away)
+    made = relay(orders, transport)
+    async with running(made):
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            made.wake()
+            await asyncio.sleep(0.01)
+        rounds = 1 + sum(later - earlier > 0.5 for earlier, later in zip(tries, tries[1:], strict=False))
+        assert 2 <= rounds <= 4
+        transport.answer = lambda _: None
+        async with asyncio.timeout(3):
+            while await waiting(orders):
+                await asyncio.sleep(0.05)
 
 
 async def test_a_publish_that_raises_leaves_everything_as_it_was(orders: Database) -> None:

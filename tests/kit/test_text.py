@@ -14,9 +14,29 @@ HARMFUL = ["Cc", "Cf", "Cs", "Zl", "Zp"]
 
 @pytest.mark.parametrize(
     "text",
-    ["Jane\r\nBcc: all@example.com", "a\nb", "a\x00b", "a\x0bb", "a\x0cb", "a\x1cb", "a\x1db", "a\x1eb", "a\x7fb"]
-    + ["a\x85b", "a\x9bb", "a\u2028b", "a\u2029b", "a\u202eb", "a\u2066b", "a\u200bb", "a\ufeffb", "a\x1b[2Jb"]
-    + ["=?utf-8?q?=0D=0ABcc:x?=", "Jane =?", "a\ud800b"],
+    [
+        "Jane\r\nBcc: all@example.com",
+        "a\nb",
+        "a\x00b",
+        "a\x0bb",
+        "a\x0cb",
+        "a\x1cb",
+        "a\x1db",
+        "a\x1eb",
+        "a\x7fb",
+        "a\x85b",
+        "a\x9bb",
+        "a\u2028b",
+        "a\u2029b",
+        "a\u202eb",
+        "a\u2066b",
+        "a\u200bb",
+        "a\ufeffb",
+        "a\x1b[2Jb",
+        "=?utf-8?q?=0D=0ABcc:x?=",
+        "Jane =?",
+        "a\ud800b",
+    ],
 )
 def test_what_could_forge_a_header_a_line_or_a_direction_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput) as refused:
@@ -60,7 +80,9 @@ def test_a_telephone_number(text: str) -> None:
     assert clean_phone(text) == text.strip()
 
 
-@pytest.mark.parametrize("text", ["abc", "+", "11", "1" * 33, "+49\n30 1", "1;drop", "\u0661\u0662\u0663\u0664", "112\x00"])
+@pytest.mark.parametrize(
+    "text", ["abc", "+", "11", "1" * 33, "+49\n30 1", "1;drop", "\u0661\u0662\u0663\u0664", "112\x00"]
+)
 def test_no_telephone_number(text: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         clean_phone(text)
@@ -73,7 +95,7 @@ def test_a_country(text: str, code: str) -> None:
     assert clean_country(text) == code
 
 
-@pytest.mark.parametrize("text", ["", "D", "DEU", "UK", "XX", "ZZ", "EU", " DE", "49", "ß", "\ufb01", "ıt"])
+@pytest.mark.parametrize("text", ["", "D", "DEU", "UK", "XX", "ZZ", "EU", " DE", "49", "ß", "\ufb01", "\u0131t"])
 def test_no_country(text: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         clean_country(text)

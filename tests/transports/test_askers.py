@@ -12,7 +12,7 @@ import httpx
 import pytest
 import uvicorn
 from litestar import Request, get, post
-from litestar.params import Body
+from litestar.params import Body, FromPath
 
 from purveyor.kit import log
 from purveyor.kit.api import web_app
@@ -73,10 +73,15 @@ class Taken(Conflict):
 class AnsweringRole:
     """The other role; ``problem`` is what it raises, ``pause_s`` how long it takes."""
 
+    problem: Exception | None
+    pause_s: float
+    asked: list[Ask[Any]]
+
     def __init__(self) -> None:
-        self.problem: Exception | None = None
-        self.pause_s = 0.0
-        self.asked: list[Ask[Any]] = []
+        self.reset()
+
+    def reset(self) -> None:
+        self.problem, self.pause_s, self.asked = None, 0.0, []
 
     async def greet(self, ask: Greet) -> Greeting:
         return await self._answer(ask, f"Hello {ask.name}")
@@ -97,7 +102,7 @@ async def serving(role: AnsweringRole) -> AsyncIterator[str]:
     """The role in a real HTTP server, behind the same layers as in a process of its own."""
 
     @get("/greetings/{name:str}")
-    async def greet(name: str, request: Request[Any, Any, Any]) -> Greeting:
+    async def greet(name: FromPath[str], request: Request[Any, Any, Any]) -> Greeting:
         return await role.greet(Greet(name=name, token=bearer_token(request)))
 
     @post("/greetings")
@@ -116,24 +121,39 @@ async def serving(role: AnsweringRole) -> AsyncIterator[str]:
         await task
 
 
-@pytest.fixture
-def role() -> AnsweringRole:
+@pytest.fixture(scope="module")
+def answering() -> AnsweringRole:
     return AnsweringRole()
 
 
+@pytest.fixture(scope="module")
+async def url(answering: AnsweringRole) -> AsyncIterator[str]:
+    async with serving(answering) as url:
+        yield url
+
+
+@pytest.fixture
+def role(answering: AnsweringRole) -> AnsweringRole:
+    """The one role behind the one server, as if new."""
+    answering.reset()
+    return answering
+
+
 @pytest.fixture(params=["local", "http"])
-async def asker(request: pytest.FixtureRequest, role: AnsweringRole) -> AsyncIterator[Asker]:
+async def asker(request: pytest.FixtureRequest, role: AnsweringRole, url: str) -> AsyncIterator[Asker]:
     if request.param == "local":
         yield LocalAsker({Greet: role.greet, Tell: role.tell}, timeout_s=TIMEOUT_S)
         return
-    async with serving(role) as url, http_client(url) as client:
+    async with http_client(url) as client:
         yield HttpAsker(client, timeout_s=TIMEOUT_S)
 
 
 # --- both
 
 
-@pytest.mark.parametrize("name", ["Jane", "a b?c#d", "%2e%2e", "..%2f", "Zoë", "名", "a%00b", "{token}", "a+b&c=d"])
+@pytest.mark.parametrize(
+    "name", ["Jane", "a b?c#d", "%2e%2e", "..%2f", "Zoë", "名", "a%00b", "{token}", "a+b&c=d"]
+)
 async def test_an_ask_is_answered(asker: Asker, role: AnsweringRole, name: str) -> None:
     assert (await asker.ask(Greet(name=name))).text == f"Hello {name}"
     assert role.asked == [Greet(name=name)]
@@ -153,7 +173,8 @@ async def test_the_request_id_travels(asker: Asker) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [NotFound, Taken, Conflict, Forbidden, InvalidInput, Unauthorized, TokenInvalid, Unavailable, RemoteFailure]
+    "kind",
+    [NotFound, Taken, Conflict, Forbidden, InvalidInput, Unauthorized, TokenInvalid, Unavailable, RemoteFailure],
 )
 async def test_the_very_error_that_was_raised_is_caught(
     asker: Asker, role: AnsweringRole, kind: type[Problem]
@@ -185,7 +206,9 @@ async def test_an_ask_that_is_not_idempotent_is_made_once(asker: Asker, role: An
     assert len(role.asked) == 1
 
 
-async def test_it_refuses_inside_an_open_transaction(asker: Asker, role: AnsweringRole, database: Database) -> None:
+async def test_it_refuses_inside_an_open_transaction(
+    asker: Asker, role: AnsweringRole, database: Database
+) -> None:
     async with database.transaction():
         assert inside_transaction()
         with pytest.raises(RuntimeError, match="Greet was asked inside an open database transaction"):
@@ -298,8 +321,18 @@ async def test_errors_of_a_foreign_service(peer: Peer, kind: type[Problem] | Non
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"hello", b"<html>", b"\xff\xfe", b'{"text": "\xff"}', b'{"text": 7}', b"null", b"[]", b'{"text": "he']
-    + [b'{"more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"],
+    [
+        b"",
+        b"hello",
+        b"<html>",
+        b"\xff\xfe",
+        b'{"text": "\xff"}',
+        b'{"text": 7}',
+        b"null",
+        b"[]",
+        b'{"text": "he',
+        b'{"more": ' + b"[" * 100000 + b"]" * 100000 + b"}",
+    ],
 )
 async def test_a_reply_that_cannot_be_read_is_a_remote_failure(body: bytes) -> None:
     async with answered_by(reply(200, body)) as (asker, _):
@@ -398,8 +431,8 @@ async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPat
         assert (await asker.ask(Greet(name="Jane"))).text == "hello"
 
 
-async def test_repeat_sends_idempotent_asks_twice_and_no_others(role: AnsweringRole) -> None:
-    async with serving(role) as url, http_client(url) as client:
+async def test_repeat_sends_idempotent_asks_twice_and_no_others(role: AnsweringRole, url: str) -> None:
+    async with http_client(url) as client:
         asker = HttpAsker(client, timeout_s=TIMEOUT_S, repeat=True)
         assert (await asker.ask(Greet(name="Jane"))).heard == 2
         assert (await asker.ask(Tell(text="once"))).heard == 3
@@ -407,7 +440,7 @@ async def test_repeat_sends_idempotent_asks_twice_and_no_others(role: AnsweringR
 
 async def test_it_can_ask_an_application_in_this_process(role: AnsweringRole) -> None:
     @get("/greetings/{name:str}")
-    async def greet(name: str) -> Greeting:
+    async def greet(name: FromPath[str]) -> Greeting:
         return await role.greet(Greet(name=name))
 
     app: Any = web_app([greet], version="1")

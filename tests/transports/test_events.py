@@ -25,7 +25,6 @@ from purveyor.kit.transport import DeadLetter, EventHandler, EventTransport, Que
 from purveyor.transports import postgres
 from purveyor.transports.postgres import MIGRATIONS, PostgresEvents
 from purveyor.transports.rabbitmq import RabbitEvents
-from servers.postgres import PostgresServer
 from servers.rabbitmq import RabbitServer
 
 
@@ -40,8 +39,9 @@ class Case(ABC):
     def transport(self) -> EventTransport:
         """A transport as a process of its own would have it."""
 
+    @abstractmethod
     async def prepare(self) -> None:
-        """What must be there before the first one is opened."""
+        """Make what must be there before the first one is opened."""
 
 
 class PostgresCase(Case):
@@ -74,6 +74,9 @@ class RabbitCase(Case):
 
     def transport(self) -> RabbitEvents:
         return RabbitEvents(self._url, startup_wait_s=20)
+
+    async def prepare(self) -> None:
+        """Nothing: to open one declares its queues."""
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +213,7 @@ async def test_an_event_arrives_whole_once_and_is_gone(line: Line) -> None:
     await asyncio.sleep(0.3)
 
     ((event, envelope),) = handler.seen
-    assert event == line.queue.event(number=7)  # type: ignore[call-arg]
+    assert event == line.queue.event(number=7)
     assert alike(envelope, sent)
     assert handler.request_ids == ["request-7"]
     assert later.seen == []
@@ -270,7 +273,10 @@ async def test_a_handler_that_fails_is_called_again_later_and_holds_up_nobody(li
     assert await dead_letters(line, transport, 0) == []
 
 
-async def test_a_server_that_a_handler_needs_is_waited_for_and_counts_as_no_attempt(line: Line) -> None:
+async def test_a_server_that_a_handler_needs_is_waited_for_and_counts_as_no_attempt(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_AWAY_PAUSE_S", 0.1)
     transport = await line.transport()
 
     async def away(call: int) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from purveyor.kit.clock import now
+from purveyor.kit.errors import Unavailable
 from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.metrics import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED
@@ -100,6 +101,7 @@ class Relay:
         self._schema = schema
         self._transport = transport
         self._woken = asyncio.Event()
+        self._away = False
 
     def wake(self) -> None:
         """Say that something was committed: a hint for speed, the poll is the guarantee."""
@@ -118,7 +120,10 @@ class Relay:
     async def _relay(self) -> None:
         while True:
             self._woken.clear()
-            if await self.batch() < BATCH:
+            taken = await self.batch()
+            if self._away:
+                await asyncio.sleep(POLL_S)  # more events would not bring the transport back
+            elif taken < BATCH:
                 try:
                     async with asyncio.timeout(POLL_S):
                         await self._woken.wait()
@@ -145,6 +150,7 @@ class Relay:
                     done,
                 )
             failed = [(row, error) for row, error in zip(rows, outcomes, strict=True) if error is not None]
+            self._away = any(isinstance(error, Unavailable) for _, error in failed)
             if failed:
                 await self._back_off(connection, failed)
         for row, error in zip(rows, outcomes, strict=True):
@@ -159,10 +165,7 @@ class Relay:
         await connection.executemany(  # type: ignore[attr-defined]  # asyncpg carries no types
             f"update {self._schema}.outbox set attempts = attempts + 1, last_error = $2, "  # noqa: S608
             "next_attempt_at = now() + make_interval(secs => $3) where id = $1",
-            [
-                (row["id"], storable(str(error), 500), float(min(_MAX_BACKOFF_S, 2 ** min(row["attempts"], 10))))
-                for row, error in failed
-            ],
+            [(row["id"], storable(str(error), 500), _pause_s(row["attempts"], error)) for row, error in failed],
         )
 
     async def _watch(self) -> None:
@@ -180,3 +183,8 @@ class Relay:
                 first_id_of(now() - _KEEP),
             )
             await asyncio.sleep(_GAUGE_EVERY_S)
+
+
+def _pause_s(attempts: int, error: Exception | None) -> float:
+    """Longer with each attempt, up to a minute; but when only the transport is away, until the next poll."""
+    return POLL_S if isinstance(error, Unavailable) else float(min(_MAX_BACKOFF_S, 2 ** min(attempts, 10)))

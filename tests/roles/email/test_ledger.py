@@ -290,6 +290,21 @@ async def test_a_sender_that_was_taken_over_is_fenced(ledger: Ledger, other: Led
     await _without_effect(other, old, event_id, "data")
 
 
+@pytest.mark.parametrize("policy", ["resend", "park"])
+async def test_an_answer_that_comes_before_the_next_claim_counts(
+    ledger: Ledger, other: Ledger, me: str, policy: DoubtPolicy
+) -> None:
+    await _recorded(ledger)
+    async with other.ownership() as gone:
+        claim = await take(other, gone.name)
+        await other.mark_data(claim)
+    assert await ledger.recover(policy) == 1
+    await other.mark_sent(claim, "250 ok")
+    (record,) = await ledger.list("", (), 10)
+    assert (record.state, record.smtp_reply) == ("sent", "250 ok")
+    assert await ledger.claim(me, 1) == []
+
+
 @pytest.mark.parametrize(("policy", "expected"), [("resend", ("retry", 1)), ("park", ("unknown", 0))])
 async def test_a_doubtful_mail(ledger: Ledger, me: str, policy: DoubtPolicy, expected: tuple[str, int]) -> None:
     await _recorded(ledger)

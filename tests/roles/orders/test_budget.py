@@ -83,7 +83,8 @@ async def full_shop(dsn: str) -> None:
                 case when n % 10 = 0 then 'pending' else 'delivered' end, 'paid', 'card', 'EUR', 100, null, '', 1,
                 '', now(), now()
             from generate_series(1, {MANY}) as n;
-            insert into orders.order_items select id, 1, 1, 'Kettle', 1, 100 from orders.orders where number > 1000000"""
+            insert into orders.order_items
+            select id, 1, 1, 'Kettle', 1, 100 from orders.orders where number > 1000000"""
         )
     async with open_database(dsn, application="tests", max_size=1) as opened:
         await opened.execute("analyze")

@@ -174,7 +174,11 @@ class MongoLedger:
 
     async def mark_sent(self, claim: Claim, reply: str) -> None:
         """See ``Ledger``."""
-        await self._transition(claim, "data", change(state="sent", smtp_reply=reply, error=""))
+        held = {"owner": claim.owner, "state": "data"}
+        freed = {"owner": None, "state": {"$in": ["retry", "unknown"]}}
+        mine = {"_id": key(claim), "attempts": claim.attempt, "$or": [held, freed]}
+        async with _bounded():
+            await self._mails.update_one(mine, change(state="sent", smtp_reply=reply, error=""))
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
         """See ``Ledger``."""
@@ -212,7 +216,7 @@ class MongoLedger:
         if event_ids:
             wanted["event_id"] = {"$in": [*event_ids]}
         async with _bounded():
-            found = self._mails.find(wanted, SHOWN).sort("event_id", -1).limit(limit)
+            found = self._mails.find(wanted, SHOWN).sort([("created_at", -1), ("event_id", -1)]).limit(limit)
             return [MailRecord(**document) async for document in found]
 
     async def resend(self, event_id: str) -> bool:

@@ -116,7 +116,18 @@ class PostgresLedger:
 
     async def mark_sent(self, claim: Claim, reply: str) -> None:
         """See ``Ledger``."""
-        await self._transition(claim, "state = 'sent', smtp_reply = $7, error = ''", "data", reply)
+        await self._database.execute(
+            """
+            update email.mails set state = 'sent', smtp_reply = $6, error = '', updated_at = now()
+            where event_id = $1 and kind = $2 and recipient = $3 and attempts = $5
+                and (owner = $4 and state = 'data' or owner is null and state in ('retry', 'unknown'))""",
+            claim.event_id,
+            claim.kind,
+            claim.recipient,
+            int(claim.owner),
+            claim.attempt,
+            reply,
+        )
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
         """See ``Ledger``."""
@@ -162,11 +173,12 @@ class PostgresLedger:
         rows = await self._database.fetch(
             f"""
             select {_RECORD} from email.mails
-            where ($1 = '' or state = $1) and (cardinality($2::uuid[]) = 0 or event_id = any($2))
-            order by event_id desc limit $3""",  # noqa: S608 - constants
+            where ($1 = '' or state = $1) and ($4 or event_id = any($2::uuid[]))
+            order by created_at desc, event_id desc limit $3""",  # noqa: S608 - constants
             state,
-            list(event_ids),
+            [found for found in map(parse_id, event_ids) if found],
             limit,
+            not event_ids,
         )
         return [_record(row) for row in rows]
 

@@ -15,8 +15,10 @@ import msgspec
 from litestar import Response, get
 from litestar.params import QueryParameter
 
+from purveyor.kit.errors import InvalidInput
 from purveyor.kit.ids import new_id
 from purveyor.kit.pages import html_page
+from purveyor.kit.web import problem_responses
 from purveyor.roles.email.ports import Claim
 
 _KEPT_PARSED = 10_000
@@ -98,7 +100,12 @@ def mailbox_routes(mailbox: Mailbox) -> list[Any]:
     async def show() -> Response[Any]:
         return html_page(page)
 
-    @get("/mailbox/messages", tags=["development"], summary="The mails that were sent, newest first")
+    @get(
+        "/mailbox/messages",
+        tags=["development"],
+        summary="The mails that were sent, newest first",
+        responses=problem_responses(InvalidInput),
+    )
     async def messages(limit: Annotated[int, QueryParameter(ge=1, le=10_000)] = 10_000) -> list[MailboxMessage]:
         return list(await mailbox.messages(limit))
 

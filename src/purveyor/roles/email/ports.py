@@ -70,7 +70,10 @@ class Ledger(Protocol):
         ...
 
     async def mark_sent(self, claim: Claim, reply: str) -> None:
-        """Record the server's acceptance; repeating it changes nothing."""
+        """Record the server's acceptance, also when the mail was freed meanwhile but nobody has taken it.
+
+        Repeating it changes nothing.
+        """
         ...
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:

@@ -35,26 +35,9 @@ class Mails:
 
     async def order_created(self, event: OrderCreated, envelope: Envelope) -> None:
         """Confirm an order. Raises ``Undeliverable`` for an event that no mail can be made of."""
-        mail = OrderMail(
-            order_number=event.order_number,
-            customer=event.user_name,
-            total=event.total_amount,
-            currency=envelope.currency,
-            lines=tuple(
-                Line(
-                    product_id=item.product_id,
-                    quantity=item.quantity,
-                    price=item.price,
-                    amount=item.total_amt,
-                )
-                for item in event.items
-            ),
-            payment_method=event.payment_method,
-            placed_at=envelope.occurred_at,
-        )
         event_id = _event_id(envelope, event)
         try:
-            rendered = self._renderer.render(event.type, mail, envelope.language)
+            rendered = self._renderer.render(event.type, _order_mail(event, envelope), envelope.language)
             parts = {
                 "message_id": message_id(event_id, self._domain),
                 "sender": self._sender,
@@ -113,6 +96,26 @@ class Mails:
             raise Conflict(f"The mail for event {event_id} {why_not} (it is {found[0].state}).")
         self._recorded()
         return found[0]
+
+
+def _order_mail(event: OrderCreated, envelope: Envelope) -> OrderMail:
+    return OrderMail(
+        order_number=event.order_number,
+        customer=event.user_name,
+        total=event.total_amount,
+        currency=envelope.currency,
+        lines=tuple(
+            Line(
+                product_id=item.product_id,
+                quantity=item.quantity,
+                price=item.price,
+                amount=item.total_amt,
+            )
+            for item in event.items
+        ),
+        payment_method=event.payment_method,
+        placed_at=envelope.occurred_at,
+    )
 
 
 def _event_id(envelope: Envelope, event: OrderCreated) -> UUID:

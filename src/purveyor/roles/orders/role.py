@@ -1,8 +1,9 @@
 """The declaration of role orders."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -56,28 +57,24 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
             currency=settings.currency,
             committed=relay.wake,
         )
-
-        async def purge() -> None:
-            while True:
-                await book.purge()
-                await asyncio.sleep(_PURGE_EVERY_S)
-
+        source = "external" if settings.products_api else "embedded"
         yield Actor(
             routes=order_routes(orders, identity, settings.currency),
             answers={TraceOrder: orders.trace},
-            background=[Background("relay", relay.run), Background("purge", purge)],
+            background=[Background("relay", relay.run), Background("purge", partial(_regularly, book.purge))],
             checks=[
                 Check("postgres orders", env.database_kind, database.check),
-                Check(
-                    "products",
-                    "external" if settings.products_api else "embedded",
-                    products.check,
-                    required=False,
-                ),
+                Check("products", source, products.check, required=False),
                 *env.shared_checks,
             ],
             outbox=Outbox(database, "orders"),
         )
+
+
+async def _regularly(purge: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await purge()
+        await asyncio.sleep(_PURGE_EVERY_S)
 
 
 ROLE = Role(

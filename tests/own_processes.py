@@ -1,0 +1,78 @@
+"""Processes of the real command line, and the environment that they run in."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from servers.process import Child, free_port, talk
+
+SETTINGS = {
+    "TRUSTED_PROXIES": "127.0.0.0/8",  # a test says where a customer comes from with X-Forwarded-For
+    "RATE_LIMIT_ORDERS": "200/minute",
+    "LOG_LEVEL": "warning",
+}
+"""What every shape is started with."""
+
+_START_S = 30.0
+_STOP_S = 25.0
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process of ours: nothing of the developer's own settings may change a test."""
+    return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "COLUMNS": "300", **settings}
+
+
+@dataclass
+class Processes:
+    """Processes of the real command line that share their settings; a name for each."""
+
+    folder: Path
+    settings: Mapping[str, str]
+    ports: dict[str, int] = field(default_factory=dict)
+    _children: dict[str, Child] = field(default_factory=dict)
+
+    def start(self, name: str, command: str, roles: str) -> None:
+        """Begin to run ``app serve`` or ``app worker``; on the same port as before, if it ran before."""
+        port = self.ports.setdefault(name, free_port())
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        listen = "--port" if command == "serve" else "--health-port"
+        arguments = [sys.executable, "-m", "purveyor", command, "--roles", roles, listen, str(port)]
+        self._children[name] = Child(arguments, env=environment(self.settings), folder=folder)
+
+    async def ready(self, *names: str) -> None:
+        """Wait until they take work."""
+        for name in names:
+            await asyncio.to_thread(self._children[name].wait_ready, partial(self._is_ready, name), _START_S)
+
+    def _is_ready(self, name: str) -> bool:
+        answer = talk(self.ports[name], b"GET /health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return answer.startswith(b"HTTP/1.1 200")
+
+    async def crash(self, name: str) -> None:
+        """``kill -9`` for the process, and for nothing that it started."""
+        child = self._children.pop(name)
+        os.kill(child.pid, signal.SIGKILL)
+        await asyncio.to_thread(child.end, signal.SIGKILL, _STOP_S)
+
+    async def stop(self) -> None:
+        """End all that runs, in order and together."""
+        ending = [asyncio.to_thread(child.end, signal.SIGTERM, _STOP_S) for child in self._children.values()]
+        self._children.clear()
+        await asyncio.gather(*ending)
+
+
+@asynccontextmanager
+async def own_processes(folder: Path, **settings: str) -> AsyncIterator[Processes]:
+    """No process yet; those that are started share a ``DATA_DIR`` under the folder, and end with it."""
+    processes = Processes(folder, SETTINGS | {"DATA_DIR": str(folder / "data")} | settings)
+    try:
+        yield processes
+    finally:
+        await processes.stop()
