@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from real_servers import SERVERS
 from shapes import SHAPES
 from shop import Shop
 
@@ -21,6 +22,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=list(SHAPES),
         help="run tests of the shop in this shape only (may be given several times)",
     )
+
+
+def pytest_sessionfinish() -> None:
+    SERVERS.stop()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -37,14 +37,19 @@ class Processes:
     ports: dict[str, int] = field(default_factory=dict)
     _children: dict[str, Child] = field(default_factory=dict)
 
-    def start(self, name: str, command: str, roles: str) -> None:
-        """Begin to run ``app serve`` or ``app worker``; on the same port as before, if it ran before."""
+    def start(self, name: str, command: str, roles: str, settings: Mapping[str, str] | None = None) -> None:
+        """Begin to run ``app serve`` or ``app worker``; on the same port as before, if it ran before.
+
+        ``settings`` are its own, beside those that all share.
+        """
         port = self.ports.setdefault(name, free_port())
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         listen = "--port" if command == "serve" else "--health-port"
         arguments = [sys.executable, "-m", "purveyor", command, "--roles", roles, listen, str(port)]
-        self._children[name] = Child(arguments, env=environment(self.settings), folder=folder)
+        self._children[name] = Child(
+            arguments, env=environment({**self.settings, **(settings or {})}), folder=folder
+        )
 
     async def ready(self, *names: str) -> None:
         """Wait until they take work."""

@@ -2,20 +2,20 @@
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import uvicorn
 
-from own_processes import SETTINGS, environment, own_processes
+from own_processes import SETTINGS, own_processes
 from purveyor.host import Host, choose_roles
 from purveyor.process import application, uvicorn_config
 from purveyor.registry import ROLES
 from purveyor.settings import Sources
+from running import Running, public_client
+from server_shapes import monolith, split
 from servers.process import free_port
 from shop import Deployment, Mail
 from wire import WireHost
@@ -42,46 +42,6 @@ class MailFolder:
             if path.name not in self._read:
                 self._read[path.name] = Mail(path.read_bytes())
         return [self._read[name] for name in sorted(self._read)]
-
-
-@dataclass
-class Running:
-    """A running shape; satisfies ``Deployment``. ``settings`` are the environment that it was started with."""
-
-    clients: Mapping[str, httpx.AsyncClient]
-    settings: Mapping[str, str]
-    folder: Path
-    read_mails: Callable[[], Sequence[Mail]]
-    shows_mailbox: bool = True
-
-    async def mails(self) -> Sequence[Mail]:
-        """See ``Deployment``."""
-        return self.read_mails()
-
-    async def console(self, *arguments: str) -> str:
-        """See ``Deployment``."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "purveyor", *arguments),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment(self.settings),
-            cwd=self.folder,
-        )
-        out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
-        return out.decode()
-
-
-@asynccontextmanager
-async def public_client(port: int) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server on this machine, which is given ample time but not for ever."""
-    async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}",
-        timeout=15.0,
-        trust_env=False,
-        limits=httpx.Limits(max_connections=60),
-    ) as client:
-        yield client
 
 
 class _Server(uvicorn.Server):
@@ -157,5 +117,7 @@ SHAPES = {
         Shape("embedded", embedded),
         Shape("wire", wire),
         Shape("processes", processes),
+        Shape("monolith", monolith),
+        Shape("split", split),
     )
 }

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from servers.process import free_port
 
 from purveyor.registry import ROLES
 from purveyor.settings import Settings
+from servers.process import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from own_processes import Processes, own_processes
-from shapes import MailFolder, Running, public_client
+from running import Running, public_client
+from shapes import MailFolder
 from shop import Shop
 
 SETTLE_S = 1.5

@@ -28,6 +28,7 @@ class Shape:
     def __init__(self, engine: Engine, profile: str, images: dict[str, str]) -> None:
         self._engine = engine
         self._profile = profile
+        self._project = f"purveyor-test-{profile}"
         self.http_port, self.mail_port = free_port(), free_port()
         self._env = {
             **images,
@@ -39,7 +40,7 @@ class Shape:
 
     def compose(self, *arguments: str, within_s: float = 420.0) -> str:
         """Run ``docker compose`` on this project."""
-        project = ("compose", "--env-file", "/dev/null", "-p", f"purveyor-test-{self._profile}")
+        project = ("compose", "--env-file", "/dev/null", "--project-name", self._project)
         return self._engine.docker(
             *project, "--profile", self._profile, *arguments, env=self._env, within_s=within_s
         )
@@ -65,7 +66,9 @@ class Shape:
         for role in _ROLES[self._profile]:
             journey.is_locked_down(self._engine, self.compose("ps", "--quiet", role))
         if self._profile == "split":
-            journey.survives_a_replaced_role(self.compose, self.http_port)
+            journey.finds_a_moved_role(
+                self._engine, self.compose, self.http_port, f"{self._project}_outside", _IMAGE
+            )
 
 
 def _reason_to_skip() -> str:

@@ -131,6 +131,18 @@ async def test_a_file_that_fails_is_rolled_back_whole_and_those_before_it_stay(
     assert await migrate(database_url, schema, folder) == [f"{schema} 0003_bad", f"{schema} 0004_after"]
 
 
+async def test_a_file_whose_record_cannot_be_written_was_not_applied(
+    database: Database, database_url: str, schema: str, folder: Path
+) -> None:
+    refuse = "create table {schema}.late (id int);\nalter table {schema}.migrations add check (version <> 3);"
+    write(folder, schema, "0003_unrecorded.sql", refuse)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await migrate(database_url, schema, folder)
+
+    assert await applied(database, schema) == ["0001_things", "0002_name"]
+    assert await database.fetchval("select to_regclass($1)", f"{schema}.late") is None
+
+
 async def test_a_runner_that_is_gone_leaves_no_lock(database_url: str, schema: str, folder: Path) -> None:
     write(folder, schema, "0003_slow.sql", "select pg_sleep(30)")
     runner = asyncio.create_task(migrate(database_url, schema, folder))

@@ -149,6 +149,7 @@ async def line(case: Case) -> AsyncIterator[Line]:
         type: ClassVar = f"test.happened{next(numbers)}"
 
         number: int
+        text: str = ""
 
     async with contextlib.AsyncExitStack() as stack:
         yield Line(case, stack, Queue(name=f"queue.of.{Happened.type}", event=Happened, role="test"))
@@ -316,6 +317,7 @@ async def test_what_can_never_be_handled_is_a_dead_letter_at_once(line: Line) ->
 
 UNREADABLE = {
     "not JSON": b"hello",
+    "not UTF-8": b'{"number": 1, "text": "\xff"}',
     "invalid UTF-8 in a name": b'{"\xff": 1}',
     "empty": b"",
     "another shape": b'{"number": "one"}',
@@ -366,6 +368,14 @@ async def test_there_is_no_such_dead_letter(line: Line, event_id: str) -> None:
 
     assert not await transport.replay(line.queue.name, event_id)
     assert not await transport.replay("no.such.queue", event_id)
+
+
+async def test_what_still_waits_is_no_dead_letter(line: Line) -> None:
+    transport, sent = await line.transport(), line.sent()
+    await line.publish(transport, sent)
+
+    assert not await transport.replay(line.queue.name, str(sent.id))
+    assert await dead_letters(line, transport, 0) == []
 
 
 async def test_two_consumers_share_the_work_and_do_none_of_it_twice(line: Line) -> None:
@@ -448,6 +458,7 @@ async def table(database_url: str, database: Database) -> AsyncIterator[tuple[Li
         type: ClassVar = f"test.happened{next(numbers)}"
 
         number: int
+        text: str = ""
 
     case = PostgresCase(database_url)
     await case.prepare()

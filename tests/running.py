@@ -1,0 +1,53 @@
+"""A running shape, and how a test reaches it."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from own_processes import environment
+from shop import Mail
+
+
+@dataclass
+class Running:
+    """A running shape; satisfies ``Deployment``. ``settings`` are the environment that it was started with."""
+
+    clients: Mapping[str, httpx.AsyncClient]
+    settings: Mapping[str, str]
+    folder: Path
+    read_mails: Callable[[], Sequence[Mail]]
+    shows_mailbox: bool = True
+
+    async def mails(self) -> Sequence[Mail]:
+        """See ``Deployment``."""
+        return self.read_mails()
+
+    async def console(self, *arguments: str) -> str:
+        """See ``Deployment``."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "purveyor", *arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(self.settings),
+            cwd=self.folder,
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        return out.decode()
+
+
+@asynccontextmanager
+async def public_client(port: int) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server on this machine, which is given ample time but not for ever."""
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}",
+        timeout=15.0,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=60),
+    ) as client:
+        yield client

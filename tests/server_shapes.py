@@ -1,0 +1,59 @@
+"""The shapes on real servers: everything in one process, and one process per role."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from own_processes import own_processes
+from purveyor.registry import ROLES
+from real_servers import RealServers, only, require_servers
+from running import Running, public_client
+from servers.process import free_port
+from shop import Deployment, Mail
+
+SECRET = {"JWT_SECRET": "a secret for tests that is long enough"}
+
+
+def sunk_mails(servers: RealServers) -> Sequence[Mail]:
+    """Every mail that the SMTP server took, oldest first."""
+    return [Mail(received.content) for received in servers.smtp.messages()]
+
+
+@asynccontextmanager
+async def monolith(folder: Path) -> AsyncIterator[Deployment]:
+    """Every role in one process, on PostgreSQL, Redis, RabbitMQ, MongoDB and SMTP."""
+    servers = require_servers()
+    async with AsyncExitStack() as stack:
+        house = await stack.enter_async_context(own_processes(folder, **servers.place(), **SECRET))
+        house.start("all", "serve", ",".join(ROLES))
+        await house.ready("all")
+        client = await stack.enter_async_context(public_client(house.ports["all"]))
+        yield Running({"/": client}, house.settings, folder, lambda: sunk_mails(servers), shows_mailbox=False)
+
+
+@asynccontextmanager
+async def split(folder: Path) -> AsyncIterator[Deployment]:
+    """One process per role, each with the settings that it needs and no others."""
+    servers = require_servers()
+    place = servers.place() | SECRET
+    ports = {name: free_port() for name in ("auth", "catalog")}
+    place["AUTH_SERVICE"] = f"http://127.0.0.1:{ports['auth']}"
+    place["PRODUCTS_API"] = f"http://127.0.0.1:{ports['catalog']}/catalog/products"
+    needs = {
+        "auth": only(place, "DATABASE_URL", "REDIS_URL", "JWT_SECRET"),
+        "catalog": {},
+        "orders": only(place, "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "AUTH_SERVICE", "PRODUCTS_API"),
+        "email": only(place, "RABBITMQ_URL", "MONGODB_URI", "SMTP_URL", "EMAIL_USER", "EMAIL_PASS", "EMAIL_FROM"),
+    }
+    async with AsyncExitStack() as stack:
+        house = await stack.enter_async_context(own_processes(folder))
+        house.ports.update(ports)
+        for role, settings in needs.items():
+            house.start(role, "worker" if role == "email" else "serve", role, settings)
+        await house.ready(*needs)
+        clients = {
+            prefix: await stack.enter_async_context(public_client(house.ports[role]))
+            for prefix, role in {"/": "auth", "/api": "orders", "/catalog": "catalog"}.items()
+        }
+        settings = {**house.settings, **place}
+        yield Running(clients, settings, folder, lambda: sunk_mails(servers), shows_mailbox=False)
