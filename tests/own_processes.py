@@ -66,6 +66,10 @@ class Processes:
         os.kill(child.pid, signal.SIGKILL)
         await asyncio.to_thread(child.end, signal.SIGKILL, _STOP_S)
 
+    async def end(self, name: str) -> None:
+        """SIGTERM, and wait."""
+        await asyncio.to_thread(self._children.pop(name).end, signal.SIGTERM, _STOP_S)
+
     async def stop(self) -> None:
         """End all that runs, in order and together."""
         ending = [asyncio.to_thread(child.end, signal.SIGTERM, _STOP_S) for child in self._children.values()]

@@ -21,7 +21,7 @@ from purveyor.kit.shared import SharedCache
 from purveyor.kit.supervisor import Supervisor
 from purveyor.kit.transport import Asker, EventTransport
 from purveyor.registry import ROLES
-from purveyor.settings import Settings, Sources
+from purveyor.settings import Settings, Sources, require_scheme
 from purveyor.transports.local import LocalAsker
 from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
 from purveyor.transports.postgres import PostgresEvents
@@ -80,6 +80,9 @@ class Host:
         self._embedded = asyncio.Lock()
         self._embedded_dsn = ""
         self._supervisor: Supervisor | None = None
+        for role in roles:
+            name = f"{role.name.upper()}_DATABASE_URL"
+            require_scheme(name, str(sources.find(name)[0] or ""), "postgresql", "postgres")
         if not self._console:
             self._require_neighbours()
             for role in roles:

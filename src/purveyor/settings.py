@@ -111,10 +111,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
 
     def __post_init__(self) -> None:
-        _require_scheme("DATABASE_URL", self.database_url, "postgresql", "postgres")
-        _require_scheme("REDIS_URL", self.redis_url, "redis", "rediss", "unix")
-        _require_scheme("RABBITMQ_URL", self.rabbitmq_url, "amqp", "amqps")
-        _require_scheme("AUTH_SERVICE", self.auth_service, "http", "https")
+        require_scheme("DATABASE_URL", self.database_url, "postgresql", "postgres")
+        require_scheme("REDIS_URL", self.redis_url, "redis", "rediss", "unix")
+        require_scheme("RABBITMQ_URL", self.rabbitmq_url, "amqp", "amqps")
+        require_scheme("AUTH_SERVICE", self.auth_service, "http", "https")
 
     @property
     def production(self) -> bool:
@@ -122,7 +122,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.environment == "production"
 
 
-def _require_scheme(name: str, url: str, *schemes: str) -> None:
+def require_scheme(name: str, url: str, *schemes: str) -> None:
+    """Raise ``ConfigError`` for a URL with another scheme, without showing it."""
     if url and url.partition("://")[0] not in schemes:
         raise ConfigError(f"{name}: expected a URL that begins with {' or '.join(f'{s}://' for s in schemes)}.")
 

@@ -109,7 +109,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), bodies())
+@pytest.mark.parametrize(("method", "path"), list(bodies()))
 async def test_a_body_that_is_wrong_is_refused(shop: Shop, visitor: Customer, method: str, path: str) -> None:
     for body, status, code in WRONG:
         answer = await shop.raw(method, path.format(id=visitor.id), visitor, content=body, headers=JSON)
@@ -119,7 +119,7 @@ async def test_a_body_that_is_wrong_is_refused(shop: Shop, visitor: Customer, me
         assert bool(pointers) == (status == 422), body
 
 
-@pytest.mark.parametrize(("method", "path"), bodies())
+@pytest.mark.parametrize(("method", "path"), list(bodies()))
 async def test_an_unknown_member_is_refused_wherever_it_stands(
     shop: Shop, visitor: Customer, method: str, path: str
 ) -> None:
@@ -134,7 +134,7 @@ async def test_an_unknown_member_is_refused_wherever_it_stands(
     problem(answer, 422, "invalid-input", "/a~1b~0c")
 
 
-@pytest.mark.parametrize(("method", "path"), bodies())
+@pytest.mark.parametrize(("method", "path"), list(bodies()))
 @pytest.mark.parametrize("media", ["text/plain", "application/xml", "multipart/form-data; boundary=x", "nonsense"])
 async def test_another_media_type_is_refused(
     shop: Shop, visitor: Customer, method: str, path: str, media: str
@@ -164,7 +164,7 @@ async def chunked(body: bytes) -> AsyncIterator[bytes]:
         yield body[start : start + 8 * KIB]
 
 
-@pytest.mark.parametrize(("method", "path"), bodies())
+@pytest.mark.parametrize(("method", "path"), list(bodies()))
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "chunked"])
 async def test_a_body_over_64_kib_is_refused(
     shop: Shop, visitor: Customer, method: str, path: str, announced: bool
@@ -197,3 +197,11 @@ async def test_answers_are_json_in_utf_8_that_no_cache_keeps(shop: Shop) -> None
         await shop.get(customer, (await shop.place(customer)).json()["id"]),
     ):
         assert private.headers["cache-control"] == "private, no-cache"
+
+
+async def test_head_is_get_without_the_body(shop: Shop, ada: Customer) -> None:
+    order = (await shop.place(ada)).json()
+    for path in ("/health/live", f"/api/orders/{order['id']}", "/api/orders/no-such"):
+        got, head = [await shop.raw(method, path, ada) for method in ("GET", "HEAD")]
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert head.headers.get("content-length") == got.headers.get("content-length") or "no-such" in path

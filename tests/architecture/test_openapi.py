@@ -33,11 +33,15 @@ def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 async def routes(folder: str) -> tuple[set[str], set[str]]:
     """Method and path of every route of every role: those to document, and those that say they are hidden."""
-    shown, hidden = set(), set()
+    shown: set[str] = set()
+    hidden: set[str] = set()
     sources = Sources(environ={"DATA_DIR": folder}, dotenv=None)
     async with Host(list(ROLES.values()), sources, offline=True).running() as host:
         for route in [route for actor in host.actors.values() for route in actor.routes]:
             into = hidden if route.include_in_schema is False else shown
+            assert into is hidden or route.summary, (
+                f"{route.paths}: Litestar would make a summary of the function's name"
+            )
             for path in route.paths:
                 into |= {f"{method} {re.sub(r':[a-z]+}', '}', path)}" for method in route.http_methods}
     return shown, hidden

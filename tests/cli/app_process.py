@@ -20,5 +20,7 @@ class Console(Protocol):
 
 def environment(folder: Path, settings: Mapping[str, str] | None = None) -> dict[str, str]:
     """Nothing of ours but ``DATA_DIR`` and these settings; wide enough for every table."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "TMPDIR", "LANG") if name in os.environ
+    }
     return {**kept, "COLUMNS": "400", "DATA_DIR": str(folder), **(settings or {})}

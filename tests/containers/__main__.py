@@ -40,7 +40,7 @@ class Shape:
 
     def compose(self, *arguments: str, within_s: float = 420.0) -> str:
         """Run ``docker compose`` on this project."""
-        project = ("compose", "--env-file", "/dev/null", "--project-name", self._project)
+        project = ("compose", "--ansi", "never", "--env-file", "/dev/null", "--project-name", self._project)
         return self._engine.docker(
             *project, "--profile", self._profile, *arguments, env=self._env, within_s=within_s
         )

@@ -14,9 +14,8 @@ from pathlib import Path
 from servers import reaper, tree
 
 CHECKOUT = Path(__file__).parents[2]
-_NAMESPACES = Path(__file__).with_name("namespaces.sh")
+_SCRIPT = Path(__file__).with_name("engine.sh")
 _CGROUP = f"purveyor-test-{os.getpid()}"
-_UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 _START_S = 60.0
 
 
@@ -79,36 +78,35 @@ def private_engine(root: Path, folder: Path) -> Iterator[Engine]:
     """
     folder.mkdir()
     reaper.remove_at_end(folder)
-    links = _links()
     log = folder / "dockerd.log"
     with log.open("wb") as output:
         outer = subprocess.Popen(
-            [*_UNSHARE, "sh", _NAMESPACES, root, folder, CHECKOUT, _CGROUP],
+            ["sh", _SCRIPT, root, folder, CHECKOUT, _CGROUP],
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    reaper.watch(outer.pid)
     try:
         yield _wait_ready(outer, log)
     finally:
         _end(outer)
-        reaper.forget(outer.pid)
-        _remove_links(_links() - links)
-        _remove_cgroups()
         shutil.rmtree(folder)
 
 
 def _wait_ready(outer: subprocess.Popen[bytes], log: Path) -> Engine:
     deadline = time.monotonic() + _START_S
+    watched = 0
     while outer.poll() is None and time.monotonic() < deadline:
-        for daemon in _children(outer.pid):
-            engine = Engine([*_enter(daemon), "DOCKER_HOST=unix:///engine/docker.sock"], ours=True)
-            with contextlib.suppress(Failed):
-                engine.docker("info", within_s=10.0)
-                return engine
+        for unshare in _namespaces(outer):
+            if unshare != watched:
+                reaper.watch(watched := unshare)
+            for daemon in _children(unshare):
+                engine = Engine([*_enter(daemon), "DOCKER_HOST=unix:///engine/docker.sock"], ours=True)
+                with contextlib.suppress(Failed):
+                    engine.docker("info", within_s=10.0)
+                    return engine
         time.sleep(0.2)
     raise Failed(f"the private engine did not start:\n{log.read_text()[-4000:]}")
 
@@ -118,6 +116,16 @@ def _enter(daemon: int) -> list[str]:
     return ["nsenter", f"--target={daemon}", "--mount", "--pid", "--root", "env", f"--chdir={CHECKOUT}", path]
 
 
+def _namespaces(outer: subprocess.Popen[bytes]) -> list[int]:
+    """The process that holds them, when it is there; the script has other, passing children."""
+    found = []
+    for child in _children(outer.pid):
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f"/proc/{child}/comm").read_text() == "unshare\n":
+                found.append(child)
+    return found
+
+
 def _children(pid: int) -> list[int]:
     with contextlib.suppress(FileNotFoundError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -125,33 +133,19 @@ def _children(pid: int) -> list[int]:
 
 
 def _end(outer: subprocess.Popen[bytes]) -> None:
-    """Ask the daemon first, so that it takes its bridges away; then nothing survives the namespace's end."""
-    for daemon in _children(outer.pid):
+    """Ask the daemon first, which ends its containers; then nothing survives the end of the namespaces."""
+    engine = _namespaces(outer)
+    for daemon in [pid for unshare in engine for pid in _children(unshare)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(daemon, signal.SIGTERM)
     try:
         outer.wait(30)
     except subprocess.TimeoutExpired:
-        tree.kill(outer.pid)
+        for unshare in engine:
+            tree.kill(unshare)
         outer.wait()
-
-
-def _links() -> set[str]:
-    return {entry.name for entry in Path("/sys/class/net").iterdir()}
-
-
-def _remove_links(names: set[str]) -> None:
-    for name in sorted(names):
-        if name.startswith("br-"):
-            subprocess.run(["ip", "link", "delete", name], check=False)
-
-
-def _remove_cgroups() -> None:
-    """The kernel removes a control group only when it is asked to, the innermost first."""
-    for group in sorted(Path("/sys/fs/cgroup").glob(f"**/{_CGROUP}*"), reverse=True):
-        for inner in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
-            inner.rmdir()
-        group.rmdir()
+    for unshare in engine:
+        reaper.forget(unshare)
 
 
 def say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -223,7 +224,7 @@ async def test_a_transport_that_is_away_is_tried_at_each_poll_and_no_more_often(
         while time.monotonic() < until:
             made.wake()
             await asyncio.sleep(0.01)
-        rounds = 1 + sum(later - earlier > 0.5 for earlier, later in zip(tries, tries[1:], strict=False))
+        rounds = 1 + sum(later - earlier > 0.5 for earlier, later in itertools.pairwise(tries))
         assert 2 <= rounds <= 4
         transport.answer = lambda _: None
         async with asyncio.timeout(3):

@@ -42,6 +42,7 @@ class Edge:
         token = log.request_id.set(request_id)
         if self._trusted:
             self._find_client(scope)
+        head = _head_to_get(scope)
         status = 500
         started = time.perf_counter()
 
@@ -55,6 +56,8 @@ class Edge:
                 if not any(name == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"no-store"))
                 message["headers"] = headers
+            elif head and message["type"] == "http.response.body":
+                message["body"] = b""
             await send(message)
 
         try:
@@ -113,6 +116,14 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def _head_to_get(scope: Any) -> bool:
+    """HEAD is a GET whose answer goes out without its body (RFC 9110 section 9.3.2); whether it is one."""
+    head = bool(scope["method"] == "HEAD")
+    if head:
+        scope["method"] = "GET"
+    return head
 
 
 def _request_id(scope: Any) -> str:

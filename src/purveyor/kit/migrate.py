@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
+
 from purveyor.kit.errors import StartupError
 from purveyor.kit.postgres import Connection, connect
 
@@ -92,6 +94,14 @@ def _missing(migrations: Sequence[Migration], applied: dict[int, str], schema: s
 
 
 async def _apply(connection: Connection, schema: str, migration: Migration) -> None:
+    try:
+        await _run(connection, schema, migration)
+    except asyncpg.PostgresError as error:
+        raise StartupError(f"Migration {schema} {migration.name} failed: {error}.") from error
+    log.info("migrated", extra={"schema": schema, "migration": migration.name})
+
+
+async def _run(connection: Connection, schema: str, migration: Migration) -> None:
     async with connection.transaction():
         await connection.execute("set local lock_timeout = '5s'")
         await connection.execute(migration.sql)
@@ -101,4 +111,3 @@ async def _apply(connection: Connection, schema: str, migration: Migration) -> N
             migration.name,
             migration.digest,
         )
-    log.info("migrated", extra={"schema": schema, "migration": migration.name})

@@ -42,6 +42,7 @@ class HttpAsker:
         self._client = client
         self._timeout_s = timeout_s
         self._repeat = repeat
+        self._peer = f"{client.base_url.host}:{client.base_url.port or client.base_url.scheme}"  # no credentials
 
     async def ask(self, message: Ask[R]) -> R:
         """See ``Asker``."""
@@ -55,15 +56,15 @@ class HttpAsker:
                     request = self._request(message)
                 status, body = await self._send(request)
         except httpx.DecodingError as error:
-            raise RemoteFailure(f"{self._client.base_url} gave an unreadable answer.") from error
+            raise RemoteFailure(f"{self._peer} gave an unreadable answer.") from error
         except (TimeoutError, httpx.HTTPError) as error:
-            raise Unavailable(f"{self._client.base_url} does not answer.") from error
+            raise Unavailable(f"{self._peer} does not answer.") from error
         if not httpx.codes.is_success(status):  # a redirect is no answer either
             raise _problem(status, body)
         try:
             return msgspec.json.decode(body, type=message.reply, strict=False)  # type: ignore[return-value]
         except _UNREADABLE as error:
-            raise RemoteFailure(f"{self._client.base_url} gave an unreadable answer.") from error
+            raise RemoteFailure(f"{self._peer} gave an unreadable answer.") from error
 
     def _request(self, message: Ask[Any]) -> httpx.Request:
         fields = msgspec.to_builtins(message)

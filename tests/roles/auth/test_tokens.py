@@ -187,6 +187,7 @@ _TEXTS = {
     "signed with another secret": signed(header(), claims(), secret="another secret of thirty-two bytes"),
     "signed with an empty secret": signed(header(), claims(), secret=""),
     "signed with SHA-512": signed(header(), claims(), digest=hashlib.sha512),
+    "HS512, rightly signed": signed(header(alg="HS512"), claims(), digest=hashlib.sha512),
     "four parts": f"{_GOOD}.{_SIGNATURE}",
     "space before": f" {_GOOD}",
     "line break after": f"{_GOOD}\n",

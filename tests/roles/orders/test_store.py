@@ -232,6 +232,7 @@ async def walk(book: PostgresOrders, wanted: dict[str, Any], limit: int, between
     after: UUID | None = None
     while page := await book.list(Filter(**wanted, after=after), limit):
         assert len(page) <= limit
+        assert len(seen) < 1000, "the pages do not come to an end"
         seen += page
         after = page[-1].id
         if between is not None:
@@ -264,7 +265,7 @@ async def test_a_list_holds_what_was_asked_for(book: PostgresOrders, database: D
             "update orders.orders set created_at = $2 where id = $1", order_id, noon + timedelta(hours=hour)
         )
     orders = [await book.get(order_id, None) for order_id in ids]
-    mine = {"user_id": ada.user_id}
+    mine: dict[str, Any] = {"user_id": ada.user_id}
 
     async def found(**wanted: Any) -> list[UUID]:
         return [order.id for order in await book.list(Filter(**wanted), 100)]

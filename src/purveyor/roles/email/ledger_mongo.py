@@ -40,13 +40,13 @@ from purveyor.roles.email.mongo_documents import (
     change,
     claim_of,
     doubt,
+    held_or_freed,
     key,
     new_document,
 )
 from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, NewMail
 
-OPERATION_TIMEOUT_S = 1.0
-"""For one operation on the server; a method may need several, and has twice that."""
+OPERATION_TIMEOUT_S = 1.0  # for one operation on the server; a method may need several, and has twice that
 STARTUP_TIMEOUT_S = 5.0
 BEAT_S = 1.0
 DEAD_AFTER_S = 10.0
@@ -174,11 +174,8 @@ class MongoLedger:
 
     async def mark_sent(self, claim: Claim, reply: str) -> None:
         """See ``Ledger``."""
-        held = {"owner": claim.owner, "state": "data"}
-        freed = {"owner": None, "state": {"$in": ["retry", "unknown"]}}
-        mine = {"_id": key(claim), "attempts": claim.attempt, "$or": [held, freed]}
         async with _bounded():
-            await self._mails.update_one(mine, change(state="sent", smtp_reply=reply, error=""))
+            await self._mails.update_one(held_or_freed(claim), change(state="sent", smtp_reply=reply, error=""))
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
         """See ``Ledger``."""

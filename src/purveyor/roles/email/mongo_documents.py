@@ -89,3 +89,10 @@ def doubt(error: str, policy: DoubtPolicy) -> Change:
     if policy == "park":
         return change(state="unknown", owner=None, error=error, due_in_s=0)
     return change(state="retry", owner=None, error=error, resends=1, due_in_s=0)
+
+
+def held_or_freed(claim: Claim) -> Document:
+    """The claim's mail at ``data``; or freed by another sender meanwhile, and not taken yet."""
+    held = {"owner": claim.owner, "state": "data"}
+    freed = {"owner": None, "state": {"$in": ["retry", "unknown"]}}
+    return {"_id": key(claim), "attempts": claim.attempt, "$or": [held, freed]}

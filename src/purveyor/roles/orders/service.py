@@ -8,11 +8,11 @@ import msgspec
 
 from purveyor.kit import log
 from purveyor.kit.clock import now
-from purveyor.kit.errors import NotFound, Problem
+from purveyor.kit.errors import FieldError, InvalidInput, NotFound, Problem
 from purveyor.kit.ids import new_id, parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.ratelimit import Decision, Limiter, Rate
-from purveyor.roles.auth.contract import Identity, Principal
+from purveyor.roles.auth.contract import Address, Identity, Principal
 from purveyor.roles.orders.contract import OrderCreated, OrderTrace, RequestInProgress, TraceOrder
 from purveyor.roles.orders.model import Draft, Order
 from purveyor.roles.orders.ports import Filter, IdempotencyKey, NewOrder, OrderBook, Stored
@@ -78,8 +78,7 @@ class Orders:
     ) -> Stored:
         products = await self._products.fetch({line.product_id for line in draft.lines})
         if address_id is not None:
-            address = await self._identity.address(buyer, address_id)
-            draft = msgspec.structs.replace(draft, shipping_address=address)
+            draft = msgspec.structs.replace(draft, shipping_address=await self._address(buyer, address_id))
         order = Order.place(new_id(), buyer, draft, products, currency=self._currency, at=now())
         event = Envelope(
             id=new_id(),
@@ -105,6 +104,13 @@ class Orders:
         )
         self._committed()
         return stored
+
+    async def _address(self, buyer: Principal, address_id: str) -> Address:
+        try:
+            return await self._identity.address(buyer, address_id)
+        except NotFound as error:
+            problem = FieldError("/shipping_address_id", "is none of your addresses")
+            raise InvalidInput("There is no such address.", errors=[problem]) from error
 
     async def get(self, caller: Principal, order_id: str) -> Order:
         """One order: one's own, any for staff. Raises ``NotFound``."""
