@@ -73,6 +73,14 @@ async def publish_bare(channel: aio_pika.abc.AbstractChannel, queue: str, body: 
     await wire.write_queue.put(ChannelFrame.marshall(channel_number=wire.number, frames=frames))
 
 
+async def arrived(queue: aio_pika.abc.AbstractQueue) -> aio_pika.abc.AbstractIncomingMessage:
+    """The next message of a queue, within 10 s."""
+    async with asyncio.timeout(10):
+        while (message := await queue.get(fail=False)) is None:
+            await asyncio.sleep(0.05)
+    return message
+
+
 async def settled(shop: Shop, to: str, count: int) -> Sequence[Mail]:
     """The mails to an address, after a doubled one would have come."""
     await shop.mails(to, at_least=count, within_s=30)
@@ -88,7 +96,7 @@ async def test_a_foreign_consumer_takes_the_place_of_role_email(house: Processes
         async with visiting(house, servers, "front") as shop:
             ada = await shop.customer()
             order = (await shop.place(ada, [(1, 2), (2, 1)])).json()
-        message = await queue.get(timeout=10)
+        message = await arrived(queue)
         await message.ack()
         assert (await channel.declare_queue("order.created", durable=True)).declaration_result.message_count == 0
     body = json.loads(message.body)

@@ -182,7 +182,7 @@ class Images:
         return tag
 
     def _import(self, root: Path, tag: str) -> None:
-        left_out = ["./proc/*", "./sys/*", "./dev/*", "./engine", "./var/lib/apt/lists/*"]
+        left_out = ["./proc/*", "./sys/*", "./dev/*", "./engine", "./run/containerd", "./var/lib/apt/lists/*"]
         tar = ["tar", "--create", "--one-file-system", *(f"--exclude={path}" for path in left_out), "."]
         with subprocess.Popen(tar, cwd=root, stdout=subprocess.PIPE) as packing:
             assert packing.stdout is not None

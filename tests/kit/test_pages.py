@@ -55,8 +55,9 @@ MAILS: list[dict[str, Any]] = [
 
 
 class Harmful(Problem):
+    """<script>alert(1)</script>"""
+
     code, status, title = "harmful-title", 409, "<b>Bold</b> & more"
-    about = "<script>alert(1)</script>"
 
 
 @get("/openapi.json", include_in_schema=False, sync_to_thread=False)

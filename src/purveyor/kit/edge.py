@@ -42,7 +42,9 @@ class Edge:
         token = log.request_id.set(request_id)
         if self._trusted:
             self._find_client(scope)
-        head = _head_to_get(scope)
+        head = str(scope["method"]) == "HEAD"  # type: ignore[typeddict-item]  # it is an HTTP scope
+        if head:
+            scope = _as_get(scope)
         status = 500
         started = time.perf_counter()
 
@@ -118,12 +120,12 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _head_to_get(scope: Any) -> bool:
-    """HEAD is a GET whose answer goes out without its body (RFC 9110 section 9.3.2); whether it is one."""
-    head = bool(scope["method"] == "HEAD")
-    if head:
-        scope["method"] = "GET"
-    return head
+def _as_get(scope: Any) -> Any:
+    """HEAD is a GET whose answer goes out without its body (RFC 9110 section 9.3.2).
+
+    A copy: the server must go on to see a HEAD, or it would wait for the body.
+    """
+    return {**scope, "method": "GET"}
 
 
 def _request_id(scope: Any) -> str:

@@ -97,7 +97,7 @@ async def _apply(connection: Connection, schema: str, migration: Migration) -> N
     try:
         await _run(connection, schema, migration)
     except asyncpg.PostgresError as error:
-        raise StartupError(f"Migration {schema} {migration.name} failed: {error}.") from error
+        raise StartupError(f"Migration {schema} {migration.name} failed: {error.args[0]}.") from error
     log.info("migrated", extra={"schema": schema, "migration": migration.name})
 
 

@@ -262,14 +262,17 @@ _COUNTRIES = frozenset(
 
 
 def clean_line(text: str, pointer: str) -> str:
-    """Text on one line without control, format or bidirectional characters or encoded words (RFC 2047)."""
+    """Text on one line without control, format or bidirectional characters or encoded words (RFC 2047).
+
+    White space of any kind and length becomes one space. Raises ``InvalidInput`` at ``pointer``.
+    """
     line = unicodedata.normalize("NFC", text).strip()
     for character in line:
         if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
             raise invalid(pointer, "must not hold control or formatting characters or line breaks")
     if "=?" in line:
         raise invalid(pointer, "must not hold '=?'")
-    return line
+    return " ".join(line.split())
 
 
 def clean_phone(text: str, pointer: str = "/phone") -> str:

@@ -67,7 +67,7 @@ async def test_an_address_is_copied_into_the_order(book: PostgresOrders) -> None
     stored = await orders.place(ada, draft(), address_id="home")
 
     assert (await orders.get(ada, str(stored.order_id))).shipping_address == HOME
-    with pytest.raises(NotFound):
+    with pytest.raises(InvalidInput):
         await orders.place(ada, draft(), address_id="of somebody else")
     assert await count(orders, ada) == 1
 
