@@ -34,6 +34,8 @@ _LOST = (
     TimeoutError,
 )
 
+_AWAY = "The database does not answer."
+
 _in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
 
 
@@ -47,7 +49,7 @@ def _lost_means_unavailable() -> Iterator[None]:
     try:
         yield
     except _LOST as lost:
-        raise Unavailable("The database does not answer.") from lost
+        raise Unavailable(_AWAY) from lost
 
 
 class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg carries no types
@@ -72,7 +74,7 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A pooled connection, for several statements without a transaction."""
         with _lost_means_unavailable():
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            connection = await self._acquire()
             try:
                 yield connection
             finally:
@@ -102,26 +104,37 @@ class Database:
 
     async def fetch(self, sql: str, *args: object) -> Sequence[Record]:
         """All rows of one statement, in one round trip."""
-        async with self.connection() as connection:
-            rows: Sequence[Record] = await connection.fetch(sql, *args)
-            return rows
+        rows: Sequence[Record] = await self._run("fetch", sql, args)
+        return rows
 
     async def fetchrow(self, sql: str, *args: object) -> Record | None:
         """The first row of one statement, or ``None``, in one round trip."""
-        async with self.connection() as connection:
-            return await connection.fetchrow(sql, *args)
+        return await self._run("fetchrow", sql, args)
 
     async def fetchval(self, sql: str, *args: object) -> Any:
         """The first column of the first row, or ``None``, in one round trip."""
-        async with self.connection() as connection:
-            return await connection.fetchval(sql, *args)
+        return await self._run("fetchval", sql, args)
 
     async def execute(self, sql: str, *args: object) -> int:
         """Run one statement; the number of rows that it touched."""
-        async with self.connection() as connection:
-            status: str = await connection.execute(sql, *args)
-            count = status.rpartition(" ")[2]
-            return int(count) if count.isdigit() else 0
+        status: str = await self._run("execute", sql, args)
+        count = status.rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0
+
+    async def _run(self, method: str, sql: str, args: Sequence[object]) -> Any:
+        """``connection`` written out: on the way of every request, its two generators are felt."""
+        try:
+            connection = await self._acquire()
+            try:
+                return await getattr(connection, method)(sql, *args)
+            finally:
+                await self._pool.release(connection)
+        except _LOST as lost:
+            raise Unavailable(_AWAY) from lost
+
+    def _acquire(self) -> Any:
+        """A connection; whoever has to wait for one does so with a deadline, which itself takes time to set."""
+        return self._pool.acquire(timeout=None if self._pool.get_idle_size() else ACQUIRE_TIMEOUT_S)
 
     async def check(self) -> str:
         """The server's version, as a sign of life. Raises ``Unavailable`` for one that is too old."""
