@@ -1,5 +1,6 @@
 """The declaration of role email."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from purveyor.roles.email.contract import ListMails, ResendMail, ResolveMail, Sh
 from purveyor.roles.email.ports import DoubtPolicy, Ledger, Mailer
 from purveyor.roles.orders.contract import OrderCreated
 from purveyor.settings import Secret, Url
+
+log = logging.getLogger(__name__)
 
 
 class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +102,8 @@ async def _open_mailer(env: Env, settings: EmailSettings, stack: AsyncExitStack)
         return mailer
     from purveyor.roles.email.mailbox import Mailbox
 
+    if env.production:
+        log.warning("no SMTP server is set: mails are kept in DATA_DIR and reach nobody")
     return Mailbox(env.data_dir / "mailbox")
 
 
