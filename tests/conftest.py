@@ -30,7 +30,8 @@ def pytest_sessionfinish() -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "shop" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--shape") or list(SHAPES)
+        elsewhere = getattr(metafunc.module, "ELSEWHERE", ())
+        chosen = [name for name in metafunc.config.getoption("--shape") or SHAPES if name not in elsewhere]
         metafunc.parametrize("shop", chosen, indirect=True, scope="session")
 
 

@@ -74,7 +74,7 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A pooled connection, for several statements without a transaction."""
         with _lost_means_unavailable():
-            connection = await self._acquire()
+            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
             try:
                 yield connection
             finally:
@@ -124,17 +124,13 @@ class Database:
     async def _run(self, method: str, sql: str, args: Sequence[object]) -> Any:
         """``connection`` written out: on the way of every request, its two generators are felt."""
         try:
-            connection = await self._acquire()
+            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
             try:
                 return await getattr(connection, method)(sql, *args)
             finally:
                 await self._pool.release(connection)
         except _LOST as lost:
             raise Unavailable(_AWAY) from lost
-
-    def _acquire(self) -> Any:
-        """A connection; whoever has to wait for one does so with a deadline, which itself takes time to set."""
-        return self._pool.acquire(timeout=None if self._pool.get_idle_size() else ACQUIRE_TIMEOUT_S)
 
     async def check(self) -> str:
         """The server's version, as a sign of life. Raises ``Unavailable`` for one that is too old."""
