@@ -44,7 +44,7 @@ class Mailbox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read: dict[str, MailboxMessage] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def send(self, claim: Claim, before_dot: Callable[[], Awaitable[None]]) -> str:
         """See ``Mailer``."""
