@@ -1,0 +1,52 @@
+"""The AsyncAPI document says of every event what its golden body is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from purveyor.kit.asyncapi import asyncapi
+from purveyor.registry import ROLES
+
+DOCUMENT = asyncapi(list(ROLES.values()), version="1")
+GOLDEN = Path(__file__).parent
+TYPES: dict[str, Any] = {"integer": int, "number": (int, float), "string": str, "array": list, "object": dict}
+
+
+def complaints(value: Any, schema: dict[str, Any], where: str = "") -> list[str]:
+    """What is wrong with a value by a schema of the document."""
+    if "$ref" in schema:
+        schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if not isinstance(value, TYPES[schema["type"]]):
+        return [f"{where}: {value!r} is no {schema['type']}"]
+    if schema["type"] == "array":
+        return [wrong for item in value for wrong in complaints(item, schema["items"], f"{where}[]")]
+    if schema["type"] == "object":
+        found = [f"{where}.{name}: missing" for name in set(schema["required"]) - set(value)]
+        found += [f"{where}.{name}: not documented" for name in set(value) - set(schema["properties"])]
+        members = [name for name in value if name in schema["properties"]]
+        return found + [
+            wrong
+            for name in members
+            for wrong in complaints(value[name], schema["properties"][name], f"{where}.{name}")
+        ]
+    return []
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENT["channels"]))
+def test_the_golden_body_is_as_documented(name: str) -> None:
+    message = DOCUMENT["components"]["messages"][name]
+    (golden,) = GOLDEN.rglob(f"*{message['title']}.json")
+    body = json.loads(golden.read_text())
+    assert complaints(body, message["payload"]) == []
+    assert complaints({**body, "more": 1}, message["payload"]) == [".more: not documented"]
+    assert complaints({**body, "order_number": "1"}, message["payload"]) == [".order_number: '1' is no integer"]
+
+
+def test_whatever_is_received_is_sent_by_somebody() -> None:
+    actions: dict[str, set[str]] = {}
+    for operation in DOCUMENT["operations"].values():
+        actions.setdefault(operation["channel"]["$ref"], set()).add(operation["action"])
+    assert all("send" in done for done in actions.values())
+    assert set(actions) == {f"#/channels/{name}" for name in DOCUMENT["channels"]}
