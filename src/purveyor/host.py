@@ -80,9 +80,8 @@ class Host:
         self._embedded = asyncio.Lock()
         self._embedded_dsn = ""
         self._supervisor: Supervisor | None = None
-        for role in roles:
-            name = f"{role.name.upper()}_DATABASE_URL"
-            require_scheme(name, str(sources.find(name)[0] or ""), "postgresql", "postgres")
+        for name in (role.name for role in roles):
+            require_scheme(f"{name.upper()}_DATABASE_URL", self.configured_dsn(name), "postgresql", "postgres")
         if not self._console:
             self._require_neighbours()
             for role in roles:
@@ -145,23 +144,27 @@ class Host:
         self._stack.push_async_callback(client.aclose)
         return HttpAsker(client, timeout_s=self.settings.ask_timeout_s)
 
-    async def dsn(self, role: str = "") -> tuple[str, str]:
-        """The DSN of a role's database, and whether it is ``embedded`` or ``external``."""
-        configured, _ = self.sources.find(f"{role.upper()}_DATABASE_URL") if role else (None, "")
-        if configured or self.settings.database_url:
-            return configured or self.settings.database_url, "external"
+    def configured_dsn(self, role: str) -> str:
+        """The DSN that the settings give to a role, its own before that of all; empty: the embedded server's."""
+        own, _ = self.sources.find(f"{role.upper()}_DATABASE_URL")
+        return own or self.settings.database_url
+
+    async def dsn(self, role: str) -> str:
+        """The DSN of a role's database; starts the embedded server, or attaches to it, at the first need."""
+        if configured := self.configured_dsn(role):
+            return configured
         async with self._embedded:
             if not self._embedded_dsn:
                 server = EmbeddedPostgres(self.settings.data_dir)
                 self._embedded_dsn = await self._stack.enter_async_context(server)
-        return self._embedded_dsn, "embedded"
+        return self._embedded_dsn
 
     @asynccontextmanager
     async def database(self, role: str, schema: str, migrations: Path) -> AsyncIterator[Database]:
         """Open a schema's database, brought up to date; waits ``STARTUP_WAIT_S`` for a server that is away."""
         dsn = "postgresql://offline"  # a pool connects at its first use, which never comes
         if not self._offline:
-            dsn, _ = await self.dsn(role)
+            dsn = await self.dsn(role)
             await self.reach(lambda: migrate.migrate(dsn, schema, migrations))
         async with open_database(
             dsn,
@@ -179,7 +182,7 @@ class Host:
             if not self.settings.rabbitmq_url and any(role.emits or role.consumes for role in self.roles):
                 targets.append(("", "events", EVENT_MIGRATIONS))
             for role, schema, migrations in targets:
-                dsn, _ = await self.dsn(role)
+                dsn = await self.dsn(role)
                 applied += await migrate.migrate(dsn, schema, migrations)
         return applied
 
@@ -274,8 +277,7 @@ class RoleEnv(Env):
         self.shared_cache = host.shared_cache
         self.shared_checks = host.shared_checks
         self.events = host.events
-        configured = host.sources.find(f"{role.name.upper()}_DATABASE_URL")[0] or host.settings.database_url
-        self.database_kind = "external" if configured else "embedded"
+        self.database_kind = "external" if host.configured_dsn(role.name) else "embedded"
 
     def stopping(self) -> bool:
         """See ``Env``."""

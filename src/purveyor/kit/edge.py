@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Send
 
 from purveyor.kit import log
 from purveyor.kit.metrics import HTTP_REQUESTS, HTTP_SECONDS
@@ -33,16 +33,16 @@ class Edge:
         self._trusted = tuple(trusted)
         self._labels: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """See the ASGI specification, version 3.0."""
-        if str(scope["type"]) != "http":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
         token = log.request_id.set(request_id)
         if self._trusted:
             self._find_client(scope)
-        head = str(scope["method"]) == "HEAD"  # type: ignore[typeddict-item]  # it is an HTTP scope
+        head = scope["method"] == "HEAD"
         if head:
             scope = _as_get(scope)
         status = 500

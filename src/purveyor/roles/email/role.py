@@ -34,7 +34,6 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
     mail_doubtful: Annotated[
         DoubtPolicy, Meta(description="a mail that may have been sent: resend it, or park it as unknown")
     ] = "resend"
-
     smtp_ca_file: Annotated[
         Path | None,
         Meta(description="certificates (PEM) to trust besides the system's, for a private SMTP server"),
