@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from servers.mongodb import MongoServer
-from servers.postgres import PostgresServer
-from servers.rabbitmq import RabbitServer
-from servers.redis import RedisServer
-from servers.smtp import SmtpSink
+from purveyor.drill.servers.mongodb import MongoServer
+from purveyor.drill.servers.postgres import PostgresServer
+from purveyor.drill.servers.rabbitmq import RabbitServer
+from purveyor.drill.servers.redis import RedisServer
+from purveyor.drill.servers.smtp import SmtpSink
 
 KINDS = (PostgresServer, RedisServer, RabbitServer, MongoServer, SmtpSink)
 

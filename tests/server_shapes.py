@@ -5,10 +5,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from own_processes import own_processes
+from purveyor.drill.servers.process import free_port
 from purveyor.registry import ROLES
 from real_servers import RealServers, only, require_servers
 from running import Running, public_client
-from servers.process import free_port
 from shop import Deployment, Mail
 
 SECRET = {"JWT_SECRET": "a secret for tests that is long enough"}

@@ -10,13 +10,13 @@ from pathlib import Path
 import uvicorn
 
 from own_processes import SETTINGS, own_processes
+from purveyor.drill.servers.process import free_port
 from purveyor.host import Host, choose_roles
 from purveyor.process import application, uvicorn_config
 from purveyor.registry import ROLES
 from purveyor.settings import Sources
 from running import Running, public_client
 from server_shapes import monolith, split
-from servers.process import free_port
 from shop import Deployment, Mail
 from wire import WireHost
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from purveyor.drill.servers.process import free_port
 from purveyor.registry import ROLES
 from purveyor.settings import Settings
-from servers.process import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from servers import reaper, tree
+from purveyor.drill.servers import reaper, tree
 
 CHECKOUT = Path(__file__).parents[2]
 _SCRIPT = Path(__file__).with_name("engine.sh")

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import redis.asyncio
 
+from purveyor.drill.servers.redis import RedisServer
 from purveyor.kit.errors import ConfigError, TooManyRequests
 from purveyor.kit.ids import new_id
 from purveyor.kit.ratelimit import Limiter, MemoryLimiter, Rate
 from purveyor.kit.redis import RedisAway, RedisClient, RedisLimiter, open_redis
-from servers.redis import RedisServer
 
 MINUTE = 60
 

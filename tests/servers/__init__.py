@@ -1,6 +1,1 @@
-"""Private servers for the tests: real ones, on free loopback ports and in temporary folders.
-
-Each has ``start``, ``stop``, ``halt``, ``restart``, ``kill``, ``freeze``, ``thaw`` and ``url``;
-``available()`` says why it cannot be had here. A URL in the environment (``TEST_POSTGRES_URL`` and so on)
-takes its place.
-"""
+"""Peers that only the tests need: a product API, a foreign auth service, a proxy that counts round trips."""

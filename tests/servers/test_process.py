@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from servers import postgres, tree
-from servers.postgres import PostgresServer
-from servers.process import Child, StartFailed, free_port
-from servers.rabbitmq import RabbitServer
-from servers.redis import RedisServer
-from servers.server import NotOurs, Server
-from servers.smtp import SmtpSink
+from purveyor.drill.servers import postgres, tree
+from purveyor.drill.servers.postgres import PostgresServer
+from purveyor.drill.servers.process import Child, StartFailed, free_port
+from purveyor.drill.servers.rabbitmq import RabbitServer
+from purveyor.drill.servers.redis import RedisServer
+from purveyor.drill.servers.server import NotOurs, Server
+from purveyor.drill.servers.smtp import SmtpSink
 
 S = TypeVar("S", bound=Server)
 
@@ -57,7 +57,8 @@ def test_postgres_binaries_in_a_private_folder_are_copied(monkeypatch: pytest.Mo
 async def test_a_killed_test_run_leaves_nothing_behind() -> None:
     _require(RedisServer())
     script = (
-        "import time; from servers.redis import RedisServer; server = RedisServer(); server.start();"
+        "import time; from purveyor.drill.servers.redis import RedisServer; "
+        "server = RedisServer(); server.start(); "
         "print(server._child.pid, server.folder, flush=True); time.sleep(60)"
     )
     run = subprocess.Popen(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from servers.postgres import PostgresServer
+from purveyor.drill.servers.postgres import PostgresServer
 from servers.roundtrips import FrontendMessages, RoundTrips
 
 

@@ -13,13 +13,13 @@ import pytest
 import redis.asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from servers import tree
-from servers.mongodb import MongoServer
-from servers.postgres import PostgresServer
-from servers.rabbitmq import RabbitServer
-from servers.redis import RedisServer
-from servers.server import Server
-from servers.smtp import SmtpSink
+from purveyor.drill.servers import tree
+from purveyor.drill.servers.mongodb import MongoServer
+from purveyor.drill.servers.postgres import PostgresServer
+from purveyor.drill.servers.rabbitmq import RabbitServer
+from purveyor.drill.servers.redis import RedisServer
+from purveyor.drill.servers.server import Server
+from purveyor.drill.servers.smtp import SmtpSink
 
 _FROZEN_FOR_S = 0.5
 

@@ -9,7 +9,7 @@ from email.message import EmailMessage
 import aiosmtplib
 import pytest
 
-from servers.smtp import Rule, SmtpSink, Step
+from purveyor.drill.servers.smtp import Rule, SmtpSink, Step
 
 
 @pytest.fixture(scope="module")

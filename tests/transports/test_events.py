@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from purveyor.drill.servers.rabbitmq import RabbitServer
 from purveyor.kit import log
 from purveyor.kit.clock import now
 from purveyor.kit.errors import Unavailable
@@ -25,7 +26,6 @@ from purveyor.kit.transport import DeadLetter, EventHandler, EventTransport, Que
 from purveyor.transports import postgres
 from purveyor.transports.postgres import MIGRATIONS, PostgresEvents
 from purveyor.transports.rabbitmq import RabbitEvents
-from servers.rabbitmq import RabbitServer
 
 
 class Case(ABC):

@@ -17,6 +17,7 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from purveyor.drill.servers.rabbitmq import RabbitServer
 from purveyor.kit import log
 from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.ids import new_id
@@ -24,7 +25,6 @@ from purveyor.kit.message import Envelope, Event
 from purveyor.kit.transport import DeadLetter, EventHandler, Queue, Undeliverable
 from purveyor.transports.rabbitmq import RabbitEvents
 from purveyor.transports.rabbitmq_topology import Refused, Unroutable
-from servers.rabbitmq import RabbitServer
 
 MOMENT = datetime(2026, 11, 22, 12, 30, 15, tzinfo=UTC)
 

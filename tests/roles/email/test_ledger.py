@@ -16,6 +16,9 @@ from ledger_owner import connected
 from motor.motor_asyncio import AsyncIOMotorClient
 
 import purveyor.roles.email
+from purveyor.drill.servers.mongodb import MongoServer
+from purveyor.drill.servers.postgres import PostgresServer
+from purveyor.drill.servers.process import free_port
 from purveyor.kit.clock import now
 from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailable
 from purveyor.kit.ids import new_id
@@ -23,9 +26,6 @@ from purveyor.kit.migrate import migrate
 from purveyor.roles.email import ledger_mongo
 from purveyor.roles.email.ledger_mongo import open_ledger
 from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Ledger, NewMail
-from servers.mongodb import MongoServer
-from servers.postgres import PostgresServer
-from servers.process import free_port
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
 OWNER = Path(__file__).with_name("ledger_owner.py")

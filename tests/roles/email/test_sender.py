@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import purveyor.roles.email
+from purveyor.drill.servers.postgres import PostgresServer
+from purveyor.drill.servers.smtp import Rule, SmtpSink
 from purveyor.kit.clock import now
 from purveyor.kit.ids import new_id
 from purveyor.kit.migrate import migrate
@@ -21,8 +23,6 @@ from purveyor.roles.email.mailbox import Mailbox
 from purveyor.roles.email.mailer import SmtpMailer, smtp_target
 from purveyor.roles.email.ports import Claim, DoubtPolicy, Mailer, NewMail
 from purveyor.roles.email.sender import Sender
-from servers.postgres import PostgresServer
-from servers.smtp import Rule, SmtpSink
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
 

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 import redis.asyncio
 
+from purveyor.drill.servers.redis import RedisServer
 from purveyor.kit.redis import RedisCache, open_redis
 from purveyor.roles.orders.contract import ProductsUnavailable
 from purveyor.roles.orders.products import ProductApi, ProductView
 from servers.product_api import ProductApiServer, slowly, status, wrapped
-from servers.redis import RedisServer
 
 Process = Callable[[], ProductApi]
 """Makes what another process would have: a client of the product API with empty memory."""

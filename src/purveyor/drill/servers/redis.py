@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Sequence
 from typing import ClassVar
 
-from servers.process import talk
-from servers.server import Server
+from purveyor.drill.servers.process import talk
+from purveyor.drill.servers.server import Server
 
 
 class RedisServer(Server):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from servers import reaper
-from servers.process import Child, StartFailed, free_port
+from purveyor.drill.servers import reaper
+from purveyor.drill.servers.process import Child, StartFailed, free_port
 
 
 class NotOurs(Exception):

@@ -11,9 +11,10 @@ from typing import ClassVar
 
 import msgspec
 
-from servers.process import free_port, talk
-from servers.server import Server
-from servers.smtp_script import Clear, Config, Count, Received, Request, Rule, Script, Step
+from purveyor.drill.servers import smtp_sink
+from purveyor.drill.servers.process import free_port, talk
+from purveyor.drill.servers.server import Server
+from purveyor.drill.servers.smtp_script import Clear, Config, Count, Received, Request, Rule, Script, Step
 
 __all__ = ["Received", "Rule", "SmtpSink", "Step"]
 
@@ -98,9 +99,6 @@ class SmtpSink(Server):
         command += ["-keyout", str(self.folder / "key.pem"), "-out", str(self.certificate)]
         subprocess.run(command, env=self._environment(), check=True, capture_output=True)
 
-    def _environment(self) -> dict[str, str]:
-        return super()._environment() | {"PYTHONPATH": str(Path(__file__).parents[1])}
-
     def _command(self) -> Sequence[str]:
         config = Config(
             port=self.port,
@@ -113,7 +111,7 @@ class SmtpSink(Server):
             password=_PASSWORD,
             require_auth=self._require_auth,
         )
-        return [sys.executable, "-m", "servers.smtp_sink", msgspec.json.encode(config).decode()]
+        return [sys.executable, "-m", smtp_sink.__name__, msgspec.json.encode(config).decode()]
 
     def _ready(self) -> bool:
         return talk(self._control_port, msgspec.json.encode(Count()) + b"\n").startswith(b"{")

@@ -21,7 +21,7 @@ def parents() -> dict[int, int]:
             ["ps", "-A", "-o", "pid=,stat=,ppid="], capture_output=True, text=True, check=True
         )
         rows = [line.split() for line in listing.stdout.splitlines()]
-    return {int(row[0]): int(row[2]) for row in rows if len(row) == 3 and row[1][0] not in "ZX"}
+    return {int(pid): int(parent) for pid, state, parent in filter(None, rows) if state[0] not in "ZX"}
 
 
 def _proc_row(entry: Path) -> list[str]:
@@ -29,10 +29,8 @@ def _proc_row(entry: Path) -> list[str]:
         stat = (entry / "stat").read_text(errors="replace")
     except OSError:
         return []  # it ended while we looked
-    return [
-        entry.name,
-        *stat.rpartition(")")[2].split()[:2],
-    ]  # the name before it may hold blanks and brackets
+    # The name before it may hold blanks and brackets.
+    return [entry.name, *stat.rpartition(")")[2].split()[:2]]
 
 
 def members(root: int) -> list[int]:

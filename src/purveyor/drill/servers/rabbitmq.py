@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from servers.process import free_port, talk
-from servers.server import Server
+from purveyor.drill.servers.process import StartFailed, free_port, talk
+from purveyor.drill.servers.server import Server
 
 _USER = _PASSWORD = "tests"
 _ONLY_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
@@ -116,7 +116,8 @@ class RabbitServer(Server):
 
 def _known_scripts() -> Path:
     scripts = _scripts()
-    assert scripts is not None
+    if scripts is None:
+        raise StartFailed("rabbitmq-server is not installed")
     return scripts
 
 

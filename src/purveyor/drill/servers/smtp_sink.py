@@ -1,10 +1,11 @@
 """The mail sink's process: takes mails on a plain and a TLS port, and orders on a control port.
 
-Run as ``python -m servers.smtp_sink CONFIG``, with a ``Config`` in JSON.
+Run as ``python -m purveyor.drill.servers.smtp_sink CONFIG``, with a ``Config`` in JSON.
 """
 
 import asyncio
 import fnmatch
+import os
 import ssl
 import sys
 from collections import Counter
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from servers.smtp_script import Clear, Config, Received, Request, Rule, Script, Step
-from servers.smtp_session import Session
+from purveyor.drill.servers.smtp_script import Clear, Config, Received, Request, Rule, Script, Step
+from purveyor.drill.servers.smtp_session import Session
 
 _LINE_LIMIT = 1024 * 1024
 
@@ -79,7 +80,7 @@ class Sink:
             case Clear():
                 self._rules.clear()
                 self._counts.clear()
-                Path(self._config.mails).write_bytes(b"")
+                os.truncate(self._config.mails, 0)
         writer.write(msgspec.json.encode(self._counts) + b"\n")
         await writer.drain()
         writer.close()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from servers.server import Server
+from purveyor.drill.servers.server import Server
 
 
 class MongoServer(Server):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from servers import reaper, tree
+from purveyor.drill.servers import reaper, tree
 
 _POLL_S = 0.02
 _handed_out: set[int] = set()

@@ -1,21 +1,21 @@
-"""A small process that cleans up after a test run that was itself killed.
+"""A small process that cleans up after a run that was itself killed.
 
-It reads what to look after from a pipe. The kernel closes the pipe when the test run ends, however it ends;
+It reads what to look after from a pipe. The kernel closes the pipe when the run ends, however it ends;
 then the reaper kills the servers that were not stopped, and removes their folders.
 """
 
-import os
 import shutil
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import IO, cast
 
-from servers import tree
+from purveyor.drill.servers import tree
 
 
 def watch(pid: int) -> None:
-    """Kill this process and its descendants if the test run ends before ``forget``."""
+    """Kill this process and its descendants if the run ends before ``forget``."""
     _tell(f"watch {pid}")
 
 
@@ -25,25 +25,24 @@ def forget(pid: int) -> None:
 
 
 def remove_at_end(folder: Path) -> None:
-    """Remove the folder if the test run leaves it behind."""
+    """Remove the folder if the run leaves it behind."""
     _tell(f"folder {folder}")
 
 
 def _tell(line: str) -> None:
-    pipe = _start().stdin
-    assert pipe is not None
+    pipe = _start()
     pipe.write(f"{line}\n".encode())
     pipe.flush()
 
 
 @cache
-def _start() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "servers.reaper"],
+def _start() -> IO[bytes]:
+    started = subprocess.Popen(
+        [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
-        env={"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": os.environ["PATH"]},
         start_new_session=True,  # Ctrl-C in the terminal must not end it first
     )
+    return cast("IO[bytes]", started.stdin)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from servers.smtp_script import Received, Rule, Step
+from purveyor.drill.servers.smtp_script import Received, Rule, Step
 
 _SIZE_LIMIT = 32 * 1024 * 1024
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
