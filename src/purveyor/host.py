@@ -9,12 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from purveyor.kit import migrate
-from purveyor.kit.embedded import EmbeddedPostgres
+from purveyor.kit import failpoints, migrate
+from purveyor.kit.databases import Databases
 from purveyor.kit.errors import ConfigError, ServerAway, StartupError
 from purveyor.kit.health import Health, examine
 from purveyor.kit.message import Ask
-from purveyor.kit.postgres import Database, open_database
+from purveyor.kit.postgres import Database
 from purveyor.kit.ratelimit import Limiter, MemoryLimiter
 from purveyor.kit.role import Actor, Background, Check, Env, Port, Role
 from purveyor.kit.shared import SharedCache
@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 P = TypeVar("P", bound=Port)
 R = TypeVar("R")
 T = TypeVar("T")
-
-_POOL_SIZE = 10
 
 
 def choose_roles(names: Sequence[str]) -> list[Role[Any]]:
@@ -71,17 +69,24 @@ class Host:
         self.limiter: Limiter = MemoryLimiter(share=processes)
         self.shared_cache: SharedCache | None = None
         self.shared_checks: list[Check] = []
+        if self.settings.production:
+            failpoints.refuse()
         self._role_settings = {role.name: sources.load(role.settings) for role in roles}
         self._console = console or offline
         self._offline = offline
         self._startup_wait_s = 0.0 if console else self.settings.startup_wait_s
         self._stack = AsyncExitStack()
         self._events_trouble: StartupError | None = None
-        self._embedded = asyncio.Lock()
-        self._embedded_dsn = ""
+        self.databases = Databases(
+            self._configured_dsn,
+            self.settings.data_dir,
+            self._stack,
+            statement_cache=self.settings.database_statement_cache,
+            offline=self._offline,
+        )
         self._supervisor: Supervisor | None = None
         for name in (role.name for role in roles):
-            require_scheme(f"{name.upper()}_DATABASE_URL", self.configured_dsn(name), "postgresql", "postgres")
+            require_scheme(f"{name.upper()}_DATABASE_URL", self._configured_dsn(name), "postgresql", "postgres")
         if not self._console:
             self._require_neighbours()
             for role in roles:
@@ -144,34 +149,18 @@ class Host:
         self._stack.push_async_callback(client.aclose)
         return HttpAsker(client, timeout_s=self.settings.ask_timeout_s)
 
-    def configured_dsn(self, role: str) -> str:
+    def _configured_dsn(self, role: str) -> str:
         """The DSN that the settings give to a role, its own before that of all; empty: the embedded server's."""
         own, _ = self.sources.find(f"{role.upper()}_DATABASE_URL")
         return own or self.settings.database_url
 
-    async def dsn(self, role: str) -> str:
-        """The DSN of a role's database; starts the embedded server, or attaches to it, at the first need."""
-        if configured := self.configured_dsn(role):
-            return configured
-        async with self._embedded:
-            if not self._embedded_dsn:
-                server = EmbeddedPostgres(self.settings.data_dir)
-                self._embedded_dsn = await self._stack.enter_async_context(server)
-        return self._embedded_dsn
-
     @asynccontextmanager
     async def database(self, role: str, schema: str, migrations: Path) -> AsyncIterator[Database]:
         """Open a schema's database, brought up to date; waits ``STARTUP_WAIT_S`` for a server that is away."""
-        dsn = "postgresql://offline"  # a pool connects at its first use, which never comes
+        dsn = await self.databases.dsn(role)
         if not self._offline:
-            dsn = await self.dsn(role)
             await self.reach(lambda: migrate.migrate(dsn, schema, migrations))
-        async with open_database(
-            dsn,
-            application=f"purveyor {schema}",
-            max_size=_POOL_SIZE,
-            statement_cache_size=self.settings.database_statement_cache,
-        ) as database:
+        async with self.databases.open(role, schema) as database:
             yield database
 
     async def migrate(self) -> list[str]:
@@ -182,7 +171,7 @@ class Host:
             if not self.settings.rabbitmq_url and any(role.emits or role.consumes for role in self.roles):
                 targets.append(("", "events", EVENT_MIGRATIONS))
             for role, schema, migrations in targets:
-                dsn = await self.dsn(role)
+                dsn = await self.databases.dsn(role)
                 applied += await migrate.migrate(dsn, schema, migrations)
         return applied
 
@@ -203,7 +192,7 @@ class Host:
         """What carries the events of this process."""
         if not self.settings.rabbitmq_url:
             return PostgresEvents(self.database("", "events", EVENT_MIGRATIONS))
-        from purveyor.transports.rabbitmq import RabbitEvents
+        from purveyor.transports.rabbitmq.events import RabbitEvents
 
         return RabbitEvents(
             self.settings.rabbitmq_url,
@@ -277,7 +266,7 @@ class RoleEnv(Env):
         self.shared_cache = host.shared_cache
         self.shared_checks = host.shared_checks
         self.events = host.events
-        self.database_kind = "external" if host.configured_dsn(role.name) else "embedded"
+        self.database_kind = "external" if host.databases.configured(role.name) else "embedded"
 
     def stopping(self) -> bool:
         """See ``Env``."""

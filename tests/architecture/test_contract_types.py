@@ -33,11 +33,15 @@ def contracts() -> Iterator[Any]:
 
 
 def defined(base: type) -> list[Any]:
+    """A name that begins with ``_`` is what several messages have in common, and none itself."""
     return [
         kind
         for module in contracts()
         for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, base) and kind.__module__ == module.__name__
+        if isinstance(kind, type)
+        and issubclass(kind, base)
+        and kind.__module__ == module.__name__
+        and not kind.__name__.startswith("_")
     ]
 
 

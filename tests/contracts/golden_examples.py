@@ -46,6 +46,16 @@ _MAIL = email.MailRecord(
 )
 _ITEM = orders.OrderedItem(product_id=1, quantity=2, price=Decimal(50), total_amt=Decimal(100))
 
+_ORDER_EVENT: dict[str, Any] = {
+    "order_number": 12345,
+    "user_email": "user@example.com",
+    "user_name": "John Doe",
+    "total_amount": Decimal(100),
+    "items": (_ITEM,),
+    "payment_method": "cash_on_delivery",
+}
+_PERSON = {"user_id": _USER, "user_email": "user@example.com"}
+
 EXAMPLES: tuple[Message, ...] = (
     auth.VerifiedToken(
         sub=_USER,
@@ -70,6 +80,10 @@ EXAMPLES: tuple[Message, ...] = (
     auth.Account(id=_USER, email="user@example.com", name="John Doe", access="staff"),
     auth.OpenAccount(email="user@example.com", name="John Doe", password="correct horse", access="staff"),
     auth.SetAccess(email="user@example.com", access="admin"),
+    auth.UserRegistered(**_PERSON, user_name="John Doe"),
+    auth.PasswordResetRequested(**_PERSON, user_name="John Doe", token="a token", expires_at=_AT),
+    auth.UserErased(**_PERSON),
+    auth.UserExportRequested(export_id=_EVENT, **_PERSON),
     auth.Principal(
         user_id=_USER,
         email="user@example.com",
@@ -79,14 +93,13 @@ EXAMPLES: tuple[Message, ...] = (
         expires_at=1_767_323_045.0,
         token="header.claims.signature",
     ),
-    orders.OrderCreated(
-        order_number=12345,
-        user_email="user@example.com",
-        user_name="John Doe",
-        total_amount=Decimal(100),
-        items=(_ITEM,),
-        payment_method="cash_on_delivery",
-    ),
+    orders.OrderCreated(**_ORDER_EVENT),
+    orders.OrderConfirmed(**_ORDER_EVENT),
+    orders.OrderShipped(**_ORDER_EVENT),
+    orders.OrderDelivered(**_ORDER_EVENT),
+    orders.OrderCancelled(**_ORDER_EVENT, reason="bought twice"),
+    orders.OrderDataErased(user_id=_USER),
+    orders.OrderDataExported(export_id=_EVENT, part=1, parts=2, document="[]"),
     _ITEM,
     orders.TraceOrder(order="12345"),
     orders.TraceStep(at=_AT, what="order stored", detail="number 12345"),
@@ -100,6 +113,18 @@ EXAMPLES: tuple[Message, ...] = (
         ),
     ),
     _MAIL,
+    email.MailSettled(
+        event_id=_EVENT,
+        kind="order.created",
+        recipient="user@example.com",
+        state="sent",
+        attempts=1,
+        resends=0,
+        smtp_reply="250 2.0.0 Ok",
+        error="",
+    ),
+    email.MailDataErased(user_id=_USER),
+    email.MailDataExported(export_id=_EVENT, part=1, parts=1, document="[]"),
     email.MailRecords(mails=(_MAIL,)),
     email.ListMails(state="sent", event_ids=(_EVENT,), limit=50),
     email.MailShown(record=_MAIL, message="Subject: Your order 12345\r\n\r\nHello John Doe"),
@@ -126,7 +151,9 @@ def message_types() -> Iterator[tuple[str, type[Message]]]:
     for role in iter_modules(purveyor.roles.__path__):
         module = import_module(f"purveyor.roles.{role.name}.contract")
         for kind in vars(module).values():
-            if isinstance(kind, type) and issubclass(kind, Message) and kind.__module__ == module.__name__:
+            if not isinstance(kind, type) or not issubclass(kind, Message) or kind.__name__.startswith("_"):
+                continue  # the underscore: what several messages have in common
+            if kind.__module__ == module.__name__:
                 yield role.name, kind
 
 

@@ -25,7 +25,7 @@ from purveyor.kit.postgres import Database, open_database
 from purveyor.kit.transport import DeadLetter, EventHandler, EventTransport, Queue, Undeliverable
 from purveyor.transports import postgres
 from purveyor.transports.postgres import MIGRATIONS, PostgresEvents
-from purveyor.transports.rabbitmq import RabbitEvents
+from purveyor.transports.rabbitmq.events import RabbitEvents
 
 
 class Case(ABC):
@@ -68,7 +68,7 @@ class RabbitCase(Case):
     def __init__(self, url: str) -> None:
         self._url = url
         self.make_in_process = (
-            "from purveyor.transports.rabbitmq import RabbitEvents\n"
+            "from purveyor.transports.rabbitmq.events import RabbitEvents\n"
             f"made = RabbitEvents({url!r}, startup_wait_s=10)"
         )
 

@@ -23,8 +23,8 @@ from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.ids import new_id
 from purveyor.kit.message import Envelope, Event
 from purveyor.kit.transport import DeadLetter, EventHandler, Queue, Undeliverable
-from purveyor.transports.rabbitmq import RabbitEvents
-from purveyor.transports.rabbitmq_topology import Refused, Unroutable
+from purveyor.transports.rabbitmq.events import RabbitEvents
+from purveyor.transports.rabbitmq.link import Refused, Unroutable
 
 MOMENT = datetime(2026, 11, 22, 12, 30, 15, tzinfo=UTC)
 

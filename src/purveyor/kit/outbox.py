@@ -13,6 +13,7 @@ import msgspec
 
 from purveyor.kit.clock import now
 from purveyor.kit.errors import Unavailable
+from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.metrics import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED
@@ -141,7 +142,9 @@ class Relay:
             )
             if not rows:
                 return 0
+            failpoint("relay.locked")
             outcomes = await self._transport.publish([envelope(row) for row in rows])
+            failpoint("relay.published")
             done = [row["id"] for row, error in zip(rows, outcomes, strict=True) if error is None]
             if done:
                 await connection.execute(
@@ -149,6 +152,7 @@ class Relay:
                     "where id = any($1)",
                     done,
                 )
+            failpoint("relay.marked")
             failed = [(row, error) for row, error in zip(rows, outcomes, strict=True) if error is not None]
             self._away = any(isinstance(error, Unavailable) for _, error in failed)
             if failed:

@@ -16,6 +16,7 @@ import msgspec
 
 from purveyor.kit import log as logs
 from purveyor.kit.errors import Unavailable
+from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.metrics import EVENTS_HANDLED
@@ -110,6 +111,7 @@ class PostgresEvents:
                 EVENTS_HANDLED.labels(queue.name, "failed" if error else "handled").inc()
                 if error is not None:
                     await self._postpone(connection, queue, row, error)
+                    failpoint("consumer.put_aside")
         return len(rows)
 
     async def _postpone(self, connection: Connection, queue: Queue, row: Record, error: Exception) -> None:
@@ -174,7 +176,9 @@ async def _handle(row: Record, handler: EventHandler, decoder: "msgspec.json.Dec
     try:
         event = _decoded(row["body"], decoder)
         async with asyncio.timeout(_HANDLER_TIMEOUT_S):
+            failpoint("consumer.delivered")
             await handler(event, envelope(row))
+            failpoint("consumer.handled")
     except Exception as error:
         return error
     else:

@@ -4,13 +4,14 @@ import base64
 import time
 from collections import OrderedDict
 from contextlib import suppress
+from datetime import datetime
 from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
 
 from purveyor.kit.errors import Conflict, TooManyRequests, Unauthorized
-from purveyor.kit.message import Ask, Message
+from purveyor.kit.message import Ask, Event, Message
 from purveyor.kit.role import Port
 from purveyor.kit.text import clean_country, clean_line, clean_phone, invalid
 from purveyor.kit.transport import Asker
@@ -139,6 +140,47 @@ class SetAccess(Ask[Account], frozen=True):
 
     email: str
     access: str
+
+
+class UserRegistered(Event, frozen=True):
+    """Somebody has opened an account."""
+
+    type: ClassVar = "user.registered"
+
+    user_id: str
+    user_email: str
+    user_name: str
+
+
+class PasswordResetRequested(Event, frozen=True):
+    """Somebody has forgotten their password: the token, good for one use, goes out by mail and no other way."""
+
+    type: ClassVar = "user.password_reset_requested"
+
+    user_id: str
+    user_email: str
+    user_name: str
+    token: str
+    expires_at: datetime
+
+
+class UserErased(Event, frozen=True):
+    """An account was deleted: every role erases what it holds on the person and says so by an event."""
+
+    type: ClassVar = "user.erased"
+
+    user_id: str
+    user_email: str
+
+
+class UserExportRequested(Event, frozen=True):
+    """A person wants all that is held on them: every role answers with events that carry the ``export_id``."""
+
+    type: ClassVar = "user.export_requested"
+
+    export_id: str
+    user_id: str
+    user_email: str
 
 
 class Principal(Message, frozen=True):

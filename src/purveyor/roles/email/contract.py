@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import ClassVar, Literal
 
-from purveyor.kit.message import Ask, Message
+from purveyor.kit.message import Ask, Event, Message
 
 State = Literal["pending", "claimed", "data", "sent", "retry", "failed", "unknown"]
 """``pending``: not tried yet. ``claimed``: a sender works on it, nothing is certain to have left. ``data``: the
@@ -28,6 +28,45 @@ class MailRecord(Message, frozen=True):
     error: str
     created_at: datetime
     updated_at: datetime
+
+
+class MailSettled(Event, frozen=True):
+    """A mail about an order came to a state that stays: ``sent``, ``failed`` or ``unknown``.
+
+    The envelope's subject is the order's id. It may come again, after a re-send, with more ``resends``.
+    """
+
+    type: ClassVar = "mail.settled"
+
+    event_id: str
+    kind: str
+    recipient: str
+    state: State
+    attempts: int
+    resends: int
+    smtp_reply: str
+    error: str
+
+
+class MailDataErased(Event, frozen=True):
+    """Role email has erased what it held on a person. The answer to ``user.erased``."""
+
+    type: ClassVar = "mail_data.erased"
+
+    user_id: str
+
+
+class MailDataExported(Event, frozen=True):
+    """One part of what role email holds on a person. The answer to ``user.export_requested``."""
+
+    type: ClassVar = "mail_data.exported"
+
+    export_id: str
+    part: int
+    """Counted from 1."""
+    parts: int
+    document: str
+    """JSON: an array of mail records."""
 
 
 class MailRecords(Message, frozen=True):

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from purveyor.kit.errors import Unavailable
+from purveyor.kit.failpoints import failpoint
 from purveyor.kit.metrics import MAILS
 from purveyor.roles.email.ports import (
     Claim,
@@ -111,8 +112,9 @@ class Sender:
 
     async def _hand_over(self, claim: Claim) -> _Record | None:
         """Try to send; how to record what became of it, ``None`` when the mail is another sender's now."""
+        failpoint("sender.claimed")
         try:
-            reply = await self._mailer.send(claim, lambda: self._ledger.mark_data(claim))
+            reply = await self._mailer.send(claim, partial(self._mark_data, claim))
         except ClaimLost:
             log.warning("another sender has taken over", extra={"event_id": claim.event_id})
             return None
@@ -129,8 +131,14 @@ class Sender:
         except Exception as error:
             log.exception("a delivery died", extra={"event_id": claim.event_id})
             return partial(self._release, claim, error)
+        failpoint("sender.accepted")
         MAILS.labels(claim.kind, "sent").inc()
         return partial(self._ledger.mark_sent, claim, reply)
+
+    async def _mark_data(self, claim: Claim) -> None:
+        failpoint("sender.before_data")
+        await self._ledger.mark_data(claim)
+        failpoint("sender.at_data")
 
     def _postpone(self, claim: Claim, error: Exception) -> _Record:
         if claim.attempt >= _MAX_ATTEMPTS:

@@ -11,6 +11,7 @@ from typing import Literal, cast
 
 from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPException, SMTPResponse, SMTPResponseException
 
+from purveyor.kit.failpoints import failpoint
 from purveyor.roles.email.ports import Doubtful, NotNow, Refused
 
 Tls = Literal["none", "starttls", "implicit"]
@@ -188,6 +189,7 @@ class SmtpConnection:
         if protocol is None or not protocol.is_connected:
             raise NotNow("the connection ended before the final dot")
         protocol.write(_with_dot(message))
+        failpoint("smtp.dot_written")
         try:
             async with asyncio.timeout(self._deadlines.dot_s):
                 reply = await protocol.read_response()

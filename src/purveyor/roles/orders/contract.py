@@ -18,17 +18,66 @@ class OrderedItem(Message, frozen=True):
     total_amt: Decimal
 
 
-class OrderCreated(Event, frozen=True):
-    """An order was placed. The body has these members and no others (foreign services read it)."""
-
-    type: ClassVar = "order.created"
-
+class _OrderEvent(Event, frozen=True):
     order_number: int
     user_email: str
     user_name: str
     total_amount: Decimal
     items: tuple[OrderedItem, ...]
     payment_method: str
+
+
+class OrderCreated(_OrderEvent, frozen=True):
+    """An order was placed. The body has these members and no others (foreign services read it)."""
+
+    type: ClassVar = "order.created"
+
+
+class OrderConfirmed(_OrderEvent, frozen=True):
+    """The shop has accepted an order."""
+
+    type: ClassVar = "order.confirmed"
+
+
+class OrderShipped(_OrderEvent, frozen=True):
+    """An order is on its way."""
+
+    type: ClassVar = "order.shipped"
+
+
+class OrderDelivered(_OrderEvent, frozen=True):
+    """An order has arrived."""
+
+    type: ClassVar = "order.delivered"
+
+
+class OrderCancelled(_OrderEvent, frozen=True):
+    """An order was cancelled, by its buyer or by the shop."""
+
+    type: ClassVar = "order.cancelled"
+
+    reason: str = ""
+
+
+class OrderDataErased(Event, frozen=True):
+    """Role orders has erased what it held on a person; the amounts stay. The answer to ``user.erased``."""
+
+    type: ClassVar = "order_data.erased"
+
+    user_id: str
+
+
+class OrderDataExported(Event, frozen=True):
+    """One part of what role orders holds on a person. The answer to ``user.export_requested``."""
+
+    type: ClassVar = "order_data.exported"
+
+    export_id: str
+    part: int
+    """Counted from 1."""
+    parts: int
+    document: str
+    """JSON: an array of orders with their history."""
 
 
 class TraceStep(Message, frozen=True):

@@ -9,6 +9,7 @@ import msgspec
 from purveyor.kit import log
 from purveyor.kit.clock import now
 from purveyor.kit.errors import FieldError, InvalidInput, NotFound, Problem
+from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import new_id, parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.ratelimit import Decision, Limiter, Rate
@@ -79,6 +80,7 @@ class Orders:
         products = await self._products.fetch({line.product_id for line in draft.lines})
         if address_id is not None:
             draft = msgspec.structs.replace(draft, shipping_address=await self._address(buyer, address_id))
+        failpoint("order.priced")
         order = Order.place(new_id(), buyer, draft, products, currency=self._currency, at=now())
         event = Envelope(
             id=new_id(),
@@ -102,6 +104,7 @@ class Orders:
                 key=key,
             )
         )
+        failpoint("order.stored")
         self._committed()
         return stored
 

@@ -7,41 +7,34 @@ cancel the handlers in hand when the connection drops, and hoard deliveries whil
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from typing import Any, cast
+from typing import cast
 
-import msgspec
 from aio_pika import Channel, Message
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq import Channel as WireChannel
 from faststream.rabbit import RabbitExchange
 
-from purveyor.kit import log as logs
 from purveyor.kit.errors import StartupError, Unavailable
-from purveyor.kit.message import Envelope, Event
-from purveyor.kit.metrics import EVENTS_HANDLED
-from purveyor.kit.transport import DeadLetter, EventHandler, Queue, Undeliverable
-from purveyor.transports import rabbitmq_topology as topology
-from purveyor.transports.rabbitmq_topology import Link, Refused, Unroutable, soon
+from purveyor.kit.failpoints import failpoint
+from purveyor.kit.message import Envelope
+from purveyor.kit.transport import DeadLetter, EventHandler, Queue
+from purveyor.transports.rabbitmq import topology
+from purveyor.transports.rabbitmq.deliveries import Deliveries
+from purveyor.transports.rabbitmq.link import CONFIRM_S, Link, Unroutable, soon
 
 log = logging.getLogger(__name__)
 
 _Tasks = set[asyncio.Task[None]]
-_Send = Callable[[Message, str, RabbitExchange, float], Awaitable[None]]
 
-_CONFIRM_S = 5.0
 _DECLARE_S = 20.0
 _RESTORE_EVERY_S = 1.0
 _LOOK_S = 15.0
 _MAX_DEAD_LETTERS = 1000
 _WATCH_S = 0.5
-_HANDLER_S = 10.0
 _FINISH_S = 15.0
-_MAX_BODY_BYTES = 256 * 1024
-_LONGEST_WAIT_S = 2.0
-_REFUSED_PAUSE_S = 5.0
 
 
 class RabbitEvents:
@@ -98,11 +91,12 @@ class RabbitEvents:
         ``Unavailable`` at an event's place: not confirmed, and it may have arrived all the same. ``Unroutable``
         and ``Refused``: it has not.
         """
-        deadline = soon(_CONFIRM_S)
+        deadline = soon(CONFIRM_S)
 
         async def outcome(sent: Envelope) -> Exception | None:
             try:
                 await self._send(topology.message_of(sent), sent.type, topology.EVENTS, deadline)
+                failpoint("publish.confirmed")
             except Exception as error:
                 return error
             return None
@@ -147,7 +141,7 @@ class RabbitEvents:
     async def _subscribe(self, queue: Queue, handler: EventHandler, in_hand: _Tasks) -> None:
         """Consume until the server ends it (connection lost, queue deleted, failover), or until cancelled."""
         link, over = self._consuming, asyncio.Event()
-        deliveries = _Deliveries(link, self._send, queue, handler, over)
+        deliveries = Deliveries(link, self._send, queue, handler, over)
 
         async def take(message: AbstractIncomingMessage) -> None:
             # A task of ours: the library cancels its own when the connection drops.
@@ -191,7 +185,7 @@ class RabbitEvents:
         async with aclosing(self._dead(self._queues[queue])) as messages:
             async for message in messages:
                 if str(topology.id_of(message)) == event_id:
-                    deadline = soon(_CONFIRM_S)
+                    deadline = soon(CONFIRM_S)
                     await self._send(topology.fresh(message), queue, topology.DEFAULT, deadline)
                     async with self._publishing.until(deadline):
                         await message.ack()
@@ -214,83 +208,6 @@ class RabbitEvents:
     async def check(self) -> str:
         """See ``EventTransport``. Raises ``Unavailable``, also while an alarm of the server blocks publishers."""
         return await self._publishing.check()
-
-
-class _Deliveries:
-    """What becomes of the events that one subscription delivers."""
-
-    def __init__(self, link: Link, send: _Send, queue: Queue, handler: EventHandler, over: asyncio.Event) -> None:
-        self._link = link
-        self._send = send
-        self._queue = queue
-        self._handler = handler
-        self._decoder = msgspec.json.Decoder(queue.event)
-        self._over = over  # the subscription has ended: nothing waits any longer, the server delivers again
-
-    async def handle(self, message: AbstractIncomingMessage) -> None:
-        """Handle one event, and settle it."""
-        logs.request_id.set(message.correlation_id or "")
-        pause_s = 0.5
-        while isinstance(error := await self._attempt(message), Unavailable):
-            log.warning("event waits", extra=self._about(message) | {"reason": str(error)})
-            if await self._over_within(pause_s):
-                return
-            pause_s = min(_LONGEST_WAIT_S, pause_s * 2)
-        try:
-            if error is not None:
-                await self._put_aside(message, error)
-            settle = message.ack
-        except (Unavailable, Refused, StartupError) as refusal:
-            log.warning("event cannot be put aside", extra=self._about(message) | {"reason": str(refusal)})
-            if await self._over_within(_REFUSED_PAUSE_S):
-                return
-            settle = message.nack
-        try:
-            async with self._link.until(soon(_CONFIRM_S)):
-                await settle()
-        except Unavailable as away:
-            log.warning("event will come again", extra=self._about(message) | {"reason": away.detail})
-
-    async def _attempt(self, message: AbstractIncomingMessage) -> Exception | None:
-        error: Exception | None = None
-        try:
-            event = self._read(message.body)
-            async with asyncio.timeout(_HANDLER_S):
-                await self._handler(event, topology.envelope_of(message, self._queue))
-        except TimeoutError as late:
-            error = TimeoutError(str(late) or f"not handled within {_HANDLER_S:g} s")
-        except Exception as raised:
-            error = raised
-        EVENTS_HANDLED.labels(self._queue.name, "failed" if error else "handled").inc()
-        return error
-
-    def _read(self, body: bytes) -> Event:
-        if len(body) > _MAX_BODY_BYTES:
-            raise Undeliverable(f"the body is larger than {_MAX_BODY_BYTES // 1024} KiB")
-        try:
-            return self._decoder.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Undeliverable(f"the body cannot be read: {error}") from error
-
-    async def _put_aside(self, message: AbstractIncomingMessage, error: Exception) -> None:
-        """Confirmed into the next retry queue or the dead letters; the caller then acks."""
-        attempts = topology.attempts_of(message) + 1
-        dead = topology.dead_queue(self._queue.name)
-        target = dead if isinstance(error, Undeliverable) else topology.next_queue(self._queue.name, attempts)
-        extra = self._about(message) | {"attempts": attempts, "reason": f"{type(error).__name__}: {error}"}
-        log.log(logging.ERROR if target == dead else logging.WARNING, "event not handled", extra=extra)
-        copy = topology.failed(message, error, dead=target == dead)
-        await self._send(copy, target, topology.DEFAULT, soon(_CONFIRM_S))
-
-    async def _over_within(self, pause_s: float) -> bool:
-        try:
-            async with asyncio.timeout(pause_s * random.uniform(0.8, 1.2)):  # noqa: S311 - spreads the attempts
-                return await self._over.wait()
-        except TimeoutError:
-            return False
-
-    def _about(self, message: AbstractIncomingMessage) -> dict[str, Any]:
-        return {"queue": self._queue.name, "event_id": str(topology.id_of(message))}
 
 
 async def _watch(channel: Channel, tag: str) -> None:

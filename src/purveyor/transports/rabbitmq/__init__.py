@@ -1,0 +1,1 @@
+"""The event transport over RabbitMQ: publishing and consuming, one delivery, and what the broker must have."""

@@ -1,0 +1,136 @@
+"""A connection to RabbitMQ that heals by itself, with a deadline of our own round every wait."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import cast
+
+from aio_pika import Channel, Message, RobustChannel
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq import exceptions as amqp
+from faststream.rabbit import Channel as BrokerChannel
+from faststream.rabbit import RabbitBroker, RabbitExchange
+from yarl import URL
+
+from purveyor.kit.errors import StartupError, Unavailable
+
+log = logging.getLogger(__name__)
+
+CONFIRM_S = 5.0
+_CONNECT_S = 4.0
+_CHANNEL_S = 5.0
+_LET_GO_S = 1.0
+_RECONNECT_S = 2.0
+_HEARTBEAT_S = 10
+_ANSWERS = (
+    amqp.ChannelNotFoundEntity,
+    amqp.ChannelPreconditionFailed,
+    amqp.ChannelAccessRefused,
+    amqp.DeliveryError,
+)
+
+
+class Refused(Exception):
+    """The server did not take a message, and says so."""
+
+
+class Unroutable(Refused):
+    """No queue is bound for a message."""
+
+
+class Link:
+    """A connection that is made when it is needed, heals by itself, and has our deadline round every wait.
+
+    The client libraries' timeouts do not bound a frozen server or a memory alarm, and a connection that is
+    lost can show as ``CancelledError`` in calls that nobody cancelled: here all of it becomes ``Unavailable``.
+    """
+
+    def __init__(self, url: str, purpose: str) -> None:
+        parsed = URL(url)
+        self.place = f"RabbitMQ at {parsed.host}:{parsed.port or (5671 if parsed.scheme == 'amqps' else 5672)}"
+        defaults = {"heartbeat": str(_HEARTBEAT_S), "name": f"purveyor {purpose}"}
+        self._broker = RabbitBroker(
+            str(parsed.update_query(defaults | dict(parsed.query))),
+            timeout=_CONNECT_S,
+            reconnect_interval=random.uniform(0.3, 0.8),  # noqa: S311 - keeps processes from coming back as one
+            default_channel=BrokerChannel(publisher_confirms=True, on_return_raises=True),
+            apply_types=False,
+            logger=None,
+        )
+        self._connecting = asyncio.Lock()
+
+    @asynccontextmanager
+    async def until(self, deadline: float) -> AsyncIterator[None]:
+        """Raise ``Unavailable`` when the server does not answer by then (event loop time) or goes away."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield
+        except TimeoutError as late:
+            raise Unavailable(f"{self.place} does not answer in time.") from late
+        except asyncio.CancelledError as lost:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise Unavailable(f"{self.place} closed the connection.") from lost
+        except _ANSWERS:
+            raise
+        except (amqp.ProbableAuthenticationError, amqp.ConnectionNotAllowed) as error:
+            raise StartupError(f"{self.place} refuses us, correct RABBITMQ_URL: {error}") from error
+        except CONNECTION_EXCEPTIONS as error:
+            raise Unavailable(f"{self.place}: {error}") from error
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self.let_go(self._broker.stop())
+
+    async def let_go(self, ending: Awaitable[object]) -> None:
+        """Await the end of something for 1 s at most; a failure is worth a line and nothing more."""
+        try:
+            async with self.until(soon(_LET_GO_S)):
+                await ending
+        except Unavailable as away:
+            log.info("not ended in order", extra={"reason": away.detail})
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[Channel]:
+        """A channel for one use; what is unacked at its end goes back to its queue. Raises ``Unavailable``."""
+        async with self.until(soon(_CHANNEL_S)):
+            async with self._connecting:
+                connection = await self._broker.connect()
+            await connection.ready()
+            # Not a robust channel: that would be opened again behind our back when the connection comes back.
+            channel = Channel(connection, publisher_confirms=False)
+            await channel.initialize()
+        try:
+            yield channel
+        finally:
+            await self.let_go(channel.close())
+
+    async def send(self, message: Message, routing_key: str, exchange: RabbitExchange, deadline: float) -> None:
+        """Publish one message and wait for its confirm; after ``Unavailable`` it may have arrived or not.
+
+        Raises ``Unroutable``, ``Refused`` (nack), ``Unavailable``; a lost connection is waited for 2 s at most.
+        """
+        try:
+            async with self.until(min(deadline, soon(_RECONNECT_S))):
+                declared = await self._broker.declare_exchange(exchange)
+                await cast("RobustChannel", declared.channel).ready()
+            async with self.until(deadline):
+                await self._broker.publish(message, exchange=exchange, routing_key=routing_key)
+        except (amqp.PublishError, amqp.ChannelNotFoundEntity) as error:
+            raise Unroutable(f"No queue is bound for {routing_key}.") from error
+        except amqp.DeliveryError as error:
+            raise Refused(f"{self.place} refused the message.") from error
+
+    async def check(self) -> str:
+        """Ask for a sign of life; where the server is and its version. Raises ``Unavailable`` within 3 s."""
+        async with self.until(soon(_RECONNECT_S)), self.channel() as channel:
+            server = (await channel.get_underlay_channel()).connection.server_properties
+            return f"{self.place}, version {server.get('version')!s}"
+
+
+def soon(seconds: float) -> float:
+    """A deadline in event loop time."""
+    return asyncio.get_running_loop().time() + seconds
