@@ -1,13 +1,15 @@
 """The web application of a process: Litestar with our requests, responses, errors and API document."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Response, get
+from litestar import Litestar, Response, get, route
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import HTTPRoute
 
 from purveyor.kit.web import EXCEPTION_HANDLERS, MAX_BODY_BYTES, ApiRequest, ApiResponse
 
@@ -42,7 +44,9 @@ def openapi(routes: Sequence[Any], *, version: str) -> dict[str, Any]:
             }
         ),
     )
-    document: dict[str, Any] = _litestar(routes, config).openapi_schema.to_schema()
+    application = _litestar(routes, config)
+    document: dict[str, Any] = application.openapi_schema.to_schema()
+    document["components"]["schemas"] |= _request_bodies(application)
     for operations in document["paths"].values():
         for operation in operations.values():
             answers = operation.get("responses", {})
@@ -51,9 +55,48 @@ def openapi(routes: Sequence[Any], *, version: str) -> dict[str, Any]:
     return document
 
 
+def _request_bodies(application: Litestar) -> dict[str, Any]:
+    """The schemas of what the routes read, by the library that reads it.
+
+    Litestar's own leave out that unknown members are refused, and take a tuple's ``...`` for a type.
+    """
+    handlers = [
+        handler
+        for served in application.routes
+        if isinstance(served, HTTPRoute)
+        for handler in served.route_handlers
+        if handler.parsed_data_field is not None
+    ]
+    kinds = {handler.parsed_data_field.annotation for handler in handlers if handler.parsed_data_field}
+    _, schemas = msgspec.json.schema_components(
+        sorted(kinds, key=lambda kind: kind.__name__), ref_template="#/components/schemas/{name}"
+    )
+    return schemas
+
+
+def _options(routes: Sequence[Any]) -> list[Any]:
+    """The answers to OPTIONS (RFC 9110 section 9.3.7). Litestar's own know only the first handler of a path."""
+    methods: dict[str, set[str]] = defaultdict(set)
+    for handler in routes:
+        for path in handler.paths:
+            methods[path] |= handler.http_methods
+    return [_options_route(path, known) for path, known in methods.items()]
+
+
+def _options_route(path: str, methods: set[str]) -> Any:
+    known = {*methods, "OPTIONS", *({"HEAD"} if "GET" in methods else ())}
+    headers = {"Allow": ", ".join(sorted(known))}
+
+    @route(path, http_method="OPTIONS", include_in_schema=False)
+    async def options() -> Response[None]:
+        return Response(None, status_code=204, headers=headers)
+
+    return options
+
+
 def _litestar(routes: Sequence[Any], openapi_config: OpenAPIConfig | None) -> Litestar:
     return Litestar(
-        list(routes),
+        [*_options(routes), *routes],  # first, else Litestar adds its own
         request_class=ApiRequest,
         response_class=ApiResponse,
         exception_handlers=EXCEPTION_HANDLERS,
