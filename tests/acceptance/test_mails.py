@@ -1,4 +1,4 @@
-"""The mail that confirms an order."""
+"""The mails about orders and accounts."""
 
 import asyncio
 import re
@@ -12,6 +12,11 @@ from shop import Customer, Shop, exact
 SETTLE_S = 1.5
 """Longer than every poll of a relay, a consumer and a sender: a mail that is doubled has come by then."""
 
+KINDS = (
+    *("order.created", "order.confirmed", "order.shipped", "order.delivered", "order.cancelled"),
+    *("user.registered", "user.password_reset_requested"),
+)
+LANGUAGES = ("de", "en", "es", "fr")
 WORDS = {"en": "order", "de": "Bestellung", "es": "pedido", "fr": "commande"}
 
 
@@ -108,7 +113,85 @@ async def test_the_mailbox_shows_what_was_sent(shop: Shop, ada: Customer) -> Non
         assert (page.status_code, listing.status_code) == (404, 404)
         return
     assert page.headers["content-type"].startswith("text/html")
-    (shown,) = [message for message in listing.json() if message["to"] == ada.email]
+    (shown,) = [
+        message for message in listing.json() if message["to"] == ada.email and message["subject"] == mail.subject
+    ]
     assert set(shown) == {"id", "to", "subject", "text", "html", "sent_at"}
-    assert shown["subject"] == mail.subject
     assert shown["text"] == mail.text
+
+
+async def test_the_mailbox_shows_every_kind_of_mail_in_every_language(shop: Shop) -> None:
+    answer = await shop.raw("GET", "/mailbox/previews")
+    if not shop.shows_mailbox:
+        assert answer.status_code == 404
+        return
+    previews = answer.json()
+    assert len(previews) == len(KINDS) * len(LANGUAGES)
+    assert {(preview["kind"], preview["language"]) for preview in previews} == {
+        (kind, language) for kind in KINDS for language in LANGUAGES
+    }
+    for preview in previews:
+        assert set(preview) == {"kind", "language", "subject", "text", "html"}
+        assert f'lang="{preview["language"]}"' in preview["html"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_a_customer_hears_of_every_step_of_an_order_once(shop: Shop, staff: Customer, language: str) -> None:
+    customer = await shop.customer(name="Zoë Müller", language=language)
+    order = exact(await shop.place(customer, [(1, 2)]))
+    for status in ("confirmed", "shipped", "delivered"):
+        await moved(shop, staff, order["id"], status)
+    mails = await shop.mails(customer.email, at_least=4)
+    await asyncio.sleep(SETTLE_S)
+    assert len(await shop.mails(customer.email)) == 4
+    assert len({mail.subject for mail in mails}) == 4
+    for mail in mails:
+        assert str(order["order_number"]) in mail.subject
+        assert digits(f"{order['total_amount']:.2f}") in digits(mail.text)
+        assert WORDS[language].lower() in mail.subject.lower()
+        assert f'lang="{language}"' in mail.html
+
+
+async def moved(shop: Shop, staff: Customer, order_id: str, status: str) -> None:
+    """Have staff bring an order to a status."""
+    tag = (await shop.get(staff, order_id)).headers["etag"]
+    answer = await shop.raw(
+        "PATCH", f"/api/orders/{order_id}", staff, json={"status": status}, headers={"if-match": tag}
+    )
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_cancellation_gives_its_reason_as_text(shop: Shop, ada: Customer) -> None:
+    order = exact(await shop.place(ada))
+    reason = "<b>Bought</b> {{ 7 * 7 }} twice"
+    answer = await shop.raw("POST", f"/api/orders/{order['id']}/cancel", ada, json={"reason": reason})
+    assert answer.status_code == 200, answer.text
+    mails = await shop.mails(ada.email, at_least=2)
+    (mail,) = [mail for mail in mails if "cancelled" in mail.subject]
+    assert str(order["order_number"]) in mail.subject
+    assert reason in mail.text
+    assert "&lt;b&gt;Bought&lt;/b&gt; {{ 7 * 7 }} twice" in mail.html
+
+
+async def test_a_new_customer_is_welcomed_once(shop: Shop) -> None:
+    customer = await shop.customer(name="Zoë Müller", language="fr-CA")
+    (mail,) = await shop.mails(customer.email, account=True)
+    assert mail.subject.startswith("Bienvenue")
+    assert "Zoë Müller" in mail.text
+    assert customer.email in mail.text
+    await asyncio.sleep(SETTLE_S)
+    assert len(await shop.mails(customer.email, account=True)) == 1
+
+
+async def test_who_forgot_their_password_gets_a_token_that_works_once(shop: Shop, ada: Customer) -> None:
+    await shop.mails(ada.email, account=True)
+    answer = await shop.raw("POST", "/password/forgot", json={"email": ada.email})
+    assert answer.status_code == 202, answer.text
+    mails = await shop.mails(ada.email, account=True, at_least=2)
+    (mail,) = [mail for mail in mails if "password" in mail.subject]
+    (token,) = [line for line in mail.text.splitlines() if re.fullmatch(r"[\w-]{20,}", line)]
+    assert token in mail.html
+    body = {"token": token, "password": "another long password"}
+    assert (await shop.raw("POST", "/password/reset", json=body)).status_code == 204
+    assert (await shop.login(ada.email, "another long password")).status_code == 200
+    assert (await shop.raw("POST", "/password/reset", json=body)).status_code in (400, 401, 404, 409, 422)

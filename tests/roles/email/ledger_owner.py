@@ -1,6 +1,7 @@
-"""A process that holds mails: it becomes a sender, claims two, brings one to ``data``, and waits to be killed.
+"""A process that holds mails: it becomes a sender, claims some, brings one to ``data``, and waits to be killed.
 
-Run as ``python ledger_owner.py postgresql://...`` or ``mongodb://...``; says ``ready`` when it is.
+Run as ``python ledger_owner.py URL SECONDS MAILS`` with ``postgresql://`` or ``mongodb://``, after how many
+seconds of silence it is dead, and how many mails; says ``ready`` when it holds them.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from purveyor.kit.postgres import open_database
+from purveyor.roles.email import ledger_postgres_owner, mongo_owner
 from purveyor.roles.email.ledger_mongo import open_ledger
 from purveyor.roles.email.ledger_postgres import PostgresLedger
 from purveyor.roles.email.ports import Ledger
@@ -25,14 +27,15 @@ async def connected(url: str) -> AsyncIterator[Ledger]:
             yield PostgresLedger(database)
 
 
-async def hold(url: str) -> None:
-    """Hold two mails until the end."""
+async def hold(url: str, mails: int) -> None:
+    """Hold mails until the end."""
     async with connected(url) as ledger, ledger.ownership() as owner:
-        first, _ = await ledger.claim(owner.name, 2)
+        first, *_ = await ledger.claim(owner.name, mails)
         await ledger.mark_data(first)
         print("ready", flush=True)
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(hold(sys.argv[1]))
+    ledger_postgres_owner.DEAD_AFTER_S = mongo_owner.DEAD_AFTER_S = float(sys.argv[2])
+    asyncio.run(hold(sys.argv[1], int(sys.argv[3])))

@@ -8,10 +8,12 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from purveyor.roles.email.language import languages
-from purveyor.roles.email.rendering import KINDS
+from purveyor.roles.email.language import best
+from purveyor.roles.email.letters import KINDS
+from purveyor.roles.email.template_files import load_languages
 
 CODES = ("de", "en", "es", "fr")
+LANGUAGES = load_languages()
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,10 @@ CODES = ("de", "en", "es", "fr")
         ("en", "999.5", "GBP", "£999.50"),
         ("en", "12.5", "CHF", "12.50\xa0CHF"),
         ("en", "12.5", "", "12.50"),
+        ("en", "1000", "JPY", "¥1,000"),
+        ("de", "1000", "JPY", "1.000\xa0¥"),
+        ("en", "1000.5", "JPY", "¥1,000.50"),
+        ("fr", "1000.5", "KWD", "1\xa0000,500\xa0KWD"),
         ("en", "-5", "EUR", "-€5.00"),
         ("en", "90071992547409.92", "EUR", "€90,071,992,547,409.92"),
         ("de", "1234567.89", "USD", "1.234.567,89\xa0$"),
@@ -31,13 +37,13 @@ CODES = ("de", "en", "es", "fr")
     ],
 )
 def test_money_is_written_as_usual_in_the_language(code: str, amount: str, currency: str, written: str) -> None:
-    assert languages()[code].money.format(Decimal(amount), currency) == written
+    assert LANGUAGES[code].money.format(Decimal(amount), currency) == written
 
 
 @pytest.mark.parametrize("amount", ["NaN", "Infinity", "1e18", "1e999999"])
 def test_what_is_no_money_is_refused(amount: str) -> None:
     with pytest.raises(ValueError, match="not an amount of money"):
-        languages()["en"].money.format(Decimal(amount), "EUR")
+        LANGUAGES["en"].money.format(Decimal(amount), "EUR")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +57,15 @@ def test_what_is_no_money_is_refused(amount: str) -> None:
 )
 def test_dates_are_written_in_utc(code: str, written: str) -> None:
     moment = datetime(2026, 3, 2, 1, 30, tzinfo=timezone(timedelta(hours=2)))
-    assert languages()[code].date.format(moment) == written
+    assert LANGUAGES[code].date.format(moment) == written
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code"),
+    [("de-AT", "de"), (" DE", "de"), ("fr_CA", "fr"), ("", "en"), ("tlh", "en"), ("../de", "en")],
+)
+def test_the_best_language_is_the_nearest_one_that_there_is(wanted: str, code: str) -> None:
+    assert best(wanted, LANGUAGES) == code
 
 
 def placeholders(text: str) -> set[str]:
@@ -68,9 +82,9 @@ def texts(value: object, path: str = "") -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("code", CODES)
 def test_every_language_says_the_same_things_with_the_same_placeholders(code: str) -> None:
-    english, other = (dict(texts(msgspec.to_builtins(languages()[each]))) for each in ("en", code))
-    assert set(languages()) == set(CODES)
-    assert set(languages()[code].mail) == set(KINDS)
+    english, other = (dict(texts(msgspec.to_builtins(LANGUAGES[each]))) for each in ("en", code))
+    assert set(LANGUAGES) == set(CODES)
+    assert set(LANGUAGES[code].mail) == set(KINDS)
     assert {path: placeholders(text) for path, text in other.items()} == {
         path: placeholders(text) for path, text in english.items()
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +24,7 @@ from purveyor.kit.clock import now
 from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailable
 from purveyor.kit.ids import new_id
 from purveyor.kit.migrate import migrate
-from purveyor.roles.email import ledger_mongo
+from purveyor.roles.email import ledger_mongo, ledger_postgres_owner, mongo_owner
 from purveyor.roles.email.ledger_mongo import open_ledger
 from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Ledger, NewMail
 
@@ -117,6 +118,21 @@ async def state(ledger: Ledger, event_id: str) -> str:
     return found[0].state
 
 
+async def recover(ledger: Ledger, policy: DoubtPolicy) -> int:
+    """Take over from whoever is gone."""
+    gone = await ledger.gone()
+    return await ledger.take_over(gone, policy) if gone else 0
+
+
+async def freed(ledger: Ledger, policy: DoubtPolicy, within_s: float = 10.0) -> int:
+    """Take over as soon as somebody is gone: PostgreSQL learns a moment later that a connection has ended."""
+    deadline = time.monotonic() + within_s
+    while not (count := await recover(ledger, policy)):
+        assert time.monotonic() < deadline, "nobody is gone"
+        await asyncio.sleep(0.02)
+    return count
+
+
 async def wait_due(ledger: Ledger, owner: str, within_s: float = 3.0) -> Claim:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
@@ -126,9 +142,15 @@ async def wait_due(ledger: Ledger, owner: str, within_s: float = 3.0) -> Claim:
     raise AssertionError("no mail was due in time")
 
 
-async def bring_to(ledger: Ledger, owner: str, wanted: str) -> str:
+async def finish(ledger: Ledger, claim: Claim) -> None:
+    """Send what was claimed."""
+    await ledger.mark_data(claim)
+    await ledger.mark_sent(claim, "250 ok")
+
+
+async def bring_to(ledger: Ledger, owner: str, wanted: str, **fields: Any) -> str:
     """Record a mail and bring it to a state; its event id."""
-    new = mail()
+    new = mail(**fields)
     await ledger.record(new)
     if wanted == "pending":
         return new.event_id
@@ -207,7 +229,7 @@ async def test_two_senders_never_share_a_mail(ledger: Ledger, other: Ledger) -> 
                     await side.mark_data(claim)
                     await side.mark_sent(claim, "250 ok")
                     taken.append(claim.event_id)
-                assert await side.recover("resend") == 0
+                assert await recover(side, "resend") == 0
             return taken
 
     taken = [
@@ -280,7 +302,7 @@ async def test_a_sender_that_was_taken_over_is_fenced(ledger: Ledger, other: Led
     event_id = (await _recorded(ledger)).event_id
     async with other.ownership() as gone:
         old = await take(other, gone.name)
-    assert await ledger.recover("resend") == 1
+    assert await freed(ledger, "resend") == 1
     with pytest.raises(ClaimLost):
         await other.mark_data(old)
     new = await take(ledger, me)
@@ -298,7 +320,7 @@ async def test_an_answer_that_comes_before_the_next_claim_counts(
     async with other.ownership() as gone:
         claim = await take(other, gone.name)
         await other.mark_data(claim)
-    assert await ledger.recover(policy) == 1
+    assert await freed(ledger, policy) == 1
     await other.mark_sent(claim, "250 ok")
     (record,) = await ledger.list("", (), 10)
     assert (record.state, record.smtp_reply) == ("sent", "250 ok")
@@ -322,7 +344,7 @@ async def test_a_doubtful_mail(ledger: Ledger, me: str, policy: DoubtPolicy, exp
 
 @pytest.fixture
 def early_death(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_mongo, "DEAD_AFTER_S", 2.0)  # senders beat each second
+    monkeypatch.setattr(mongo_owner, "DEAD_AFTER_S", 2.0)  # senders beat each second
 
 
 @pytest.mark.usefixtures("early_death")
@@ -335,13 +357,13 @@ async def test_the_mails_of_a_killed_process_are_taken_over(
     mine = await take(ledger, me)
     async with _owner_process(bench.url) as process:
         await asyncio.sleep(0.3)
-        assert await ledger.recover(policy) == 0
+        assert await recover(ledger, policy) == 0
         assert len(await ledger.list("claimed", (), 10)) == 2
         process.kill()
         await process.wait()
         deadline, freed = time.monotonic() + 5, 0
         while freed < 2 and time.monotonic() < deadline:
-            freed += await ledger.recover(policy)
+            freed += await recover(ledger, policy)
             await asyncio.sleep(0.05)
     assert freed == 2
     records = [r for r in await ledger.list("", (), 10) if r.event_id != mine.event_id]
@@ -361,8 +383,8 @@ async def test_after_a_clean_exit_mails_are_taken_over_at_once(ledger: Ledger, o
     async with other.ownership() as owner:
         assert owner.is_alive()
         await take(other, owner.name)
-        assert await ledger.recover("resend") == 0
-    assert await ledger.recover("resend") == 1
+        assert await recover(ledger, "resend") == 0
+    assert await freed(ledger, "resend") == 1
     assert await state(ledger, event_id) == "retry"
 
 
@@ -377,8 +399,10 @@ async def test_postgres_recovery_compares_again_what_changed_meanwhile(
     beside = await asyncpg.connect(bench.url)
     try:
         async with beside.transaction():
+            while not await ledger.gone():  # the server learns a moment later that the connection has ended
+                await asyncio.sleep(0.02)
             await beside.execute("update email.mails set owner = $1, attempts = 2", int(me))
-            recovering = asyncio.create_task(ledger.recover("resend"))
+            recovering = asyncio.create_task(recover(ledger, "resend"))
             await asyncio.sleep(0.3)
             assert not recovering.done()
         assert await recovering == 0
@@ -455,7 +479,7 @@ async def test_a_frozen_server_is_unavailable_in_time_and_heals(bench: Bench, le
     assert [type(result) for result in results] == [Unavailable] * len(calls)
     assert took_s < 3.5  # PostgreSQL: 1 s for a connection and 2 s for the statement
     assert await state(ledger, event_id) in ("claimed", "data")  # the server may have read it before
-    assert await ledger.recover("resend") == 0
+    assert await recover(ledger, "resend") == 0
     await ledger.mark_retry(claim, reply="", error="", pause_s=0)
     due = [await wait_due(ledger, me)]
     due += await ledger.claim(me, 5)  # with it the new mail, if the server had read that before
@@ -489,8 +513,8 @@ async def test_a_dead_server_is_unavailable_and_heals(bench: Bench, ledger: Ledg
 async def test_a_sender_that_the_ledger_lost_sight_of_knows_it(
     bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_mongo, "DEAD_AFTER_S", 1.0)
-    monkeypatch.setattr(ledger_mongo, "BEAT_S", 0.1)
+    monkeypatch.setattr(mongo_owner, "DEAD_AFTER_S", 1.0)
+    monkeypatch.setattr(mongo_owner, "BEAT_S", 0.1)
     async with ledger.ownership() as owner:
         await asyncio.sleep(1.2)
         assert owner.is_alive()
@@ -502,6 +526,139 @@ async def test_a_sender_that_the_ledger_lost_sight_of_knows_it(
             assert not owner.is_alive()
         finally:
             bench.server.restart()
+
+
+async def test_a_frozen_sender_is_gone_while_its_connection_stays(
+    bench: Bench, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_postgres_owner, "DEAD_AFTER_S", 2.0)
+    monkeypatch.setattr(mongo_owner, "DEAD_AFTER_S", 2.0)
+    event_id = (await _recorded(ledger)).event_id
+    async with _owner_process(bench.url, silent_s=2.0, mails=1) as process:
+        process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 15
+        while not await recover(ledger, "park"):
+            assert time.monotonic() < deadline, "not taken over"
+            await asyncio.sleep(0.05)
+    assert await state(ledger, event_id) == "unknown"
+
+
+async def test_a_sender_that_beats_is_not_gone(
+    ledger: Ledger, other: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (ledger_postgres_owner, mongo_owner):
+        monkeypatch.setattr(module, "DEAD_AFTER_S", 2.0)
+        monkeypatch.setattr(module, "BEAT_S", 0.1)
+    await _recorded(ledger)
+    async with other.ownership() as owner:
+        await take(other, owner.name)
+        await asyncio.sleep(3.0)
+        assert owner.is_alive()
+        assert await ledger.gone() == []
+
+
+@pytest.mark.parametrize("settled", ["sent", "failed", "unknown"])
+async def test_a_settled_mail_of_an_order_is_reported_until_somebody_was_told(
+    ledger: Ledger, me: str, settled: str
+) -> None:
+    event_id = await bring_to(ledger, me, settled, order_id="o-1", request_id="r-1")
+    (report,) = await ledger.unreported(10)
+    assert (report.order_id, report.request_id) == ("o-1", "r-1")
+    assert [report.record] == await ledger.list("", [event_id], 10)
+    assert await ledger.unreported(10) == [report]
+    await ledger.mark_reported([report])
+    assert await ledger.unreported(10) == []
+    await ledger.resend(event_id)
+    assert await ledger.unreported(10) == []
+    await finish(ledger, await take(ledger, me))
+    (again,) = await ledger.unreported(10)
+    assert (again.record.state, again.record.resends) == ("sent", 1)
+
+
+async def test_mails_of_no_order_and_mails_under_way_are_not_reported(ledger: Ledger, me: str) -> None:
+    await bring_to(ledger, me, "sent")
+    for under_way in ("claimed", "data", "retry", "pending"):
+        await bring_to(ledger, me, under_way, order_id="o-1")
+    assert await ledger.unreported(10) == []
+
+
+async def test_a_record_that_changed_while_somebody_was_told_is_reported_again(ledger: Ledger, me: str) -> None:
+    event_id = await bring_to(ledger, me, "unknown", order_id="o-1")
+    reports = await ledger.unreported(10)
+    assert await ledger.resolve(event_id, sent=True)
+    await ledger.mark_reported(reports)
+    assert [report.record.state for report in await ledger.unreported(10)] == ["sent"]
+
+
+async def test_reports_come_in_batches_oldest_first(ledger: Ledger, me: str) -> None:
+    ids = []
+    for _ in range(3):
+        ids.append(await bring_to(ledger, me, "sent", order_id="o-1"))
+        await asyncio.sleep(0.005)
+    first = await ledger.unreported(2)
+    assert [report.record.event_id for report in first] == ids[:2]
+    await ledger.mark_reported(first)
+    assert [report.record.event_id for report in await ledger.unreported(2)] == ids[2:]
+
+
+@pytest.mark.parametrize("policy", ["resend", "park"])
+async def test_a_take_over_is_reported_where_it_settles(
+    ledger: Ledger, other: Ledger, policy: DoubtPolicy
+) -> None:
+    async with other.ownership() as gone:
+        await bring_to(other, gone.name, "data", order_id="o-1")
+    await freed(ledger, policy)
+    assert [report.record.state for report in await ledger.unreported(10)] == (
+        ["unknown"] if policy == "park" else []
+    )
+
+
+async def test_what_is_held_of_an_address(ledger: Ledger, me: str) -> None:
+    ids = [await bring_to(ledger, me, wanted) for wanted in ("sent", "pending")]
+    await ledger.record(mail(recipient="bob@b.test"))
+    found = await ledger.of_recipient("ann@b.test")
+    assert [record.event_id for record in found] == ids
+    assert [record.state for record in found] == ["sent", "pending"]
+    assert await ledger.of_recipient("") == []
+
+
+STATES = ("claimed", "data", "sent", "retry", "failed", "unknown", "pending")
+
+
+async def test_erased_mails_keep_nothing_of_a_person_and_never_leave(ledger: Ledger, me: str) -> None:
+    ids = {await bring_to(ledger, me, wanted, order_id="o-1"): wanted for wanted in STATES}
+    await ledger.record(mail(recipient="bob@b.test", created_at=now()))
+    assert await ledger.erase("ann@b.test") == len(STATES)
+    assert await ledger.erase("ann@b.test") == await ledger.erase("") == 0
+    for event_id, before in ids.items():
+        found = await ledger.find(event_id)
+        assert found is not None
+        record, message = found
+        assert (record.recipient, record.subject, record.smtp_reply, message) == ("", "", "", b"")
+        assert record.state == ("sent" if before == "sent" else "failed")
+        assert not await ledger.resend(event_id)
+        assert not await ledger.resolve(event_id, sent=True)
+    assert [claim.recipient for claim in await ledger.claim(me, 10)] == ["bob@b.test"]
+    assert await ledger.unreported(10) == []
+    assert await ledger.of_recipient("ann@b.test") == []
+
+
+async def test_an_erased_mail_does_not_come_again_with_its_event(ledger: Ledger, me: str) -> None:
+    new = await _recorded(ledger)
+    await ledger.erase(new.recipient)
+    assert not await ledger.record(new)
+    assert not await ledger.record(mail(event_id=new.event_id, recipient="other@b.test"))
+    assert await ledger.record(mail(event_id=new.event_id, kind="order.shipped"))
+    assert len(await ledger.list("", (), 10)) == 2
+
+
+async def test_a_mail_that_is_erased_while_it_is_under_way_stops_before_the_dot(ledger: Ledger, me: str) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    claim = await take(ledger, me)
+    await ledger.erase("ann@b.test")
+    with pytest.raises(ClaimLost):
+        await ledger.mark_data(claim)
+    await _without_effect(ledger, claim, event_id, "failed")
 
 
 async def test_check_names_the_server(bench: Bench, ledger: Ledger) -> None:
@@ -524,12 +681,16 @@ async def _without_effect(ledger: Ledger, old: Claim, event_id: str, expected: s
 
 
 @asynccontextmanager
-async def _owner_process(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Another process that holds two mails; ended at the end."""
+async def _owner_process(
+    url: str, *, silent_s: float = 10.0, mails: int = 2
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Another process that holds mails, the first at ``data``; ended at the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         OWNER,
         url,
+        str(silent_s),
+        str(mails),
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
     )

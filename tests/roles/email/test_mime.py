@@ -11,8 +11,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from purveyor.roles.email.mime import ascii_address, compose, message_id
-from purveyor.roles.email.rendering import CONTROLS, Rendered
+from purveyor.roles.email.letters import CONTROLS
+from purveyor.roles.email.mime import ascii_address, compose, message_id, text_of
+from purveyor.roles.email.rendering import Rendered
 
 EVENT = UUID("0193a5f0-0000-7000-8000-000000000001")
 HEADERS = [
@@ -225,6 +226,12 @@ def test_bodies_come_back_as_they_were_with_one_line_end(text: str, html: str) -
     assert b"\r" not in raw.replace(b"\r\n", b"")
     assert b"\0" not in raw
     assert all(len(line) <= 76 for line in raw.split(b"\r\n"))
+
+
+def test_the_text_of_a_mail_can_be_read_back() -> None:
+    assert text_of(build()) == PLAIN.text
+    assert text_of(b"Subject: no mail of ours\r\n\r\nx") == "x"
+    assert text_of(b"") == ""
 
 
 def test_a_lone_surrogate_is_refused() -> None:

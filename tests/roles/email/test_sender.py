@@ -18,6 +18,7 @@ from purveyor.kit.postgres import open_database
 from purveyor.kit.role import Background
 from purveyor.kit.supervisor import Supervisor
 from purveyor.roles.email.contract import MailRecord
+from purveyor.roles.email.journal import Journals
 from purveyor.roles.email.ledger_postgres import PostgresLedger
 from purveyor.roles.email.mailbox import Mailbox
 from purveyor.roles.email.mailer import SmtpMailer, smtp_target
@@ -62,11 +63,23 @@ def mailer(sink: SmtpSink) -> Iterator[SmtpMailer]:
     mailer.close()
 
 
+@pytest.fixture
+def journals(tmp_path: Path) -> Journals:
+    return Journals(tmp_path / "journals")
+
+
 @asynccontextmanager
-async def sending(ledger: PostgresLedger, mailer: Mailer, policy: DoubtPolicy = "resend") -> AsyncIterator[None]:
+async def sending(
+    ledger: PostgresLedger,
+    mailer: Mailer,
+    journals: Journals,
+    policy: DoubtPolicy = "resend",
+    settled: Callable[[], None] = lambda: None,
+) -> AsyncIterator[None]:
     """A sender as the host runs it."""
     supervisor = Supervisor()
-    supervisor.start("email", Background("sender", Sender(ledger, mailer, policy).run))
+    sender = Sender(ledger, mailer, policy, journals=journals, settled=settled)
+    supervisor.start("email", Background("sender", sender.run))
     try:
         yield
     finally:
@@ -100,9 +113,11 @@ async def settled(ledger: PostgresLedger, *states: str, within_s: float = 8.0) -
     raise AssertionError(f"still {found.state}")
 
 
-async def test_a_mail_is_sent_once(ledger: PostgresLedger, mailer: SmtpMailer, sink: SmtpSink) -> None:
+async def test_a_mail_is_sent_once(
+    ledger: PostgresLedger, mailer: SmtpMailer, sink: SmtpSink, journals: Journals
+) -> None:
     event_id = await record(ledger)
-    async with sending(ledger, mailer), sending(ledger, mailer):
+    async with sending(ledger, mailer, journals), sending(ledger, mailer, journals):
         found = await settled(ledger, "sent")
     assert (found.attempts, found.smtp_reply) == (1, "250 2.0.0 received")
     assert sink.counts() == {f"<{event_id}@shop.test>": 1}
@@ -122,13 +137,15 @@ async def test_what_the_server_says_decides(
     ledger: PostgresLedger,
     mailer: SmtpMailer,
     sink: SmtpSink,
+    journals: Journals,
+    *,
     rule: Rule,
     outcome: tuple[DoubtPolicy, str, int, int, int],
 ) -> None:
     policy, *expected = outcome
     sink.script(rule)
     event_id = await record(ledger)
-    async with sending(ledger, mailer, policy):
+    async with sending(ledger, mailer, journals, policy):
         found = await settled(ledger, "sent", "failed", "unknown")
     taken = sink.counts()[f"<{event_id}@shop.test>"]
     assert (found.state, found.attempts, found.resends, taken) == tuple(expected)
@@ -136,11 +153,17 @@ async def test_what_the_server_says_decides(
 
 @pytest.mark.parametrize("rule", [Rule(at="dot", delay_s=1.0), Rule(at="dot", delay_s=1.0, reply="451 4.3.0 no")])
 async def test_a_ledger_that_is_away_when_the_answer_comes_makes_no_second_mail(
-    postgres: PostgresServer, ledger: PostgresLedger, mailer: SmtpMailer, sink: SmtpSink, rule: Rule
+    postgres: PostgresServer,
+    ledger: PostgresLedger,
+    mailer: SmtpMailer,
+    sink: SmtpSink,
+    journals: Journals,
+    *,
+    rule: Rule,
 ) -> None:
     sink.script(rule)
     await record(ledger)
-    async with sending(ledger, mailer):
+    async with sending(ledger, mailer, journals):
         await _until(lambda: sink.steps()["dot"] == 1)
         postgres.halt()
         await asyncio.sleep(2.0)
@@ -170,12 +193,51 @@ class BrokenOnce(Mailbox):
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_a_fault_of_the_mailer_leaves_no_mail_behind(
-    ledger: PostgresLedger, tmp_path: Path, after: bool
+    ledger: PostgresLedger, journals: Journals, tmp_path: Path, after: bool
 ) -> None:
     await record(ledger)
-    async with sending(ledger, BrokenOnce(tmp_path, after=after)):
+    async with sending(ledger, BrokenOnce(tmp_path, after=after), journals):
         found = await settled(ledger, "sent")
     assert (found.attempts, found.resends) == (2, int(after))
+
+
+@pytest.mark.parametrize("policy", ["resend", "park"])
+async def test_what_a_dead_senders_journal_knows_is_recorded_and_not_sent_again(
+    ledger: PostgresLedger, mailer: SmtpMailer, sink: SmtpSink, journals: Journals, policy: DoubtPolicy
+) -> None:
+    await record(ledger)
+    async with ledger.ownership() as gone:
+        with journals.opened() as journal:
+            (claim,) = await ledger.claim(gone.name, 1)
+            await ledger.mark_data(claim)
+            journal.accepted(claim, "250 noted")
+    told: list[str] = []
+    async with sending(ledger, mailer, journals, policy, lambda: told.append("settled")):
+        found = await settled(ledger, "sent", "unknown")
+    assert (found.state, found.smtp_reply, found.attempts, found.resends) == ("sent", "250 noted", 1, 0)
+    assert sink.counts() == {}
+    assert told
+
+
+async def test_a_sender_leaves_no_journal_behind(
+    ledger: PostgresLedger, mailer: SmtpMailer, journals: Journals, tmp_path: Path
+) -> None:
+    await record(ledger)
+    async with sending(ledger, mailer, journals):
+        assert (await settled(ledger, "sent")).state == "sent"
+        (file,) = (tmp_path / "journals").iterdir()
+        assert file.stat().st_size == 0
+    assert list((tmp_path / "journals").iterdir()) == []
+
+
+async def test_a_folder_that_cannot_be_written_stops_nobody(
+    ledger: PostgresLedger, mailer: SmtpMailer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    await record(ledger)
+    async with sending(ledger, mailer, Journals(tmp_path / "file" / "journals")):
+        assert (await settled(ledger, "sent")).state == "sent"
+    assert [r.levelname for r in caplog.records if "no journal" in r.message] == ["WARNING"]
 
 
 async def settled_again(ledger: PostgresLedger) -> MailRecord:

@@ -1,4 +1,5 @@
-// The development mailbox: shows what GET /mailbox/messages answers. The chosen mail's id is in the URL's fragment.
+// The development mailbox: shows what GET /mailbox/messages answers, or else GET /mailbox/previews. What is chosen is
+// in the URL's fragment: a mail's id, or the kind and the language of a preview.
 // Mail data reaches the page as text only; a mail's HTML lives in a frame without scripts and without our origin.
 "use strict";
 
@@ -7,13 +8,15 @@ const TIMEOUT_MS = 5000;
 
 const at = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 48rem)");
-const items = new Map(); // mail id to its list item, so that a refresh keeps focus and scroll position
+const PREVIEWS = "#preview/";
+const items = new Map(); // fragment to list item, so that a refresh keeps focus and scroll position
 let mails = null; // newest first; null until the first answer
+let previews = null; // of every kind in every language; loaded when they are first looked at
+let language = navigator.language.split("-")[0]; // of the previews
 let shown = null;
 let frame = at("html");
 
-const fragmentFor = (id) => `#${encodeURIComponent(id)}`;
-const chosenMail = () => mails.find((mail) => fragmentFor(mail.id) === location.hash) ?? null;
+const isPreviewing = () => location.hash.startsWith(PREVIEWS);
 
 function element(tag, className, text) {
   const made = document.createElement(tag);
@@ -28,23 +31,27 @@ function shortTime(moment) {
   return moment.toLocaleString(undefined, form);
 }
 
-function listItem(mail, isNew) {
-  const time = element("time", "", shortTime(new Date(mail.sent_at)));
-  time.dateTime = mail.sent_at;
+function listItem(entry, className, parts) {
   const button = document.createElement("button");
   button.type = "button";
-  button.append(element("span", "to", mail.to), time, element("span", "subject", mail.subject || "(no subject)"));
-  button.addEventListener("click", () => choose(mail.id));
-  const item = element("li", isNew ? "new" : "", "");
+  button.append(...parts, element("span", "subject", entry.subject || "(no subject)"));
+  button.addEventListener("click", () => choose(entry.fragment));
+  const item = element("li", className, "");
   item.append(button);
   return item;
 }
 
-function choose(id) {
+function mailItem(mail, isNew) {
+  const time = element("time", "", shortTime(new Date(mail.sent_at)));
+  time.dateTime = mail.sent_at;
+  return listItem(mail, isNew ? "new" : "", [element("span", "to", mail.to), time]);
+}
+
+function choose(fragment) {
   if (narrow.matches) {
-    location.hash = fragmentFor(id); // a step of its own, so that the browser's Back leads to the list
+    location.hash = fragment; // a step of its own, so that the browser's Back leads to the list
   } else {
-    location.replace(fragmentFor(id));
+    location.replace(fragment);
   }
 }
 
@@ -64,11 +71,15 @@ function framed(html) {
 }
 
 function fillMail(mail) {
-  const sent = new Date(mail.sent_at);
   at("subject").textContent = mail.subject || "(no subject)";
-  at("to").textContent = mail.to;
-  at("sent").textContent = sent.toLocaleString(undefined, { dateStyle: "long", timeStyle: "medium" });
-  at("sent").dateTime = mail.sent_at;
+  at("facts").hidden = isPreviewing();
+  at("languages").hidden = !isPreviewing();
+  if (!isPreviewing()) {
+    const sent = new Date(mail.sent_at);
+    at("to").textContent = mail.to;
+    at("sent").textContent = sent.toLocaleString(undefined, { dateStyle: "long", timeStyle: "medium" });
+    at("sent").dateTime = mail.sent_at;
+  }
   at("text").textContent = mail.text;
   at("views").hidden = !mail.html;
   const fresh = frame.cloneNode(); // a frame that navigates would add to the browser's history
@@ -77,63 +88,131 @@ function fillMail(mail) {
   frame = fresh;
 }
 
-/** Bring the page in line with the mails and the fragment. */
+/** What the fragment names; where it names nothing, the first of the list, unless the list takes the whole page. */
+function chosen(list) {
+  const named = list.find((entry) => entry.fragment === location.hash);
+  if (named || narrow.matches || list.length === 0) return named ?? null;
+  const first = list.find((entry) => entry.language === language) ?? list[0];
+  choose(first.fragment);
+  return first;
+}
+
+/** Bring the page in line with the mails, the previews and the fragment. */
 function show() {
-  const mail = chosenMail();
-  const changed = mail?.id !== shown?.id;
+  const list = isPreviewing() ? previews : mails;
+  if (list === null) return; // it is under way
   const before = shown;
-  shown = mail;
-  at("main").classList.toggle("reading", mail !== null);
-  at("main").classList.toggle("empty", mails.length === 0);
-  at("blank").hidden = mails.length > 0;
-  at("mail").hidden = mail === null;
-  for (const [id, item] of items) {
-    item.firstChild.setAttribute("aria-current", String(id === mail?.id));
+  shown = chosen(list);
+  arrange(list);
+  for (const [fragment, item] of items) {
+    item.firstChild.setAttribute("aria-current", String(fragment === shown?.fragment));
   }
-  if (!changed) return;
-  if (mail === null) {
-    items.get(before.id)?.firstChild.focus();
+  if (shown?.fragment === before?.fragment) return;
+  if (shown === null) {
+    items.get(before.fragment)?.firstChild.focus();
     return;
   }
-  items.get(mail.id).classList.remove("new");
-  fillMail(mail);
+  items.get(shown.fragment).classList.remove("new");
+  fillMail(shown);
   showView();
   if (narrow.matches) at("mail").focus();
 }
 
+/** Show the parts of the page that are needed. */
+function arrange(list) {
+  at("main").classList.toggle("reading", shown !== null);
+  at("main").classList.toggle("empty", list.length === 0);
+  at("blank").hidden = list.length > 0;
+  at("mail").hidden = shown === null;
+  at("lists").hidden = false;
+  at("mails").hidden = isPreviewing();
+  at("previews").hidden = !isPreviewing();
+  at(isPreviewing() ? "as-previews" : "as-inbox").checked = true;
+  if (isPreviewing()) {
+    language = shown?.language ?? language;
+    for (const preview of previews) items.get(preview.fragment).hidden = preview.language !== language;
+    for (const option of at("languages").querySelectorAll("input")) option.checked = option.value === language;
+    say("Made of sample data");
+  } else {
+    say(mails.length === 1 ? "1 mail" : `${mails.length} mails`);
+  }
+}
+
 function take(answer) {
   const first = mails === null;
-  mails = answer;
-  const present = new Set(mails.map((mail) => mail.id));
-  for (const [id, item] of items) {
-    if (!present.has(id)) {
+  mails = answer.map((mail) => ({ ...mail, fragment: `#${encodeURIComponent(mail.id)}` }));
+  const present = new Set(mails.map((mail) => mail.fragment));
+  for (const [fragment, item] of items) {
+    if (!present.has(fragment) && item.parentNode === at("mails")) {
       item.remove();
-      items.delete(id);
+      items.delete(fragment);
     }
   }
   for (const mail of mails.toReversed()) {
-    if (!items.has(mail.id)) {
-      items.set(mail.id, listItem(mail, !first));
-      at("mails").prepend(items.get(mail.id));
+    if (!items.has(mail.fragment)) {
+      items.set(mail.fragment, mailItem(mail, !first));
+      at("mails").prepend(items.get(mail.fragment));
     }
   }
-  if (mails.length > 0 && !narrow.matches && chosenMail() === null) choose(mails[0].id);
   show();
+}
+
+function takePreviews(answer) {
+  if (previews !== null) return; // they were asked for twice
+  previews = answer.map((preview) => ({ ...preview, fragment: `${PREVIEWS}${preview.kind}/${preview.language}` }));
+  for (const preview of previews) {
+    items.set(preview.fragment, listItem(preview, "", [element("span", "to", preview.kind)]));
+    at("previews").append(items.get(preview.fragment));
+  }
+  const languages = [...new Set(previews.map((preview) => preview.language))];
+  if (!languages.includes(language)) language = "en";
+  at("languages").append(...languages.map(languageOption));
+  show();
+}
+
+function languageOption(code) {
+  const option = document.createElement("input");
+  option.type = "radio";
+  option.name = "language";
+  option.value = code;
+  option.className = "visually-hidden";
+  option.addEventListener("change", () => location.replace(`${PREVIEWS}${shown.kind}/${code}`));
+  const name = new Intl.DisplayNames([code], { type: "language" }).of(code);
+  const label = element("label", "", "");
+  label.append(option, name[0].toLocaleUpperCase(code) + name.slice(1));
+  return label;
 }
 
 function say(text) {
   if (at("status").textContent !== text) at("status").textContent = text; // the same text is not announced again
 }
 
+async function load(path) {
+  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+  if (!response.ok) throw new Error(`status ${response.status}`);
+  return response.json();
+}
+
 async function refresh() {
   try {
-    const response = await fetch("/mailbox/messages?limit=100", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-    if (!response.ok) throw new Error(`status ${response.status}`);
-    take(await response.json());
-    say(mails.length === 1 ? "1 mail" : `${mails.length} mails`);
+    take(await load("/mailbox/messages?limit=100"));
   } catch (error) {
     console.warn("The mails cannot be loaded:", error);
     say("The mails cannot be loaded; trying again");
+  }
+}
+
+/** Follow the fragment; the first time that it leads to the previews, they are loaded. */
+async function follow() {
+  if (!isPreviewing() || previews !== null) {
+    show();
+    return;
+  }
+  try {
+    takePreviews(await load("/mailbox/previews"));
+  } catch (error) {
+    console.warn("The previews cannot be loaded:", error);
+    say("The previews cannot be loaded");
   }
 }
 
@@ -143,7 +222,7 @@ async function keepFresh() {
 }
 
 function moveInList(event) {
-  const buttons = [...at("mails").querySelectorAll("button")];
+  const buttons = [...event.currentTarget.querySelectorAll("li:not([hidden]) button")];
   const here = buttons.indexOf(document.activeElement);
   const goals = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: buttons.length - 1 };
   const goal = buttons[goals[event.key]];
@@ -153,10 +232,13 @@ function moveInList(event) {
   if (!narrow.matches) goal.click();
 }
 
-addEventListener("hashchange", () => mails !== null && show());
+addEventListener("hashchange", follow);
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
-at("mails").addEventListener("keydown", moveInList);
+for (const list of ["mails", "previews"]) at(list).addEventListener("keydown", moveInList);
+at("as-inbox").addEventListener("change", () => { location.hash = ""; });
+at("as-previews").addEventListener("change", () => { location.hash = PREVIEWS; });
 at("as-html").addEventListener("change", showView);
 at("as-text").addEventListener("change", showView);
-at("back").addEventListener("click", () => { location.hash = ""; });
+at("back").addEventListener("click", () => { location.hash = isPreviewing() ? PREVIEWS : ""; });
+follow();
 keepFresh();

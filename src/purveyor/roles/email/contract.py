@@ -85,6 +85,35 @@ class ListMails(Ask[MailRecords], frozen=True):
     limit: int = 50
 
 
+class EventIds(Message, frozen=True):
+    """Events by their ids."""
+
+    event_ids: tuple[str, ...]
+
+
+class WhichUnrecorded(Ask[EventIds], frozen=True):
+    """From the console: which of these events have no mail in the ledger. Only events that become mails."""
+
+    reply: ClassVar = EventIds
+
+    event_ids: tuple[str, ...]
+
+
+class ClaimsFound(Message, frozen=True):
+    """Senders that are gone and had mails in hand, and how many mails were settled or freed."""
+
+    senders: tuple[str, ...]
+    mails: int
+
+
+class RecoverClaims(Ask[ClaimsFound], frozen=True):
+    """From the console: find what senders that are gone had in hand; with ``apply`` settle or free it."""
+
+    reply: ClassVar = ClaimsFound
+
+    apply: bool = False
+
+
 class MailShown(Message, frozen=True):
     """A record with the message as it is sent."""
 

@@ -1,18 +1,18 @@
 """What a language needs for mails: its texts, and how it writes money and dates. One TOML file each."""
 
-import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 FALLBACK = "en"
-_MESSAGES = Path(__file__).parent / "templates" / "messages"
-_SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£"}
+_SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
 _MAX_DIGITS = 18
+_WITHOUT_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
+_WITH_THREE_DECIMALS = "BHD IQD JOD KWD LYD OMR TND"
+"""The currencies whose minor units are not hundredths (ISO 4217)."""
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,22 +29,29 @@ class MoneyFormat(_Section, frozen=True):
     group_from: int
 
     def format(self, amount: Decimal, currency: str) -> str:
-        """Write an amount of major units with two decimals and its currency (ISO 4217, or nothing).
+        """Write an amount of major units and its currency (ISO 4217, or nothing) with its usual decimals.
 
         Raises ``ValueError`` for what is not an amount: NaN, infinity, more than 18 digits.
         """
         if not amount.is_finite() or amount.adjusted() >= _MAX_DIGITS:
             raise ValueError(f"not an amount of money: {amount}")
         sign = "-" if amount < 0 else ""
-        whole, _, cents = f"{abs(amount):,.2f}".partition(".")
+        whole, _, cents = f"{abs(amount):,.{_decimals(amount, currency)}f}".partition(".")
         digits = whole.replace(",", "")
         group = self.group if len(digits) >= self.group_from else ""
-        number = whole.replace(",", group) + self.decimal + cents
+        number = whole.replace(",", group) + (self.decimal + cents if cents else "")
         if not currency:
             return sign + number
         if symbol := _SYMBOLS.get(currency):
             return sign + self.symbol.format(amount=number, symbol=symbol)
         return sign + self.code.format(amount=number, code=currency)
+
+
+def _decimals(amount: Decimal, currency: str) -> int:
+    if currency in _WITH_THREE_DECIMALS.split():
+        return 3
+    # An amount with a fraction that its currency does not have looks odd; rounded it would be wrong.
+    return 0 if currency in _WITHOUT_DECIMALS.split() and amount == amount.to_integral_value() else 2
 
 
 class DateFormat(_Section, frozen=True):
@@ -68,13 +75,30 @@ class Labels(_Section, frozen=True):
     colon: str
     greeting: str
     greeting_nameless: str
+
+
+class OrderWords(_Section, frozen=True):
+    """The words of mails about an order."""
+
     order: str
-    placed: str
     payment: str
+    reason: str
     item: str
     amount: str
     total: str
     product: str
+    automatic: str
+
+
+class AccountWords(_Section, frozen=True):
+    """The words of mails about an account."""
+
+    address: str
+    visit: str
+    choose: str
+    code: str
+    code_too: str
+    expires: str
     automatic: str
 
 
@@ -84,6 +108,9 @@ class MailTexts(_Section, frozen=True):
     subject: str
     heading: str
     intro: str
+    when: str
+    """The label of the moment at which it happened."""
+    outro: str
 
 
 class Language(_Section, frozen=True):
@@ -92,28 +119,15 @@ class Language(_Section, frozen=True):
     money: MoneyFormat
     date: DateFormat
     labels: Labels
+    order: OrderWords
+    account: AccountWords
     payment: dict[str, str]
     """Payment methods by their names in the contract."""
     mail: dict[str, MailTexts]
     """The sentences by the kind of mail."""
 
 
-@functools.cache
-def languages() -> Mapping[str, Language]:
-    """Every language that there is a file for, by its code (ISO 639-1).
-
-    Raises ``ValueError`` with the file's name and the place in it for a file that cannot be used.
-    """
-    found = {}
-    for path in sorted(_MESSAGES.glob("*.toml")):
-        try:
-            found[path.stem] = msgspec.toml.decode(path.read_bytes(), type=Language)
-        except msgspec.MsgspecError as error:
-            raise ValueError(f"{path.name}: {error}") from error
-    return found
-
-
-def best(wanted: str) -> str:
+def best(wanted: str, among: Mapping[str, Language]) -> str:
     """The language to use for a language tag (BCP 47): ``de-AT`` is ``de``; unknown or empty is English."""
     code = wanted.replace("_", "-").partition("-")[0].strip().lower()
-    return code if code in languages() else FALLBACK
+    return code if code in among else FALLBACK

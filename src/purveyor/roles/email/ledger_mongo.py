@@ -1,31 +1,24 @@
 """The mail ledger in MongoDB, collection ``email_logs``: the only module that knows motor.
 
-A sender is alive as long as its document in ``email_senders`` is fresh. All times are the server's, so that the
-clocks of the senders do not matter.
+All times are the server's, so that the clocks of the senders do not matter.
 """
 
 import asyncio
-import contextlib
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.errors import (
     ConfigurationError,
-    ConnectionFailure,
     DuplicateKeyError,
-    ExecutionTimeout,
     InvalidName,
     InvalidURI,
     PyMongoError,
-    WriteConcernError,
 )
 
-from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailable
-from purveyor.kit.ids import new_id
+from purveyor.kit.errors import ConfigError, ServerAway, StartupError
 from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.mongo_documents import (
     DUE,
@@ -34,61 +27,27 @@ from purveyor.roles.email.mongo_documents import (
     SENDER_INDEXES,
     SETTLED,
     SHOWN,
+    WITH_RECIPIENT,
     Change,
     Condition,
     Document,
     change,
     claim_of,
     doubt,
+    erased_key,
+    erasure,
     held_or_freed,
     key,
     new_document,
+    report_of,
+    told,
 )
-from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, NewMail
+from purveyor.roles.email.mongo_owner import MongoOwner, alive_since
+from purveyor.roles.email.mongo_server import LOST, OPERATION_TIMEOUT_S, URI_EXPECTED, address_of, bounded, short
+from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
 
-OPERATION_TIMEOUT_S = 1.0  # for one operation on the server; a method may need several, and has twice that
 STARTUP_TIMEOUT_S = 5.0
-BEAT_S = 1.0
-DEAD_AFTER_S = 10.0
-
-_URI_EXPECTED = (
-    "MONGODB_URI: expected mongodb:// or mongodb+srv://[user:password@]host[:port][/database], "
-    "with special characters in user and password percent-encoded."
-)
-_LOST = (ConnectionFailure, ExecutionTimeout, WriteConcernError, OSError, TimeoutError)
-
-
-class MongoOwner:
-    """Satisfies ``Owner``: alive while its last beat is recent."""
-
-    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
-        self.name = str(new_id())
-        self._senders = database["email_senders"]
-        self._seen_at = 0.0
-
-    def is_alive(self) -> bool:
-        """See ``Owner``. Never true for longer than the others believe it."""
-        return asyncio.get_running_loop().time() - self._seen_at < DEAD_AFTER_S
-
-    async def beat(self) -> None:
-        """Tell the others that this sender lives. Raises ``Unavailable``."""
-        began = asyncio.get_running_loop().time()  # before it is written: the others may count from then on
-        async with _bounded():
-            await self._senders.update_one({"_id": self.name}, {"$currentDate": {"seen_at": True}}, upsert=True)
-        self._seen_at = began
-
-    async def keep_beating(self) -> None:
-        """Beat until cancelled."""
-        while True:
-            await asyncio.sleep(BEAT_S)
-            with contextlib.suppress(Unavailable):  # the age of the last beat tells
-                await self.beat()
-
-    async def leave(self) -> None:
-        """Let the others take over at once."""
-        with contextlib.suppress(Unavailable):  # then they do when the last beat is old
-            async with _bounded():
-                await self._senders.delete_one({"_id": self.name})
+_ERASED_AT_ONCE = 25
 
 
 class MongoLedger:
@@ -106,7 +65,9 @@ class MongoLedger:
 
     async def record(self, mail: NewMail) -> bool:
         """See ``Ledger``."""
-        async with _bounded():
+        async with bounded():
+            if await self._mails.find_one({"_id": erased_key(mail)}, {"_id": 1}) is not None:
+                return False
             try:
                 await self._mails.insert_one(new_document(mail, await self._now()))
             except DuplicateKeyError:
@@ -116,7 +77,7 @@ class MongoLedger:
     @asynccontextmanager
     async def ownership(self) -> AsyncIterator[MongoOwner]:
         """See ``Ledger``."""
-        owner = MongoOwner(self._database)
+        owner = MongoOwner(self._senders)
         await owner.beat()
         beating = asyncio.create_task(owner.keep_beating(), name="mail sender's heartbeat")
         try:
@@ -126,45 +87,50 @@ class MongoLedger:
             await asyncio.gather(beating, return_exceptions=True)
             await owner.leave()
 
-    async def recover(self, policy: DoubtPolicy) -> int:
+    async def gone(self) -> Sequence[str]:
         """See ``Ledger``."""
-        async with _bounded():
+        async with bounded():
             # First who has mails in hand, then which of them are alive: the other way round, somebody who
             # came in between would be taken for dead.
             owners = await self._mails.distinct("owner", {"state": IN_HAND})
             if not owners:
-                return 0
-            fresh = {"$gt": await self._now() - timedelta(seconds=DEAD_AFTER_S)}
+                return ()
+            fresh = {"$gt": alive_since(await self._now())}
             alive = await self._senders.distinct("_id", {"_id": {"$in": owners}, "seen_at": fresh})
-            gone = sorted(set(owners) - set(alive))
-            return await self._free(gone, policy) if gone else 0
+            return sorted(set(owners) - set(alive))
 
-    async def _free(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
-        claimed = await self._mails.update_many(
-            {"state": "claimed", "owner": {"$in": gone}},
-            change(state="retry", owner=None, error="the sender died", due_in_s=0),
-        )
-        doubtful = await self._mails.update_many(
-            {"state": "data", "owner": {"$in": gone}},
-            doubt("the sender died while the server had the mail", policy),
-        )
-        return claimed.modified_count + doubtful.modified_count
+    async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
+        """See ``Ledger``."""
+        async with bounded():
+            claimed = await self._mails.update_many(
+                {"state": "claimed", "owner": {"$in": [*gone]}},
+                change(state="retry", owner=None, error="the sender died", due_in_s=0),
+            )
+            doubtful = await self._mails.update_many(
+                {"state": "data", "owner": {"$in": [*gone]}},
+                doubt("the sender died while the server had the mail", policy),
+            )
+            return claimed.modified_count + doubtful.modified_count
 
     async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
         """See ``Ledger``."""
         claims: list[Claim] = []
-        async with _bounded():
+        clock = asyncio.get_running_loop().time
+        async with bounded():
             due = {"state": DUE, "next_attempt_at": {"$lte": await self._now()}}
-            while len(claims) < limit:
+        # One deadline for each, and a share of time for all: a distant server still gives some at every call.
+        ends = clock() + OPERATION_TIMEOUT_S
+        while len(claims) < limit and clock() < ends:
+            async with bounded():
                 document: Document | None = await self._mails.find_one_and_update(
                     due,
                     change(state="claimed", owner=owner, attempts=1),
                     sort=[("next_attempt_at", 1)],
                     return_document=pymongo.ReturnDocument.AFTER,
                 )
-                if document is None:
-                    break
-                claims.append(claim_of(document))
+            if document is None:
+                break
+            claims.append(claim_of(document))
         return claims
 
     async def mark_data(self, claim: Claim) -> None:
@@ -172,9 +138,9 @@ class MongoLedger:
         if not await self._transition(claim, "claimed", change(state="data")):
             raise ClaimLost
 
-    async def mark_sent(self, claim: Claim, reply: str) -> None:
+    async def mark_sent(self, claim: Hold, reply: str) -> None:
         """See ``Ledger``."""
-        async with _bounded():
+        async with bounded():
             await self._mails.update_one(held_or_freed(claim), change(state="sent", smtp_reply=reply, error=""))
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
@@ -193,12 +159,44 @@ class MongoLedger:
     async def _transition(self, claim: Claim, state: Condition, update: Change) -> bool:
         """One conditional update; whether the claim still held and the mail was in that state."""
         mine = {"_id": key(claim), "owner": claim.owner, "attempts": claim.attempt, "state": state}
-        async with _bounded():
+        async with bounded():
             return (await self._mails.update_one(mine, update)).matched_count == 1
+
+    async def unreported(self, limit: int) -> Sequence[Report]:
+        """See ``Ledger``."""
+        shown = {**SHOWN, "order_id": 1, "request_id": 1}
+        async with bounded():
+            found = self._mails.find({"unreported": True}, shown).sort("updated_at", 1).limit(limit)
+            return [report_of(document) async for document in found]
+
+    async def mark_reported(self, reports: Sequence[Report]) -> None:
+        """See ``Ledger``."""
+        async with bounded():
+            await self._mails.bulk_write([told(report) for report in reports], ordered=False)
+
+    async def of_recipient(self, recipient: str) -> Sequence[MailRecord]:
+        """See ``Ledger``."""
+        async with bounded():
+            found = self._mails.find({"recipient": recipient}, SHOWN).sort([("created_at", 1), ("event_id", 1)])
+            return [MailRecord(**document) async for document in found]
+
+    async def erase(self, recipient: str) -> int:
+        """See ``Ledger``."""
+        erased = 0
+        wanted = {"recipient": {"$eq": recipient, **WITH_RECIPIENT["recipient"]}}
+        while True:
+            async with bounded():
+                documents = await self._mails.find(wanted).to_list(_ERASED_AT_ONCE)
+                if not documents:
+                    break
+                now = await self._now()
+                await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
+            erased += len(documents)
+        return erased
 
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         """See ``Ledger``."""
-        async with _bounded():
+        async with bounded():
             document = await self._mails.find_one({"event_id": event_id}, {**SHOWN, "message": 1})
         if document is None:
             return None
@@ -212,7 +210,7 @@ class MongoLedger:
             wanted["state"] = state
         if event_ids:
             wanted["event_id"] = {"$in": [*event_ids]}
-        async with _bounded():
+        async with bounded():
             found = self._mails.find(wanted, SHOWN).sort([("created_at", -1), ("event_id", -1)]).limit(limit)
             return [MailRecord(**document) async for document in found]
 
@@ -228,13 +226,15 @@ class MongoLedger:
         return await self._operate(event_id, "unknown", update)
 
     async def _operate(self, event_id: str, state: Condition, update: Change) -> bool:
-        async with _bounded():
-            result = await self._mails.update_many({"event_id": event_id, "state": state}, update)
+        async with bounded():
+            result = await self._mails.update_many(
+                {"event_id": event_id, "state": state, **WITH_RECIPIENT}, update
+            )
             return result.matched_count > 0
 
     async def check(self) -> str:
         """See ``Ledger``."""
-        async with _bounded():
+        async with bounded():
             return f"MongoDB {(await self._database.command('buildInfo'))['version']}"
 
     async def _now(self) -> datetime:
@@ -251,7 +251,7 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
     ``StartupError`` when it refuses us.
     """
     if not uri.startswith(("mongodb://", "mongodb+srv://")):  # the driver would take a bare host name
-        raise ConfigError(_URI_EXPECTED)
+        raise ConfigError(URI_EXPECTED)
     try:
         # Made inside the running loop: motor takes the loop that it finds here for good.
         client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
@@ -265,36 +265,16 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
         )
         database = client.get_default_database("purveyor")
     except (InvalidURI, ConfigurationError, InvalidName, ValueError) as error:
-        raise ConfigError(_URI_EXPECTED) from error  # the parser's own words may hold a part of the password
+        raise ConfigError(URI_EXPECTED) from error  # the parser's own words may hold a part of the password
     try:
         ledger = MongoLedger(database)
         try:
             with pymongo.timeout(STARTUP_TIMEOUT_S):
                 await ledger.prepare()
-        except _LOST as error:
-            raise ServerAway(f"MongoDB at {_address_of(uri)} does not answer: {_short(error)}.") from error
+        except LOST as error:
+            raise ServerAway(f"MongoDB at {address_of(uri)} does not answer: {short(error)}.") from error
         except PyMongoError as error:
-            raise StartupError(f"MongoDB at {_address_of(uri)} refuses us: {_short(error)}.") from error
+            raise StartupError(f"MongoDB at {address_of(uri)} refuses us: {short(error)}.") from error
         yield ledger
     finally:
         client.close()
-
-
-@asynccontextmanager
-async def _bounded() -> AsyncIterator[None]:
-    """A deadline of our own, and ``Unavailable`` for a lost server."""
-    try:
-        async with asyncio.timeout(2 * OPERATION_TIMEOUT_S):
-            yield
-    except _LOST as lost:
-        raise Unavailable("The mail ledger does not answer.") from lost
-
-
-def _address_of(uri: str) -> str:
-    """The hosts and ports of a URI that was readable, without anything else."""
-    return re.split(r"[/?]", uri.partition("://")[2])[0].rpartition("@")[2]
-
-
-def _short(error: Exception) -> str:
-    """The reason without the state of every server, which follows after a comma or in brackets."""
-    return re.split(r", Timeout: | \(configured timeouts: |, full error: ", str(error))[0]

@@ -1,35 +1,17 @@
-"""The mail ledger in PostgreSQL, schema ``email``.
+"""The mail ledger in PostgreSQL, schema ``email``."""
 
-A sender is alive as long as it holds an advisory lock: when its process dies the server frees the lock at once,
-and its mails are taken over without waiting for a lease to end.
-"""
-
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from purveyor.kit.ids import parse_id
-from purveyor.kit.postgres import COMMAND_TIMEOUT_S, Connection, Database, Record
+from purveyor.kit.postgres import Database, Record
 from purveyor.roles.email.contract import MailRecord
-from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, NewMail
+from purveyor.roles.email.ledger_postgres_owner import LOCK_CLASS, PostgresOwner, ownership
+from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
 
-_LOCK_CLASS = 0x6D61696C  # "mail": the first key of the senders' advisory locks
-_KEEPALIVE = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
-"""So that the server frees the lock within 11 s when a sender's whole machine is gone, without a word."""
 _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
     resends, smtp_reply, error, created_at, updated_at"""
 _MINE = "event_id = $1 and kind = $2 and recipient = $3 and owner = $4 and attempts = $5"
-
-
-class PostgresOwner:
-    """Satisfies ``Owner``: alive while its connection, and so its lock, is there."""
-
-    def __init__(self, number: int, connection: Connection) -> None:
-        self.name = str(number)
-        self._connection = connection
-
-    def is_alive(self) -> bool:
-        """See ``Owner``."""
-        return not self._connection.is_closed()
 
 
 class PostgresLedger:
@@ -43,8 +25,11 @@ class PostgresLedger:
         added = await self._database.execute(
             """
             insert into email.mails
-                (event_id, kind, recipient, order_number, subject, message_id, message, created_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing""",
+                (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
+                    request_id)
+            select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+            where not exists (select from email.mails where event_id = $1 and kind = $2 and recipient = '')
+            on conflict do nothing""",
             mail.event_id,
             mail.kind,
             mail.recipient,
@@ -53,41 +38,45 @@ class PostgresLedger:
             mail.message_id,
             mail.message,
             mail.created_at,
+            mail.order_id,
+            mail.request_id,
         )
         return added == 1
 
-    @asynccontextmanager
-    async def ownership(self) -> AsyncIterator[PostgresOwner]:
+    def ownership(self) -> AbstractAsyncContextManager[PostgresOwner]:
         """See ``Ledger``."""
-        async with self._database.dedicated("purveyor mail sender") as connection:
-            number = await self._database.fetchval("select nextval('email.sender_number')::int")
-            await connection.execute(_KEEPALIVE, timeout=COMMAND_TIMEOUT_S)
-            await connection.execute(
-                "select pg_advisory_lock($1, $2)", _LOCK_CLASS, number, timeout=COMMAND_TIMEOUT_S
-            )
-            yield PostgresOwner(number, connection)
+        return ownership(self._database)
 
-    async def recover(self, policy: DoubtPolicy) -> int:
+    async def gone(self) -> Sequence[str]:
         """See ``Ledger``."""
-        # The dead are found first and joined: a mail that a living sender claims meanwhile is then compared again
-        # by its new owner, which a "not exists" in the update itself would not be (PostgreSQL manual, 13.2.1).
+        rows = await self._database.fetch(
+            """
+            select distinct owner::text as owner from email.mails
+            where state in ('claimed', 'data') and not exists (
+                select from pg_locks l where l.locktype = 'advisory' and l.classid = $1::int::oid
+                    and l.objsubid = 2 and l.objid = owner::oid and l.granted
+                    and l.database = (select oid from pg_database where datname = current_database())
+            )""",
+            LOCK_CLASS,
+        )
+        return [row["owner"] for row in rows]
+
+    async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
+        """See ``Ledger``.
+
+        The owner stands in the update itself: PostgreSQL compares it again when a living sender has claimed
+        the mail meanwhile (manual, 13.2.1).
+        """
         return await self._database.execute(
             """
-            with gone as materialized (
-                select distinct owner from email.mails where state in ('claimed', 'data') and not exists (
-                    select from pg_locks l where l.locktype = 'advisory' and l.classid = $1::int::oid
-                        and l.objsubid = 2 and l.objid = owner::oid and l.granted
-                        and l.database = (select oid from pg_database where datname = current_database())
-                )
-            )
-            update email.mails m set
-                state = case when m.state = 'claimed' or $2 = 'resend' then 'retry' else 'unknown' end,
-                resends = m.resends + (m.state = 'data' and $2 = 'resend')::int,
-                error = case m.state when 'data' then 'the sender died while the server had the mail'
+            update email.mails set
+                state = case when state = 'claimed' or $2 = 'resend' then 'retry' else 'unknown' end,
+                resends = resends + (state = 'data' and $2 = 'resend')::int,
+                error = case state when 'data' then 'the sender died while the server had the mail'
                     else 'the sender died' end,
                 owner = null, next_attempt_at = now(), updated_at = now()
-            from gone where m.owner = gone.owner and m.state in ('claimed', 'data')""",
-            _LOCK_CLASS,
+            where owner = any($1::int[]) and state in ('claimed', 'data')""",
+            [int(owner) for owner in gone],
             policy,
         )
 
@@ -114,7 +103,7 @@ class PostgresLedger:
         if not await self._transition(claim, "state = 'data'", "claimed"):
             raise ClaimLost
 
-    async def mark_sent(self, claim: Claim, reply: str) -> None:
+    async def mark_sent(self, claim: Hold, reply: str) -> None:
         """See ``Ledger``."""
         await self._database.execute(
             """
@@ -160,6 +149,60 @@ class PostgresLedger:
         )
         return touched == 1
 
+    async def unreported(self, limit: int) -> Sequence[Report]:
+        """See ``Ledger``."""
+        rows = await self._database.fetch(
+            f"""
+            select {_RECORD}, order_id, request_id from email.mails
+            where order_id <> '' and state in ('sent', 'failed', 'unknown')
+                and reported <> state || ':' || resends::text
+            order by updated_at limit $1""",  # noqa: S608 - constants
+            limit,
+        )
+        return [Report(_record(row), row["order_id"], row["request_id"]) for row in rows]
+
+    async def mark_reported(self, reports: Sequence[Report]) -> None:
+        """See ``Ledger``."""
+        records = [report.record for report in reports]
+        await self._database.execute(
+            """
+            update email.mails m set reported = told.outcome
+            from unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
+                as told (event_id, kind, recipient, outcome)
+            where m.event_id = told.event_id and m.kind = told.kind and m.recipient = told.recipient""",
+            [record.event_id for record in records],
+            [record.kind for record in records],
+            [record.recipient for record in records],
+            [f"{record.state}:{record.resends}" for record in records],
+        )
+
+    async def of_recipient(self, recipient: str) -> Sequence[MailRecord]:
+        """See ``Ledger``."""
+        rows = await self._database.fetch(
+            f"select {_RECORD} from email.mails where recipient = $1 order by created_at, event_id",  # noqa: S608
+            recipient,
+        )
+        return [_record(row) for row in rows]
+
+    async def erase(self, recipient: str) -> int:
+        """See ``Ledger``."""
+        erased: int = await self._database.fetchval(
+            """
+            with erased as (
+                delete from email.mails where recipient = $1 and recipient <> '' returning *,
+                    case state when 'sent' then 'sent' else 'failed' end as outcome
+            ), kept as (
+                insert into email.mails (event_id, kind, recipient, order_number, subject, message_id, message,
+                    state, attempts, resends, error, created_at, order_id, request_id, reported)
+                select event_id, kind, '', order_number, '', message_id, '', outcome, attempts, resends, 'erased',
+                    created_at, order_id, request_id, outcome || ':' || resends::text
+                from erased on conflict do nothing
+            )
+            select count(*) from erased""",
+            recipient,
+        )
+        return erased
+
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         """See ``Ledger``."""
         row = await self._database.fetchrow(
@@ -188,7 +231,7 @@ class PostgresLedger:
             """
             update email.mails set state = 'retry', owner = null, resends = resends + 1,
                 error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
-            where event_id = $1 and state in ('sent', 'failed', 'unknown', 'retry')""",
+            where event_id = $1 and state in ('sent', 'failed', 'unknown', 'retry') and recipient <> ''""",
             parse_id(event_id),
         )
         return touched > 0
@@ -200,7 +243,7 @@ class PostgresLedger:
             update email.mails set state = case when $2 then 'sent' else 'retry' end, owner = null,
                 resends = resends + (not $2)::int, error = 'resolved by an operator', next_attempt_at = now(),
                 updated_at = now()
-            where event_id = $1 and state = 'unknown'""",
+            where event_id = $1 and state = 'unknown' and recipient <> ''""",
             parse_id(event_id),
             sent,
         )

@@ -19,7 +19,10 @@ from purveyor.kit.errors import InvalidInput
 from purveyor.kit.ids import new_id
 from purveyor.kit.pages import html_page
 from purveyor.kit.web import problem_responses
+from purveyor.roles.email.mime import bodies
 from purveyor.roles.email.ports import Claim
+from purveyor.roles.email.rendering import Renderer
+from purveyor.roles.email.samples import SAMPLES
 
 _KEPT_PARSED = 10_000
 _SLOTS = 4
@@ -73,13 +76,13 @@ class Mailbox:
     def _parse(self, name: str) -> MailboxMessage:
         # The old policy parses many times faster than the default one, and these mails are our own.
         message = email.message_from_bytes((self._folder / f"{name}.eml").read_bytes())
-        bodies = {part.get_content_type(): part.get_payload(decode=True) for part in message.walk()}
+        parts = bodies(message)
         return MailboxMessage(
             id=name,
             to=parseaddr(str(message["To"]))[1],
             subject=str(make_header(decode_header(str(message["Subject"])))),
-            text=_text(bodies.get("text/plain")),
-            html=_text(bodies.get("text/html")),
+            text=parts.get("text/plain", ""),
+            html=parts.get("text/html", ""),
             sent_at=datetime.fromtimestamp((UUID(name).int >> 80) / 1000, UTC),
         )
 
@@ -88,11 +91,17 @@ class Mailbox:
         return "development mailbox"
 
 
-def _text(payload: object) -> str:
-    return payload.decode() if isinstance(payload, bytes) else ""
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """A mail made of sample data."""
+
+    kind: str
+    language: str
+    subject: str
+    text: str
+    html: str
 
 
-def mailbox_routes(mailbox: Mailbox) -> list[Any]:
+def mailbox_routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
     """The page and its JSON; only in development."""
     page = (files(__package__) / "mailbox_page.html").read_text(encoding="utf-8")
 
@@ -109,4 +118,20 @@ def mailbox_routes(mailbox: Mailbox) -> list[Any]:
     async def messages(limit: Annotated[int, QueryParameter(ge=1, le=10_000)] = 10_000) -> list[MailboxMessage]:
         return list(await mailbox.messages(limit))
 
-    return [show, messages]
+    @get(
+        "/mailbox/previews",
+        tags=["development"],
+        summary="Every kind of mail in every language, made of sample data",
+        sync_to_thread=True,
+    )
+    def previews() -> list[Preview]:
+        made = [
+            (kind, language, renderer.render(kind, letter, language))
+            for kind, letter in SAMPLES.items()
+            for language in renderer.languages
+        ]
+        return [
+            Preview(kind=kind, language=language, **msgspec.structs.asdict(mail)) for kind, language, mail in made
+        ]
+
+    return [show, messages, previews]

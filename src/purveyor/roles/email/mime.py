@@ -6,15 +6,18 @@ header is checked first, and one of a few fixed forms is filled in.
 """
 
 import binascii
+import email
 import functools
 import hashlib
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from email.message import Message
 from email.utils import format_datetime
 from uuid import UUID
 
-from purveyor.roles.email.rendering import CONTROLS, Rendered
+from purveyor.roles.email.letters import CONTROLS
+from purveyor.roles.email.rendering import Rendered
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -105,6 +108,19 @@ def compose(
         text=_quoted_printable(rendered.text),
         html=_quoted_printable(rendered.html),
     ).encode("ascii")
+
+
+def text_of(message: bytes) -> str:
+    """The text of a mail that ``compose`` has made, with plain line ends."""
+    return bodies(email.message_from_bytes(message)).get("text/plain", "").replace("\r\n", "\n")
+
+
+def bodies(message: Message) -> dict[str, str]:
+    """The parts of such a mail by their content type."""
+    parts = {part.get_content_type(): part.get_payload(decode=True) for part in message.walk()}
+    return {
+        kind: payload.decode("utf-8", "replace") for kind, payload in parts.items() if isinstance(payload, bytes)
+    }
 
 
 @functools.lru_cache(maxsize=16)

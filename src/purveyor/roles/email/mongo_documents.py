@@ -7,7 +7,7 @@ from typing import Any
 import pymongo
 
 from purveyor.roles.email.contract import MailRecord
-from purveyor.roles.email.ports import Claim, DoubtPolicy, NewMail
+from purveyor.roles.email.ports import Claim, DoubtPolicy, Hold, NewMail, Report
 
 Document = dict[str, Any]
 Condition = str | Mapping[str, Any]
@@ -22,16 +22,26 @@ MAIL_INDEXES = (
     pymongo.IndexModel([("state", 1), ("owner", 1)], name="in_hand"),
     pymongo.IndexModel([("state", 1), ("event_id", -1)], name="by_state"),
     pymongo.IndexModel([("event_id", -1)], name="newest"),
+    pymongo.IndexModel([("recipient", 1)], name="by_recipient"),
+    pymongo.IndexModel([("updated_at", 1)], name="unreported", partialFilterExpression={"unreported": True}),
 )
+_REPORTED = ("sent", "failed", "unknown")
 SENDER_INDEXES = (pymongo.IndexModel([("seen_at", 1)], name="seen_at", expireAfterSeconds=3600),)
 """The documents of senders that are long dead go by themselves."""
+WITH_RECIPIENT: Document = {"recipient": {"$gt": ""}}
+"""Not erased."""
 SHOWN = dict.fromkeys(MailRecord.__struct_fields__, 1) | {"_id": 0}
 """The projection to the fields of a ``MailRecord``."""
 
 
-def key(mail: NewMail | Claim) -> str:
+def key(mail: NewMail | Hold | MailRecord) -> str:
     """The ``_id``: one document per event, kind and recipient."""
     return f"{mail.event_id}/{mail.kind}/{mail.recipient}"
+
+
+def erased_key(mail: NewMail) -> str:
+    """The ``_id`` of what is left of a mail that was erased."""
+    return f"{mail.event_id}/{mail.kind}/"
 
 
 def new_document(mail: NewMail, now: datetime) -> Document:
@@ -54,6 +64,8 @@ def new_document(mail: NewMail, now: datetime) -> Document:
         "error": "",
         "created_at": mail.created_at,
         "updated_at": now,
+        "order_id": mail.order_id,
+        "request_id": mail.request_id,
     }
 
 
@@ -76,6 +88,9 @@ def change(*, due_in_s: float | None = None, attempts: int = 0, resends: int = 0
     # A literal, or else a reply that begins with a dollar sign would be read as a field's name.
     fields: Document = {name: {"$literal": value} for name, value in values.items()}
     fields["updated_at"] = "$$NOW"
+    if "state" in values:
+        # A document without the field is older than reports; what is missing is less than any text.
+        fields["unreported"] = {"$gt": ["$order_id", ""]} if values["state"] in _REPORTED else False
     if due_in_s is not None:
         fields["next_attempt_at"] = {"$add": ["$$NOW", int(due_in_s * 1000)]}
     for name, more in (("attempts", attempts), ("resends", resends)):
@@ -91,8 +106,42 @@ def doubt(error: str, policy: DoubtPolicy) -> Change:
     return change(state="retry", owner=None, error=error, resends=1, due_in_s=0)
 
 
-def held_or_freed(claim: Claim) -> Document:
+def held_or_freed(claim: Hold) -> Document:
     """The claim's mail at ``data``; or freed by another sender meanwhile, and not taken yet."""
     held = {"owner": claim.owner, "state": "data"}
     freed = {"owner": None, "state": {"$in": ["retry", "unknown"]}}
     return {"_id": key(claim), "attempts": claim.attempt, "$or": [held, freed]}
+
+
+def report_of(document: Document) -> Report:
+    """What is to be reported of a document."""
+    order_id, request_id = document.pop("order_id"), document.pop("request_id")
+    return Report(MailRecord(**document), order_id, request_id)
+
+
+def told(report: Report) -> pymongo.UpdateOne:
+    """Note that somebody was told, unless the record has changed meanwhile."""
+    record = report.record
+    same = {"_id": key(record), "state": record.state, "resends": record.resends}
+    return pymongo.UpdateOne(same, {"$set": {"unreported": False}})
+
+
+def erasure(document: Document, now: datetime) -> list[pymongo.ReplaceOne[Document] | pymongo.DeleteOne]:
+    """Put a document without the person in the place of one with them: the key holds the address too.
+
+    First what keeps the event from coming again, then away with the rest: safe to break off, and to do again.
+    """
+    kept = document | {
+        "_id": f"{document['event_id']}/{document['kind']}/",
+        "recipient": "",
+        "subject": "",
+        "message": b"",
+        "state": "sent" if document["state"] == "sent" else "failed",
+        "owner": None,
+        "smtp_reply": "",
+        "error": "erased",
+        "updated_at": now,
+        "unreported": False,
+    }
+    stays = pymongo.ReplaceOne({"_id": kept["_id"]}, kept, upsert=True)
+    return [stays, pymongo.DeleteOne({"_id": document["_id"]})]

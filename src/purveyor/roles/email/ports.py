@@ -24,19 +24,36 @@ class NewMail(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str
     message: bytes
     created_at: datetime
+    order_id: str = ""
+    """The order that the mail is about: what becomes of the mail is then reported. Empty: of no known order."""
+    request_id: str = ""
+    """The request that caused it."""
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A mail that one sender works on. ``owner`` and ``attempt`` are the fence against a second one."""
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """One sender's hold on one mail. ``owner`` and ``attempt`` are the fence against a second sender."""
 
     event_id: str
     kind: str
     recipient: str
-    message_id: str
-    message: bytes
     owner: str
     attempt: int
+
+
+class Claim(Hold, frozen=True, kw_only=True):
+    """A mail that one sender works on."""
+
+    message_id: str
+    message: bytes
     created_at: datetime
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A record at ``sent``, ``failed`` or ``unknown`` of which the order's role is not told yet."""
+
+    record: MailRecord
+    order_id: str
+    request_id: str
 
 
 class ClaimLost(Exception):
@@ -50,14 +67,21 @@ class Ledger(Protocol):
     """
 
     async def record(self, mail: NewMail) -> bool:
-        """Store a mail to be sent; ``False`` when there was one already, which then stays as it is."""
+        """Store a mail to be sent; ``False`` when there was one already, which then stays as it is.
+
+        One that was erased counts: an event that is delivered again brings nothing back.
+        """
         ...
 
     def ownership(self) -> AbstractAsyncContextManager["Owner"]:
         """Become a sender, for as long as the context lasts."""
         ...
 
-    async def recover(self, policy: DoubtPolicy) -> int:
+    async def gone(self) -> Sequence[str]:
+        """The senders that have mails in hand and are not alive. Their names are never used again."""
+        ...
+
+    async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
         """Free the mails of senders that are gone; how many. What was at ``data`` is doubtful."""
         ...
 
@@ -69,7 +93,7 @@ class Ledger(Protocol):
         """Record that the final dot is about to be written. Raises ``ClaimLost``."""
         ...
 
-    async def mark_sent(self, claim: Claim, reply: str) -> None:
+    async def mark_sent(self, claim: Hold, reply: str) -> None:
         """Record the server's acceptance, also when the mail was freed meanwhile but nobody has taken it.
 
         Repeating it changes nothing.
@@ -86,6 +110,26 @@ class Ledger(Protocol):
 
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
         """The final dot was written and no answer was read."""
+        ...
+
+    async def unreported(self, limit: int) -> Sequence[Report]:
+        """Settled mails of orders, oldest first, of which nobody was told yet: of this state and re-send."""
+        ...
+
+    async def mark_reported(self, reports: Sequence[Report]) -> None:
+        """Note that somebody was told. A record that has changed meanwhile is to be reported again."""
+        ...
+
+    async def of_recipient(self, recipient: str) -> Sequence[MailRecord]:
+        """Every record of an address, oldest first."""
+        ...
+
+    async def erase(self, recipient: str) -> int:
+        """Wipe address, subject and message of an address's records; how many.
+
+        What was not sent never will be: it becomes ``failed``. What is left of a record keeps its event, when
+        that is delivered again, from making a new one.
+        """
         ...
 
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:

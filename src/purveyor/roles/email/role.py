@@ -1,21 +1,56 @@
 """The declaration of role email."""
 
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from email.utils import parseaddr
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from purveyor.kit.errors import ConfigError
 from purveyor.kit.role import Actor, Background, Check, Env, Role
-from purveyor.roles.email.contract import ListMails, ResendMail, ResolveMail, ShowMail
+from purveyor.roles.auth.contract import (
+    PasswordResetRequested,
+    UserErased,
+    UserExportRequested,
+    UserRegistered,
+)
+from purveyor.roles.email.contract import (
+    ListMails,
+    MailDataErased,
+    MailDataExported,
+    MailSettled,
+    RecoverClaims,
+    ResendMail,
+    ResolveMail,
+    ShowMail,
+    WhichUnrecorded,
+)
 from purveyor.roles.email.ports import DoubtPolicy, Ledger, Mailer
-from purveyor.roles.orders.contract import OrderCreated
-from purveyor.settings import Secret, Url
+from purveyor.roles.orders.contract import (
+    OrderCancelled,
+    OrderConfirmed,
+    OrderCreated,
+    OrderDelivered,
+    OrderShipped,
+)
+from purveyor.settings import Secret, Url, require_scheme
+
+if TYPE_CHECKING:  # it brings the templates' engine with it, and declarations are read without starting anything
+    from purveyor.roles.email.rendering import Renderer
 
 log = logging.getLogger(__name__)
+
+MAILED = (
+    *(OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled),
+    *(UserRegistered, PasswordResetRequested),
+)
+"""The events that a mail tells of."""
 
 
 class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +73,19 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
         Path | None,
         Meta(description="certificates (PEM) to trust besides the system's, for a private SMTP server"),
     ] = None
+    mail_templates: Annotated[
+        Path | None, Meta(description="folder with mail templates of your own; empty: the built-in ones")
+    ] = None
+    public_url: Annotated[
+        Url, Meta(description="base URL of the shop's pages, for links in mails; empty: mails have none")
+    ] = Url()
+
+    def __post_init__(self) -> None:
+        require_scheme("PUBLIC_URL", self.public_url, "http", "https")
+        if self.public_url and not _is_base_url(self.public_url):
+            raise ConfigError(
+                "PUBLIC_URL: expected a host, and nothing behind the path, as in https://shop.example."
+            )
 
     @property
     def has_smtp(self) -> bool:
@@ -50,35 +98,78 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.email_from or self.email_user or "Purveyor <orders@purveyor.local>"
 
 
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return bool(parts.hostname) and not re.search(r"[\s?#]", url)
+
+
+def check(settings: EmailSettings, production: bool) -> None:  # noqa: FBT001 - the signature of all checks
+    """Templates of the operator's own that can be used."""
+    if settings.mail_templates:
+        from purveyor.roles.email.template_check import check_templates
+
+        check_templates(settings.mail_templates)
+
+
 @asynccontextmanager
 async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     """Start role email."""
+    from purveyor.roles.email.journal import Journals
     from purveyor.roles.email.mailbox import Mailbox, mailbox_routes
+    from purveyor.roles.email.personal_data import PersonalData
+    from purveyor.roles.email.reports import Reports
     from purveyor.roles.email.sender import Sender
     from purveyor.roles.email.service import Mails
+    from purveyor.roles.email.service_audit import Audit
 
     async with AsyncExitStack() as stack:
         ledger = await _open_ledger(env, settings, stack)
         mailer = await _open_mailer(env, settings, stack)
-        sender = Sender(ledger, mailer, settings.mail_doubtful)
-        mails = Mails(ledger, settings.sender, sender.wake)
+        reports = Reports(ledger, env.events)
+        journals = Journals(env.data_dir / "sender-journals" / ("mongodb" if settings.mongodb_uri else "postgres"))
+        sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=reports.wake)
+        renderer = _renderer(settings)
+        mails = Mails(ledger, renderer, settings.sender, sender.wake)
+        personal_data = PersonalData(ledger, env.events)
+        audit = Audit(ledger, journals, settings.mail_doubtful)
         yield Actor(
-            routes=mailbox_routes(mailer) if isinstance(mailer, Mailbox) and not env.production else (),
+            routes=mailbox_routes(mailer, renderer) if isinstance(mailer, Mailbox) and not env.production else (),
             answers={
                 ListMails: mails.list,
                 ShowMail: mails.show,
                 ResendMail: mails.resend,
                 ResolveMail: mails.resolve,
+                WhichUnrecorded: audit.which_unrecorded,
+                RecoverClaims: audit.recover,
             },
-            subscriptions={OrderCreated: mails.order_created},
-            background=[Background("sender", sender.run)],
-            checks=[
-                Check("mail ledger", "external" if settings.mongodb_uri else env.database_kind, ledger.check),
-                Check(
-                    "mail delivery", "external" if settings.has_smtp else "embedded", mailer.check, required=False
-                ),
-            ],
+            subscriptions={
+                **dict.fromkeys(MAILED, mails.write),
+                UserErased: personal_data.erase,
+                UserExportRequested: personal_data.export,
+            },
+            background=[Background("sender", sender.run), Background("reports", reports.run)],
+            checks=_checks(env, settings, ledger, mailer),
         )
+
+
+def _checks(env: Env, settings: EmailSettings, ledger: Ledger, mailer: Mailer) -> list[Check]:
+    ledger_kind = "external" if settings.mongodb_uri else env.database_kind
+    mailer_kind = "external" if settings.has_smtp else "embedded"
+    return [
+        Check("mail ledger", ledger_kind, ledger.check),
+        Check("mail delivery", mailer_kind, mailer.check, required=False),
+    ]
+
+
+def _renderer(settings: EmailSettings) -> "Renderer":
+    from purveyor.roles.email.letters import Shop
+    from purveyor.roles.email.rendering import Renderer
+
+    shop = Shop(name=parseaddr(settings.sender)[0] or "Purveyor", url=settings.public_url.rstrip("/"))
+    return Renderer(shop, settings.mail_templates)
 
 
 async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> Ledger:
@@ -108,9 +199,12 @@ async def _open_mailer(env: Env, settings: EmailSettings, stack: AsyncExitStack)
 
 ROLE = Role(
     name="email",
-    serves="confirmation mails, the mail ledger, the development mailbox",
+    serves="mails about orders and accounts, the mail ledger, the development mailbox",
     settings=EmailSettings,
     build=build,
-    consumes={OrderCreated: OrderCreated.type},
+    check=check,
+    emits=(MailSettled, MailDataErased, MailDataExported),
+    has_outbox=False,
+    consumes={event: event.type for event in (*MAILED, UserErased, UserExportRequested)},
     migrations=Path(__file__).with_name("migrations"),
 )

@@ -1,7 +1,7 @@
 """The sender: takes mails from the ledger, hands each over, and records what became of it.
 
 ``claimed`` is recorded before anything is sent and ``data`` just before the final dot, so that after a crash
-only mails at ``data`` are doubtful.
+only mails at ``data`` are doubtful; and of those, none that the sender's journal knows to be accepted.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from functools import partial
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.metrics import MAILS
+from purveyor.roles.email.journal import Journal, Journals
 from purveyor.roles.email.ports import (
     Claim,
     ClaimLost,
@@ -37,12 +38,26 @@ _Record = Callable[[], Awaitable[None]]
 
 
 class Sender:
-    """Works a ledger until it is cancelled; any number may, in any number of processes."""
+    """Works a ledger until it is cancelled; any number may, in any number of processes.
 
-    def __init__(self, ledger: Ledger, mailer: Mailer, policy: DoubtPolicy) -> None:
+    ``settled`` is called when something was recorded of a mail: it wakes who reports.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        mailer: Mailer,
+        policy: DoubtPolicy,
+        *,
+        journals: Journals,
+        settled: Callable[[], None],
+    ) -> None:
         self._ledger = ledger
         self._mailer = mailer
         self._policy: DoubtPolicy = policy
+        self._journals = journals
+        self._settled = settled
+        self._journal = Journal(None)
         self._woken = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -53,15 +68,19 @@ class Sender:
     async def run(self) -> None:
         """Send until cancelled; then finish what is in hand, within 15 s."""
         async with self._ledger.ownership() as owner:
-            try:
-                await self._work(owner)
-            except Unavailable:
-                # What was handed over has to be recorded, or it is sent again: however long the ledger is away.
-                if self._tasks:
-                    await asyncio.wait(self._tasks)
-                raise
-            finally:
-                await self._finish()
+            with self._journals.opened() as self._journal:
+                await self._run(owner)
+
+    async def _run(self, owner: Owner) -> None:
+        try:
+            await self._work(owner)
+        except Unavailable:
+            # What was handed over has to be recorded, or it is sent again: however long the ledger is away.
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            raise
+        finally:
+            await self._finish()
 
     async def _work(self, owner: Owner) -> None:
         clock = asyncio.get_running_loop().time
@@ -72,8 +91,7 @@ class Sender:
             self._woken.clear()
             if clock() - recovered_at >= _POLL_S:
                 recovered_at = clock()
-                if taken_over := await self._ledger.recover(self._policy):
-                    log.warning("took over mails of a sender that is gone", extra={"mails": taken_over})
+                await self._take_over()
             free = self._mailer.slots - len(self._tasks)
             claims = await self._ledger.claim(owner.name, free) if free else ()
             for claim in claims:
@@ -87,6 +105,16 @@ class Sender:
                 except TimeoutError:
                     continue
 
+    async def _take_over(self) -> None:
+        """Free the mails of senders that are gone, once what their journals know is recorded."""
+        gone = await self._ledger.gone()
+        if adopted := await self._journals.adopt(self._ledger, gone):
+            log.warning("recorded what a sender's journal knew", extra={"notes": adopted})
+            self._settled()
+        if gone and (taken_over := await self._ledger.take_over(gone, self._policy)):
+            log.warning("took over mails of a sender that is gone", extra={"mails": taken_over})
+            self._settled()
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._woken.set()
@@ -98,6 +126,7 @@ class Sender:
             _, late = await asyncio.wait(self._tasks, timeout=_GRACE_S)
             for task in late:
                 task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _deliver(self, claim: Claim) -> None:
         """Hand a mail over, and record what became of it, for as long as this process lives."""
@@ -108,6 +137,7 @@ class Sender:
             except Unavailable:
                 await asyncio.sleep(_RECORD_PAUSE_S)
             else:
+                self._settled()
                 return
 
     async def _hand_over(self, claim: Claim) -> _Record | None:
@@ -132,8 +162,14 @@ class Sender:
             log.exception("a delivery died", extra={"event_id": claim.event_id})
             return partial(self._release, claim, error)
         failpoint("sender.accepted")
+        self._journal.accepted(claim, reply)
+        failpoint("sender.journaled")
         MAILS.labels(claim.kind, "sent").inc()
-        return partial(self._ledger.mark_sent, claim, reply)
+        return partial(self._mark_sent, claim, reply)
+
+    async def _mark_sent(self, claim: Claim, reply: str) -> None:
+        await self._ledger.mark_sent(claim, reply)
+        self._journal.recorded(claim)
 
     async def _mark_data(self, claim: Claim) -> None:
         failpoint("sender.before_data")

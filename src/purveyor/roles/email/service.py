@@ -7,6 +7,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from purveyor.kit.errors import Conflict, NotFound
 from purveyor.kit.message import Envelope
 from purveyor.kit.transport import Undeliverable
+from purveyor.roles.auth.contract import PasswordResetRequested, UserRegistered
 from purveyor.roles.email.contract import (
     ListMails,
     MailRecord,
@@ -16,54 +17,73 @@ from purveyor.roles.email.contract import (
     ResolveMail,
     ShowMail,
 )
+from purveyor.roles.email.letters import Letter, Line, OrderMail, ResetMail, WelcomeMail
 from purveyor.roles.email.mime import compose, message_id
 from purveyor.roles.email.ports import Ledger, NewMail
-from purveyor.roles.email.rendering import Line, OrderMail, Renderer
-from purveyor.roles.orders.contract import OrderCreated
+from purveyor.roles.email.rendering import Renderer
+from purveyor.roles.orders.contract import (
+    OrderCancelled,
+    OrderConfirmed,
+    OrderCreated,
+    OrderDelivered,
+    OrderShipped,
+)
+
+OrderEvent = OrderCreated | OrderConfirmed | OrderShipped | OrderDelivered | OrderCancelled
+MailedEvent = OrderEvent | UserRegistered | PasswordResetRequested
+"""What becomes a mail: every such event names whom to write to."""
 
 
 class Mails:
     """Writes mails into the ledger. ``recorded`` is called when one was: it wakes the sender."""
 
-    def __init__(self, ledger: Ledger, sender: str, recorded: Callable[[], None]) -> None:
+    def __init__(self, ledger: Ledger, renderer: Renderer, sender: str, recorded: Callable[[], None]) -> None:
         self._ledger = ledger
+        self._renderer = renderer
         self._sender = sender
         self._recorded = recorded
-        shop, address = parseaddr(sender)
-        self._renderer = Renderer(shop=shop or "Purveyor")
-        self._domain = address.rpartition("@")[2] or "purveyor.local"
+        self._domain = parseaddr(sender)[1].rpartition("@")[2] or "purveyor.local"
 
-    async def order_created(self, event: OrderCreated, envelope: Envelope) -> None:
-        """Confirm an order. Raises ``Undeliverable`` for an event that no mail can be made of."""
-        event_id = _event_id(envelope, event)
+    async def write(self, event: MailedEvent, envelope: Envelope) -> None:
+        """Write to the person whom an event is about, once however often it is delivered.
+
+        Raises ``Undeliverable`` for an event that no mail can be made of.
+        """
         try:
-            rendered = self._renderer.render(event.type, _order_mail(event, envelope), envelope.language)
-            parts = {
-                "message_id": message_id(event_id, self._domain),
-                "sender": self._sender,
-                "recipient": event.user_email,
-                "date": envelope.occurred_at,
-                "rendered": rendered,
-            }
-            try:
-                message = compose(recipient_name=event.user_name, **parts)  # type: ignore[arg-type]
-            except ValueError:  # a foreign publisher's name may be unfit for a header: the address will do
-                message = compose(recipient_name="", **parts)  # type: ignore[arg-type]
+            mail = self._mail(event, envelope)
         except ValueError as error:
             raise Undeliverable(str(error)) from error
-        await self._ledger.record(
-            NewMail(
-                event_id=str(event_id),
-                kind=event.type,
-                order_number=event.order_number,
-                recipient=event.user_email,
-                subject=rendered.subject,
-                message_id=message_id(event_id, self._domain),
-                message=message,
-                created_at=envelope.occurred_at,
-            )
-        )
+        await self._ledger.record(mail)
         self._recorded()
+
+    def _mail(self, event: MailedEvent, envelope: Envelope) -> NewMail:
+        event_id = _event_id(event, envelope)
+        ident = message_id(event_id, self._domain)
+        rendered = self._renderer.render(event.type, _letter(event, envelope), envelope.language)
+        parts = {
+            "message_id": ident,
+            "sender": self._sender,
+            "recipient": event.user_email,
+            "date": envelope.occurred_at,
+            "rendered": rendered,
+        }
+        try:
+            message = compose(recipient_name=event.user_name, **parts)  # type: ignore[arg-type]
+        except ValueError:  # a foreign publisher's name may be unfit for a header: the address will do
+            message = compose(recipient_name="", **parts)  # type: ignore[arg-type]
+        is_order = isinstance(event, OrderEvent)
+        return NewMail(
+            event_id=str(event_id),
+            kind=event.type,
+            order_number=event.order_number if isinstance(event, OrderEvent) else None,
+            recipient=event.user_email,
+            subject=rendered.subject,
+            message_id=ident,
+            message=message,
+            created_at=envelope.occurred_at,
+            order_id=envelope.subject if is_order else "",
+            request_id=envelope.correlation_id,
+        )
 
     async def list(self, ask: ListMails) -> MailRecords:
         """See ``ListMails``."""
@@ -93,15 +113,27 @@ class Mails:
         if found is None:
             raise NotFound(f"There is no mail for event {event_id}.")
         if not changed:
-            raise Conflict(f"The mail for event {event_id} {why_not} (it is {found[0].state}).")
+            why = why_not if found[0].recipient else "was erased with its recipient's account"
+            raise Conflict(f"The mail for event {event_id} {why} (it is {found[0].state}).")
         self._recorded()
         return found[0]
 
 
-def _order_mail(event: OrderCreated, envelope: Envelope) -> OrderMail:
+def _letter(event: MailedEvent, envelope: Envelope) -> Letter:
+    """What the mail about an event tells."""
+    if isinstance(event, UserRegistered):
+        return WelcomeMail(customer=event.user_name, at=envelope.occurred_at, address=event.user_email)
+    if isinstance(event, PasswordResetRequested):
+        return ResetMail(
+            customer=event.user_name,
+            at=envelope.occurred_at,
+            token=event.token,
+            expires_at=event.expires_at,
+        )
     return OrderMail(
-        order_number=event.order_number,
         customer=event.user_name,
+        at=envelope.occurred_at,
+        order_number=event.order_number,
         total=event.total_amount,
         currency=envelope.currency,
         lines=tuple(
@@ -114,12 +146,13 @@ def _order_mail(event: OrderCreated, envelope: Envelope) -> OrderMail:
             for item in event.items
         ),
         payment_method=event.payment_method,
-        placed_at=envelope.occurred_at,
+        reason=event.reason if isinstance(event, OrderCancelled) else "",
     )
 
 
-def _event_id(envelope: Envelope, event: OrderCreated) -> UUID:
-    """The event's id; a foreign publisher's event without one is told apart by its order number."""
+def _event_id(event: MailedEvent, envelope: Envelope) -> UUID:
+    """The event's id; a foreign publisher's event without one is told apart by its order number, or its body."""
     if envelope.id.int:
         return envelope.id
-    return uuid5(NAMESPACE_URL, f"purveyor:{event.type}:{event.order_number}")
+    key = str(event.order_number) if isinstance(event, OrderEvent) else envelope.body.hex()
+    return uuid5(NAMESPACE_URL, f"purveyor:{event.type}:{key}")

@@ -1,0 +1,318 @@
+"""From events to the ledger, and what becomes of a person's mails: over both ledgers and real events."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from decimal import Decimal
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from ledger_owner import connected
+
+from purveyor.drill.servers.process import free_port
+from purveyor.host import Host, choose_roles
+from purveyor.kit.clock import now
+from purveyor.kit.errors import Conflict, Unavailable
+from purveyor.kit.ids import new_id
+from purveyor.kit.message import Envelope, Event
+from purveyor.kit.migrate import migrate
+from purveyor.kit.postgres import open_database
+from purveyor.kit.transport import Queue, Undeliverable
+from purveyor.roles.auth.contract import (
+    PasswordResetRequested,
+    UserErased,
+    UserExportRequested,
+    UserRegistered,
+)
+from purveyor.roles.email.contract import MailDataErased, MailDataExported, ResendMail, ShowMail
+from purveyor.roles.email.letters import KINDS, Shop
+from purveyor.roles.email.mime import text_of
+from purveyor.roles.email.personal_data import PersonalData
+from purveyor.roles.email.ports import Ledger
+from purveyor.roles.email.rendering import Renderer
+from purveyor.roles.email.role import MAILED
+from purveyor.roles.email.service import Mails
+from purveyor.roles.orders.contract import OrderCancelled, OrderCreated, OrderedItem
+from purveyor.settings import Sources
+from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
+from purveyor.transports.postgres import PostgresEvents
+from real_servers import SERVERS, MongoServer
+
+ANN = "ann@b.test"
+TOKEN = "the-only-t0ken"
+ANSWERS = [
+    Queue(name="tests.erased", event=MailDataErased, role="tests"),
+    Queue(name="tests.exported", event=MailDataExported, role="tests"),
+]
+WITHIN_S = 20.0
+
+
+@pytest.fixture(params=["postgres", "mongodb"])
+async def ledger(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[Ledger]:
+    url = dsn
+    if request.param == "mongodb":
+        if reason := MongoServer.available():
+            pytest.skip(f"no MongoDB: {reason}")
+        base, _, options = SERVERS.mongodb.url.partition("/?")
+        url = f"{base}/{new_id().hex}?{options}"
+    async with connected(url) as opened:
+        yield opened
+        if request.param == "postgres":  # its tests share a database
+            await opened.erase(ANN)
+
+
+@pytest.fixture
+def mails(ledger: Ledger) -> Mails:
+    return Mails(ledger, Renderer(Shop(url="https://shop.test")), "Purveyor <orders@shop.test>", lambda: None)
+
+
+@pytest.fixture
+async def events(dsn: str) -> AsyncIterator[PostgresEvents]:
+    """A real transport, with queues that hear the answers."""
+    await migrate(dsn, "events", EVENT_MIGRATIONS)
+    transport = PostgresEvents(open_database(dsn, application="tests", max_size=8))
+    await transport.open(ANSWERS)
+    yield transport
+    await transport.close()
+
+
+def event_of(kind: str, **fields: Any) -> Any:
+    """An event of a kind of mail; what is not given is made up."""
+    (event,) = (event for event in MAILED if event.type == kind)
+    values: dict[str, Any] = {"user_email": ANN, "user_name": "Ann <b>Bee</b>"}
+    if event is UserRegistered:
+        values |= {"user_id": "u-1"}
+    elif event is PasswordResetRequested:
+        values |= {"user_id": "u-1", "token": TOKEN, "expires_at": now() + timedelta(minutes=30)}
+    else:
+        item = OrderedItem(product_id=17, quantity=2, price=Decimal("12.50"), total_amt=Decimal(25))
+        values |= {"order_number": 10482, "total_amount": Decimal(25), "items": (item,), "payment_method": "card"}
+    if event is OrderCancelled:
+        values |= {"reason": "<i>twice</i>"}
+    return event(**(values | fields))
+
+
+def envelope_of(event: Event, **fields: Any) -> Envelope:
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "type": event.type,
+        "body": msgspec.json.encode(event),
+        "occurred_at": now(),
+        "subject": "o-1",
+        "correlation_id": "r-1",
+        "currency": "EUR",
+        "language": "de-AT",
+    }
+    return Envelope(**(values | fields))
+
+
+async def heard(events: PostgresEvents, queue: Queue, count: int) -> list[tuple[Any, Envelope]]:
+    """So many answers, in the order in which they came."""
+    found: list[tuple[Any, Envelope]] = []
+    enough = asyncio.Event()
+
+    async def hear(event: Event, envelope: Envelope) -> None:
+        found.append((event, envelope))
+        if len(found) >= count:
+            enough.set()
+
+    consuming = asyncio.create_task(events.consume(queue, hear))
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            await enough.wait()
+        await asyncio.sleep(0.1)  # another one would be in the same batch
+    finally:
+        consuming.cancel()
+        await asyncio.wait([consuming])
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_event_becomes_one_mail_however_often_it_comes(
+    mails: Mails, ledger: Ledger, kind: str
+) -> None:
+    event = event_of(kind)
+    envelope = envelope_of(event)
+    for _ in range(3):
+        await mails.write(event, envelope)
+    (record,) = await ledger.of_recipient(ANN)
+    shown = await mails.show(ShowMail(event_id=str(envelope.id)))
+    message = message_from_bytes(shown.message.encode(), policy=policy.default)
+    assert (record.event_id, record.kind, record.state) == (str(envelope.id), kind, "pending")
+    assert record.order_number == (10482 if kind.startswith("order.") else None)
+    assert record.message_id == f"<{envelope.id}@shop.test>"
+    assert str(message["Subject"]) == record.subject
+    assert 'lang="de"' in message.get_body(("html",)).get_content()  # type: ignore[union-attr]
+    assert "Ann &lt;b&gt;Bee&lt;/b&gt;" in message.get_body(("html",)).get_content()  # type: ignore[union-attr]
+
+
+async def test_the_cancelled_mail_gives_the_reason_as_text(mails: Mails, ledger: Ledger) -> None:
+    event = event_of("order.cancelled")
+    envelope = envelope_of(event)
+    await mails.write(event, envelope)
+    found = await ledger.find(str(envelope.id))
+    assert found is not None
+    message = message_from_bytes(found[1], policy=policy.default)
+    assert "<i>twice</i>" in text_of(found[1])
+    assert "&lt;i&gt;twice&lt;/i&gt;" in message.get_body(("html",)).get_content()  # type: ignore[union-attr]
+
+
+async def test_events_without_an_id_are_told_apart_by_order_number_or_body(mails: Mails, ledger: Ledger) -> None:
+    nameless = {"id": UUID(int=0), "subject": ""}
+    for event in (
+        event_of("order.created"),
+        event_of("order.created", user_name="The same order"),
+        event_of("order.created", order_number=10483),
+        event_of("order.shipped"),
+        event_of("user.registered"),
+        event_of("user.registered"),
+        event_of("user.registered", user_id="u-2"),
+    ):
+        await mails.write(event, envelope_of(event, **nameless))
+    kinds = [(record.kind, record.order_number) for record in await ledger.of_recipient(ANN)]
+    assert sorted(kinds, key=str) == [
+        ("order.created", 10482),
+        ("order.created", 10483),
+        ("order.shipped", 10482),
+        ("user.registered", None),
+        ("user.registered", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"user_email": "no address"}, {"user_email": "a@b.test\r\nBcc: c@d.test"}, {"total_amount": Decimal("NaN")}],
+)
+async def test_an_event_that_no_mail_can_be_made_of_is_undeliverable(
+    mails: Mails, ledger: Ledger, fields: Mapping[str, Any]
+) -> None:
+    event = event_of("order.shipped", **fields)
+    with pytest.raises(Undeliverable):
+        await mails.write(event, envelope_of(event))
+    assert await ledger.of_recipient(event.user_email) == []
+
+
+async def test_erasure_wipes_the_mails_and_says_so(mails: Mails, ledger: Ledger, events: PostgresEvents) -> None:
+    kept, sent_before, waiting = (event_of("order.created", user_email=to) for to in ("bob@b.test", ANN, ANN))
+    envelopes = [envelope_of(event) for event in (kept, sent_before, waiting)]
+    for event, envelope in zip((kept, sent_before, waiting), envelopes, strict=True):
+        await mails.write(event, envelope)
+    erased = UserErased(user_id="u-1", user_email=ANN)
+    question = envelope_of(erased, subject="u-1")
+    personal_data = PersonalData(ledger, events)
+    await personal_data.erase(erased, question)
+    await personal_data.erase(erased, question)  # delivered twice: the same answer
+    answers = await heard(events, ANSWERS[0], 1)
+    assert {(answer.user_id, envelope.correlation_id) for answer, envelope in answers} == {("u-1", "r-1")}
+    assert len({envelope.id for _, envelope in answers}) == 1
+
+    assert await ledger.of_recipient(ANN) == []
+    for event, envelope in zip((sent_before, waiting), envelopes[1:], strict=True):
+        await mails.write(event, envelope)  # delivered again, after all
+        shown = await mails.show(ShowMail(event_id=str(envelope.id)))
+        assert (shown.record.state, shown.record.recipient, shown.record.subject) == ("failed", "", "")
+        assert shown.message == ""
+        with pytest.raises(Conflict, match="erased"):
+            await mails.resend(ResendMail(event_id=str(envelope.id)))
+    assert await ledger.of_recipient(ANN) == []
+    async with ledger.ownership() as owner:
+        claims = await ledger.claim(owner.name, 10)
+    assert {claim.recipient for claim in claims} == {"bob@b.test"}
+    await ledger.erase("bob@b.test")
+
+
+async def test_an_export_is_answered_in_parts_with_texts_and_without_tokens(
+    mails: Mails, ledger: Ledger, events: PostgresEvents
+) -> None:
+    event = event_of("order.created")
+    for number in range(203):
+        await mails.write(msgspec.structs.replace(event, order_number=number), envelope_of(event))
+    for other in (event_of("user.password_reset_requested"), event_of("order.created", user_email="bob@b.test")):
+        await mails.write(other, envelope_of(other))
+    wanted = UserExportRequested(export_id="x-1", user_id="u-1", user_email=ANN)
+    question = envelope_of(wanted)
+    await PersonalData(ledger, events).export(wanted, question)
+    first = await heard(events, ANSWERS[1], 3)
+    await PersonalData(ledger, events).export(wanted, question)
+    again = await heard(events, ANSWERS[1], 3)
+
+    answers = sorted((answer for answer, _ in first), key=lambda answer: answer.part)
+    assert [(answer.export_id, answer.part, answer.parts) for answer in answers] == [
+        ("x-1", part, 3) for part in (1, 2, 3)
+    ]
+    assert {envelope.id for _, envelope in first} == {envelope.id for _, envelope in again}
+    parts = [msgspec.json.decode(answer.document) for answer in answers]
+    assert [len(part) for part in parts] == [100, 100, 4]
+    documents = [document for part in parts for document in part]
+    assert {document["recipient"] for document in documents} == {ANN}
+    assert sorted(d["order_number"] for d in documents if d["kind"] == "order.created") == list(range(203))
+    for document in documents:
+        if document["kind"] == "order.created":
+            assert re.search(rf"\b{document['order_number']}\b", document["text"])
+            assert "Guten Tag Ann" in document["text"]
+    assert TOKEN not in "".join(answer.document for answer in answers)
+    await ledger.erase("bob@b.test")
+
+
+async def test_a_person_without_mails_gets_one_empty_part(ledger: Ledger, events: PostgresEvents) -> None:
+    wanted = UserExportRequested(export_id="x-2", user_id="u-2", user_email="nobody@b.test")
+    await PersonalData(ledger, events).export(wanted, envelope_of(wanted))
+    ((answer, _),) = await heard(events, ANSWERS[1], 1)
+    assert (answer.part, answer.parts, answer.document) == (1, 1, "[]")
+
+
+async def test_without_a_confirmed_answer_the_question_comes_again(ledger: Ledger) -> None:
+    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+    events = PostgresEvents(open_database(nowhere, application="tests", max_size=1))
+    await events.open(ANSWERS)
+    erased = UserErased(user_id="u-1", user_email=ANN)
+    wanted = UserExportRequested(export_id="x-1", user_id="u-1", user_email=ANN)
+    with pytest.raises(Unavailable):
+        await PersonalData(ledger, events).erase(erased, envelope_of(erased))
+    with pytest.raises(Unavailable):
+        await PersonalData(ledger, events).export(wanted, envelope_of(wanted))
+    await events.close()
+
+
+async def test_the_running_role_sends_every_kind_once_in_the_customers_language(dsn: str, tmp_path: Path) -> None:
+    settings = {"DATABASE_URL": dsn, "DATA_DIR": str(tmp_path), "PUBLIC_URL": "https://shop.test/"}
+    to = f"{new_id().hex}@b.test"
+    sent = [event_of(kind, user_email=to) for kind in KINDS]
+    envelopes = [envelope_of(event, language="es") for event in sent]
+    async with Host(choose_roles(["email"]), Sources(environ=settings, dotenv=None)).running() as host:
+        await host.events.publish(envelopes)
+        async with asyncio.timeout(WITHIN_S):
+            while len(messages(tmp_path, to)) < len(KINDS):
+                await asyncio.sleep(0.05)
+        await host.events.publish(envelopes)
+        marker = event_of("order.created", user_email=to, order_number=777777)
+        await host.events.publish([envelope_of(marker, language="es")])
+        async with asyncio.timeout(WITHIN_S):
+            while not any("777777" in str(message["Subject"]) for message in messages(tmp_path, to)):
+                await asyncio.sleep(0.05)
+    arrived = messages(tmp_path, to)
+    texts = Renderer().languages["es"].mail
+    expected = [texts[kind].subject.format(number=10482, shop="Purveyor") for kind in KINDS]
+    expected.append(texts["order.created"].subject.format(number=777777))
+    assert sorted(str(message["Subject"]) for message in arrived) == sorted(expected)
+    reset = next(message for message in arrived if "contraseña" in str(message["Subject"]))
+    lines = reset.get_body(("plain",)).get_content().splitlines()
+    assert TOKEN in lines
+    assert f"https://shop.test/#/reset?token={TOKEN}" in lines
+
+
+def messages(folder: Path, to: str) -> list[Any]:
+    """What the development mailbox holds for an address."""
+    paths = sorted((folder / "mailbox").glob("*.eml"))
+    found = [message_from_bytes(path.read_bytes(), policy=policy.default) for path in paths]
+    return [message for message in found if message["To"].addresses[0].addr_spec == to]
+
+
+def test_what_is_mailed_and_what_there_are_kinds_for_is_the_same() -> None:
+    assert [event.type for event in MAILED] == list(KINDS)
+    assert OrderCreated in MAILED
