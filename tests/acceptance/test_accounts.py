@@ -29,6 +29,10 @@ async def test_an_account_is_shown_as_it_was_opened(shop: Shop) -> None:
     assert answer.headers["location"] == f"/user/{answer.json()['id']}"
 
 
+async def test_an_empty_language_is_english(shop: Shop) -> None:
+    assert (await shop.register(language="")).json()["language"] == "en"
+
+
 async def test_an_address_has_one_account_however_it_is_written(shop: Shop) -> None:
     email = fresh_email()
     assert (await shop.register(email=email)).status_code == 201
@@ -170,6 +174,9 @@ async def test_a_profile_is_changed_member_by_member(shop: Shop, ada: Customer) 
     changed = (await shop.change_profile(ada, language="de")).json()
     assert (changed["name"], changed["phone"], changed["language"]) == ("Countess", "+44 20 7946 0958", "de")
     assert (await shop.change_profile(ada, phone=None)).json()["phone"] == ""
+    for empty in ("", None):  # as at the registration
+        await shop.change_profile(ada, language="fr")
+        assert (await shop.change_profile(ada, language=empty)).json()["language"] == "en"
     problem(await shop.change_profile(ada, role="admin"), 422, "invalid-input", "/role")
     problem(await shop.change_profile(ada, name=""), 422, "invalid-input", "/name")
 

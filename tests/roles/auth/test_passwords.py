@@ -2,33 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.low_level import Type
 
 from purveyor.kit.errors import Unavailable
-from purveyor.roles.auth.passwords import Passwords
+from purveyor.roles.auth.passwords import Passwords, Verdict
 
 QUEUE = 50
-
-
-@pytest.fixture(scope="module")
-def passwords() -> Iterator[Passwords]:
-    made = Passwords()
-    yield made
-    made.close()
 
 
 async def test_a_hash_matches_its_password_only(passwords: Passwords) -> None:
     stored = await passwords.hash("correct horse")
 
-    assert await passwords.matches("correct horse", stored)
-    assert not await passwords.matches("correct horse ", stored)
-    assert not await passwords.matches("", stored)
-    assert not await passwords.matches("correct horse", "no hash at all")
-    assert not await passwords.matches("correct horse", None)
+    assert await passwords.check("correct horse", stored) is Verdict.RIGHT
+    assert await passwords.check("correct horse ", stored) is Verdict.WRONG
+    assert await passwords.check("", stored) is Verdict.WRONG
+    assert await passwords.check("correct horse", "no hash at all") is Verdict.WRONG
+    assert await passwords.check("correct horse", None) is Verdict.WRONG
 
 
 async def test_equal_passwords_have_different_hashes(passwords: Passwords) -> None:
@@ -38,7 +30,7 @@ async def test_equal_passwords_have_different_hashes(passwords: Passwords) -> No
 async def test_nothing_of_a_long_password_is_cut_off(passwords: Passwords) -> None:
     stored = await passwords.hash("x" * 127 + "a")
 
-    assert not await passwords.matches("x" * 127 + "b", stored)
+    assert await passwords.check("x" * 127 + "b", stored) is Verdict.WRONG
 
 
 async def test_the_parameters_are_not_below_what_owasp_asks_for(passwords: Passwords) -> None:
@@ -52,8 +44,34 @@ async def test_the_parameters_are_not_below_what_owasp_asks_for(passwords: Passw
 
 
 async def test_a_weaker_hash_is_outdated(passwords: Passwords) -> None:
-    assert passwords.is_outdated(PasswordHasher(1, 8_192, 1).hash("correct horse"))
-    assert not passwords.is_outdated(await passwords.hash("correct horse"))
+    weak = PasswordHasher(1, 8_192, 1).hash("correct horse")
+
+    assert await passwords.check("correct horse", weak) is Verdict.OUTDATED
+    assert await passwords.check("correct horsf", weak) is Verdict.WRONG
+
+
+_SPELLINGS = {
+    "composed or not": ("Stra\u00dfen caf\u00e9", "Stra\u00dfen cafe\u0301"),
+    "full width": ("correct horse", "\uff43\uff4f\uff52\uff52\uff45\uff43\uff54 \uff48\uff4f\uff52\uff53\uff45"),
+    "ligature": ("office keys", "o\ufb03ce keys"),
+    "Hangul": ("\ud55c\uae00 \ube44\ubc00", "\u1112\u1161\u11ab\u1100\u1173\u11af \u1107\u1175\u1106\u1175\u11af"),
+}
+
+
+@pytest.mark.parametrize("pair", _SPELLINGS.values(), ids=_SPELLINGS)
+async def test_one_password_however_a_keyboard_writes_it(passwords: Passwords, pair: tuple[str, str]) -> None:
+    for one, other in (pair, pair[::-1]):
+        stored = await passwords.hash(one)
+        assert await passwords.check(other, stored) is Verdict.RIGHT
+        assert await passwords.check(other + "x", stored) is Verdict.WRONG
+
+
+async def test_a_hash_of_what_was_typed_still_works_and_is_outdated(passwords: Passwords) -> None:
+    typed = "o\ufb03ce keys"
+    before_normalising = PasswordHasher(2, 19_456, 1).hash(typed)
+
+    assert await passwords.check(typed, before_normalising) is Verdict.OUTDATED
+    assert await passwords.check("office keys", before_normalising) is Verdict.WRONG
 
 
 async def test_the_event_loop_goes_on_while_passwords_are_hashed(passwords: Passwords) -> None:
@@ -77,7 +95,7 @@ async def test_a_flood_is_refused_beyond_the_queue_and_the_queue_drains(password
     assert sum(isinstance(outcome, str) for outcome in outcomes) == QUEUE
     assert refused[0].status == 503
     assert int(refused[0].headers["Retry-After"]) >= 1
-    assert await passwords.matches("x", await passwords.hash("x"))
+    assert await passwords.check("x", await passwords.hash("x")) is Verdict.RIGHT
 
 
 async def test_an_abandoned_attempt_gives_its_place_back(passwords: Passwords) -> None:

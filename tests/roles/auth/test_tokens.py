@@ -22,7 +22,7 @@ from purveyor.host import Host, choose_roles
 from purveyor.kit.errors import ConfigError, TokenInvalid
 from purveyor.kit.ids import new_id
 from purveyor.roles.auth.model import User
-from purveyor.roles.auth.tokens import Tokens, development_secret, new_refresh_token
+from purveyor.roles.auth.tokens import Tokens, development_secret
 from purveyor.settings import Sources
 
 SECRET = "a secret of at least thirty-two bytes"
@@ -36,6 +36,8 @@ USER = User(
     access="staff",
     created_at=datetime.now(UTC),
 )
+SESSION = new_id()
+VERSION = 3
 _GONE: Any = object()
 _TYPE = "at+jwt"
 
@@ -54,6 +56,7 @@ def signed(header: Any, claims: Any, secret: str = SECRET, digest: Callable[...,
 def claims(**changes: Any) -> dict[str, Any]:
     now = int(time.time())
     whole = {"iss": "purveyor", "aud": "purveyor", "sub": str(USER.id), "iat": now, "exp": now + 600, "jti": "x"}
+    whole |= {"sid": str(SESSION), "ver": VERSION}
     return {name: value for name, value in (whole | changes).items() if value is not _GONE}
 
 
@@ -63,27 +66,32 @@ def header(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_token_says_who_its_holder_is() -> None:
-    read = TOKENS.read(TOKENS.sign(USER))
+    read = TOKENS.read(TOKENS.sign(USER, SESSION, VERSION))
 
-    assert (read.sub, read.user_id) == (str(USER.id), str(USER.id))
-    assert (read.email, read.name, read.access) == (USER.email, USER.name, "staff")
-    assert read.active
-    assert 598 <= read.exp - time.time() <= 600
+    assert (read.user_id, read.session_id, read.version) == (USER.id, SESSION, VERSION)
+    holder = read.holder
+    assert (holder.sub, holder.user_id) == (str(USER.id), str(USER.id))
+    assert (holder.email, holder.name, holder.access) == (USER.email, USER.name, "staff")
+    assert holder.active
+    assert 598 <= holder.exp - time.time() <= 600
 
 
 def test_a_token_holds_no_more_than_it_must() -> None:
-    payload = TOKENS.sign(USER).split(".")[1]
+    payload = TOKENS.sign(USER, SESSION, VERSION).split(".")[1]
     said = json.loads(base64.urlsafe_b64decode(payload + "=="))
 
-    assert set(said) == {"iss", "aud", "sub", "email", "name", "role", "language", "iat", "exp", "jti"}
+    assert set(said) == {
+        *("iss", "aud", "sub", "email", "name", "role", "language", "iat", "exp", "jti"),
+        *("sid", "ver"),
+    }
 
 
 def test_no_two_tokens_are_the_same() -> None:
-    assert TOKENS.sign(USER) != TOKENS.sign(USER)
+    assert TOKENS.sign(USER, SESSION, VERSION) != TOKENS.sign(USER, SESSION, VERSION)
 
 
 def test_the_forger_below_makes_good_tokens() -> None:
-    assert TOKENS.read(signed(header(), claims())).sub == str(USER.id)
+    assert TOKENS.read(signed(header(), claims())).user_id == USER.id
 
 
 def test_clocks_may_differ_by_half_a_minute() -> None:
@@ -133,6 +141,14 @@ _CLAIMS: dict[str, Any] = {
     "sub missing": claims(sub=_GONE),
     "sub empty": claims(sub=""),
     "sub a number": claims(sub=1),
+    "sub no id": claims(sub="ada"),
+    "sid missing": claims(sid=_GONE),
+    "sid empty": claims(sid=""),
+    "sid no id": claims(sid="1"),
+    "ver missing": claims(ver=_GONE),
+    "ver text": claims(ver="3"),
+    "ver nought": claims(ver=0),
+    "ver not whole": claims(ver=1.5),
     "iss missing": claims(iss=_GONE),
     "iss other": claims(iss="purveyor.evil"),
     "iss a list": claims(iss=["purveyor"]),
@@ -168,7 +184,7 @@ def test_a_token_without_a_signature_is_refused(name: str, signature: str) -> No
         TOKENS.read(f"{segment(header(alg=name))}.{segment(claims())}.{signature}")
 
 
-_GOOD = TOKENS.sign(USER)
+_GOOD = TOKENS.sign(USER, SESSION, VERSION)
 _HEAD, _BODY, _SIGNATURE = _GOOD.split(".")
 _TEXTS = {
     "empty": "",
@@ -236,14 +252,6 @@ def test_every_refusal_looks_the_same() -> None:
         answers.add((refusal.value.code, refusal.value.detail, str(refusal.value.headers)))
 
     assert len(answers) == 1
-
-
-def test_a_refresh_token_is_random_and_kept_as_its_hash() -> None:
-    (token, kept), (other, _) = new_refresh_token(), new_refresh_token()
-
-    assert token != other
-    assert len(base64.urlsafe_b64decode(token + "=")) == 32
-    assert kept == hashlib.sha256(token.encode()).digest()
 
 
 def test_the_development_secret_is_kept_for_the_owner_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
-from purveyor.kit.errors import Conflict, TooManyRequests, Unauthorized
+from purveyor.kit.errors import Conflict, TokenInvalid, Unavailable
 from purveyor.kit.message import Ask, Event, Message
 from purveyor.kit.role import Port
 from purveyor.kit.text import clean_country, clean_line, clean_phone, invalid
@@ -23,18 +23,6 @@ class EmailTaken(Conflict):
     """Somebody registered with this e-mail address before: log in instead."""
 
     code, title = "email-taken", "There is an account with this address"
-
-
-class InvalidCredentials(Unauthorized):
-    """The answer is the same whether or not there is an account with this address."""
-
-    code, title = "invalid-credentials", "The e-mail address or the password is wrong"
-
-
-class TooManyLogins(TooManyRequests):
-    """Attempts are limited per account and per network address. Retry-After says when to try again."""
-
-    code, title = "too-many-logins", "Too many attempts to log in"
 
 
 class VerifiedToken(Message, frozen=True):
@@ -142,6 +130,30 @@ class SetAccess(Ask[Account], frozen=True):
     access: str
 
 
+class Erasure(Message, frozen=True):
+    """An account that was deleted, and when each other role said that it has erased its part."""
+
+    user_id: str
+    requested_at: datetime
+    orders_erased_at: datetime | None
+    mails_erased_at: datetime | None
+
+
+class Erasures(Message, frozen=True):
+    """Several erasures."""
+
+    erasures: tuple[Erasure, ...]
+
+
+class ListErasures(Ask[Erasures], frozen=True):
+    """From the console: the newest erasures, or only those that a role has not completed yet."""
+
+    reply: ClassVar = Erasures
+
+    unfinished: bool = False
+    limit: int = 50
+
+
 class UserRegistered(Event, frozen=True):
     """Somebody has opened an account."""
 
@@ -213,24 +225,39 @@ class Identity(Port):
     service = "auth_service"
     asks = (VerifyToken, GetAddress)
 
-    CACHE_S: ClassVar = 30.0
-    """How long a verified token is trusted without asking again: the longest a revoked one works."""
+    FRESH_S: ClassVar = 3.0
+    """How long an answer counts; auth itself hears of a revocation within a second, which makes less than 5 s."""
+    STALE_S: ClassVar = 30.0
+    """How long an answer still counts while auth is away."""
+    _RETRY_S: ClassVar = 1.0
     _CACHE_SIZE: ClassVar = 10_000
 
     def __init__(self, asker: Asker) -> None:
         super().__init__(asker)
-        self._verified: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
+        self._verified: OrderedDict[str, _Verified] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
         """The holder of an access token. Raises ``TokenInvalid``, or ``Unavailable`` when auth is away."""
-        now = time.time()
-        if (known := self._verified.get(token)) is not None:
-            until, principal = known
-            if now < until:
-                return principal
-            del self._verified[token]
-        principal = _principal(await self._asker.ask(VerifyToken(token=token)), token)
-        self._verified[token] = (min(now + self.CACHE_S, principal.expires_at), principal)
+        now, known = time.time(), self._verified.get(token)
+        if known is None or now >= known.stale_until:
+            return await self._ask(token, now)
+        if now < known.fresh_until:
+            return known.principal
+        try:
+            return await self._ask(token, now)
+        except Unavailable:  # a moment's peace for whoever is down, and for callers, who would wait each time
+            retry_at = min(time.time() + self._RETRY_S, known.stale_until)
+            self._verified[token] = msgspec.structs.replace(known, fresh_until=retry_at)
+            return known.principal
+        except TokenInvalid:
+            self._verified.pop(token, None)
+            raise
+
+    async def _ask(self, token: str, now: float) -> Principal:
+        """``now`` is when the question began: what is answered may have been true only then."""
+        principal = principal_of(await self._asker.ask(VerifyToken(token=token)), token)
+        ends = principal.expires_at
+        self._verified[token] = _Verified(min(now + self.FRESH_S, ends), min(now + self.STALE_S, ends), principal)
         if len(self._verified) > self._CACHE_SIZE:
             self._verified.popitem(last=False)
         return principal
@@ -254,13 +281,20 @@ class _Claims(msgspec.Struct):
     language: str = ""
 
 
-def _principal(verified: VerifiedToken, token: str) -> Principal:
+class _Verified(msgspec.Struct, frozen=True):
+    fresh_until: float
+    stale_until: float
+    principal: Principal
+
+
+def principal_of(verified: VerifiedToken, token: str) -> Principal:
+    """The holder of a token that auth has vouched for."""
     return Principal(
         user_id=str(verified.user_id or verified.id or verified.sub),
         email=verified.email,
         name=verified.name or verified.email,
         access=verified.access if verified.access in ACCESS_LEVELS else "customer",
         language=_language(token),
-        expires_at=float(verified.exp or time.time() + Identity.CACHE_S),
+        expires_at=float(verified.exp or time.time() + Identity.STALE_S),
         token=token,
     )

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from email_validator import EmailNotValidError, validate_email
 
+from purveyor.kit.errors import InvalidInput
 from purveyor.kit.text import clean_line, invalid
 
 PASSWORD_MAX_LENGTH = 128
@@ -61,12 +62,26 @@ def clean_language(text: str) -> str:
     return text
 
 
-def check_password(password: str, minimum: int, pointer: str = "/password") -> None:
+def normal_password(text: str) -> str:
+    """A password as it is hashed: in Unicode's form NFKC, the same from every keyboard (NIST SP 800-63B-4)."""
+    return unicodedata.normalize("NFKC", text)
+
+
+def check_password(text: str, minimum: int, pointer: str = "/password") -> None:
     """Length and the list of common ones, no rules of composition (NIST SP 800-63B-4, section 3.1.1.2)."""
+    password = normal_password(text)
     if not minimum <= len(password) <= PASSWORD_MAX_LENGTH:
         raise invalid(pointer, f"must have {minimum} to {PASSWORD_MAX_LENGTH} characters")
     if password.lower() in _common_passwords():
         raise invalid(pointer, "is one of the most common passwords: choose another")
+
+
+def account_name(email: str) -> str:
+    """The address as it would be stored; what is no address at all belongs to no account."""
+    try:
+        return normal_email(email)
+    except InvalidInput:
+        return email.lower()
 
 
 @cache

@@ -4,12 +4,14 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from purveyor.kit.errors import Unavailable
+from purveyor.roles.auth.model import normal_password
 
 T = TypeVar("T")
 
@@ -18,6 +20,14 @@ _ITERATIONS = 2
 _LANES = 1
 _THREADS = 2
 _MAX_WAITING = 50
+
+
+class Verdict(Enum):
+    """What a password is against a stored hash."""
+
+    WRONG = "wrong"
+    RIGHT = "right"
+    OUTDATED = "right, but the hash should be made anew: with our parameters, of the normal form"
 
 
 class Passwords:
@@ -34,26 +44,31 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash to store."""
-        return await self._run(lambda: self._hasher.hash(password))
+        return await self._run(lambda: self._hasher.hash(normal_password(password)))
 
-    async def matches(self, password: str, stored: str | None) -> bool:
-        """Whether the password is right; takes the same time when there is no account (``stored`` is ``None``)."""
+    async def check(self, password: str, stored: str | None) -> Verdict:
+        """Compare with a hash; takes the same time when there is no account (``stored`` is ``None``)."""
 
-        def verify() -> bool:
-            try:
-                return self._hasher.verify(stored or self._decoy, password) and stored is not None
-            except (VerificationError, InvalidHashError):
-                return False
+        def compare() -> Verdict:
+            against, normal = stored or self._decoy, normal_password(password)
+            right = self._equal(normal, against)
+            # Hashes from before passwords were normalised are of what was typed.
+            as_typed = not right and normal != password and self._equal(password, against)
+            if stored is None or not (right or as_typed):
+                return Verdict.WRONG
+            return Verdict.OUTDATED if as_typed or self._hasher.check_needs_rehash(stored) else Verdict.RIGHT
 
-        return await self._run(verify)
-
-    def is_outdated(self, stored: str) -> bool:
-        """Whether the hash was made with other parameters and should be made anew at this login."""
-        return self._hasher.check_needs_rehash(stored)
+        return await self._run(compare)
 
     def close(self) -> None:
         """Let the threads end."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _equal(self, password: str, stored: str) -> bool:
+        try:
+            return self._hasher.verify(stored, password)
+        except (VerificationError, InvalidHashError):
+            return False
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._waiting >= _MAX_WAITING:

@@ -10,8 +10,16 @@ from msgspec import Meta
 
 from purveyor.kit.errors import ConfigError
 from purveyor.kit.ratelimit import Rate
-from purveyor.kit.role import Actor, Check, Env, Role
-from purveyor.roles.auth.contract import GetAddress, Identity, OpenAccount, SetAccess, VerifyToken
+from purveyor.kit.role import Actor, Env, Role
+from purveyor.roles.auth.contract import (
+    Identity,
+    PasswordResetRequested,
+    UserErased,
+    UserExportRequested,
+    UserRegistered,
+)
+from purveyor.roles.email.contract import MailDataErased, MailDataExported
+from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
 from purveyor.settings import Secret
 
 MIN_SECRET_BYTES = 32
@@ -24,9 +32,9 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_secret: Annotated[
         Secret, Meta(description="signs access tokens; at least 32 bytes; needed in production")
     ] = Secret()
-    access_token_lifetime_s: Annotated[
-        int, Meta(ge=60, le=86_400, description="how long an access token works")
-    ] = 600
+    access_token_lifetime_s: Annotated[int, Meta(ge=60, le=600, description="how long an access token works")] = (
+        600
+    )
     rate_limit_login: Annotated[Rate, Meta(description="logins per address and per account")] = Rate(10, 60)
     password_min_length: Annotated[int, Meta(ge=8, le=64, description="shortest password of a new account")] = 8
 
@@ -43,42 +51,30 @@ def check(settings: AuthSettings, production: bool) -> None:  # noqa: FBT001 - t
 @asynccontextmanager
 async def build(env: Env, settings: AuthSettings) -> AsyncIterator[Actor]:
     """Start role auth."""
+    from purveyor.roles.auth.assembly import assemble
     from purveyor.roles.auth.passwords import Passwords
-    from purveyor.roles.auth.routes import auth_routes
-    from purveyor.roles.auth.service import Auth
-    from purveyor.roles.auth.store import PostgresAccounts
-    from purveyor.roles.auth.tokens import Tokens, development_secret
 
-    secret = settings.jwt_secret.reveal() or development_secret(env.data_dir)
     async with env.database() as database:
         passwords = Passwords()
-        auth = Auth(
-            PostgresAccounts(database),
-            passwords,
-            Tokens(secret, settings.access_token_lifetime_s),
-            env.limiter,
-            login_rate=settings.rate_limit_login,
-            password_min_length=settings.password_min_length,
-        )
-        yield Actor(
-            routes=auth_routes(auth, env.port(Identity).verify),
-            answers={
-                VerifyToken: auth.verify,
-                GetAddress: auth.answer_address,
-                OpenAccount: auth.open_account,
-                SetAccess: auth.set_access,
-            },
-            checks=[Check("postgres auth", env.database_kind, database.check), *env.shared_checks],
-        )
-        passwords.close()
+        try:
+            yield assemble(env, settings, database, passwords)
+        finally:
+            passwords.close()
 
 
 ROLE = Role(
     name="auth",
-    serves="accounts, log-in, access tokens, profiles, addresses",
+    serves="accounts, sessions, access tokens, profiles, addresses, personal data",
     settings=AuthSettings,
     build=build,
     check=check,
     offers=(Identity,),
+    emits=(UserRegistered, PasswordResetRequested, UserErased, UserExportRequested),
+    consumes={
+        OrderDataErased: "order_data.erased",
+        MailDataErased: "mail_data.erased",
+        OrderDataExported: "order_data.exported",
+        MailDataExported: "mail_data.exported",
+    },
     migrations=Path(__file__).with_name("migrations"),
 )

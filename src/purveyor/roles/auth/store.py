@@ -1,35 +1,54 @@
-"""The SQL of role auth, schema ``auth``."""
+"""The SQL of accounts, schema ``auth``."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
-from purveyor.kit.clock import now
-from purveyor.kit.errors import InvalidInput, NotFound
-from purveyor.kit.postgres import Database, Record
+from purveyor.kit.errors import NotFound
+from purveyor.kit.message import Envelope
+from purveyor.kit.outbox import COLUMNS
+from purveyor.kit.postgres import Connection, Database, Record
 from purveyor.roles.auth.contract import EmailTaken
+from purveyor.roles.auth.errors import LastAdmin
 from purveyor.roles.auth.model import User
-from purveyor.roles.auth.ports import Credentials, StoredAddress
+from purveyor.roles.auth.store_outbox import event_values
+from purveyor.roles.auth.store_revocations import AGAIN, LEEWAY_S
 
-MAX_ADDRESSES = 50
+USER_COLUMNS = "u.id, u.email, u.name, u.phone, u.language, u.access, u.created_at"
+
+# One statement: the version rises only when the level is another one.
+_SET_ACCESS = f"""
+    with changed as (
+        update auth.users u
+        set access = $2, token_version = token_version + (access <> $2)::int, updated_at = now()
+        where {{}} returning {USER_COLUMNS}, u.token_version
+    ), revoked as (
+        insert into auth.revocations (id, version, expires_at)
+        select id, token_version, now() + make_interval(secs => $3) from changed {AGAIN}
+    )
+    select * from changed"""  # noqa: S608 - constants
 
 
 class PostgresAccounts:
-    """Satisfies ``Accounts``."""
+    """Satisfies ``Accounts``; ``token_lifetime_s`` is an access token's, in seconds."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, token_lifetime_s: int) -> None:
         self._database = database
+        self._remember_s = token_lifetime_s + LEEWAY_S
 
-    async def add(self, user: User, password_hash: str) -> None:
+    async def add(self, user: User, password_hash: str, event: Envelope) -> None:
         """See ``Accounts``."""
         try:
             await self._database.execute(
-                """
-                insert into auth.users
-                    (id, email, name, phone, language, access, password_hash, created_at, updated_at)
-                values ($1, $2, $3, $4, $5, $6, $7, $8, $8)""",
+                f"""
+                with account as (
+                    insert into auth.users
+                        (id, email, name, phone, language, access, password_hash, created_at, updated_at)
+                    values ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+                )
+                insert into auth.outbox ({COLUMNS})
+                values ($9, $10, $11, $12, $13, $14, $15, $16, $17, $18)""",  # noqa: S608 - our columns
                 user.id,
                 user.email,
                 user.name,
@@ -38,6 +57,7 @@ class PostgresAccounts:
                 user.access,
                 password_hash,
                 user.created_at,
+                *event_values(event),
             )
         except asyncpg.UniqueViolationError as error:
             raise EmailTaken from error
@@ -45,156 +65,61 @@ class PostgresAccounts:
     async def get(self, user_id: UUID) -> User:
         """See ``Accounts``."""
         row = await self._database.fetchrow(
-            "select id, email, name, phone, language, access, created_at from auth.users where id = $1",
+            f"select {USER_COLUMNS} from auth.users u where u.id = $1",  # noqa: S608 - our columns
             user_id,
         )
-        return _user(row)
+        return user_of(row)
 
-    async def find_credentials(self, email: str) -> Credentials | None:
-        """See ``Accounts``."""
-        row = await self._database.fetchrow(
-            """
-            select id, email, name, phone, language, access, created_at, password_hash
-            from auth.users where email = $1""",
+    async def list(self, email: str, after: UUID | None, limit: int) -> Sequence[User]:
+        """See ``Accounts``. Compared byte by byte, as the index is; nothing sorts behind the last code point."""
+        rows = await self._database.fetch(
+            f"""
+            select {USER_COLUMNS} from auth.users u
+            where ($1 = '' or (u.email ~>=~ $1 and u.email ~<~ ($1 || chr(1114111))))
+                and ($2::uuid is null or u.id < $2)
+            order by u.id desc limit $3""",  # noqa: S608 - our columns
             email,
+            after,
+            limit,
         )
-        return None if row is None else Credentials(_user(row), row["password_hash"])
-
-    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
-        """See ``Accounts``."""
-        await self._database.execute(
-            "update auth.users set password_hash = $2, updated_at = $3 where id = $1",
-            user_id,
-            password_hash,
-            now(),
-        )
-
-    async def set_access(self, email: str, access: str) -> User:
-        """See ``Accounts``."""
-        row = await self._database.fetchrow(
-            """
-            update auth.users set access = $2, updated_at = $3 where email = $1
-            returning id, email, name, phone, language, access, created_at""",
-            email,
-            access,
-            now(),
-        )
-        return _user(row)
+        return [user_of(row) for row in rows]
 
     async def update(self, user_id: UUID, *, name: str | None, phone: str | None, language: str | None) -> User:
         """See ``Accounts``."""
         row = await self._database.fetchrow(
-            """
-            update auth.users set name = coalesce($2, name), phone = coalesce($3, phone),
-                language = coalesce($4, language), updated_at = $5
-            where id = $1 returning id, email, name, phone, language, access, created_at""",
+            f"""
+            update auth.users u set name = coalesce($2, name), phone = coalesce($3, phone),
+                language = coalesce($4, language), updated_at = now()
+            where u.id = $1 returning {USER_COLUMNS}""",  # noqa: S608 - our columns
             user_id,
             name,
             phone,
             language,
-            now(),
         )
-        return _user(row)
+        return user_of(row)
 
-    async def add_session(
-        self, session_id: UUID, user_id: UUID, refresh_hash: bytes, created_at: datetime, expires_at: datetime
-    ) -> None:
-        """See ``Accounts``. Sessions of this account that have expired go at the same time."""
-        await self._database.execute(
-            """
-            with expired as (delete from auth.sessions where user_id = $2 and expires_at < $4)
-            insert into auth.sessions (id, user_id, refresh_hash, created_at, expires_at)
-            values ($1, $2, $3, $4, $5)""",
-            session_id,
-            user_id,
-            refresh_hash,
-            created_at,
-            expires_at,
-        )
-
-    async def addresses(self, user_id: UUID) -> Sequence[StoredAddress]:
+    async def set_access(self, email: str, access: str) -> User:
         """See ``Accounts``."""
-        rows = await self._database.fetch(
-            """
-            select id, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at
-            from auth.addresses where user_id = $1 order by id""",
-            user_id,
-        )
-        return [StoredAddress(**row) for row in rows]
+        row = await self._database.fetchrow(_SET_ACCESS.format("u.email = $1"), email, access, self._remember_s)
+        return user_of(row)
 
-    async def address(self, user_id: UUID, address_id: UUID) -> StoredAddress:
-        """See ``Accounts``."""
-        row = await self._database.fetchrow(
-            """
-            select id, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at
-            from auth.addresses where user_id = $1 and id = $2""",
-            user_id,
-            address_id,
-        )
-        if row is None:
-            raise NotFound("There is no such address.")
-        return StoredAddress(**row)
-
-    async def save_address(self, user_id: UUID, address: StoredAddress, *, new: bool) -> StoredAddress:
-        """See ``Accounts``. The account's row is locked: two defaults at once would clash otherwise."""
+    async def change_access(self, user_id: UUID, access: str) -> User:
+        """See ``Accounts``. All admins are locked: two of them could otherwise dismiss each other."""
         async with self._database.transaction() as connection:
-            if not await connection.fetchval("select true from auth.users where id = $1 for update", user_id):
-                raise NotFound("There is no such account.")
-            if new:
-                count = await connection.fetchval(
-                    "select count(*) from auth.addresses where user_id = $1", user_id
-                )
-                if count >= MAX_ADDRESSES:
-                    raise InvalidInput(f"An account holds at most {MAX_ADDRESSES} addresses.")
-            if address.is_default:
-                await connection.execute(
-                    "update auth.addresses set is_default = false where user_id = $1 and is_default", user_id
-                )
-            row = await connection.fetchrow(
-                _INSERT_ADDRESS if new else _UPDATE_ADDRESS, user_id, *_values(address)
-            )
-            if row is None:  # inside the transaction: the default before stays the default
-                raise NotFound("There is no such address.")
-        return StoredAddress(**row)
-
-    async def remove_address(self, user_id: UUID, address_id: UUID) -> None:
-        """See ``Accounts``."""
-        if not await self._database.execute(
-            "delete from auth.addresses where user_id = $1 and id = $2", user_id, address_id
-        ):
-            raise NotFound("There is no such address.")
+            if await lock_admins(connection) == [user_id] and access != "admin":
+                raise LastAdmin
+            row = await connection.fetchrow(_SET_ACCESS.format("u.id = $1"), user_id, access, self._remember_s)
+        return user_of(row)
 
 
-_INSERT_ADDRESS = """
-    insert into auth.addresses (user_id, id, recipient, line1, line2, city, region, postal_code, country, phone,
-        is_default, created_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-    returning id, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at"""
-
-_UPDATE_ADDRESS = """
-    update auth.addresses set recipient = $3, line1 = $4, line2 = $5, city = $6, region = $7, postal_code = $8,
-        country = $9, phone = $10, is_default = $11
-    where user_id = $1 and id = $2 and $12::timestamptz is not null
-    returning id, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at"""
+async def lock_admins(connection: Connection) -> list[UUID]:
+    """The ids of all admins, who stay what they are until the transaction ends."""
+    rows = await connection.fetch("select id from auth.users where access = 'admin' order by id for update")
+    return [row["id"] for row in rows]
 
 
-def _values(address: StoredAddress) -> tuple[object, ...]:
-    return (
-        address.id,
-        address.recipient,
-        address.line1,
-        address.line2,
-        address.city,
-        address.region,
-        address.postal_code,
-        address.country,
-        address.phone,
-        address.is_default,
-        address.created_at,
-    )
-
-
-def _user(row: Record | None) -> User:
+def user_of(row: Record | None) -> User:
+    """The account in a row with ``USER_COLUMNS``. Raises ``NotFound`` where there is none."""
     if row is None:
         raise NotFound("There is no such account.")
     return User(

@@ -1,12 +1,12 @@
-"""Access tokens: JWT (RFC 7519) signed with HS256; and refresh tokens, which are random and stored hashed."""
+"""Access tokens: JWT (RFC 7519) signed with HS256; and the secret that signs them."""
 
-import hashlib
 import os
 import re
 import secrets
 import time
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import jwt
 import msgspec
@@ -20,7 +20,7 @@ _ISSUER = "purveyor"
 _TYPE = "at+jwt"  # RFC 9068: an access token can be told from any other JWT
 _ALGORITHM = "HS256"
 _LEEWAY_S = 30
-_REQUIRED = ["exp", "iat", "sub", "iss", "aud", "jti"]
+_REQUIRED = ["exp", "iat", "sub", "iss", "aud", "jti", "sid"]
 _FORM = re.compile(r"[\w-]{1,512}\.[\w-]{1,7600}\.[\w-]{42}[AEIMQUYcgkosw048]", re.ASCII)
 """Base64url as RFC 7515 writes it: PyJWT would also take padding, foreign characters and unused bits that are
 set, so that one signature had many spellings."""
@@ -29,12 +29,23 @@ set, so that one signature had many spellings."""
 class _Claims(msgspec.Struct):
     """The claims that are read; PyJWT checks the others, and is lenient about the types of these."""
 
-    sub: Annotated[str, Meta(min_length=1)]
+    sub: UUID
+    sid: UUID
     exp: int
+    ver: Annotated[int, Meta(ge=1)]
     email: str = ""
     name: str = ""
     role: str = "customer"
     language: str = ""
+
+
+class AccessToken(msgspec.Struct, frozen=True):
+    """What one of our tokens says: whose it is, of which session, and at which version of the account."""
+
+    user_id: UUID
+    session_id: UUID
+    version: int
+    holder: VerifiedToken
 
 
 class Tokens:
@@ -44,13 +55,15 @@ class Tokens:
         self._secret = secret.encode()
         self.lifetime_s = lifetime_s
 
-    def sign(self, user: User) -> str:
-        """An access token for this user."""
+    def sign(self, user: User, session_id: UUID, version: int) -> str:
+        """An access token for this user in this session; ``version`` is the account's token version."""
         now = int(time.time())
         claims = {
             "iss": _ISSUER,
             "aud": _ISSUER,
             "sub": str(user.id),
+            "sid": str(session_id),
+            "ver": version,
             "email": user.email,
             "name": user.name,
             "role": user.access,
@@ -61,8 +74,11 @@ class Tokens:
         }
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM, headers={"typ": _TYPE})
 
-    def read(self, token: str) -> VerifiedToken:
-        """Whose it is. Raises ``TokenInvalid``: one answer for everything that can be wrong with a token."""
+    def read(self, token: str) -> AccessToken:
+        """What it says, whether or not it was revoked.
+
+        Raises ``TokenInvalid``: one answer for everything that can be wrong with a token.
+        """
         if not _FORM.fullmatch(token):
             raise TokenInvalid
         try:
@@ -80,20 +96,15 @@ class Tokens:
             claims = msgspec.convert(decoded, _Claims)
         except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError) as error:
             raise TokenInvalid from error
-        return VerifiedToken(
-            sub=claims.sub,
-            user_id=claims.sub,
+        holder = VerifiedToken(
+            sub=str(claims.sub),
+            user_id=str(claims.sub),
             email=claims.email,
             name=claims.name,
             access=claims.role,
             exp=claims.exp,
         )
-
-
-def new_refresh_token() -> tuple[str, bytes]:
-    """A refresh token of 256 random bits, and the SHA-256 of it: all that is stored."""
-    token = secrets.token_urlsafe(32)
-    return token, hashlib.sha256(token.encode()).digest()
+        return AccessToken(claims.sub, claims.sid, claims.ver, holder)
 
 
 def development_secret(data_dir: Path) -> str:

@@ -1,0 +1,110 @@
+"""The routes of postal addresses."""
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, delete, get, post, put
+from litestar.params import FromPath
+
+from purveyor.kit.errors import BadRequest, BodyTooLarge, InvalidInput, NotFound, Unauthorized, Unavailable
+from purveyor.kit.examples import answer, body
+from purveyor.kit.web import problem_responses
+from purveyor.roles.auth import examples
+from purveyor.roles.auth.contract import PostalAddress, Principal
+from purveyor.roles.auth.service import Auth
+from purveyor.roles.auth.views import AddressView, address_view
+
+_COLLECTION = "/user/{user_id:str}/addresses"
+_SINGLE = "/user/{user_id:str}/addresses/{address_id:str}"
+_READING = (Unauthorized, NotFound, Unavailable)
+_WRITING = (BadRequest, Unauthorized, NotFound, BodyTooLarge, InvalidInput, Unavailable)
+
+
+class AddressBody(PostalAddress, frozen=True, kw_only=True):
+    """A postal address of an account; at most one is the default."""
+
+    is_default: bool = False
+
+
+def address_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
+    """``protected`` is what every route for signed-in people says."""
+    protected = {**protected, "tags": ["addresses"]}
+    return [*_reading_routes(auth, protected), *_writing_routes(auth, protected)]
+
+
+def _reading_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
+    @get(
+        _COLLECTION,
+        summary="One's addresses",
+        description="Oldest first. Staff see everybody's.",
+        responses=answer(list[AddressView], "The addresses.", examples.ADDRESSES) | problem_responses(*_READING),
+        **protected,
+    )
+    async def addresses(user_id: FromPath[str], request: Request[Principal, Any, Any]) -> list[AddressView]:
+        return [address_view(one) for one in await auth.addresses(request.user, user_id)]
+
+    @get(
+        _SINGLE,
+        summary="One address",
+        description="One's own; staff see everybody's.",
+        responses=answer(AddressView, "The address.", examples.ADDRESS) | problem_responses(*_READING),
+        **protected,
+    )
+    async def address(
+        user_id: FromPath[str], address_id: FromPath[str], request: Request[Principal, Any, Any]
+    ) -> AddressView:
+        return address_view(await auth.address(request.user, user_id, address_id))
+
+    return [addresses, address]
+
+
+def _writing_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
+    @post(
+        _COLLECTION,
+        summary="Add an address",
+        description="At most 50. One that is the default takes the place of the default before.",
+        responses=answer(
+            AddressView, "The new address; `Location` is where it stands.", examples.ADDRESS, status=201
+        )
+        | problem_responses(*_WRITING),
+        **protected,
+    )
+    async def add(
+        user_id: FromPath[str],
+        data: Annotated[AddressBody, body(examples.NEW_ADDRESS)],
+        request: Request[Principal, Any, Any],
+    ) -> Response[AddressView]:
+        stored = await auth.add_address(request.user, user_id, data.checked(), is_default=data.is_default)
+        return Response(address_view(stored), headers={"Location": f"/user/{user_id}/addresses/{stored.id}"})
+
+    @put(
+        _SINGLE,
+        summary="Replace an address",
+        description="As a whole: members that are not sent are emptied. Orders keep what they were sent to.",
+        responses=answer(AddressView, "The address as it is now.", examples.ADDRESS)
+        | problem_responses(*_WRITING),
+        **protected,
+    )
+    async def replace(
+        user_id: FromPath[str],
+        address_id: FromPath[str],
+        data: Annotated[AddressBody, body(examples.NEW_ADDRESS)],
+        request: Request[Principal, Any, Any],
+    ) -> AddressView:
+        stored = await auth.replace_address(
+            request.user, user_id, address_id, data.checked(), is_default=data.is_default
+        )
+        return address_view(stored)
+
+    @delete(
+        _SINGLE,
+        summary="Delete an address",
+        description="Orders that were sent there keep their copy.",
+        responses=problem_responses(*_READING),
+        **protected,
+    )
+    async def remove(
+        user_id: FromPath[str], address_id: FromPath[str], request: Request[Principal, Any, Any]
+    ) -> None:
+        await auth.remove_address(request.user, user_id, address_id)
+
+    return [add, replace, remove]

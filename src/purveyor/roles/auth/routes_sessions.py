@@ -1,0 +1,220 @@
+"""The routes of sessions: log in, verify, refresh, log out; and of passwords."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, post
+from msgspec import Meta
+
+from purveyor.kit.edge import client_network
+from purveyor.kit.errors import BadRequest, BodyTooLarge, InvalidInput, TokenInvalid, Unauthorized, Unavailable
+from purveyor.kit.examples import answer, body
+from purveyor.kit.web import BEARER, bearer_token, decode, header, problem_responses
+from purveyor.roles.auth import examples
+from purveyor.roles.auth.contract import Principal, VerifyToken
+from purveyor.roles.auth.errors import (
+    InvalidCredentials,
+    RefreshTokenInvalid,
+    ResetTokenInvalid,
+    TooManyLogins,
+    WrongPassword,
+)
+from purveyor.roles.auth.service_passwords import PasswordChanges
+from purveyor.roles.auth.service_sessions import Sessions, TokenPair
+from purveyor.roles.auth.views import Accepted, VerifiedTokenView, verified_view
+
+_MAIL_ON_ITS_WAY = "If there is an account with this address, a mail is on its way."
+
+Email = Annotated[str, Meta(max_length=254)]
+Password = Annotated[str, Meta(max_length=1000)]
+NewPassword = Annotated[
+    str,
+    Meta(max_length=1000, description="8 to 128 characters, any characters"),
+]
+
+
+class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A login; as a form the members are ``username`` and ``password``."""
+
+    email: Email
+    password: Password
+
+
+class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token to verify, where it is not in the header."""
+
+    token: Annotated[str, Meta(max_length=8192)]
+
+
+class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The refresh token that came last."""
+
+    refresh_token: Annotated[
+        str,
+        Meta(max_length=200),
+    ]
+
+
+class PasswordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A new password; who changes it says the present one too."""
+
+    current_password: Password
+    new_password: NewPassword
+
+
+class ForgotBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose password was forgotten."""
+
+    email: Email
+
+
+class ResetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The token from the mail, and the password to set."""
+
+    token: Annotated[str, Meta(max_length=200)]
+    password: NewPassword
+
+
+def session_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
+    """``protected`` is what every route for signed-in people says."""
+    return [_login_route(sessions), _verify_route(sessions), *_life_routes(sessions, protected)]
+
+
+def _login_route(sessions: Sessions) -> Any:
+    @post(
+        "/login",
+        status_code=200,
+        tags=["sessions"],
+        summary="Exchange a password for tokens",
+        description=(
+            "JSON, or a form with `username` and `password` as in OAuth 2.0. The access token works for "
+            "`expires_in` seconds; the refresh token then gives the next one. A wrong password and an unknown "
+            "address are answered the same. Attempts are limited per account and per network address, with "
+            "growing delays after many wrong ones."
+        ),
+        opt={"form": {"username": "email", "password": "password"}},
+        responses=answer(TokenPair, "Tokens of a new session.", examples.PAIR)
+        | problem_responses(
+            BadRequest, InvalidCredentials, BodyTooLarge, InvalidInput, TooManyLogins, Unavailable
+        ),
+    )
+    async def login(
+        data: Annotated[LoginBody, body(examples.LOGIN)], request: Request[Any, Any, Any]
+    ) -> TokenPair:
+        return await sessions.log_in(data.email, data.password, _network(request))
+
+    return login
+
+
+def _verify_route(sessions: Sessions) -> Any:
+    @post(
+        "/verify-token",
+        status_code=200,
+        tags=["sessions"],
+        summary="Whose access token is this?",
+        description='The token is in the header, or in the body as `{"token": "..."}`.',
+        security=BEARER,
+        responses=answer(VerifiedTokenView, "The holder.", examples.VERIFIED)
+        | problem_responses(BadRequest, Unauthorized, TokenInvalid, BodyTooLarge, InvalidInput),
+    )
+    async def verify_token(request: Request[Any, Any, Any]) -> VerifiedTokenView:
+        if header(request, b"authorization"):
+            token = bearer_token(request)
+        else:
+            body = await request.body()
+            token = decode(body, TokenBody).token if body else bearer_token(request)
+        return verified_view(await sessions.verify(VerifyToken(token=token)))
+
+    return verify_token
+
+
+def _life_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
+    @post(
+        "/token/refresh",
+        status_code=200,
+        tags=["sessions"],
+        summary="Exchange a refresh token for the next pair",
+        description=(
+            "A refresh token works once. The one that was exchanged last gives the same next one again for 10 "
+            "seconds, for an answer may be lost; any other one that comes a second time may have been stolen: the "
+            "whole session ends. A session lasts 30 days at most."
+        ),
+        responses=answer(TokenPair, "The next tokens of the session.", examples.PAIR)
+        | problem_responses(BadRequest, RefreshTokenInvalid, BodyTooLarge, InvalidInput, Unavailable),
+    )
+    async def refresh(data: Annotated[RefreshBody, body(examples.REFRESH)]) -> TokenPair:
+        return await sessions.refresh(data.refresh_token)
+
+    @post(
+        "/logout",
+        status_code=204,
+        tags=["sessions"],
+        summary="End the session",
+        description="Its refresh token works no more; its access token stops working everywhere within 5 seconds.",
+        responses=problem_responses(Unauthorized, TokenInvalid, Unavailable),
+        **protected,
+    )
+    async def logout(request: Request[Principal, Any, Any]) -> None:
+        await sessions.log_out(request.user)
+
+    return [refresh, logout]
+
+
+def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> list[Any]:
+    """``protected`` is what every route for signed-in people says."""
+
+    @post(
+        "/password",
+        status_code=204,
+        tags=["passwords"],
+        summary="Change one's password",
+        description="All other sessions end; this one goes on. Guesses are limited as those at log-in are.",
+        responses=problem_responses(
+            BadRequest,
+            Unauthorized,
+            TokenInvalid,
+            BodyTooLarge,
+            WrongPassword,
+            InvalidInput,
+            TooManyLogins,
+            Unavailable,
+        ),
+        **protected,
+    )
+    async def change(
+        data: Annotated[PasswordBody, body(examples.PASSWORD)], request: Request[Principal, Any, Any]
+    ) -> None:
+        await passwords.change(request.user, data.current_password, data.new_password, _network(request))
+
+    @post(
+        "/password/forgot",
+        status_code=202,
+        tags=["passwords"],
+        summary="Ask for a mail to set a new password",
+        description=(
+            "The answer is the same, and takes as long, whether or not there is an account with this address. At "
+            "most 3 mails go to one account within an hour."
+        ),
+        responses=answer(Accepted, "The same in any case.", examples.FORGOTTEN, status=202)
+        | problem_responses(BadRequest, BodyTooLarge, InvalidInput, Unavailable),
+    )
+    async def forgot(data: Annotated[ForgotBody, body(examples.FORGOT)]) -> Accepted:
+        await passwords.forgot(data.email)
+        return Accepted(_MAIL_ON_ITS_WAY)
+
+    @post(
+        "/password/reset",
+        status_code=204,
+        tags=["passwords"],
+        summary="Set a new password with the token from the mail",
+        description="The token works once, for 30 minutes. All sessions of the account end.",
+        responses=problem_responses(BadRequest, BodyTooLarge, ResetTokenInvalid, InvalidInput, Unavailable),
+    )
+    async def reset(data: Annotated[ResetBody, body(examples.RESET)]) -> None:
+        await passwords.reset(data.token, data.password)
+
+    return [change, forgot, reset]
+
+
+def _network(request: Request[Any, Any, Any]) -> str:
+    return client_network(request.client.host if request.client else "")

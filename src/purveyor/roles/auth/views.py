@@ -1,0 +1,151 @@
+"""What role auth shows of accounts, sessions and addresses over HTTP."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, cast
+
+import msgspec
+from msgspec import Meta
+
+from purveyor.roles.auth.contract import VerifiedToken
+from purveyor.roles.auth.model import User
+from purveyor.roles.auth.ports import Session, StoredAddress
+from purveyor.roles.auth.service_privacy import PersonalExport
+
+Access = Literal["customer", "staff", "admin"]
+
+Id = Annotated[str, Meta(description="UUIDv7")]
+Country = Annotated[str, Meta(description="ISO 3166-1 alpha-2")]
+Language = Annotated[str, Meta(description="RFC 5646")]
+UnixTime = Annotated[int, Meta(description="seconds since 1970")]
+
+
+class AccountView(msgspec.Struct, kw_only=True):
+    """An account."""
+
+    id: Id
+    email: str
+    name: str
+    phone: str
+    language: Language
+    access: str = msgspec.field(name="role")
+    created_at: datetime
+
+
+class AddressView(msgspec.Struct, kw_only=True):
+    """An address of an account."""
+
+    id: Id
+    recipient: str
+    line1: str
+    line2: str
+    city: str
+    region: str
+    postal_code: str
+    country: Country
+    phone: str
+    is_default: bool
+
+
+class ProfileView(AccountView, kw_only=True):
+    """An account with its addresses."""
+
+    addresses: list[AddressView]
+
+
+class UserPage(msgspec.Struct):
+    """A page of accounts, newest first."""
+
+    users: list[AccountView]
+    next_cursor: str | None
+    has_more: bool
+
+
+class SessionView(msgspec.Struct, kw_only=True):
+    """A log-in that has not ended."""
+
+    id: Id
+    created_at: datetime
+    refreshed_at: datetime
+    expires_at: datetime
+
+
+class ExportView(msgspec.Struct, kw_only=True):
+    """Everything that is held on a person, in all roles. ``complete`` is false while some is still to come."""
+
+    requested_at: datetime
+    complete: bool
+    profile: AccountView
+    addresses: list[AddressView]
+    sessions: list[SessionView]
+    orders: Annotated[list[dict[str, Any]], Meta(description="each with its history")]
+    mails: Annotated[list[dict[str, Any]], Meta(description="records of the mail ledger")]
+
+
+class VerifiedTokenView(msgspec.Struct, kw_only=True):
+    """The holder of a token."""
+
+    active: bool
+    sub: Id
+    user_id: Id
+    email: str
+    name: str
+    access: str = msgspec.field(name="role")
+    exp: UnixTime
+
+
+class Accepted(msgspec.Struct):
+    """The request was taken on."""
+
+    detail: str
+
+
+def account_view(user: User) -> AccountView:
+    """An account as it is shown."""
+    return AccountView(**_members(user))
+
+
+def profile_view(user: User, addresses: Sequence[StoredAddress]) -> ProfileView:
+    """An account as it is shown, with its addresses."""
+    return ProfileView(**_members(user), addresses=[address_view(one) for one in addresses])
+
+
+def address_view(stored: StoredAddress) -> AddressView:
+    """An address as it is shown."""
+    members = msgspec.structs.asdict(stored)
+    del members["created_at"]
+    return AddressView(**{**members, "id": str(stored.id)})
+
+
+def export_view(export: PersonalExport) -> ExportView:
+    """An export as it is shown; what other roles sent goes out as it came."""
+    return ExportView(
+        requested_at=export.requested_at,
+        complete=export.complete,
+        profile=account_view(export.user),
+        addresses=[address_view(one) for one in export.addresses],
+        sessions=[_session_view(one) for one in export.sessions],
+        orders=cast("list[dict[str, Any]]", export.orders),
+        mails=cast("list[dict[str, Any]]", export.mails),
+    )
+
+
+def verified_view(token: VerifiedToken) -> VerifiedTokenView:
+    """Exactly the members that the contract gives."""
+    return VerifiedTokenView(
+        active=token.active,
+        sub=str(token.sub),
+        user_id=str(token.user_id),
+        email=token.email,
+        name=token.name,
+        access=token.access,
+        exp=token.exp,
+    )
+
+
+def _session_view(session: Session) -> SessionView:
+    return SessionView(**{**msgspec.structs.asdict(session), "id": str(session.id)})
+
+
+def _members(user: User) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(user), "id": str(user.id)}

@@ -1,0 +1,127 @@
+"""What the tests of role auth share: the role's use cases over a real database, people, and their sessions."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from purveyor.kit.backoff import Backoff, MemoryBackoff
+from purveyor.kit.clock import now
+from purveyor.kit.ids import new_id
+from purveyor.kit.message import Envelope, Event
+from purveyor.kit.postgres import Database
+from purveyor.kit.ratelimit import MemoryLimiter, Rate
+from purveyor.roles.auth.assembly import Stores
+from purveyor.roles.auth.contract import Address, Principal, UserRegistered
+from purveyor.roles.auth.events import about
+from purveyor.roles.auth.model import User
+from purveyor.roles.auth.passwords import Passwords
+from purveyor.roles.auth.refresh import RefreshChain
+from purveyor.roles.auth.revocations import Revocations
+from purveyor.roles.auth.service import Auth, Registration
+from purveyor.roles.auth.service_passwords import PasswordChanges
+from purveyor.roles.auth.service_privacy import Privacy
+from purveyor.roles.auth.service_sessions import Sessions, TokenPair
+from purveyor.roles.auth.throttle import Throttle
+from purveyor.roles.auth.tokens import Tokens
+
+E = TypeVar("E", bound=Event)
+
+PASSWORD, NEW_PASSWORD = "correct horse", "a whole new password"
+SECRET = "a secret of at least thirty-two bytes"
+LIFETIME_S = 600
+HERE = "192.0.2.1"
+HOME = Address(recipient="Ada", line1="1 High Street", city="Berlin", postal_code="10115", country="DE")
+GENEROUS = Rate(1000, 60)
+
+
+class Wakes:
+    """Counts how often the relay was woken."""
+
+    count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+class Process:
+    """The use cases as one process has them; several on one database are several processes."""
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: Passwords,
+        rate: Rate = GENEROUS,
+        *,
+        backoff: Backoff | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.database = database
+        self.stores = Stores.on(database, LIFETIME_S)
+        self.wakes = Wakes()
+        self.revocations = Revocations(self.stores.revocations)
+        self.tokens = Tokens(SECRET, LIFETIME_S)
+        throttle = Throttle(MemoryLimiter(), backoff or MemoryBackoff(), rate)
+        self.sessions = Sessions(
+            self.stores.sessions,
+            passwords,
+            self.tokens,
+            chain=RefreshChain(SECRET),
+            throttle=throttle,
+            revocations=self.revocations,
+        )
+        common: dict[str, Any] = {"password_min_length": 8, "committed": self.wakes}
+        self.auth = Auth(self.stores.accounts, self.stores.addresses, passwords, self.sessions, **common)
+        self.changes = PasswordChanges(self.stores.passwords, passwords, self.sessions, throttle, **common)
+        self.privacy = Privacy(
+            self.stores.data,
+            self.stores.accounts,
+            self.stores.addresses,
+            self.sessions,
+            committed=self.wakes,
+            stopping=stopping,
+        )
+
+    async def registered(self, access: str = "customer", **members: str) -> User:
+        """Somebody with an account."""
+        given = {"email": fresh_email(), "password": PASSWORD, "name": "Ada Lovelace"} | members
+        return await self.auth.register(Registration(**given), access)
+
+    async def logged_in(self, user: User, password: str = PASSWORD) -> TokenPair:
+        """A session of theirs."""
+        return await self.sessions.log_in(user.email, password, HERE)
+
+    async def signed_in(self, user: User) -> Principal:
+        """As the routes see them."""
+        return await self.sessions.principal((await self.logged_in(user)).access_token)
+
+    async def somebody(self, access: str = "customer") -> Principal:
+        """Somebody new who has signed in."""
+        return await self.signed_in(await self.registered(access))
+
+    async def events(self, kind: type[E], user_id: object) -> Sequence[E]:
+        """What waits in the outbox about a person."""
+        rows = await self.database.fetch(
+            "select body from auth.outbox where type = $1 and subject = $2 order by id", kind.type, str(user_id)
+        )
+        return [msgspec.json.decode(row["body"], type=kind) for row in rows]
+
+
+def fresh_email() -> str:
+    return f"{new_id().hex}@example.com"
+
+
+def a_user(email: str = "", access: str = "customer") -> User:
+    return User(
+        id=new_id(),
+        email=email or fresh_email(),
+        name="Ada 'Lovelace'; --",
+        phone="+49 30 1",
+        language="de",
+        access=access,
+        created_at=now(),
+    )
+
+
+def welcome(user: User) -> Envelope:
+    return about(user, UserRegistered(user_id=str(user.id), user_email=user.email, user_name=user.name))

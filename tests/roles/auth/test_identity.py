@@ -1,0 +1,127 @@
+"""The port that other roles ask: how long it trusts an answer, and what it does while auth is away."""
+
+import time
+from typing import Any
+
+import pytest
+
+from purveyor.kit.errors import TokenInvalid, Unavailable
+from purveyor.roles.auth import contract
+from purveyor.roles.auth.contract import Identity, VerifiedToken
+
+
+class Auth:
+    """Answers as role auth does, or as a test says."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.trouble: Exception | None = None
+        self.access = "customer"
+        self.lives_s = 600
+
+    async def ask(self, message: Any) -> Any:
+        self.asked += 1
+        if self.trouble is not None:
+            raise self.trouble
+        ends = int(time.time()) + self.lives_s
+        return VerifiedToken(sub="1", user_id="1", email="a@example.com", name="Ada", access=self.access, exp=ends)
+
+
+class Clock:
+    """The time that the port sees."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(contract, "time", made)
+    return made
+
+
+@pytest.fixture
+def auth() -> Auth:
+    return Auth()
+
+
+@pytest.fixture
+def identity(auth: Auth) -> Identity:
+    return Identity(auth)
+
+
+async def test_an_answer_counts_for_a_moment_and_is_then_asked_for_again(
+    auth: Auth, identity: Identity, clock: Clock
+) -> None:
+    for _ in range(10):
+        assert (await identity.verify("token")).access == "customer"
+    assert auth.asked == 1
+    auth.access = "staff"
+    clock.ahead_s += Identity.FRESH_S + 0.1
+
+    assert (await identity.verify("token")).access == "staff"
+    assert auth.asked == 2
+    assert Identity.FRESH_S + 1.0 < 5, "with the second after which auth itself hears of a revocation"
+
+
+async def test_a_revoked_token_stops_working_and_stays_stopped(
+    auth: Auth, identity: Identity, clock: Clock
+) -> None:
+    await identity.verify("token")
+    auth.trouble = TokenInvalid()
+    clock.ahead_s += Identity.FRESH_S + 0.1
+    with pytest.raises(TokenInvalid):
+        await identity.verify("token")
+    auth.trouble = Unavailable()
+    with pytest.raises(Unavailable):
+        await identity.verify("token")
+
+
+async def test_while_auth_is_away_the_last_answer_counts_a_while(
+    auth: Auth, identity: Identity, clock: Clock
+) -> None:
+    await identity.verify("token")
+    auth.trouble = Unavailable()
+    for _ in range(int(Identity.STALE_S) - 1):
+        clock.ahead_s += 1
+        assert (await identity.verify("token")).user_id == "1"
+    clock.ahead_s += 2
+    with pytest.raises(Unavailable):
+        await identity.verify("token")
+    with pytest.raises(Unavailable):
+        await identity.verify("another token")
+
+
+async def test_who_is_away_is_not_asked_for_every_request(auth: Auth, identity: Identity, clock: Clock) -> None:
+    await identity.verify("token")
+    auth.trouble = Unavailable()
+    clock.ahead_s += Identity.FRESH_S + 0.1
+    for _ in range(50):
+        await identity.verify("token")
+    assert auth.asked == 2
+    clock.ahead_s += 1.1
+    auth.trouble, auth.access = None, "staff"
+
+    assert (await identity.verify("token")).access == "staff", "it is asked again within about a second"
+
+
+async def test_no_answer_outlives_its_token(auth: Auth, identity: Identity, clock: Clock) -> None:
+    auth.lives_s = 2
+    await identity.verify("token")
+    auth.trouble = Unavailable()
+    clock.ahead_s += 2.1
+
+    with pytest.raises(Unavailable):
+        await identity.verify("token")
+
+
+async def test_the_memory_is_bounded(auth: Auth, identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Identity, "_CACHE_SIZE", 10)
+    for number in range(50):
+        await identity.verify(f"token {number}")
+
+    assert len(identity._verified) == 10

@@ -1,0 +1,226 @@
+"""Guessing at passwords: from one network, from many, in bursts; and the owner, who must get in."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from purveyor.drill.servers.postgres import PostgresServer
+from purveyor.drill.servers.redis import RedisServer
+from purveyor.kit.backoff import Backoff, Growth, MemoryBackoff
+from purveyor.kit.errors import Problem, Unavailable
+from purveyor.kit.ids import new_id
+from purveyor.kit.postgres import Database, open_database
+from purveyor.kit.ratelimit import MemoryLimiter, Rate
+from purveyor.kit.redis import open_redis
+from purveyor.kit.redis_backoff import RedisBackoff
+from purveyor.roles.auth.errors import InvalidCredentials, TooManyLogins
+from purveyor.roles.auth.passwords import Passwords
+from purveyor.roles.auth.service_sessions import TokenPair
+from purveyor.roles.auth.throttle import Throttle
+from roles.auth.samples import HERE, NEW_PASSWORD, PASSWORD, Process, fresh_email
+from roles.auth.test_password_changes import forgotten
+
+ELSEWHERE = "198.51.100.9"
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    if reason := RedisServer.available():
+        pytest.skip(reason)
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def backoff(request: pytest.FixtureRequest) -> AsyncIterator[Backoff]:
+    if request.param == "memory":
+        yield MemoryBackoff()
+        return
+    async with open_redis(request.getfixturevalue("redis_server").url) as client:
+        yield RedisBackoff(client, MemoryBackoff())
+
+
+@pytest.fixture
+def strict(database: Database, passwords: Passwords) -> Process:
+    """Five attempts a minute."""
+    return Process(database, passwords, Rate(5, 60))
+
+
+class Slow:
+    """A throttle whose rate never stands in the way: only the delays do, and they outlast every test."""
+
+    def __init__(self, backoff: Backoff, free: int) -> None:
+        self.throttle = Throttle(MemoryLimiter(), backoff, Rate(10_000, 1))
+        self.throttle._growth = Growth(free=free, first_s=600)
+        self.waits_s: list[int] = []
+
+    async def attempt(self, account: str, network: str, outcome: Problem | None) -> bool:
+        """Make an attempt that ends so; whether it could be made."""
+        try:
+            async with self.throttle.attempt(account, network):
+                if outcome is not None:
+                    raise outcome
+        except TooManyLogins as refusal:
+            self.waits_s.append(int(refusal.headers["Retry-After"]))
+            return False
+        except Problem as problem:
+            if problem is not outcome:
+                raise
+        return True
+
+    async def failures(self, account: str, count: int, network: str) -> list[bool]:
+        return [await self.attempt(account, network, InvalidCredentials()) for _ in range(count)]
+
+
+async def attempts(log_in: Callable[[int], Awaitable[TokenPair]], count: int) -> dict[type, int]:
+    outcomes = await asyncio.gather(*(log_in(place) for place in range(count)), return_exceptions=True)
+    kinds = [type(outcome) for outcome in outcomes]
+    return {kind: kinds.count(kind) for kind in set(kinds)}
+
+
+async def test_attempts_are_limited_per_account_from_wherever_they_come(strict: Process) -> None:
+    """All at once, and far more than may wait for a hash: they are counted before any work is done."""
+    user = await strict.registered()
+    spellings = (user.email, user.email.upper(), f"{user.email[:3].upper()}{user.email[3:]}")
+    outcomes = await attempts(
+        lambda place: strict.sessions.log_in(spellings[place % 3], "wrong", f"network {place}"), 200
+    )
+
+    assert outcomes == {InvalidCredentials: 5, TooManyLogins: 195}
+    with pytest.raises(TooManyLogins) as refusal:
+        await strict.sessions.log_in(user.email, PASSWORD, "a new network")
+    assert refusal.value.status == 429
+    assert 1 <= int(refusal.value.headers["Retry-After"]) <= 60
+    other = await strict.registered()
+    assert await strict.sessions.log_in(other.email, PASSWORD, "a new network")
+
+
+async def test_attempts_are_limited_per_network_whomever_they_try(strict: Process) -> None:
+    user = await strict.registered()
+    outcomes = await attempts(lambda _: strict.sessions.log_in(fresh_email(), "wrong", "192.0.2.7"), 200)
+
+    assert outcomes == {InvalidCredentials: 5, TooManyLogins: 195}
+    with pytest.raises(TooManyLogins):
+        await strict.sessions.log_in(user.email, PASSWORD, "192.0.2.7")
+    assert await strict.sessions.log_in(user.email, PASSWORD, "192.0.2.8")
+
+
+async def test_an_attempt_that_is_refused_takes_no_time(database: Database, passwords: Passwords) -> None:
+    process, email = Process(database, passwords, Rate(1, 60)), fresh_email()
+    with pytest.raises(InvalidCredentials):
+        await process.sessions.log_in(email, "wrong", HERE)
+    began = time.perf_counter()
+    outcomes = await attempts(lambda _: process.sessions.log_in(email, "wrong", HERE), 100)
+
+    assert outcomes == {TooManyLogins: 100}
+    assert time.perf_counter() - began < 1, "a hash takes some 20 ms"
+
+
+async def test_a_mailed_token_ends_the_wait_of_an_account(database: Database, passwords: Passwords) -> None:
+    backoff = MemoryBackoff()
+    process = Process(database, passwords, backoff=backoff)
+    user = await process.registered()
+    assert await Slow(backoff, 1).failures(user.email, 3, HERE) == [True, True, False]
+    with pytest.raises(TooManyLogins):
+        await process.sessions.log_in(user.email, PASSWORD, ELSEWHERE)
+    await process.changes.reset(await forgotten(process, user), NEW_PASSWORD)
+
+    assert await process.sessions.log_in(user.email, NEW_PASSWORD, ELSEWHERE)
+
+
+# The growing delays alone
+
+
+@pytest.fixture
+def account() -> str:
+    return fresh_email()
+
+
+@pytest.fixture
+def network() -> str:
+    return str(new_id())
+
+
+async def test_wrong_passwords_beyond_the_free_ones_must_wait(
+    backoff: Backoff, account: str, network: str
+) -> None:
+    slow = Slow(backoff, 3)
+
+    assert await slow.failures(account, 7, network) == [True] * 4 + [False] * 3
+    assert [0 < wait_s <= 600 for wait_s in slow.waits_s] == [True] * 3
+
+
+async def test_a_burst_cannot_pass(backoff: Backoff, account: str) -> None:
+    slow = Slow(backoff, 3)
+
+    async def guess(place: int) -> None:
+        async with slow.throttle.attempt(account, f"{account} {place}"):
+            await asyncio.sleep(0.05)  # as a hash takes
+            raise InvalidCredentials
+
+    outcomes = await asyncio.gather(*(guess(place) for place in range(50)), return_exceptions=True)
+    kinds = [type(outcome) for outcome in outcomes]
+
+    assert (kinds.count(InvalidCredentials), kinds.count(TooManyLogins)) == (4, 46)
+
+
+async def test_nobody_waits_longer_than_fifteen_minutes() -> None:
+    growth = Throttle(MemoryLimiter(), MemoryBackoff(), Rate(10, 60))._growth
+
+    assert growth.free == 10
+    assert max(growth.delay_s(failures) for failures in range(10_000)) == 900
+
+
+async def test_success_forgets_what_the_account_failed(backoff: Backoff, account: str, network: str) -> None:
+    slow = Slow(backoff, 3)
+    await slow.failures(account, 3, network)
+    assert await slow.attempt(account, str(new_id()), None)
+
+    assert await slow.failures(account, 5, str(new_id())) == [True] * 4 + [False]
+
+
+async def test_ones_own_account_does_not_pay_for_guesses_at_others(
+    backoff: Backoff, account: str, network: str
+) -> None:
+    """Between the guesses somebody logs in to their own account: the network's failures still count."""
+    slow = Slow(backoff, 3)
+    for _ in range(3):
+        await slow.attempt(fresh_email(), network, InvalidCredentials())
+        assert await slow.attempt(account, network, None)
+
+    assert await slow.failures(fresh_email(), 2, network) == [True, False]
+
+
+async def test_refused_attempts_count_for_nobody(backoff: Backoff, account: str, network: str) -> None:
+    slow, other = Slow(backoff, 3), fresh_email()
+    await slow.failures(account, 4, str(new_id()))
+    assert await slow.failures(account, 10, network) == [False] * 10
+    assert await slow.failures(fresh_email(), 4, network) == [True] * 4, "the network was not at fault"
+
+    assert not await slow.attempt(other, network, None)
+    assert await slow.failures(other, 4, str(new_id())) == [True] * 4, "the account was not tried"
+
+
+async def test_our_own_trouble_is_nobodys_failure(backoff: Backoff, account: str, network: str) -> None:
+    slow = Slow(backoff, 3)
+    for _ in range(20):
+        assert await slow.attempt(account, network, Unavailable())
+
+    assert await slow.failures(account, 5, network) == [True] * 4 + [False]
+
+
+async def test_a_database_that_is_away_locks_nobody_out(passwords: Passwords) -> None:
+    with PostgresServer() as server:
+        url = server.create_database("throttled")
+        server.kill()
+        async with open_database(url, application="tests", max_size=2) as database:
+            process, email = Process(database, passwords, Rate(3, 1)), fresh_email()
+            outcomes = []
+            for _ in range(6):
+                outcomes += list(await attempts(lambda _: process.sessions.log_in(email, PASSWORD, HERE), 1))
+                await asyncio.sleep(0.4)
+
+    assert set(outcomes) <= {Unavailable, TooManyLogins}
+    assert outcomes.count(Unavailable) >= 5
