@@ -56,6 +56,11 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/register", {"email": "taken@example.com", "password": PASSWORD, "name": "Ada", "language": "de"}),
     ("POST", "/login", {"email": "taken@example.com", "password": PASSWORD}),
     ("POST", "/verify-token", {"token": "a.b.c"}),
+    ("POST", "/token/refresh", {"refresh_token": "A" * 70}),
+    ("POST", "/password", {"current_password": "a guess", "new_password": PASSWORD}),
+    ("POST", "/password/forgot", {"email": "taken@example.com"}),
+    ("POST", "/password/reset", {"token": "A" * 43, "password": PASSWORD}),
+    ("PATCH", "/user/{id}/access", {"role": "staff"}),
     ("PATCH", "/user/{id}", {"name": "Ada", "phone": "+44 20 7946 0958", "language": "en"}),
     ("POST", "/user/{id}/addresses", an_address() | {"is_default": True}),
     ("PUT", f"/user/{{id}}/addresses/{ADDRESS_ID}", an_address()),
@@ -91,10 +96,13 @@ FILTERS = [
     "created_to",
     "page",
     "category",
+    "email",
 ]
 
 
-lists = st.sampled_from(["/api/orders", "/api/products", "/catalog/products", "/catalog/products/category"])
+lists = st.sampled_from(
+    ["/api/orders", "/api/products", "/catalog/products", "/catalog/products/category", "/users"]
+)
 
 
 @bounded
@@ -111,6 +119,8 @@ PATHS = [
     "/user/{}",
     "/user/{}/addresses",
     "/user/{id}/addresses/{}",
+    "/user/{}/export",
+    "/user/{}/access",
     "/api/products/{}",
     "/catalog/products/{}",
     "/catalog/images/{}.svg",

@@ -59,7 +59,7 @@ async def test_a_method_that_a_path_does_not_have_is_refused(shop: Shop) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/", "/api", "/api/orders/1/2/3", "/health", "/user", "/problems/no-such-problem", "/%00"]
+    "path", ["/nothing", "/api", "/api/orders/1/2/3", "/health", "/user", "/problems/no-such-problem", "/%00"]
 )
 async def test_what_is_not_there_is_not_found(shop: Shop, visitor: Customer, path: str) -> None:
     problem(await shop.raw("GET", path, visitor), 404, "not-found")

@@ -1,19 +1,21 @@
 """What the tests of role orders share: buyers, products, drafts, orders as they are stored."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
 from purveyor.kit.clock import now
 from purveyor.kit.errors import NotFound
-from purveyor.kit.ids import new_id
+from purveyor.kit.ids import first_id_of, new_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.ratelimit import MemoryLimiter, Rate
 from purveyor.roles.auth.contract import Address, GetAddress, Identity, Principal
 from purveyor.roles.orders.contract import OrderCreated, ProductsUnavailable
+from purveyor.roles.orders.events import created_event
 from purveyor.roles.orders.model import Draft, DraftLine, Order
 from purveyor.roles.orders.ports import IdempotencyKey, NewOrder, OrderBook
 from purveyor.roles.orders.products import ProductView
 from purveyor.roles.orders.service import Orders
-from purveyor.roles.orders.views import answer_of, created_event
+from purveyor.roles.orders.views import answer_of
 from purveyor.transports.local import LocalAsker
 
 HOME = Address(recipient="Ada", line1="1 High Street", city="Berlin", postal_code="10115", country="DE")
@@ -47,8 +49,14 @@ def draft(*lines: tuple[int, int], address: Address | None = None, note: str = "
     )
 
 
-def new_order(who: Principal, wanted: Draft | None = None, key: IdempotencyKey | None = None) -> NewOrder:
-    order = Order.place(new_id(), who, wanted or draft(), SHELF, currency="EUR", at=now())
+def new_order(
+    who: Principal,
+    wanted: Draft | None = None,
+    key: IdempotencyKey | None = None,
+    at: datetime | None = None,
+) -> NewOrder:
+    order_id = first_id_of(at) if at else new_id()
+    order = Order.place(order_id, who, wanted or draft(), SHELF, currency="EUR", at=at or now())
     event = Envelope(
         id=new_id(),
         type=OrderCreated.type,

@@ -2,17 +2,21 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from purveyor.kit.ids import new_id
+from purveyor.kit.ids import first_id_of, new_id
 from purveyor.kit.postgres import Database, open_database
 from purveyor.roles.auth.contract import Principal
+from purveyor.roles.orders.conditions import IfMatch
 from purveyor.roles.orders.ports import Filter
 from purveyor.roles.orders.service import Orders
-from purveyor.roles.orders.store import PostgresOrders
+from purveyor.roles.orders.service_changes import Changes, Wish
+from purveyor.roles.orders.store import PostgresOrders, _conditions
+from purveyor.roles.orders.store_history import PostgresHistories
 from roles.orders.samples import buyer, draft, shop
 from servers.roundtrips import RoundTrips
 
@@ -50,12 +54,29 @@ async def first_page(orders: Orders, who: Principal) -> None:
     await orders.list(who, Filter(), PAGE)
 
 
+async def change(orders: Orders, who: Principal) -> None:
+    """By whoever knows the order: staff's read of it comes first."""
+    order = (await orders.list(who, Filter(status="pending"), 1))[0][0]
+    clerk = buyer("staff")
+    book, histories = orders._book, PostgresHistories(orders._book._database)  # type: ignore[attr-defined]
+    await Changes(book, histories, committed=lambda _: None).change(
+        clerk, str(order.id), Wish(status="confirmed"), IfMatch(None)
+    )
+
+
+async def timeline(orders: Orders, who: Principal) -> None:
+    order = (await orders.list(who, Filter(), 1))[0][0]
+    await PostgresHistories(orders._book._database).timeline(order.id, who.user_id)  # type: ignore[attr-defined]
+
+
 _USES: dict[str, tuple[Callable[[Orders, Principal], Awaitable[None]], int]] = {
     "place": (place, 1),
     "place with a key": (lambda orders, who: place(orders, who, str(new_id())), 1),
     "replay": (replay, 2),
     "list": (first_page, 1),
     "list and get": (get, 2),
+    "list and change": (change, 3),
+    "list and timeline": (timeline, 2),
 }
 
 
@@ -64,6 +85,7 @@ async def test_round_trips(
     proxy: RoundTrips, orders: Orders, use: Callable[[Orders, Principal], Awaitable[None]], budget: int
 ) -> None:
     ada = buyer()
+    await place(orders, ada)
     await place(orders, ada)
     await replay(orders, ada)
     await use(orders, ada)  # asyncpg prepares each statement once
@@ -81,7 +103,8 @@ async def full_shop(dsn: str) -> None:
             f"""
             insert into orders.orders
             select gen_random_uuid(), 1000000 + n, case when n % 100 = 0 then '{LIGHT}' else '{HEAVY}' end, '', '',
-                case when n % 10 = 0 then 'pending' else 'delivered' end, 'paid', 'card', 'EUR', 100, null, '', 1,
+                case when n % 10 = 0 then 'pending' else 'delivered' end,
+                case when n % 100 = 0 then 'refunded' else 'paid' end, 'card', 'EUR', 100, null, '', 1,
                 '', now(), now()
             from generate_series(1, {MANY}) as n;
             insert into orders.order_items
@@ -117,6 +140,7 @@ _LISTS = {
     "staff, everything": Filter(),
     "staff, a later page": Filter(after=_MIDDLE),
     "staff, one status": Filter(status="pending"),
+    "staff, one payment status": Filter(payment_status="refunded"),
     "staff, one order": Filter(order_number=1_000_000 + MANY // 2),
 }
 
@@ -137,11 +161,34 @@ async def explained(database: Database, part: str, *arguments: object) -> dict[s
 async def test_a_page_reads_a_page_of_rows(generic: Database, wanted: Filter) -> None:
     """Of 20,000 orders; with a generic plan, which once read and sorted all orders of a heavy customer."""
     page = await PostgresOrders(generic).list(wanted, PAGE)
-    given = [value for value in (wanted.user_id, wanted.status, wanted.order_number, wanted.after) if value]
-    plan = await explained(generic, "page as materialized", *given)
+    plan = await explained(generic, "page as materialized", *_conditions(wanted)[1])
 
     assert len(page) == plan["Actual Rows"] == (1 if wanted.order_number else PAGE)
     assert rows_read(plan) <= 10 * PAGE
+
+
+async def test_a_span_of_time_reads_its_own_rows(generic: Database) -> None:
+    """Most orders are newer than those that are asked for, and are not looked through."""
+    since = datetime(2020, 1, 1, tzinfo=UTC)
+    times = [since + timedelta(hours=hour) for hour in range(100)]
+    await generic.execute(
+        """
+        insert into orders.orders
+        select id, 2000000 + n, 'timed', '', '', 'pending', 'unpaid', 'card', 'EUR', 100, null, '', 1, '', at, at
+        from unnest($1::uuid[], $2::timestamptz[]) with ordinality as made (id, at, n)""",
+        [first_id_of(time) for time in times],
+        times,
+    )
+    await generic.execute(
+        "insert into orders.order_items "
+        "select id, 1, 1, 'Kettle', 1, 100 from orders.orders where user_id = 'timed'"
+    )
+    wanted = Filter(created_from=times[10], created_to=times[20])
+    page = await PostgresOrders(generic).list(wanted, 100)
+    plan = await explained(generic, "page as materialized", *_conditions(wanted)[1])
+
+    assert [order.created_at for order in page] == times[10:20][::-1]
+    assert rows_read(plan) <= 100
 
 
 async def test_getting_an_order_reads_that_order(generic: Database) -> None:

@@ -1,7 +1,9 @@
 """The rules of orders, as pure functions."""
 
 from collections import Counter
+from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,8 @@ from purveyor.kit.clock import now
 from purveyor.kit.errors import InvalidInput
 from purveyor.kit.ids import new_id
 from purveyor.kit.money import MAX_MINOR
-from purveyor.roles.orders.contract import UnknownProduct
-from purveyor.roles.orders.model import MAX_QUANTITY, Order
+from purveyor.roles.orders.contract import IllegalTransition, UnknownProduct
+from purveyor.roles.orders.model import MAX_QUANTITY, NEXT_PAYMENT_STATUS, NEXT_STATUS, Order
 from purveyor.roles.orders.products import ProductView
 from roles.orders.samples import HOME, SHELF, buyer, draft
 
@@ -109,3 +111,72 @@ def test_each_line_with_an_unknown_product_is_named() -> None:
 def test_unknown_products_are_told_before_quantities() -> None:
     with pytest.raises(UnknownProduct):
         place((1, MAX_QUANTITY), (1, 1), (99, 1))
+
+
+STATUS_STEPS = {
+    ("pending", "confirmed"),
+    ("confirmed", "shipped"),
+    ("shipped", "delivered"),
+    ("pending", "cancelled"),
+    ("confirmed", "cancelled"),
+}
+PAYMENT_STEPS = {("unpaid", "paid"), ("paid", "refunded")}
+_STATUSES = st.sampled_from(["pending", "confirmed", "shipped", "delivered", "cancelled"])
+_PAYMENTS = st.sampled_from(["unpaid", "paid", "refunded"])
+
+
+def an_order(status: str, payment_status: str) -> Order:
+    return msgspec.structs.replace(place((1, 1)), status=status, payment_status=payment_status, version=7)
+
+
+@given(_STATUSES, _STATUSES, _PAYMENTS)
+def test_an_order_takes_the_steps_that_there_are_and_no_others(now_is: str, wanted: str, payment: str) -> None:
+    order, at = an_order(now_is, payment), now()
+    if (now_is, wanted) in STATUS_STEPS:
+        changed = order.become(status=wanted, at=at)
+        assert (changed.status, changed.payment_status, changed.version) == (wanted, payment, 8)
+        assert changed == msgspec.structs.replace(order, status=wanted, version=8, updated_at=at)
+        return
+
+    with pytest.raises(IllegalTransition) as refusal:
+        order.become(status=wanted, at=at)
+    allowed = [after for before, after in sorted(STATUS_STEPS) if before == now_is]
+    assert f"is {now_is} and cannot become {wanted}" in refusal.value.detail
+    assert all(status in refusal.value.detail.partition("can become")[2] for status in allowed)
+    assert bool(allowed) != refusal.value.detail.endswith("nothing else.")
+
+
+@given(_PAYMENTS, _PAYMENTS, _STATUSES)
+def test_a_payment_takes_its_own_steps_in_every_status(now_is: str, wanted: str, status: str) -> None:
+    order = an_order(status, now_is)
+    if (now_is, wanted) in PAYMENT_STEPS:
+        changed = order.become(payment_status=wanted, at=now())
+        assert (changed.status, changed.payment_status, changed.version) == (status, wanted, 8)
+        return
+
+    with pytest.raises(IllegalTransition, match=f"payment is {now_is} and cannot become {wanted}"):
+        order.become(payment_status=wanted, at=now())
+
+
+@given(st.lists(st.tuples(st.none() | _STATUSES, st.none() | _PAYMENTS), max_size=12))
+def test_whatever_is_tried_an_order_stays_on_its_way(wishes: list[tuple[str | None, str | None]]) -> None:
+    order = place((1, 1))
+    seen = [(order.status, order.payment_status)]
+    for status, payment_status in wishes:
+        try:
+            changed = order.become(status=status, payment_status=payment_status, at=now())
+        except IllegalTransition:
+            continue
+        assert changed.version == order.version + 1
+        order = changed
+        seen.append((order.status, order.payment_status))
+
+    for (status, payment), (next_status, next_payment) in pairwise(seen):
+        assert (status, next_status) in STATUS_STEPS or status == next_status
+        assert (payment, next_payment) in PAYMENT_STEPS or payment == next_payment
+    assert (order.lines, order.total, order.id) == (place((1, 1)).lines, 2999, order.id)
+
+
+def test_every_state_that_can_come_has_its_own_following_states() -> None:
+    for steps in (NEXT_STATUS, NEXT_PAYMENT_STATUS):
+        assert {state for following in steps.values() for state in following} < set(steps)

@@ -256,14 +256,13 @@ async def test_pages_have_no_gaps_and_no_doubles_while_orders_come_in(book: Post
 
 async def test_a_list_holds_what_was_asked_for(book: PostgresOrders, database: Database) -> None:
     ada, eve = buyer(), buyer()
-    placed = [await book.add(new_order(who)) for who in (ada, ada, ada, eve)]
+    noon = datetime(2999, 1, 1, 12, tzinfo=UTC)  # so that no other test's orders are newer
+    times = [noon + timedelta(hours=hour) for hour in range(4)]
+    placed = [await book.add(new_order(who, at=at)) for who, at in zip((ada, ada, ada, eve), times, strict=True)]
     ids = [stored.order_id for stored in placed]
-    await database.execute("update orders.orders set status = 'shipped' where id = $1", ids[1])
-    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
-    for hour, order_id in enumerate(ids):
-        await database.execute(
-            "update orders.orders set created_at = $2 where id = $1", order_id, noon + timedelta(hours=hour)
-        )
+    await database.execute(
+        "update orders.orders set status = 'shipped', payment_status = 'paid' where id = $1", ids[1]
+    )
     orders = [await book.get(order_id, None) for order_id in ids]
     mine: dict[str, Any] = {"user_id": ada.user_id}
 
@@ -273,6 +272,8 @@ async def test_a_list_holds_what_was_asked_for(book: PostgresOrders, database: D
     assert await found(**mine) == ids[2::-1]
     assert await found(**mine, status="shipped") == [ids[1]]
     assert await found(**mine, status="pending") == [ids[2], ids[0]]
+    assert await found(**mine, payment_status="paid") == [ids[1]]
+    assert await found(**mine, payment_status="unpaid", status="shipped") == []
     assert await found(order_number=orders[3].number) == [ids[3]]
     assert await found(**mine, order_number=orders[3].number) == []
     assert await found(**mine, created_from=noon + timedelta(hours=1)) == [ids[2], ids[1]]

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import ClassVar
 
-from purveyor.kit.errors import Conflict, FieldError, InvalidInput, Unavailable
+from purveyor.kit.errors import Conflict, FieldError, InvalidInput, Problem, TooManyRequests, Unavailable
 from purveyor.kit.message import Ask, Event, Message
 
 
@@ -105,6 +105,34 @@ class TraceOrder(Ask[OrderTrace], frozen=True):
     order: str
 
 
+class Unannounced(Message, frozen=True):
+    """Orders by their ids."""
+
+    order_ids: tuple[str, ...]
+
+
+class FindUnannounced(Ask[Unannounced], frozen=True):
+    """From the console: orders whose ``order.created`` is not in the outbox, oldest first.
+
+    As far back as the outbox keeps events, and without those of erased buyers.
+    """
+
+    reply: ClassVar = Unannounced
+
+    limit: int = 1000
+
+
+class AnnounceOrders(Ask[Unannounced], frozen=True):
+    """From the console: emit the missing ``order.created`` of these orders; which of them were still without.
+
+    The event has the same id each time, so that it may be repeated.
+    """
+
+    reply: ClassVar = Unannounced
+
+    order_ids: tuple[str, ...]
+
+
 class KeyReused(InvalidInput):
     """An Idempotency-Key belongs to one request. Use a new key for a new order."""
 
@@ -118,6 +146,35 @@ class RequestInProgress(Conflict):
 
     def __init__(self, detail: str = "", **rest: object) -> None:
         super().__init__(detail, headers={"Retry-After": "1"})
+
+
+class PreconditionRequired(Problem):
+    """An order is changed only by whoever knows its present state. Read it, and send its ETag as If-Match."""
+
+    code, status, title = "precondition-required", 428, "If-Match is needed"
+
+
+class PreconditionFailed(Problem):
+    """The order has changed since you read it. Read it again, and decide again."""
+
+    code, status, title = "precondition-failed", 412, "The order has changed meanwhile"
+
+
+class IllegalTransition(Conflict):
+    """An order goes from pending to confirmed to shipped to delivered, and from pending or confirmed to cancelled;
+    its payment from unpaid to paid to refunded. The detail says where this one is, and what can come next.
+    """
+
+    code, title = "illegal-transition", "The order's state does not allow that"
+
+
+class TooManyStreams(TooManyRequests):
+    """Close a live timeline before you open another one."""
+
+    code, title = "too-many-streams", "Too many live timelines are open"
+
+    def __init__(self, detail: str = "", **rest: object) -> None:
+        super().__init__(detail, headers={"Retry-After": "10"})
 
 
 class ProductsUnavailable(Unavailable):

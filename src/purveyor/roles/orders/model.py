@@ -9,11 +9,20 @@ import msgspec
 from purveyor.kit.errors import FieldError, InvalidInput
 from purveyor.kit.money import MAX_MINOR
 from purveyor.roles.auth.contract import Address, Principal
-from purveyor.roles.orders.contract import UnknownProduct
+from purveyor.roles.orders.contract import IllegalTransition, UnknownProduct
 from purveyor.roles.orders.products import ProductView
 
 MAX_QUANTITY = 1000
-STATUSES = ("pending", "confirmed", "shipped", "delivered", "cancelled")
+NEXT_STATUS: Mapping[str, tuple[str, ...]] = {
+    "pending": ("confirmed", "cancelled"),
+    "confirmed": ("shipped", "cancelled"),
+    "shipped": ("delivered",),
+    "delivered": (),
+    "cancelled": (),
+}
+"""What an order can become, by what it is."""
+NEXT_PAYMENT_STATUS: Mapping[str, tuple[str, ...]] = {"unpaid": ("paid",), "paid": ("refunded",), "refunded": ()}
+"""What its payment can become, by what it is. The two know nothing of each other."""
 
 
 class DraftLine(msgspec.Struct, frozen=True):
@@ -100,6 +109,26 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
             created_at=at,
             updated_at=at,
         )
+
+    def become(self, *, status: str | None = None, payment_status: str | None = None, at: datetime) -> "Order":
+        """The next version, in other states; ``None`` leaves one as it is. Raises ``IllegalTransition``."""
+        if status is not None:
+            _require_step("order", self.status, status, NEXT_STATUS)
+        if payment_status is not None:
+            _require_step("order's payment", self.payment_status, payment_status, NEXT_PAYMENT_STATUS)
+        return msgspec.structs.replace(
+            self,
+            status=status or self.status,
+            payment_status=payment_status or self.payment_status,
+            version=self.version + 1,
+            updated_at=at,
+        )
+
+
+def _require_step(what: str, now: str, wanted: str, following: Mapping[str, tuple[str, ...]]) -> None:
+    if wanted not in following[now]:
+        allowed = " or ".join(following[now]) or "nothing else"
+        raise IllegalTransition(f"The {what} is {now} and cannot become {wanted}; it can become {allowed}.")
 
 
 def _priced(draft: Sequence[DraftLine], products: Mapping[int, ProductView]) -> tuple[Line, ...]:

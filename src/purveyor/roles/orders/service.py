@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from purveyor.kit import log
+from purveyor.kit.backlog import Backlog
 from purveyor.kit.clock import now
 from purveyor.kit.errors import FieldError, InvalidInput, NotFound, Problem
 from purveyor.kit.failpoints import failpoint
@@ -15,10 +16,11 @@ from purveyor.kit.message import Envelope
 from purveyor.kit.ratelimit import Decision, Limiter, Rate
 from purveyor.roles.auth.contract import Address, Identity, Principal
 from purveyor.roles.orders.contract import OrderCreated, OrderTrace, RequestInProgress, TraceOrder
+from purveyor.roles.orders.events import created_event
 from purveyor.roles.orders.model import Draft, Order
 from purveyor.roles.orders.ports import Filter, IdempotencyKey, NewOrder, OrderBook, Stored
 from purveyor.roles.orders.products import Products, ProductView
-from purveyor.roles.orders.views import answer_of, created_event
+from purveyor.roles.orders.views import answer_of
 
 
 class Orders:
@@ -34,6 +36,7 @@ class Orders:
         rate: Rate,
         currency: str,
         committed: Callable[[], None],
+        backlog: Backlog | None = None,
     ) -> None:
         self._book = book
         self._products = products
@@ -42,6 +45,7 @@ class Orders:
         self._rate = rate
         self._currency = currency
         self._committed = committed
+        self._backlog = backlog or Backlog("orders")
         self._running: set[tuple[str, str]] = set()
 
     async def admit(self, buyer: Principal) -> Decision:
@@ -55,7 +59,7 @@ class Orders:
     ) -> Stored:
         """Place an order at the catalogue's prices; with a key, at most once.
 
-        Raises ``UnknownProduct``, ``ProductsUnavailable``, ``KeyReused``, ``RequestInProgress``.
+        Raises ``UnknownProduct``, ``ProductsUnavailable``, ``EventBacklog``, ``KeyReused``, ``RequestInProgress``.
         """
         if key is None:
             return await self._place(buyer, draft, address_id, None)
@@ -77,6 +81,7 @@ class Orders:
     async def _place(
         self, buyer: Principal, draft: Draft, address_id: str | None, key: IdempotencyKey | None
     ) -> Stored:
+        self._backlog.require_room()
         products = await self._products.fetch({line.product_id for line in draft.lines})
         if address_id is not None:
             draft = msgspec.structs.replace(draft, shipping_address=await self._address(buyer, address_id))

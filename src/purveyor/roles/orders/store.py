@@ -1,24 +1,28 @@
-"""The SQL of role orders, schema ``orders``. Placing, getting and listing take one round trip each."""
+"""The SQL of role orders, schema ``orders``. Placing, getting, listing and changing take one round trip each."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from purveyor.kit.errors import NotFound
-from purveyor.kit.ids import parse_id
+from purveyor.kit.errors import NotFound, TokenInvalid
+from purveyor.kit.ids import first_id_of
 from purveyor.kit.postgres import Database, Record
 from purveyor.roles.auth.contract import Address
-from purveyor.roles.orders.contract import KeyReused, OrderTrace, RequestInProgress, TraceStep
+from purveyor.roles.orders.contract import KeyReused, OrderTrace, RequestInProgress
 from purveyor.roles.orders.model import Line, Order
-from purveyor.roles.orders.ports import Filter, IdempotencyKey, NewOrder, Stored
+from purveyor.roles.orders.ports import Buyer, Filter, IdempotencyKey, Kept, NewOrder, Step, Stored
+from purveyor.roles.orders.store_history import change
+from purveyor.roles.orders.store_trace import trace
 
 _INSERTS = """
 placed as (
     insert into orders.orders (id, number, user_id, user_email, user_name, status, payment_status,
-        payment_method, currency, total, shipping_address, note, version, request_id, created_at, updated_at)
-    select $1, number, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14 from gate
+        payment_method, currency, total, shipping_address, note, version, request_id, created_at, updated_at,
+        language)
+    select $1, number, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $24 from gate
     returning number
 ), lines as (
     insert into orders.order_items (order_id, line, product_id, title, quantity, price)
@@ -33,17 +37,21 @@ placed as (
 )
 """
 
+_ERASED = "exists (select from orders.erased_users where user_id = $2)"
+
 _ADD = f"""
-with gate as materialized (select nextval('orders.order_number') as number), {_INSERTS}
+with gate as materialized (
+    select nextval('orders.order_number') as number where not {_ERASED}
+), {_INSERTS}
 select number from placed"""  # noqa: S608 - constants
 
 # The advisory lock tells a request that is being stored right now from one that was stored before: the second
 # of two would otherwise wait inside "on conflict" for the first one's commit, and then not see its row.
 _ADD_WITH_KEY = f"""
 with free as materialized (
-    select pg_try_advisory_xact_lock(hashtextextended($2 || ' ' || $26, 0)) as free
+    select pg_try_advisory_xact_lock(hashtextextended($2 || ' ' || $26, 0)) as free, {_ERASED} as erased
 ), numbered as materialized (
-    select nextval('orders.order_number') as number from free where free
+    select nextval('orders.order_number') as number from free where free and not erased
 ), kept as (
     insert into orders.idempotency_keys as kept (user_id, key, fingerprint, order_id, answer, expires_at)
     select $2, $26, $27, $1, $28::bytea || convert_to(number::text, 'UTF8') || $29::bytea,
@@ -56,13 +64,18 @@ with free as materialized (
 ), gate as (
     select number from numbered, kept
 ), {_INSERTS}
-select free, (select number from placed) as number from free"""  # noqa: S608 - constants
+select free, erased, (select number from placed) as number from free"""  # noqa: S608 - constants
 
 _ORDER = """
     o.id, o.number, o.user_id, o.status, o.payment_status, o.payment_method, o.currency, o.total,
     o.shipping_address, o.note, o.version, o.created_at, o.updated_at,
     (select json_agg(json_build_array(i.product_id, i.title, i.quantity, i.price) order by i.line)
      from orders.order_items i where i.order_id = o.id)::text as lines"""
+_KEPT = f"""{_ORDER}, o.user_email, o.user_name, o.language, o.erased_at is not null as erased"""
+
+# Ids are UUIDv7, made just before created_at is read and at most a little ahead of the clock.
+_ID_MARGIN = timedelta(minutes=1)
+_FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 _lines = msgspec.json.Decoder(list[tuple[int, str, int, int]])
 _address = msgspec.json.Decoder(Address)
@@ -78,11 +91,15 @@ class PostgresOrders:
         """See ``OrderBook``."""
         if new.key is None:
             number = await self._database.fetchval(_ADD, *_arguments(new))
+            if number is None:
+                raise TokenInvalid
             return Stored(new.order.id, new.answer.fill(number))
         kept = (new.key.key, new.key.fingerprint, new.answer.before, new.answer.after)
         row = await self._database.fetchrow(_ADD_WITH_KEY, *_arguments(new), *kept)
         if row is None or not row["free"]:
             raise RequestInProgress
+        if row["erased"]:
+            raise TokenInvalid
         if row["number"] is not None:
             return Stored(new.order.id, new.answer.fill(row["number"]))
         found = await self.find_answer(new.key)
@@ -107,48 +124,51 @@ class PostgresOrders:
 
     async def get(self, order_id: UUID, owner: str | None) -> Order:
         """See ``OrderBook``."""
+        return _order(await self._one(_ORDER, order_id, owner))
+
+    async def find(self, order_id: UUID, owner: str | None) -> Kept:
+        """See ``OrderBook``."""
+        return _kept(await self._one(_KEPT, order_id, owner))
+
+    async def _one(self, columns: str, order_id: UUID, owner: str | None) -> Record:
         row = await self._database.fetchrow(
-            f"select {_ORDER} from orders.orders o where o.id = $1 and ($2::text is null or o.user_id = $2)",  # noqa: S608
+            f"select {columns} from orders.orders o where o.id = $1 and ($2::text is null or o.user_id = $2)",  # noqa: S608
             order_id,
             owner,
         )
         if row is None:
             raise NotFound("There is no such order.")
-        return _order(row)
+        return row
 
     async def list(self, wanted: Filter, limit: int) -> Sequence[Order]:
-        """See ``OrderBook``.
+        """See ``OrderBook``."""
+        return [_order(row) for row in await self._page(_ORDER, wanted, limit)]
 
-        The ids are taken first, from an index alone: with the columns in one query PostgreSQL's generic plan
+    async def page(self, wanted: Filter, limit: int) -> Sequence[Kept]:
+        """See ``OrderBook``."""
+        return [_kept(row) for row in await self._page(_KEPT, wanted, limit)]
+
+    async def _page(self, columns: str, wanted: Filter, limit: int) -> Sequence[Record]:
+        """The ids are taken first, from an index alone: with the columns in one query PostgreSQL's generic plan
         may read and sort all orders of a customer who has many.
         """
         conditions, arguments = _conditions(wanted)
-        rows = await self._database.fetch(
+        return await self._database.fetch(
             f"""
             with page as materialized (
                 select id from orders.orders where {conditions} order by id desc limit {int(limit)}
             )
-            select {_ORDER} from page join orders.orders o using (id) order by o.id desc""",  # noqa: S608 - constants
+            select {columns} from page join orders.orders o using (id) order by o.id desc""",  # noqa: S608 - constants
             *arguments,
         )
-        return [_order(row) for row in rows]
+
+    async def change(self, step: Step) -> bool:
+        """See ``OrderBook``."""
+        return await change(self._database, step)
 
     async def trace(self, order: str) -> OrderTrace:
         """See ``OrderBook``."""
-        rows = await self._database.fetch(
-            """
-            select o.id, o.number, o.status, o.user_email, o.request_id, o.created_at, k.key, e.id as event_id,
-                e.type, e.occurred_at, e.published_at, e.attempts, e.last_error
-            from orders.orders o
-            left join orders.idempotency_keys k on k.order_id = o.id
-            left join orders.outbox e on e.subject = o.id::text
-            where o.id = $1 or o.number = $2 order by e.id""",
-            parse_id(order),
-            int(order) if order.isdecimal() and len(order) < 19 else None,  # noqa: PLR2004 - a bigint's digits
-        )
-        if not rows:
-            raise NotFound(f"There is no order {order}.")
-        return _trace(rows)
+        return await trace(self._database, order)
 
     async def purge(self) -> int:
         """See ``OrderBook``."""
@@ -188,17 +208,26 @@ def _arguments(new: NewOrder) -> tuple[object, ...]:
 
 
 def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
+    """The bounds on ids say nothing new, but let the orders of a span of time be found in the ids' own index."""
+    since, until = wanted.created_from, wanted.created_to
     columns = {
         "user_id = {}": wanted.user_id,
         "status = {}": wanted.status,
+        "payment_status = {}": wanted.payment_status,
         "number = {}": wanted.order_number,
-        "created_at >= {}": wanted.created_from,
-        "created_at < {}": wanted.created_to,
+        "created_at >= {}": since,
+        "id >= {}": _id_near(since, -_ID_MARGIN) if since else None,
+        "created_at < {}": until,
+        "id <= {}": _id_near(until, _ID_MARGIN) if until else None,
         "id < {}": wanted.after,
     }
     chosen = {condition: value for condition, value in columns.items() if value is not None}
     parts = [condition.format(f"${place}") for place, condition in enumerate(chosen, 1)]
     return " and ".join(parts) or "true", list(chosen.values())
+
+
+def _id_near(moment: datetime, margin: timedelta) -> UUID:
+    return first_id_of(min(max(moment, _FIRST), _LAST) + margin)
 
 
 def _order(row: Record) -> Order:
@@ -223,29 +252,9 @@ def _order(row: Record) -> Order:
     )
 
 
-def _trace(rows: Sequence[Record]) -> OrderTrace:
-    first = rows[0]
-    steps = [
-        TraceStep(
-            at=first["created_at"],
-            what="order stored",
-            detail=f"number {first['number']}, status {first['status']}, request {first['request_id']}",
-        )
-    ]
-    if first["key"] is not None:
-        steps.append(TraceStep(at=first["created_at"], what="idempotency key kept", detail=first["key"]))
-    events = {row["event_id"]: row for row in rows if row["event_id"] is not None}
-    for event_id, row in events.items():
-        steps.append(TraceStep(at=row["occurred_at"], what=f"{row['type']} in the outbox", detail=str(event_id)))
-        if row["published_at"] is not None:
-            detail = f"confirmed by the transport at attempt {row['attempts']}"
-            steps.append(TraceStep(at=row["published_at"], what=f"{row['type']} relayed", detail=detail))
-        else:
-            detail = f"{row['attempts']} attempts{': ' + row['last_error'] if row['last_error'] else ''}"
-            steps.append(TraceStep(at=None, what=f"{row['type']} waits for the relay", detail=detail))
-    return OrderTrace(
-        order_id=str(first["id"]),
-        order_number=first["number"],
-        events=tuple(str(event_id) for event_id in events),
-        steps=tuple(steps),
+def _kept(row: Record) -> Kept:
+    return Kept(
+        order=_order(row),
+        buyer=Buyer(row["user_name"], row["user_email"], row["language"]),
+        erased=row["erased"],
     )

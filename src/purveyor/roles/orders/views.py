@@ -1,4 +1,4 @@
-"""Orders as JSON: what clients read, and the event that others hear."""
+"""Orders and products as JSON, as clients read them."""
 
 from datetime import datetime
 from typing import Literal
@@ -7,15 +7,12 @@ import msgspec
 
 from purveyor.kit.money import Amount, to_major
 from purveyor.kit.web import encode
-from purveyor.roles.auth.contract import Principal
-from purveyor.roles.orders.contract import OrderCreated, OrderedItem
 from purveyor.roles.orders.model import Order
 from purveyor.roles.orders.ports import Numbered
 from purveyor.roles.orders.products import ProductView
 
-_BLANK = b'"order_number":0,'
-
 Status = Literal["pending", "confirmed", "shipped", "delivered", "cancelled"]
+PaymentStatus = Literal["unpaid", "paid", "refunded"]
 PaymentMethod = Literal["cash_on_delivery", "card", "bank_transfer"]
 
 
@@ -125,31 +122,4 @@ def catalogue_item(product: ProductView, currency: str) -> CatalogueItem:
 
 def answer_of(order: Order) -> Numbered:
     """The answer to a placed order, its number still blank."""
-    return _numbered(encode(order_view(order)))
-
-
-def created_event(order: Order, buyer: Principal) -> Numbered:
-    """The body of ``order.created``, the order's number still blank."""
-    event = OrderCreated(
-        order_number=0,
-        user_email=buyer.email,
-        user_name=buyer.name,
-        total_amount=to_major(order.total),
-        items=tuple(
-            OrderedItem(
-                product_id=line.product_id,
-                quantity=line.quantity,
-                price=to_major(line.price),
-                total_amt=to_major(line.total),
-            )
-            for line in order.lines
-        ),
-        payment_method=order.payment_method,
-    )
-    return _numbered(encode(event))
-
-
-def _numbered(body: bytes) -> Numbered:
-    """Only ids and no text stand before the number, so the first blank is the right one."""
-    before, _, after = body.partition(_BLANK)
-    return Numbered(before + _BLANK[:-2], b"," + after)
+    return Numbered.split(encode(order_view(order)))

@@ -1,0 +1,97 @@
+"""How role orders is put together: its stores, its use cases, its inlets."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from uuid import UUID
+
+from purveyor.kit.backlog import Backlog
+from purveyor.kit.outbox import Outbox, Relay
+from purveyor.kit.postgres import Database
+from purveyor.kit.role import Actor, Background, Check, Env
+from purveyor.roles.auth.contract import Identity, UserErased, UserExportRequested
+from purveyor.roles.email.contract import MailSettled
+from purveyor.roles.orders.contract import AnnounceOrders, FindUnannounced, TraceOrder
+from purveyor.roles.orders.live import Live
+from purveyor.roles.orders.products import Products
+from purveyor.roles.orders.role import OrdersSettings
+from purveyor.roles.orders.routes import order_routes
+from purveyor.roles.orders.routes_changes import change_routes
+from purveyor.roles.orders.routes_lists import list_routes
+from purveyor.roles.orders.routes_live import history_routes
+from purveyor.roles.orders.routes_products import product_routes
+from purveyor.roles.orders.service import Orders
+from purveyor.roles.orders.service_audit import Audit
+from purveyor.roles.orders.service_changes import Changes
+from purveyor.roles.orders.service_persons import PersonalData
+from purveyor.roles.orders.service_timeline import Timelines
+from purveyor.roles.orders.store import PostgresOrders
+from purveyor.roles.orders.store_audit import PostgresAudits
+from purveyor.roles.orders.store_history import PostgresHistories
+from purveyor.roles.orders.store_persons import PostgresPersons
+
+_PURGE_EVERY_S = 600.0
+
+
+def assemble(env: Env, settings: OrdersSettings, database: Database, products: Products) -> Actor:
+    """The actor, on a database that is open and products that can be asked for."""
+    identity, currency, rate = env.port(Identity), settings.currency, settings.rate_limit_orders
+    book, histories, persons = PostgresOrders(database), PostgresHistories(database), PostgresPersons(database)
+    backlog = Backlog(
+        "orders", max_events=settings.event_backlog_max_events, max_age_s=settings.event_backlog_max_age_s
+    )
+    relay = Relay(database, "orders", env.events, backlog)
+    orders = Orders(
+        book, products, identity, env.limiter, rate=rate, currency=currency, committed=relay.wake, backlog=backlog
+    )
+    live = Live(histories, identity, stopping=env.stopping)
+    timelines = Timelines(histories, committed=live.wake)
+    changes = Changes(book, histories, committed=partial(_changed, relay, live))
+    personal = PersonalData(persons, book, histories, committed=relay.wake)
+    audit = Audit(book, PostgresAudits(database), committed=relay.wake)
+    return Actor(
+        routes=[
+            *order_routes(orders, identity),
+            *list_routes(orders, book, identity),
+            *change_routes(changes, identity),
+            *history_routes(timelines, live, identity),
+            *product_routes(orders, currency),
+        ],
+        answers={TraceOrder: orders.trace, FindUnannounced: audit.find, AnnounceOrders: audit.announce},
+        subscriptions={
+            MailSettled: timelines.note_mail,
+            UserErased: personal.erase,
+            UserExportRequested: personal.export,
+        },
+        background=[
+            Background("relay", relay.run),
+            Background("live", live.run),
+            Background("purge", partial(_regularly, book.purge, persons.sweep)),
+        ],
+        checks=_checks(env, settings, database, products, backlog),
+        outbox=Outbox(database, "orders"),
+    )
+
+
+def _checks(
+    env: Env, settings: OrdersSettings, database: Database, products: Products, backlog: Backlog
+) -> list[Check]:
+    source = "external" if settings.products_api else "embedded"
+    return [
+        Check("postgres orders", env.database_kind, database.check),
+        Check("products", source, products.check, required=False),
+        Check("event backlog", env.database_kind, backlog.check, required=False),
+        *env.shared_checks,
+    ]
+
+
+def _changed(relay: Relay, live: Live, order_id: UUID) -> None:
+    relay.wake()
+    live.wake(order_id)
+
+
+async def _regularly(*purges: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        for purge in purges:
+            await purge()
+        await asyncio.sleep(_PURGE_EVERY_S)

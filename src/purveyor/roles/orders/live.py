@@ -1,0 +1,206 @@
+"""Live timelines: one poller per process for all orders that are watched, and a wake after its own commits.
+
+A stream holds no database connection, and no entries of its own: a slow reader costs its socket.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
+from uuid import UUID
+
+from purveyor.kit.deadline import no_deadline
+from purveyor.kit.errors import TokenInvalid, Unavailable
+from purveyor.roles.auth.contract import Identity, Principal
+from purveyor.roles.orders.contract import TooManyStreams
+from purveyor.roles.orders.history import Entry, Timeline
+from purveyor.roles.orders.ports import Histories
+from purveyor.roles.orders.service_timeline import read
+
+HEARTBEAT_S = 15.0
+CHECK_S = 2.0
+"""How often a stream asks whether its token still counts: a revoked one is heard of within 5 s."""
+POLL_S = 0.5
+PER_USER = 10
+PER_PROCESS = 1000
+_GAP_S = 0.05
+"""The least between two polls: many commits at once are one poll."""
+
+
+class _Watched:
+    """One order: all its entries so far, and who reads them."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.streams: set[Stream] = set()
+
+    @property
+    def last(self) -> int:
+        """The id of the newest entry."""
+        return self.entries[-1].id if self.entries else 0
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Add what is new: ids are in the order of the commits, so nothing can come in between later."""
+        last = self.last
+        if fresh := [entry for entry in entries if entry.id > last]:
+            self.entries += fresh
+            for stream in self.streams:
+                stream.stir()
+
+
+class Live:
+    """The open streams of this process."""
+
+    def __init__(
+        self,
+        histories: Histories,
+        identity: Identity,
+        *,
+        stopping: Callable[[], bool],
+        heartbeat_s: float = HEARTBEAT_S,
+        per_user: int = PER_USER,
+        per_process: int = PER_PROCESS,
+    ) -> None:
+        self._histories = histories
+        self.identity = identity
+        self.heartbeat_s = heartbeat_s
+        self._stopping = stopping
+        self._per_user = per_user
+        self._per_process = per_process
+        self._open: Counter[str] = Counter()
+        self._watched: dict[UUID, _Watched] = {}
+        self._woken = asyncio.Event()
+
+    async def open(self, caller: Principal, order_id: str, last_seen: int) -> "Stream":
+        """Watch one's own order, or as staff any, from after the entry ``last_seen``. Must be closed.
+
+        Raises ``NotFound``; ``TooManyStreams`` for this user; ``Unavailable`` when the process has too many, or
+        is about to end.
+        """
+        if self._stopping() or self._open.total() >= self._per_process:
+            raise Unavailable("No more live timelines can be opened here.", retry_after_s=2)
+        if self._open[caller.user_id] >= self._per_user:
+            raise TooManyStreams(f"{self._per_user} are open, and no more can be.")
+        self._open[caller.user_id] += 1
+        try:
+            timeline = await read(self._histories, caller, order_id)
+        except BaseException:
+            self._leave(caller.user_id)
+            raise
+        return self._join(caller, timeline, last_seen)
+
+    def wake(self, order_id: UUID) -> None:
+        """Say that an order's history has grown: a hint for speed, the poll is the guarantee."""
+        if order_id in self._watched:
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Poll for news while streams are open; end them when the process drains."""
+        try:
+            while True:
+                self._woken.clear()
+                if self._stopping():
+                    self._end_all()
+                if self._watched:
+                    with suppress(Unavailable):  # the streams stay: the next poll catches up
+                        await self._poll()
+                await asyncio.sleep(_GAP_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S if self._watched else None):
+                        await self._woken.wait()
+        finally:
+            self._end_all()
+
+    async def _poll(self) -> None:
+        news = await self._histories.news({order_id: watched.last for order_id, watched in self._watched.items()})
+        for order_id, entries in news.items():
+            if (watched := self._watched.get(order_id)) is not None:
+                watched.add(entries)
+
+    def _join(self, caller: Principal, timeline: Timeline, last_seen: int) -> "Stream":
+        watched = self._watched.setdefault(timeline.order_id, _Watched())
+        watched.add(timeline.entries)
+
+        def close() -> None:
+            watched.streams.discard(stream)
+            if not watched.streams:
+                self._watched.pop(timeline.order_id, None)
+            self._leave(caller.user_id)
+
+        seen = last_seen if last_seen <= watched.last else 0  # an id that was never given: begin anew
+        stream = Stream(self, caller, watched.entries, seen, close)
+        watched.streams.add(stream)
+        self._woken.set()
+        return stream
+
+    def _leave(self, user_id: str) -> None:
+        self._open[user_id] -= 1
+        if not self._open[user_id]:
+            del self._open[user_id]
+
+    def _end_all(self) -> None:
+        for watched in self._watched.values():
+            for stream in watched.streams:
+                stream.end()
+
+
+class Stream:
+    """What happens to one order, for one reader."""
+
+    def __init__(
+        self, live: Live, caller: Principal, entries: Sequence[Entry], seen: int, close: Callable[[], None]
+    ) -> None:
+        self._live = live
+        self._caller = caller
+        self._entries = entries
+        self._seen = seen
+        self._close = close
+        self._closed = self._ended = False
+        self._stirred = asyncio.Event()
+
+    async def entries(self) -> AsyncGenerator[Entry | None]:
+        """What has happened and what happens from now on; ``None`` for every 15 s in which nothing does.
+
+        Ends when the token does, or the process drains.
+        """
+        told_at = time.monotonic()
+        while await self._is_allowed():
+            self._stirred.clear()
+            for entry in [entry for entry in self._entries if entry.id > self._seen]:
+                self._seen = entry.id
+                yield entry
+                told_at = time.monotonic()
+            await self._wait()
+            if time.monotonic() - told_at >= self._live.heartbeat_s:
+                yield None
+                told_at = time.monotonic()
+
+    def stir(self) -> None:
+        """There may be something to do."""
+        self._stirred.set()
+
+    def end(self) -> None:
+        """Let the reader go."""
+        self._ended = True
+        self.stir()
+
+    def close(self) -> None:
+        """Give the place free. May be called again."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    async def _is_allowed(self) -> bool:
+        try:
+            with no_deadline(), suppress(Unavailable):  # auth is away: until it is back the token's own end counts
+                self._caller = await self._live.identity.verify(self._caller.token)
+        except TokenInvalid:
+            return False
+        return not self._ended and time.time() < self._caller.expires_at
+
+    async def _wait(self) -> None:
+        pause_s = min(CHECK_S, self._live.heartbeat_s, max(0.0, self._caller.expires_at - time.time()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._stirred.wait()

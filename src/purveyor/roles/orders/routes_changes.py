@@ -1,0 +1,143 @@
+"""The HTTP routes that change an order: staff's word on it, and its cancellation."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, patch, post
+from litestar.openapi.spec import Example
+from litestar.params import BodyKwarg, FromPath, HeaderParameter
+from msgspec import Meta
+
+from purveyor.kit.errors import (
+    BadRequest,
+    Conflict,
+    FieldError,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+)
+from purveyor.kit.text import clean_line
+from purveyor.kit.web import BEARER, ApiResponse, problem_responses, signed_in
+from purveyor.roles.auth.contract import Identity, Principal
+from purveyor.roles.orders import examples
+from purveyor.roles.orders.conditions import IfMatch, etag
+from purveyor.roles.orders.contract import IllegalTransition, PreconditionFailed, PreconditionRequired
+from purveyor.roles.orders.model import Order
+from purveyor.roles.orders.service_changes import Changes, Wish
+from purveyor.roles.orders.views import OrderView, PaymentStatus, Status, order_view
+
+
+class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the order is to become: its status, its payment, or both at once."""
+
+    status: Status | None = None
+    payment_status: PaymentStatus | None = None
+
+    def wish(self) -> Wish:
+        """The change as the service takes it. Raises ``InvalidInput`` when there is none."""
+        if self.status is None and self.payment_status is None:
+            problem = FieldError("", "needs status or payment_status")
+            raise InvalidInput("Send status, payment_status or both.", errors=[problem])
+        return Wish(status=self.status, payment_status=self.payment_status)
+
+
+class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why; the buyer and the shop can read it."""
+
+    reason: Annotated[str, Meta(max_length=500)] | None = None
+
+
+_NO_REASON = CancelBody()
+IfMatchHeader = Annotated[
+    str | None, HeaderParameter(name="If-Match", description='the ETag of the order that was read, such as `"1"`')
+]
+
+
+def change_routes(changes: Changes, identity: Identity) -> list[Any]:
+    """The routes; ``identity`` tells whose token a request carries."""
+    return [_change_route(changes, identity), _cancel_route(changes, identity)]
+
+
+def _change_route(changes: Changes, identity: Identity) -> Any:
+    @patch(
+        "/api/orders/{order_id:str}",
+        tags=["orders"],
+        summary="Change an order's status or payment",
+        description=(
+            "For staff. `pending` goes to `confirmed` to `shipped` to `delivered`, and `pending` or `confirmed` "
+            "to `cancelled`; a payment goes from `unpaid` to `paid` to `refunded`. `If-Match` holds the ETag of "
+            "the order that the decision was made on: of two changes at once, one is made."
+        ),
+        guards=[signed_in(identity.verify)],
+        security=BEARER,
+        responses={
+            **problem_responses(
+                BadRequest,
+                Unauthorized,
+                Forbidden,
+                NotFound,
+                IllegalTransition,
+                Conflict,
+                PreconditionFailed,
+                InvalidInput,
+                PreconditionRequired,
+                Unavailable,
+            ),
+            **examples.answer(OrderView, "The order as it is now; `ETag` is its new version.", examples.CONFIRMED),
+        },
+    )
+    async def change_order(
+        order_id: FromPath[str],
+        request: Request[Principal, Any, Any],
+        data: Annotated[
+            ChangeBody, BodyKwarg(examples=[Example(value={"status": "confirmed", "payment_status": "paid"})])
+        ],
+        if_match: IfMatchHeader = None,
+    ) -> Response[OrderView]:
+        return _told(await changes.change(request.user, order_id, data.wish(), IfMatch.read(if_match)))
+
+    return change_order
+
+
+def _cancel_route(changes: Changes, identity: Identity) -> Any:
+    @post(
+        "/api/orders/{order_id:str}/cancel",
+        status_code=200,
+        tags=["orders"],
+        summary="Cancel an order",
+        description=(
+            "One's own while it is `pending` or `confirmed`; staff cancel anybody's. Asked again by the same "
+            "person it is answered the same. `If-Match` may say on which version the decision was made."
+        ),
+        guards=[signed_in(identity.verify)],
+        security=BEARER,
+        responses={
+            **problem_responses(
+                BadRequest,
+                Unauthorized,
+                NotFound,
+                IllegalTransition,
+                Conflict,
+                PreconditionFailed,
+                InvalidInput,
+                Unavailable,
+            ),
+            **examples.answer(OrderView, "The cancelled order; `ETag` is its version.", examples.CANCELLED),
+        },
+    )
+    async def cancel_order(
+        order_id: FromPath[str],
+        request: Request[Principal, Any, Any],
+        data: Annotated[CancelBody, BodyKwarg(examples=[Example(value={"reason": "bought twice"})])] = _NO_REASON,
+        if_match: IfMatchHeader = None,
+    ) -> Response[OrderView]:
+        reason = clean_line(data.reason, "/reason") if data.reason else ""
+        return _told(await changes.cancel(request.user, order_id, reason, IfMatch.read(if_match)))
+
+    return cancel_order
+
+
+def _told(order: Order) -> Response[OrderView]:
+    return ApiResponse(order_view(order), headers={"ETag": etag(order.version), "Cache-Control": "no-store"})

@@ -1,0 +1,111 @@
+"""The SQL of personal data: erasing a person, and answering with all that is held on one."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from purveyor.kit.clock import now
+from purveyor.kit.message import Envelope
+from purveyor.kit.outbox import COLUMNS, KEEP
+from purveyor.kit.postgres import Connection, Database
+
+_BATCH = 200
+_ERASE_ORDERS = f"""
+with mine as materialized (
+    select id from orders.orders where user_id = any($1::text[]) and erased_at is null
+    order by id limit {_BATCH} for update
+), erased as (
+    update orders.orders o set user_email = '', user_name = '', language = '', shipping_address = null, note = '',
+        version = version + 1, entries = entries + 1, updated_at = $2, erased_at = $2
+    from mine where o.id = mine.id
+    returning o.id, o.entries
+), noted as (
+    insert into orders.history (order_id, id, at, what, actor, request_id)
+    select id, entries, $2, 'erased', 'system', '' from erased
+), texts as (
+    update orders.history set reason = '', smtp_reply = left(smtp_reply, 0), mail_error = left(mail_error, 0)
+    where order_id in (select id from mine)
+)
+select count(*) from mine"""  # noqa: S608 - our own numbers
+
+# The body stays what its type promises, so that it can be replayed; only nobody is named in it.
+_ERASE_EVENTS = f"""
+update orders.outbox set body = convert_to((
+    convert_from(body, 'UTF8')::jsonb || '{{"user_email": "", "user_name": ""}}'
+    || case when type = 'order.cancelled' then '{{"reason": ""}}' else '{{}}' end::jsonb)::text, 'UTF8')
+where id in (
+    select e.id from orders.orders o join orders.outbox e on e.subject = o.id::text
+    where o.user_id = any($1::text[]) and o.erased_at is not null and e.published_at is not null
+        and convert_from(e.body, 'UTF8')::jsonb ->> 'user_email' <> ''
+    order by e.id limit {_BATCH} for update of e skip locked)"""  # noqa: S608 - our own numbers
+
+_ERASE_NAMES = "update orders.history set actor_name = '' where actor_id = any($1::text[]) and actor_name <> ''"
+_ERASE_KEYS = "delete from orders.idempotency_keys where user_id = any($1::text[])"
+_ERASE_EXPORTS = """
+with gone as (delete from orders.exports where user_id = any($1::text[]) returning export_id)
+delete from orders.outbox where subject in (select export_id from gone)"""
+
+_EMIT = f"insert into orders.outbox ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"  # noqa: S608
+
+
+class PostgresPersons:
+    """Satisfies ``Persons``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def erase(self, user_id: str, answer: Envelope, at: datetime) -> None:
+        """See ``Persons``. In batches, so that no statement and no lock lasts long."""
+        await self._database.execute(
+            "insert into orders.erased_users (user_id, erased_at) values ($1, $2) on conflict do nothing",
+            user_id,
+            at,
+        )
+        while await self._erase_some([user_id], at, answer):
+            continue
+
+    async def sweep(self) -> None:
+        """See ``Persons``. The erased are remembered as long as an event may stay in the outbox."""
+        at = now()
+        users = await self._database.fetch("select user_id from orders.erased_users")
+        while users and await self._erase_some([row["user_id"] for row in users], at, None):
+            continue
+        for table in ("exports where made_at", "erased_users where erased_at"):
+            await self._database.execute(f"delete from orders.{table} < $1", at - KEEP)  # noqa: S608 - ours
+
+    async def _erase_some(self, users: Sequence[str], at: datetime, answer: Envelope | None) -> bool:
+        """Erase a batch; whether there may be more. Emits the answer with the last one."""
+        async with self._database.transaction() as connection:
+            orders = await connection.fetchval(_ERASE_ORDERS, users, at)
+            events = await connection.execute(_ERASE_EVENTS, users)
+            if orders == _BATCH or events == f"UPDATE {_BATCH}":
+                return True
+            for statement in (_ERASE_NAMES, _ERASE_KEYS, _ERASE_EXPORTS):
+                await connection.execute(statement, users)
+            if answer is not None:
+                await _emit_again(connection, answer)
+        return False
+
+    async def answer_export(self, export_id: str, user_id: str, parts: Sequence[Envelope], at: datetime) -> None:
+        """See ``Persons``."""
+        async with self._database.transaction() as connection:
+            new = await connection.fetchval(
+                "insert into orders.exports (export_id, user_id, made_at) values ($1, $2, $3) "
+                "on conflict do nothing returning 1",
+                export_id,
+                user_id,
+                at,
+            )
+            if new:
+                await connection.executemany(_EMIT, [_columns(part) for part in parts])
+
+
+async def _emit_again(connection: Connection, answer: Envelope) -> None:
+    await connection.execute(
+        f"{_EMIT} on conflict (subject, type, sequence) "
+        "do update set published_at = null, next_attempt_at = now()",
+        *_columns(answer),
+    )
+
+
+def _columns(event: Envelope) -> tuple[object, ...]:
+    return tuple(getattr(event, name) for name in COLUMNS.split(", "))

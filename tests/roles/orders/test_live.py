@@ -1,0 +1,280 @@
+"""Live timelines over the real store: news of other processes, heartbeats, ends, bounds."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from purveyor.kit.clock import now
+from purveyor.kit.errors import NotFound, TokenInvalid, Unavailable
+from purveyor.kit.ids import new_id
+from purveyor.kit.postgres import Database, open_database
+from purveyor.roles.auth.contract import GetAddress, Identity, Principal, VerifiedToken, VerifyToken
+from purveyor.roles.orders.conditions import IfMatch
+from purveyor.roles.orders.contract import TooManyStreams
+from purveyor.roles.orders.history import Entry, MailOutcome
+from purveyor.roles.orders.live import POLL_S, Live, Stream
+from purveyor.roles.orders.service_changes import Changes, Wish
+from purveyor.roles.orders.store import PostgresOrders
+from purveyor.roles.orders.store_history import PostgresHistories
+from purveyor.transports.local import LocalAsker
+from roles.orders.samples import buyer, home_of_ada, new_order
+
+
+class Auth:
+    """Vouches for tokens until they are revoked or run out; may be away."""
+
+    def __init__(self) -> None:
+        self.revoked: set[str] = set()
+        self.away = False
+        self.expires_at = time.time() + 600
+
+    async def verify(self, ask: VerifyToken) -> VerifiedToken:
+        if self.away:
+            raise Unavailable
+        if ask.token in self.revoked:
+            raise TokenInvalid
+        return VerifiedToken(user_id=ask.token, email="a@example.com", name="Ada", exp=int(self.expires_at))
+
+
+class Window:
+    """One process: its own pool, its own poller."""
+
+    def __init__(self, database: Database, auth: Auth, **bounds: float) -> None:
+        self.book = PostgresOrders(database)
+        self.histories = PostgresHistories(database)
+        self.stopping = False
+        identity = Identity(LocalAsker({VerifyToken: auth.verify, GetAddress: home_of_ada}, timeout_s=2))
+        self.live = Live(self.histories, identity, stopping=lambda: self.stopping, **bounds)  # type: ignore[arg-type]
+        self.changes = Changes(self.book, self.histories, committed=self.live.wake)
+
+
+@pytest.fixture
+def auth() -> Auth:
+    return Auth()
+
+
+@asynccontextmanager
+async def process(dsn: str, auth: Auth, **bounds: float) -> AsyncIterator[Window]:
+    async with open_database(dsn, application="tests", max_size=5) as database:
+        window = Window(database, auth, **bounds)
+        polling = asyncio.create_task(window.live.run())
+        try:
+            yield window
+        finally:
+            polling.cancel()
+            await asyncio.wait({polling})
+
+
+def signed_in(access: str = "customer") -> Principal:
+    who = buyer(access)
+    return msgspec.structs.replace(who, token=who.user_id, expires_at=time.time() + 600)
+
+
+async def placed(window: Window, who: Principal) -> UUID:
+    return (await window.book.add(new_order(who))).order_id
+
+
+class Reader:
+    """Reads a stream as the response does."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._entries = stream.entries()
+
+    async def until(self, what: str) -> list[Entry]:
+        found: list[Entry] = []
+        async with asyncio.timeout(20):
+            while not found or found[-1].what != what:
+                if (entry := await anext(self._entries)) is not None:
+                    found.append(entry)
+        return found
+
+    async def next(self) -> Entry | None:
+        async with asyncio.timeout(20):
+            return await anext(self._entries)
+
+    async def ends(self) -> None:
+        async with asyncio.timeout(20):
+            async for _ in self._entries:
+                continue
+
+
+async def watch(window: Window, who: Principal, order_id: UUID, last_seen: int = 0) -> Reader:
+    return Reader(await window.live.open(who, str(order_id), last_seen))
+
+
+async def test_another_process_hears_of_it_by_its_poll(dsn: str, auth: Auth) -> None:
+    ada, clerk = signed_in(), signed_in("staff")
+    async with process(dsn, auth) as here, process(dsn, auth) as there:
+        order_id = await placed(here, ada)
+        reader = await watch(there, ada, order_id)
+        await reader.until("placed")
+        await here.changes.change(clerk, str(order_id), Wish(status="confirmed"), IfMatch(None))
+        assert [entry.what for entry in await reader.until("confirmed")] == ["confirmed"]
+
+
+async def test_ones_own_commits_are_told_without_waiting_for_the_poll(
+    dsn: str, auth: Auth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("purveyor.roles.orders.live.POLL_S", 3600.0)
+    ada, clerk = signed_in(), signed_in("staff")
+    async with process(dsn, auth) as window:
+        order_id = await placed(window, ada)
+        reader = await watch(window, ada, order_id)
+        await reader.until("placed")
+        await asyncio.sleep(0.3)  # the poller has nothing more to do
+        await window.changes.change(clerk, str(order_id), Wish(status="confirmed"), IfMatch(None))
+        assert (await reader.until("confirmed"))[-1].id == 2
+
+
+async def test_one_query_serves_all_orders_that_are_watched(dsn: str, auth: Auth) -> None:
+    ada = signed_in("staff")
+    async with process(dsn, auth, per_user=100) as window:
+        asked: list[int] = []
+        news = window.histories.news
+
+        async def counting(after: dict[UUID, int]) -> object:
+            asked.append(len(after))
+            return await news(after)
+
+        window.histories.news = counting  # type: ignore[method-assign, assignment]
+        readers = [await watch(window, ada, await placed(window, signed_in())) for _ in range(20)]
+        begun = time.monotonic()
+        await asyncio.sleep(4 * POLL_S)
+        polls_at_most = (time.monotonic() - begun) / POLL_S + 22
+        assert max(asked) == 20
+        assert len(asked) <= polls_at_most
+        for reader in readers:
+            reader.stream.close()
+        await asyncio.sleep(2 * POLL_S)
+        asked.clear()
+        await asyncio.sleep(2 * POLL_S)
+        assert asked == [], "nobody watches, nobody asks"
+
+
+async def test_who_comes_late_and_who_comes_back_miss_nothing(dsn: str, auth: Auth) -> None:
+    ada = signed_in()
+    async with process(dsn, auth) as window:
+        order_id = await placed(window, ada)
+        first = await watch(window, ada, order_id)
+        outcome = MailOutcome(event_id="", kind="k", state="sent", attempts=1, resends=0, smtp_reply="", error="")
+
+        async def write() -> None:
+            for number in range(30):
+                mail = msgspec.structs.replace(outcome, event_id=f"event {number}")
+                await window.histories.add_mail(order_id, mail, now())
+                window.live.wake(order_id)
+
+        writing = asyncio.create_task(write())
+        seen: list[int] = []
+        while len(seen) < 31:
+            reader = await watch(window, ada, order_id, last_seen=seen[-1] if seen else 0)
+            for _ in range(3):
+                if len(seen) < 31 and (entry := await reader.next()) is not None:
+                    seen.append(entry.id)
+            reader.stream.close()
+        await writing
+        assert seen == list(range(1, 32))
+        told = [entry.id for entry in [await first.next() for _ in range(31)] if entry]
+        assert told == seen
+
+
+async def test_a_quiet_stream_has_a_heartbeat(dsn: str, auth: Auth) -> None:
+    ada = signed_in()
+    async with process(dsn, auth, heartbeat_s=0.05) as window:
+        reader = await watch(window, ada, await placed(window, ada))
+        await reader.until("placed")
+        assert [await reader.next() for _ in range(3)] == [None, None, None]
+
+
+async def test_a_stream_ends_when_its_token_is_revoked(dsn: str, auth: Auth) -> None:
+    ada = signed_in()
+    async with process(dsn, auth) as window:
+        reader = await watch(window, ada, await placed(window, ada))
+        await reader.until("placed")
+        auth.revoked.add(ada.token)
+        await reader.ends()
+
+
+async def test_a_stream_ends_when_its_token_has_run_out(dsn: str, auth: Auth) -> None:
+    ada = msgspec.structs.replace(signed_in(), expires_at=time.time() + 2)
+    auth.expires_at = ada.expires_at
+    async with process(dsn, auth) as window:
+        reader = await watch(window, ada, await placed(window, ada))
+        await reader.until("placed")
+        await reader.ends()
+        assert time.time() >= int(ada.expires_at)
+
+
+async def test_a_stream_outlasts_auth_being_away(dsn: str, auth: Auth) -> None:
+    ada = signed_in()
+    async with process(dsn, auth, heartbeat_s=0.05) as window:
+        order_id = await placed(window, ada)
+        reader = await watch(window, ada, order_id)
+        await reader.until("placed")
+        auth.away = True
+        assert [await reader.next() for _ in range(2)] == [None, None]
+        await window.changes.cancel(ada, str(order_id), "", None)
+        await reader.until("cancelled")
+
+
+async def test_streams_end_when_the_process_drains(dsn: str, auth: Auth) -> None:
+    ada = signed_in()
+    async with process(dsn, auth) as window:
+        order_id = await placed(window, ada)
+        readers = [await watch(window, ada, order_id) for _ in range(3)]
+        for reader in readers:
+            await reader.until("placed")
+        window.stopping = True
+        await asyncio.gather(*(reader.ends() for reader in readers))
+        with pytest.raises(Unavailable):
+            await watch(window, ada, order_id)
+
+
+async def test_streams_go_on_when_the_poller_is_started_again(dsn: str, auth: Auth) -> None:
+    ada = signed_in()
+    async with process(dsn, auth) as window:
+        order_id = await placed(window, ada)
+        before = await watch(window, ada, order_id)
+        again = asyncio.create_task(window.live.run())
+        await asyncio.sleep(0.2)
+        again.cancel()
+        await asyncio.wait({again})
+        await before.ends()
+        after = await watch(window, ada, order_id)
+        await window.changes.cancel(ada, str(order_id), "", None)
+        await after.until("cancelled")
+
+
+async def test_a_user_and_a_process_have_so_many_streams(dsn: str, auth: Auth) -> None:
+    ada, eve = signed_in(), signed_in()
+    async with process(dsn, auth, per_user=2, per_process=3) as window:
+        mine, hers = await placed(window, ada), await placed(window, eve)
+        readers = [await watch(window, ada, mine) for _ in range(2)]
+        with pytest.raises(TooManyStreams) as refusal:
+            await watch(window, ada, mine)
+        assert int(refusal.value.headers["Retry-After"]) >= 1
+        await watch(window, eve, hers)
+        with pytest.raises(Unavailable):
+            await watch(window, eve, hers)
+        for _ in range(3):
+            readers[0].stream.close()
+        await watch(window, eve, hers)
+        with pytest.raises(Unavailable):
+            await watch(window, eve, hers)
+
+
+async def test_who_is_refused_takes_no_place(dsn: str, auth: Auth) -> None:
+    ada, eve = signed_in(), signed_in()
+    async with process(dsn, auth, per_user=1) as window:
+        order_id = await placed(window, ada)
+        for which in (str(order_id), str(new_id()), "no id"):
+            for _ in range(3):
+                with pytest.raises(NotFound):
+                    await window.live.open(eve, which, 0)
+        await (await watch(window, eve, await placed(window, eve))).until("placed")

@@ -1,0 +1,119 @@
+"""Changing and cancelling orders: who may, on what condition, and what happens when several do at once."""
+
+import asyncio
+from uuid import UUID
+
+import pytest
+
+from purveyor.kit.errors import Conflict, Forbidden, NotFound
+from purveyor.kit.ids import new_id
+from purveyor.kit.postgres import Database
+from purveyor.roles.auth.contract import Principal
+from purveyor.roles.orders.conditions import IfMatch
+from purveyor.roles.orders.contract import IllegalTransition, PreconditionFailed, PreconditionRequired
+from purveyor.roles.orders.ports import Step
+from purveyor.roles.orders.service_changes import Changes, Wish
+from purveyor.roles.orders.store import PostgresOrders
+from purveyor.roles.orders.store_history import PostgresHistories
+from roles.orders.samples import buyer, new_order
+
+CONFIRM = Wish(status="confirmed")
+ANY = IfMatch(None)
+FIRST = IfMatch(frozenset(['"1"']))
+
+
+@pytest.fixture
+def book(database: Database) -> PostgresOrders:
+    return PostgresOrders(database)
+
+
+@pytest.fixture
+def committed() -> list[UUID]:
+    return []
+
+
+@pytest.fixture
+def changes(database: Database, book: PostgresOrders, committed: list[UUID]) -> Changes:
+    return Changes(book, PostgresHistories(database), committed=committed.append)
+
+
+async def placed(book: PostgresOrders, who: Principal) -> str:
+    return str((await book.add(new_order(who))).order_id)
+
+
+async def test_others_hear_of_a_change_and_not_of_a_refusal(
+    book: PostgresOrders, changes: Changes, committed: list[UUID]
+) -> None:
+    clerk, order_id = buyer("staff"), await placed(book, buyer())
+    changed = await changes.change(clerk, order_id, CONFIRM, FIRST)
+
+    assert committed == [changed.id]
+    with pytest.raises(PreconditionFailed):
+        await changes.change(clerk, order_id, Wish(status="shipped"), FIRST)
+    with pytest.raises(IllegalTransition):
+        await changes.change(clerk, order_id, Wish(status="delivered"), ANY)
+    assert committed == [changed.id]
+
+
+async def test_only_staff_change_and_nobody_learns_of_others_orders(
+    book: PostgresOrders, changes: Changes
+) -> None:
+    ada = buyer()
+    order_id = await placed(book, ada)
+
+    with pytest.raises(Forbidden):
+        await changes.change(ada, order_id, CONFIRM, None)
+    for who, which in ((buyer(), order_id), (ada, str(new_id())), (buyer("staff"), "no id")):
+        with pytest.raises(NotFound):
+            await changes.change(who, which, CONFIRM, None)
+        with pytest.raises(NotFound):
+            await changes.cancel(who, which, "", None)
+    with pytest.raises(PreconditionRequired):
+        await changes.change(buyer("admin"), order_id, CONFIRM, None)
+
+
+async def test_who_needs_no_version_is_told_of_the_rules_after_anothers_change(
+    book: PostgresOrders, changes: Changes
+) -> None:
+    clerk = buyer("staff")
+    for _ in range(5):
+        ada = buyer()
+        order_id = await placed(book, ada)
+        outcomes = await asyncio.gather(
+            changes.cancel(ada, order_id, "", None),
+            changes.change(clerk, order_id, CONFIRM, ANY),
+            return_exceptions=True,
+        )
+        order = await book.get(UUID(order_id), None)
+
+        assert order.status == "cancelled", "a confirmed order can be cancelled; a cancelled one stays so"
+        assert isinstance(outcomes[1], IllegalTransition) == (order.version == 2)
+
+
+class Contested(PostgresOrders):
+    """Somebody else is always faster."""
+
+    async def change(self, step: Step) -> bool:
+        return False
+
+
+async def test_who_is_never_first_gives_up(database: Database, committed: list[UUID]) -> None:
+    book = Contested(database)
+    changes = Changes(book, PostgresHistories(database), committed=committed.append)
+    ada = buyer()
+    order_id = await placed(book, ada)
+
+    with pytest.raises(Conflict, match="Try again"):
+        await changes.cancel(ada, order_id, "", None)
+    assert committed == []
+
+
+async def test_the_owner_is_a_customer_even_among_staff(
+    database: Database, book: PostgresOrders, changes: Changes
+) -> None:
+    clerk = buyer("staff")
+    order_id = await placed(book, clerk)
+    await changes.cancel(clerk, order_id, "bought twice", None)
+    entries = (await PostgresHistories(database).timeline(UUID(order_id), None)).entries
+
+    assert [entry.by.kind for entry in entries] == ["customer", "customer"]

@@ -1,0 +1,276 @@
+"""Changes of orders and their history, on a real PostgreSQL."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from purveyor.drill.servers.postgres import PostgresServer
+from purveyor.kit.clock import now
+from purveyor.kit.errors import NotFound
+from purveyor.kit.ids import new_id
+from purveyor.kit.migrate import load, migrate
+from purveyor.kit.postgres import Database, open_database
+from purveyor.registry import ROLES
+from purveyor.roles.auth.contract import Principal
+from purveyor.roles.orders.events import status_event
+from purveyor.roles.orders.history import By, MailOutcome
+from purveyor.roles.orders.ports import Step
+from purveyor.roles.orders.store import PostgresOrders
+from purveyor.roles.orders.store_history import PostgresHistories
+from roles.orders.samples import buyer, new_order
+
+CLERK = By("staff", "clerk 1", "Grace")
+
+
+@pytest.fixture
+def book(database: Database) -> PostgresOrders:
+    return PostgresOrders(database)
+
+
+@pytest.fixture
+def histories(database: Database) -> PostgresHistories:
+    return PostgresHistories(database)
+
+
+async def placed(book: PostgresOrders, who: Principal | None = None) -> UUID:
+    return (await book.add(new_order(who or buyer()))).order_id
+
+
+async def step(
+    book: PostgresOrders, order_id: UUID, status: str | None = None, payment: str | None = None, reason: str = ""
+) -> Step:
+    kept = await book.find(order_id, None)
+    order = kept.order.become(status=status, payment_status=payment, at=now())
+    return Step(
+        order=order,
+        was=kept.order.version,
+        entries=tuple(filter(None, (status, payment))),
+        by=CLERK,
+        reason=reason,
+        request_id="request 2",
+        event=status_event(order, kept, reason) if status else None,
+    )
+
+
+def mail(event_id: str = "event 1", state: str = "sent", resends: int = 0) -> MailOutcome:
+    return MailOutcome(
+        event_id=event_id,
+        kind="order.created",
+        state=state,
+        attempts=1,
+        resends=resends,
+        smtp_reply="250 Ok",
+        error="",
+    )
+
+
+async def outbox(database: Database, order_id: UUID) -> list[tuple[str, int]]:
+    rows = await database.fetch(
+        "select type, sequence from orders.outbox where subject = $1 order by sequence", str(order_id)
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_a_change_its_history_and_its_event_are_stored_together(
+    book: PostgresOrders, histories: PostgresHistories, database: Database
+) -> None:
+    ada = buyer()
+    order_id = await placed(book, ada)
+    made = await step(book, order_id, "cancelled", "paid", "out of stock")
+
+    assert await book.change(made)
+    assert await book.get(order_id, None) == made.order
+    timeline = await histories.timeline(order_id, ada.user_id)
+    assert [(entry.id, entry.what) for entry in timeline.entries] == [(1, "placed"), (2, "cancelled"), (3, "paid")]
+    assert {(entry.by, entry.reason, entry.request_id, entry.at) for entry in timeline.entries[1:]} == {
+        (CLERK, "out of stock", "request 2", made.order.updated_at)
+    }
+    first = timeline.entries[0]
+    assert (first.by, first.request_id) == (By("customer", ada.user_id, ada.name), "request 1")
+    assert await outbox(database, order_id) == [("order.created", 1), ("order.cancelled", 2)]
+    row = await database.fetchrow("select * from orders.outbox where type = 'order.cancelled' order by id desc")
+    assert row is not None
+    body = json.loads(row["body"])
+    assert (body["user_email"], body["reason"], body["total_amount"]) == (ada.email, "out of stock", 65.48)
+    assert (row["language"], row["currency"], row["correlation_id"]) == ("de", "EUR", "request 2")
+
+
+async def test_a_payment_has_history_and_no_event(
+    book: PostgresOrders, histories: PostgresHistories, database: Database
+) -> None:
+    order_id = await placed(book)
+
+    assert await book.change(await step(book, order_id, payment="paid"))
+    assert [entry.what for entry in (await histories.timeline(order_id, None)).entries] == ["placed", "paid"]
+    assert await outbox(database, order_id) == [("order.created", 1)]
+
+
+async def test_a_stale_change_changes_nothing(
+    book: PostgresOrders, histories: PostgresHistories, database: Database
+) -> None:
+    order_id = await placed(book)
+    first, second = await step(book, order_id, "confirmed"), await step(book, order_id, "cancelled")
+
+    assert await book.change(first)
+    assert not await book.change(second)
+    assert not await book.change(first)
+    assert (await book.get(order_id, None)).status == "confirmed"
+    assert len((await histories.timeline(order_id, None)).entries) == 2
+    assert await outbox(database, order_id) == [("order.created", 1), ("order.confirmed", 2)]
+
+
+@pytest.fixture
+async def other_process(dsn: str) -> AsyncIterator[Database]:
+    async with open_database(dsn, application="tests, another process", max_size=10) as opened:
+        yield opened
+
+
+async def test_of_many_changes_at_once_one_is_made(
+    book: PostgresOrders, histories: PostgresHistories, other_process: Database, database: Database
+) -> None:
+    books = (book, PostgresOrders(other_process))
+    for _ in range(5):
+        order_id = await placed(book)
+        steps = [await step(book, order_id, status) for status in ("confirmed", "cancelled") * 5]
+        outcomes = await asyncio.gather(*(books[place % 2].change(one) for place, one in enumerate(steps)))
+
+        assert sum(outcomes) == 1
+        assert (await book.get(order_id, None)).version == 2
+        assert len((await histories.timeline(order_id, None)).entries) == 2
+        assert len(await outbox(database, order_id)) == 2
+
+
+async def test_ids_are_in_the_order_of_the_commits(
+    book: PostgresOrders, histories: PostgresHistories, other_process: Database
+) -> None:
+    """Whoever has read up to an id has read all that was committed before: nothing comes in between later."""
+    order_id = await placed(book)
+    writers = (histories, PostgresHistories(other_process))
+    seen: list[int] = []
+
+    async def read() -> None:
+        while len(seen) < 40:
+            news = await histories.news({order_id: max(seen, default=1)})
+            seen.extend(entry.id for entry in news.get(order_id, ()))
+
+    async def write() -> None:
+        await asyncio.gather(
+            *(writers[n % 2].add_mail(order_id, mail(f"event {n}"), now()) for n in range(40)),
+        )
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(read(), write())
+    assert seen == list(range(2, 42))
+
+
+async def test_a_mail_is_noted_once_for_each_state_and_resend(
+    book: PostgresOrders, histories: PostgresHistories, other_process: Database
+) -> None:
+    order_id = await placed(book)
+    outcomes = [mail(), mail(state="unknown"), mail(resends=1), mail("event 2")]
+    writers = (histories, PostgresHistories(other_process))
+    await asyncio.gather(*(writers[n % 2].add_mail(order_id, outcomes[n % 4], now()) for n in range(24)))
+    entries = (await histories.timeline(order_id, None)).entries[1:]
+
+    assert sorted((e.mail.event_id, e.mail.state, e.mail.resends) for e in entries if e.mail) == sorted(
+        (outcome.event_id, outcome.state, outcome.resends) for outcome in outcomes
+    )
+    assert [entry.id for entry in entries] == sorted(entry.id for entry in entries)
+    assert {entry.by.kind for entry in entries} == {"system"}
+    assert (await book.get(order_id, None)).version == 1, "a mail is no change of the order"
+
+
+async def test_a_mail_of_no_order_of_ours_is_not_noted(histories: PostgresHistories) -> None:
+    order_id = new_id()
+    await histories.add_mail(order_id, mail(), now())
+
+    assert await histories.news({order_id: 0}) == {}
+    with pytest.raises(NotFound):
+        await histories.timeline(order_id, None)
+
+
+async def test_what_a_mail_server_says_can_be_stored(book: PostgresOrders, histories: PostgresHistories) -> None:
+    order_id = await placed(book)
+    said = MailOutcome(
+        **{**{n: getattr(mail(), n) for n in MailOutcome.__struct_fields__}, "smtp_reply": "\x00" * 9}
+    )
+    await histories.add_mail(order_id, said, now())
+    entry = (await histories.timeline(order_id, None)).entries[1]
+
+    assert entry.mail
+    assert entry.mail.smtp_reply == "\\x00" * 9
+
+
+async def test_news_are_what_came_after(book: PostgresOrders, histories: PostgresHistories) -> None:
+    first, second, third = [await placed(book) for _ in range(3)]
+    for order_id in (first, second):
+        await book.change(await step(book, order_id, "confirmed"))
+        await book.change(await step(book, order_id, payment="paid"))
+    news = await histories.news({first: 1, second: 2, third: 1})
+
+    assert {order_id: [entry.what for entry in entries] for order_id, entries in news.items()} == {
+        first: ["confirmed", "paid"],
+        second: ["paid"],
+    }
+    assert await histories.news({}) == {}
+
+
+async def test_a_timeline_is_its_owners(book: PostgresOrders, histories: PostgresHistories) -> None:
+    ada = buyer()
+    order_id = await placed(book, ada)
+
+    assert (await histories.timeline(order_id, ada.user_id)).order_id == order_id
+    for which, owner in ((order_id, buyer().user_id), (new_id(), ada.user_id), (order_id, "")):
+        with pytest.raises(NotFound, match="There is no such order"):
+            await histories.timeline(which, owner)
+
+
+async def test_who_cancelled_is_known(book: PostgresOrders, histories: PostgresHistories) -> None:
+    order_id = await placed(book)
+
+    assert await histories.who_cancelled(order_id) == ""
+    await book.change(await step(book, order_id, "cancelled"))
+    assert await histories.who_cancelled(order_id) == CLERK.id
+
+
+async def test_a_trace_tells_of_the_history(book: PostgresOrders, histories: PostgresHistories) -> None:
+    order_id = await placed(book)
+    await book.change(await step(book, order_id, "cancelled", reason="out of stock"))
+    await histories.add_mail(order_id, mail(), now())
+    steps = (await book.trace(str(order_id))).steps[-2:]
+
+    assert [(one.what, one.detail) for one in steps] == [
+        ("cancelled", "by staff Grace (clerk 1), out of stock, request request 2"),
+        ("mail sent", "by system, order.created, 250 Ok, request "),
+    ]
+
+
+async def test_orders_from_before_the_history_have_one(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """An installation of the release before is brought up to date with its orders."""
+    migrations = ROLES["orders"].migrations
+    assert migrations is not None
+    first = load(migrations)[0]
+    (tmp_path / f"{first.name}.sql").write_text(first.sql)
+    url = postgres_server.create_database("orders_before_history")
+    await migrate(url, "orders", tmp_path)
+    order_id = new_id()
+    async with open_database(url, application="tests", max_size=2) as opened:
+        await opened.execute(
+            "insert into orders.orders values ($1, 1, 'u', 'a@x', 'Ada', 'pending', 'unpaid', 'card', 'EUR', 100, "
+            "null, '', 1, 'request 1', now(), now())",
+            order_id,
+        )
+        await opened.execute("insert into orders.order_items values ($1, 1, 1, 'Kettle', 1, 100)", order_id)
+    assert await migrate(url, "orders", migrations) == ["orders 0002_history"]
+    async with open_database(url, application="tests", max_size=2) as opened:
+        book, histories = PostgresOrders(opened), PostgresHistories(opened)
+        assert await book.change(await step(book, order_id, "confirmed"))
+        entries = (await histories.timeline(order_id, "u")).entries
+        assert [(entry.id, entry.what, entry.by.name) for entry in entries] == [
+            (1, "placed", "Ada"),
+            (2, "confirmed", "Grace"),
+        ]
