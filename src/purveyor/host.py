@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from purveyor.kit import failpoints, migrate
+from purveyor.kit.backoff import Backoff, MemoryBackoff
 from purveyor.kit.databases import Databases
 from purveyor.kit.errors import ConfigError, ServerAway, StartupError
 from purveyor.kit.health import Health, examine
@@ -65,15 +66,15 @@ class Host:
         self.sources = sources
         self.actors: dict[str, Actor] = {}
         self.answers: dict[type[Ask[Any]], Any] = {}
-        self.stopping = False
+        self.started = self.stopping = False
         self.limiter: Limiter = MemoryLimiter(share=processes)
+        self.backoff: Backoff = MemoryBackoff()
         self.shared_cache: SharedCache | None = None
         self.shared_checks: list[Check] = []
         if self.settings.production:
             failpoints.refuse()
         self._role_settings = {role.name: sources.load(role.settings) for role in roles}
-        self._console = console or offline
-        self._offline = offline
+        self._console, self._offline = console or offline, offline
         self._startup_wait_s = 0.0 if console else self.settings.startup_wait_s
         self._stack = AsyncExitStack()
         self._events_trouble: StartupError | None = None
@@ -114,6 +115,7 @@ class Host:
                 self.answers.update(actor.answers)
             if not self._console:
                 self._start_background(self._supervisor)
+            self.started = True
             try:
                 yield self
             finally:
@@ -221,9 +223,11 @@ class Host:
         if self._offline or not self.settings.redis_url:
             return
         from purveyor.kit.redis import RedisCache, RedisLimiter, open_redis
+        from purveyor.kit.redis_backoff import RedisBackoff
 
         client = await self._stack.enter_async_context(open_redis(self.settings.redis_url))
         self.limiter = RedisLimiter(client, fallback=self.limiter)
+        self.backoff = RedisBackoff(client, fallback=self.backoff)
         self.shared_cache = RedisCache(client)
         self.shared_checks = [Check("redis", "external", client.check, required=False)]
 
@@ -263,6 +267,7 @@ class RoleEnv(Env):
         self.production = host.settings.production
         self.data_dir = host.settings.data_dir
         self.limiter = host.limiter
+        self.backoff = host.backoff
         self.shared_cache = host.shared_cache
         self.shared_checks = host.shared_checks
         self.events = host.events

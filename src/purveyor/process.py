@@ -7,8 +7,9 @@ import multiprocessing
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -24,14 +25,20 @@ from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.kit.event_page import event_routes
 from purveyor.kit.exits import exit_with_one_line
 from purveyor.kit.health import health_routes
+from purveyor.kit.http_server import Connections, Server
 from purveyor.kit.pages import page_routes
+from purveyor.kit.shedding import Shedding
 from purveyor.registry import ROLES
+from purveyor.roles.auth.contract import Identity
 from purveyor.settings import Settings, Sources
+from purveyor.storefront import desk
+from purveyor.storefront.routes import PageConfig, storefront_routes
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 20
 _HTTP_GRACE_S = 10
+_STARTING_GRACE_S = 3
 _RESPAWN_PAUSE_S = 1.0
 
 
@@ -45,15 +52,6 @@ class Plan:
     port: int | None = 8000
     workers: int = 1
     public: bool = True
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves the signals to us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """See ``uvicorn.Server``."""
-        yield
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -100,13 +98,14 @@ def _loop(main: Callable[[], Any]) -> int:
 
 
 @contextlib.asynccontextmanager
-async def stop_signal() -> AsyncIterator[asyncio.Event]:
-    """An event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+async def stop_signal(at_once: Callable[[], None] = lambda: None) -> AsyncIterator[asyncio.Event]:
+    """An event that SIGTERM or SIGINT sets; a second signal calls ``at_once`` and ends the process by itself."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
         if stop.is_set():
+            at_once()
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stop.set()
@@ -124,20 +123,18 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
 async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int) -> int:
     async with stop_signal() as stop:
         host = Host(choose_roles(plan.roles), plan.make_sources(), processes=processes)
-        starting = asyncio.ensure_future(_run_host(host, plan, listener, stop))
+        running = asyncio.ensure_future(_run_host(host, plan, listener, stop))
         stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            try:
-                async with asyncio.timeout(GRACE_S):
-                    await asyncio.shield(starting)
-            except TimeoutError:
-                log.warning("what was in hand did not end within %d s", GRACE_S)
-                starting.cancel()
-                await asyncio.wait({starting}, timeout=2)
+        await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        grace_s = GRACE_S if host.started else _STARTING_GRACE_S  # a start may wait long for a server that is away
+        _, late = await asyncio.wait({running}, timeout=grace_s)
+        if late:
+            log.warning("what was in hand did not end within %d s", grace_s)
+            running.cancel()
+            await asyncio.wait({running}, timeout=2)
         stopped.cancel()
-        if starting.done() and not starting.cancelled():
-            starting.result()
+        if running.done() and not running.cancelled():
+            running.result()
         return 0
 
 
@@ -146,7 +143,9 @@ async def _run_host(host: Host, plan: Plan, listener: socket.socket | None, stop
         waiting: list[Any] = [asyncio.ensure_future(stop.wait()), host.failed]
         server = None
         if listener is not None:
-            server = _Server(uvicorn_config(application(host, public=plan.public)))
+            app = application(host, public=plan.public)
+            connections = Connections(refusal=app.refusal)
+            server = Server(uvicorn_config(app, connections), connections)
             waiting.append(asyncio.ensure_future(server.serve(sockets=[listener])))
             while not server.started and not waiting[-1].done():  # noqa: ASYNC110 - a flag is all it offers
                 await asyncio.sleep(0.01)
@@ -168,6 +167,7 @@ def _announce(host: Host, plan: Plan) -> None:
     if not sys.stderr.isatty() or url is None or not plan.public:
         return
     pages = {
+        "Shop": "/" if "orders" in host.actors else "",
         "API docs": "/docs",
         "Mailbox": "/mailbox" if _has_mailbox(host) else "",
         "Health": "/health/ready",
@@ -180,12 +180,14 @@ def _has_mailbox(host: Host) -> bool:
     return any("/mailbox" in route.paths for actor in host.actors.values() for route in actor.routes)
 
 
-def uvicorn_config(app: Any) -> uvicorn.Config:
+def uvicorn_config(app: Any, connections: Connections | None = None) -> uvicorn.Config:
     """How the HTTP server is run, in every shape."""
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=(connections or Connections()).protocol,  # type: ignore[arg-type]  # whatever makes a protocol will do
+        ws="none",
+        interface="asgi3",
         lifespan="off",
         access_log=False,
         server_header=False,
@@ -199,26 +201,39 @@ def uvicorn_config(app: Any) -> uvicorn.Config:
     )
 
 
-def application(host: Host, *, public: bool = True) -> Edge:
+def shared_routes(host: Host) -> list[Any]:
+    """The documented routes that stand on several roles, where all of them run in this process."""
+    if not host.actors.keys() >= desk.ROLES:
+        return []
+    return desk.desk_routes(Identity(host.asker(Identity)), host, host.events)
+
+
+def application(host: Host, *, public: bool = True) -> Shedding:
     """The ASGI application of a running host."""
     routes = health_routes(host.health, lambda: host.stopping)
     if public:
         mailbox = _has_mailbox(host)
         routes += page_routes(development=mailbox)
         routes += event_routes(asyncapi(list(ROLES.values()), version=__version__), development=mailbox)
+        shared = shared_routes(host)
+        if "orders" in host.actors:
+            config = PageConfig(development=not host.settings.production, mailbox=mailbox, desk=bool(shared))
+            routes += storefront_routes(config)
+        routes += shared
         for actor in host.actors.values():
             routes += actor.routes
-    return Edge(web_app(routes, version=__version__), trusted=host.settings.trusted_proxies)
+    return Shedding(Edge(web_app(routes, version=__version__), trusted=host.settings.trusted_proxies))
 
 
 async def _supervise(plan: Plan, listener: socket.socket) -> int:
     """Keep ``workers`` processes on one socket; the embedded database, where there is one, is ours."""
-    async with contextlib.AsyncExitStack() as stack, stop_signal() as stop:
+    workers: list[Any] = []
+    async with contextlib.AsyncExitStack() as stack, stop_signal(partial(_kill, workers)) as stop:
         settings = plan.make_sources().load(Settings)
         if not settings.database_url:
             await stack.enter_async_context(EmbeddedPostgres(settings.data_dir))
         context = multiprocessing.get_context("spawn")
-        workers = [_spawn(context, plan, listener) for _ in range(plan.workers)]
+        workers += [_spawn(context, plan, listener) for _ in range(plan.workers)]
         log.info("workers started", extra={"pids": [worker.pid for worker in workers]})
         code = 0
         while not stop.is_set():
@@ -248,12 +263,16 @@ async def _end(workers: Sequence[Any]) -> None:
     for worker in workers:
         if worker.is_alive():
             worker.terminate()
-    deadline = asyncio.get_running_loop().time() + GRACE_S
+    deadline = asyncio.get_running_loop().time() + GRACE_S + 3  # each of them ends by itself before that
     while any(worker.is_alive() for worker in workers):
         if asyncio.get_running_loop().time() > deadline:
-            for worker in workers:
-                worker.kill()
+            _kill(workers)
         await asyncio.sleep(0.05)
+
+
+def _kill(workers: Sequence[Any]) -> None:
+    for worker in workers:
+        worker.kill()
 
 
 def _worker(plan: Plan, listener: socket.socket) -> None:

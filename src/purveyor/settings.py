@@ -198,8 +198,6 @@ class Sources:
 def _convert(field: msgspec.structs.FieldInfo, raw: Any, source: str) -> Any:
     try:
         kind = getattr(field.type, "__origin__", field.type)
-        if kind is Path:
-            return Path(str(raw)).expanduser()
         if hasattr(kind, "parse"):  # Rate and Networks; msgspec would look for an object or an array
             return kind.parse(str(raw))
         if isinstance(raw, str) and field.name == "log_level":
@@ -234,6 +232,8 @@ def _parse(kind: type, raw: Any) -> Any:
         return Secret(text)
     if kind is Url:
         return Url(text.strip())
+    if kind is Path:
+        return Path(text).expanduser()
     raise TypeError(f"no reader for {kind}")
 
 

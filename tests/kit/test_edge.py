@@ -118,6 +118,29 @@ async def test_the_first_of_several_request_ids_counts() -> None:
     assert app.request_id == "first"
 
 
+async def test_head_ends_a_stream_with_its_first_part() -> None:
+    sent: list[Any] = []
+    parts = 0
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal parts
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while parts < 3:
+            parts += 1
+            await send({"type": "http.response.body", "body": b"part", "more_body": True})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {"type": "http", "method": "HEAD", "path": "/things/1", "headers": [], "client": None}
+    edge: Any = Edge(stream)
+    await edge(scope, None, send)
+
+    assert parts == 3, "what comes after it is dropped"
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert (sent[1]["body"], sent[1]["more_body"]) == (b"", False)
+
+
 async def test_what_every_answer_carries() -> None:
     plain = await call(App())
     own = await call(App([(b"cache-control", b"max-age=60"), (b"etag", b'"1"')]))

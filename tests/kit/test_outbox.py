@@ -347,6 +347,22 @@ async def test_what_waits_is_shown_in_the_metrics_and_what_is_old_is_cleaned_up(
     assert REGISTRY.get_sample_value("purveyor_outbox_unpublished_events", {"schema": SCHEMA}) == 1.0
 
 
+async def test_what_must_not_be_kept_goes_as_soon_as_it_is_confirmed(orders: Database) -> None:
+    good, bad = new_id(), new_id()
+    await add(orders, good, bad)
+    transport = Transport(lambda sent: OSError("nacked") if sent.id == bad else None)
+    made = Relay(orders, SCHEMA, transport, forget=True)
+
+    assert await made.batch() == 2
+    assert [row["id"] for row in await orders.fetch(f"select id from {SCHEMA}.outbox")] == [bad]
+    transport.answer = lambda _: None
+    async with asyncio.timeout(10):
+        while await made.batch() == 0:
+            await asyncio.sleep(0.05)
+    assert transport.ids == [good, bad, bad]
+    assert await orders.fetchval(f"select count(*) from {SCHEMA}.outbox") == 0
+
+
 async def test_the_console_sees_finds_and_replays_events(orders: Database) -> None:
     first, second = new_id(), new_id()
     await add(orders, first, second)

@@ -52,6 +52,16 @@ MAILS: list[dict[str, Any]] = [
         "sent_at": "2026-01-02T03:04:04Z",
     },
 ]
+PREVIEWS = [
+    {
+        "kind": "order.created",
+        "language": language,
+        "subject": f"{subject} <b>10482</b>",
+        "text": f"{subject} {HOSTILE}",
+        "html": f"<p>{subject}</p>{HOSTILE}",
+    }
+    for language, subject in (("de", "Ihre Bestellung"), ("en", "Your order"))
+]
 
 
 class Harmful(Problem):
@@ -75,12 +85,17 @@ def messages() -> list[dict[str, Any]]:
     return MAILS
 
 
+@get("/mailbox/previews", include_in_schema=False, sync_to_thread=False)
+def previews() -> list[dict[str, Any]]:
+    return PREVIEWS
+
+
 def as_status(_: Request[Any, Any, Any], problem: Problem) -> Response[dict[str, str]]:
     return Response({"code": problem.code}, status_code=problem.status)
 
 
 def application(*, development: bool) -> Litestar:
-    routes = [openapi, mailbox, messages, *page_routes(development=development)]
+    routes = [openapi, mailbox, messages, previews, *page_routes(development=development)]
     return Litestar(routes, exception_handlers={Problem: as_status}, openapi_config=None)
 
 
@@ -278,3 +293,13 @@ async def test_a_browser_shows_hostile_mail_as_text(base_url: str, tmp_path: Pat
     assert page.index("jane@example.com") < page.index("max@example.com")
     assert "Plain &lt;script&gt;" in page
     assert 'aria-current="true"' in page
+
+
+async def test_a_browser_shows_the_previews_in_a_language(base_url: str, tmp_path: Path) -> None:
+    page, _ = await drawn(f"{base_url}/mailbox#preview/order.created/de", tmp_path)
+    assert "Made of sample data" in page
+    assert '<h2 id="subject">Ihre Bestellung &lt;b&gt;10482&lt;/b&gt;</h2>' in page
+    assert "Ihre Bestellung &lt;script&gt;" in page
+    assert page.index("Deutsch") < page.index("English")
+    assert '<fieldset class="views" id="languages">' in page
+    assert '<dl id="facts" hidden="">' in page

@@ -1,5 +1,6 @@
 """``app events``: the outbox and the dead letters, to look at and to send again."""
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # see cli.options
 
 events = typer.Typer(no_args_is_help=True, help="The outbox and the dead letters: look, and send again.")
 
-_EMITTING = ",".join(role.name for role in ROLES.values() if role.emits)
+_EMITTING = ",".join(role.name for role in ROLES.values() if role.emits and role.has_outbox)
 EventId = Annotated[str, typer.Argument(help="The event's id, as app events list shows it.")]
 
 
@@ -32,15 +33,20 @@ async def _list(recent: bool, limit: int, config: ConfigOption) -> None:
     async with console(_EMITTING, config) as host:
         await host.check_events()
         shown = table("Event", "Type", "Where", "Attempts", "Why")
+        waiting = 0
         for actor in host.actors.values():
+            waiting += await actor.outbox.waiting() if actor.outbox else 0
             for entry in await actor.outbox.entries(waiting=not recent, limit=limit) if actor.outbox else ():
                 where = "published" if entry.published_at else "outbox"
                 shown.add_row(entry.event_id, entry.type, where, str(entry.attempts), entry.last_error)
-        for letter in (await host.events.dead_letters())[:limit]:
+        dead = await host.events.dead_letters()
+        for letter in dead[:limit]:
             where = f"dead in {letter.queue}"
             shown.add_row(letter.event_id, letter.type, where, str(letter.attempts), letter.reason)
     if shown.row_count:
         out.print(shown)
+    if waiting or dead:
+        out.print(f"{waiting} events wait, {len(dead)} dead letters")
     else:
         out.print("no event waits, and there are no dead letters")
 
@@ -62,15 +68,20 @@ async def _show(event_id: str, config: ConfigOption) -> None:
                 shown.add_row("occurred", entry.occurred_at.isoformat())
                 shown.add_row("published", entry.published_at.isoformat() if entry.published_at else "not yet")
                 shown.add_row("attempts", f"{entry.attempts} {entry.last_error}")
-                shown.add_row("body", entry.body)
+                shown.add_row("body", _masked(entry.body))
         for letter in await host.events.dead_letters():
             if letter.event_id == event_id:
                 shown.add_row("dead letter", f"{letter.queue}, {letter.attempts} attempts, {letter.died_at:%F %T}")
                 shown.add_row("reason", letter.reason)
-                shown.add_row("body", letter.body)
+                shown.add_row("body", _masked(letter.body))
     if not shown.row_count:
         raise NotFound(f"There is no event {event_id}.")
     out.print(shown)
+
+
+def _masked(body: str) -> str:
+    """Without what opens an account: the token of a password reset."""
+    return re.sub(r'("token"\s*:\s*)"(?:[^"\\]|\\.)*"', r'\1"****"', body)
 
 
 @events.command("replay")
@@ -86,6 +97,28 @@ async def _replay(event_id: str, config: ConfigOption) -> None:
             out.print(f"{event_id} goes out again")
             return
     raise NotFound(f"There is no event {event_id}.")
+
+
+@events.command("drop")
+def drop(
+    event_id: EventId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Throw a dead letter away, for good; the event itself stays in the outbox."""
+    if not yes:
+        typer.confirm(f"Throw the dead letters of {event_id} away?", abort=True)
+    run(_drop(event_id, config))
+
+
+async def _drop(event_id: str, config: ConfigOption) -> None:
+    async with console(_EMITTING, config) as host:
+        await host.check_events()
+        letters = [letter for letter in await host.events.dead_letters() if letter.event_id == event_id]
+        dropped = [letter.queue for letter in letters if await host.events.drop(letter.queue, event_id)]
+    if not dropped:
+        raise NotFound(f"There is no dead letter {event_id}.")
+    out.print(f"{event_id} is gone from {', '.join(dropped)}")
 
 
 async def _from_dead_letters(host: "Host", event_id: str) -> bool:

@@ -1,11 +1,11 @@
 """``app migrate`` and ``app user``."""
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from purveyor.cli.look import out
+from purveyor.cli.look import out, table
 from purveyor.cli.options import (
     ALL_ROLES,
     ConfigOption,
@@ -16,7 +16,10 @@ from purveyor.cli.options import (
     run,
 )
 from purveyor.kit import log
-from purveyor.roles.auth.contract import Account, OpenAccount, SetAccess
+from purveyor.kit.message import Ask
+from purveyor.roles.auth.contract import ListErasures, OpenAccount, SetAccess
+
+R = TypeVar("R")
 
 Access = Literal["customer", "staff", "admin"]
 user = typer.Typer(no_args_is_help=True, help="Create users, and say what they may do.")
@@ -58,11 +61,31 @@ def add(
 
 @user.command("role")
 def set_role(email: str, role: Access, config: ConfigOption = None) -> None:
-    """Make a user customer, staff or admin; it counts from their next log-in."""
+    """Make a user customer, staff or admin; it counts within 5 seconds, wherever they are logged in."""
     account = run(_ask(SetAccess(email=email, access=role), config))
     out.print(f"{account.email} is {account.access}")
 
 
-async def _ask(message: OpenAccount | SetAccess, config: ConfigOption) -> Account:
+@user.command("erasures")
+def erasures(
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Only those that a role has yet to do.")
+    ] = False,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 50,
+    config: ConfigOption = None,
+) -> None:
+    """List deleted accounts, and when each role erased its part."""
+    found = run(_ask(ListErasures(unfinished=unfinished, limit=limit), config)).erasures
+    shown = table("User", "Deleted", "Orders erased", "Mails erased")
+    for one in found:
+        moments = (one.requested_at, one.orders_erased_at, one.mails_erased_at)
+        shown.add_row(one.user_id, *(f"{moment:%F %T}" if moment else "not yet" for moment in moments))
+    if found:
+        out.print(shown)
+    else:
+        out.print("no erasure is unfinished" if unfinished else "no account was deleted")
+
+
+async def _ask(message: Ask[R], config: ConfigOption) -> R:
     async with console("auth", config) as host:
         return await host.ask(message)

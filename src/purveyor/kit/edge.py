@@ -16,6 +16,10 @@ from purveyor.kit.metrics import HTTP_REQUESTS, HTTP_SECONDS
 logger = logging.getLogger("purveyor.access")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Headers = Sequence[tuple[bytes, bytes]]
+
+NO_STORE = (b"cache-control", b"no-store")
+NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _QUIET = ("/health/", "/metrics", "/static/")
@@ -38,7 +42,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id = request_id_of(scope["headers"])
         token = log.request_id.set(request_id)
         if self._trusted:
             self._find_client(scope)
@@ -46,20 +50,24 @@ class Edge:
         if head:
             scope = _as_get(scope)
         status = 500
+        ended = False
         started = time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = list(message["headers"])
                 headers.append((b"x-request-id", request_id.encode()))
-                headers.append((b"x-content-type-options", b"nosniff"))
+                headers.append(NOSNIFF)
                 if not any(name == b"cache-control" for name, _ in headers):
-                    headers.append((b"cache-control", b"no-store"))
+                    headers.append(NO_STORE)
                 message["headers"] = headers
             elif head and message["type"] == "http.response.body":
-                message["body"] = b""
+                if ended:
+                    return
+                ended = True  # a stream's too: the application hears of it as of a client that has gone
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
         try:
@@ -133,8 +141,9 @@ def _new_request_id() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def _request_id(scope: Any) -> str:
-    for name, value in scope["headers"]:
+def request_id_of(headers: Headers) -> str:
+    """The request id that the client sent, or a new one for a client that sent none or an odd one."""
+    for name, value in headers:
         if name == b"x-request-id":
             return value.decode("ascii") if _SANE_ID.fullmatch(value) else _new_request_id()
     return _new_request_id()

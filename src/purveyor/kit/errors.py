@@ -133,6 +133,23 @@ class Unavailable(Problem):
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
+class EventBacklog(Unavailable):
+    """Too many events wait to be handed on, because the broker has been away for long: nothing new is taken on
+    until they have gone. Retry-After says when to try again; a request that was accepted before stays accepted.
+    """
+
+    code, title = "event-backlog", "Too many events wait to be handed on"
+
+
+class Overloaded(Unavailable):
+    """More requests came than can be answered in time, and this one was turned away before any work was done.
+
+    Try again after Retry-After seconds.
+    """
+
+    code, title = "overloaded", "Too much to do right now"
+
+
 class RemoteFailure(Problem):
     """A service that this one asks gave an answer that it should not give."""
 

@@ -2,9 +2,9 @@
 
 ``PURVEYOR_FAILPOINTS`` holds ``name=action`` pairs, separated by semicolons; an action is ``kill``, ``hang``,
 ``raise`` or ``delay:SECONDS``, and ``@N`` after it means the N-th time only: ``relay.locked=kill@2``. A value
-that is the path of a file is read again at every point, so that points can be set while the process runs.
-Without the variable a point costs nothing: ``failpoint`` is then an empty function. The table of all points is
-docs/crash-points.md.
+that is the absolute path of a file is read again at every point, so that points can be set while the process
+runs; whoever writes it renames a new file into its place. Without the variable a point costs nothing:
+``failpoint`` is then an empty function. The table of all points is docs/crash-points.md.
 """
 
 import os
@@ -20,7 +20,9 @@ import msgspec
 from purveyor.kit.errors import ConfigError
 
 VARIABLE = "PURVEYOR_FAILPOINTS"
-_ACTION = re.compile(r"(?P<name>[a-z._]+)=(?P<verb>kill|hang|raise|delay:(?P<seconds>[0-9.]+))(@(?P<nth>[0-9]+))?")
+_ACTION = re.compile(
+    r"(?P<name>[a-z._]+)=(?P<verb>kill|hang|raise|delay:(?P<seconds>[0-9]+([.][0-9]+)?))(@(?P<nth>[0-9]+))?"
+)
 
 
 class FailpointReached(Exception):
@@ -38,13 +40,15 @@ class Failpoints:
 
     def __init__(self, value: str) -> None:
         self._file = Path(value) if value.startswith("/") else None
-        self._set = {} if self._file else _parsed(value)
+        self._text = ""
+        self._set: dict[str, _Action] = {}
         self._hits: Counter[str] = Counter()
+        self._read(value if self._file is None else self._content(self._file))
 
     def hit(self, name: str) -> None:
         """Do what is set for the point, if anything is."""
         if self._file is not None:
-            self._set = _parsed(self._file.read_text()) if self._file.exists() else {}
+            self._read(self._content(self._file))
         action = self._set.get(name)
         if action is None:
             return
@@ -60,6 +64,17 @@ class Failpoints:
                 signal.pause()
             case _:
                 time.sleep(action.seconds)
+
+    @staticmethod
+    def _content(file: Path) -> str:
+        return file.read_text() if file.exists() else ""
+
+    def _read(self, text: str) -> None:
+        """Set what the text says; when it is another one than before, counting begins anew."""
+        if text != self._text:
+            self._set = _parsed(text)
+            self._text = text
+            self._hits.clear()
 
 
 def refuse() -> None:

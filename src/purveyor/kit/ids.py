@@ -1,5 +1,6 @@
 """UUIDv7 identifiers (RFC 9562 section 5.7): unique, and sorted by the time they were made."""
 
+import hashlib
 import os
 import threading
 import time
@@ -38,6 +39,13 @@ def new_id() -> uuid.UUID:
 def first_id_of(moment: datetime) -> uuid.UUID:
     """The smallest UUIDv7 of a moment: ids made before it are less, so an id's index serves as one by time."""
     return uuid.UUID(int=(int(moment.timestamp() * 1000) << 80) | (0x7 << 76) | (0b10 << 62))
+
+
+def derived_id(parent: uuid.UUID, name: str) -> uuid.UUID:
+    """A UUIDv7 of the moment of another one, the same each time for the same name."""
+    random_bits = int.from_bytes(hashlib.sha256(parent.bytes + name.encode()).digest()[:10], "big")
+    variant_and_rest = (0b10 << 62) | (random_bits & ((1 << 62) - 1))
+    return uuid.UUID(int=(parent.int >> 80 << 80) | (0x7 << 76) | (random_bits >> 68 << 64) | variant_and_rest)
 
 
 def parse_id(text: str) -> uuid.UUID | None:

@@ -80,10 +80,19 @@ class ConsoleFormatter(logging.Formatter):
         return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
+def _stderr_handler() -> logging.Handler:
+    from purveyor.kit.log_writer import WriterHandler  # it counts, and a command that only reads needs no metrics
+
+    try:
+        return WriterHandler(sys.stderr.fileno())
+    except (AttributeError, OSError):  # something else stands in its place, such as a test's buffer
+        return logging.StreamHandler()
+
+
 def configure(style: Literal["json", "console", ""], level: str) -> None:
     """Send all logging of the process to stderr. An empty style: console on a terminal, else JSON."""
     terminal = sys.stderr.isatty()
-    handler = logging.StreamHandler()
+    handler = _stderr_handler()
     if style == "json" or (style == "" and not terminal):
         handler.setFormatter(JsonFormatter())
     else:

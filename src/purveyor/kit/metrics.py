@@ -20,6 +20,12 @@ OUTBOX_UNPUBLISHED = Gauge(
 OUTBOX_OLDEST_SECONDS = Gauge(
     "purveyor_outbox_oldest_event_seconds", "Age of the oldest waiting event.", ["schema"], registry=REGISTRY
 )
+OUTBOX_FULL = Gauge(
+    "purveyor_outbox_full",
+    "1 while nothing more is taken on because too much waits.",
+    ["schema"],
+    registry=REGISTRY,
+)
 EVENTS_PUBLISHED = Counter(
     "purveyor_events_published", "Events handed to the transport.", ["type", "outcome"], registry=REGISTRY
 )
@@ -29,4 +35,19 @@ EVENTS_HANDLED = Counter(
 MAILS = Counter("purveyor_mails", "Mails by what became of them.", ["kind", "state"], registry=REGISTRY)
 TASK_DEATHS = Counter(
     "purveyor_task_deaths", "Background tasks that died and were restarted.", ["task"], registry=REGISTRY
+)
+REQUESTS_SHED = Counter(
+    "purveyor_requests_shed", "Requests turned away before any work.", ["method"], registry=REGISTRY
+)
+REQUESTS_WAITED = Histogram(
+    "purveyor_request_wait_seconds",
+    "Seconds that requests waited for their turn; only of those that had to.",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1),
+    registry=REGISTRY,
+)
+CONNECTIONS_CUT = Counter(
+    "purveyor_connections_cut", "Connections closed before an answer.", ["reason"], registry=REGISTRY
+)
+LOG_LINES_DROPPED = Counter(
+    "purveyor_log_lines_dropped", "Log lines that could not be written in time.", registry=REGISTRY
 )

@@ -8,26 +8,32 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import msgspec
 
+from purveyor.kit.backlog import Backlog
 from purveyor.kit.clock import now
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.kit.message import Envelope
-from purveyor.kit.metrics import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED
+from purveyor.kit.metrics import EVENTS_PUBLISHED
 from purveyor.kit.postgres import Database, Record, storable
 from purveyor.kit.transport import EventTransport
 
 log = logging.getLogger(__name__)
 
 COLUMNS = "id, type, body, occurred_at, subject, sequence, correlation_id, currency, language, traceparent"
+NO_ID = UUID(int=0)
 BATCH = 100
 POLL_S = 1.0
-_GAUGE_EVERY_S = 10.0
-_KEEP = timedelta(days=30)
+_MEASURE_EVERY_S = 5.0
+KEEP = timedelta(days=30)
+"""How long an event is kept once it was published."""
 _MAX_BACKOFF_S = 60
+_MARK = "update {}.outbox set published_at = now(), attempts = attempts + 1"
+_FORGET = "delete from {}.outbox"
 
 
 def envelope(row: Record) -> Envelope:
@@ -64,6 +70,26 @@ class Outbox:
         found = await self._select("where id = $1", 1, parse_id(event_id))
         return found[0] if found else None
 
+    async def waiting(self) -> int:
+        """How many events wait for the relay."""
+        count: int = await self._database.fetchval(
+            f"select count(*) from {self._schema}.outbox where published_at is null"  # noqa: S608 - our own name
+        )
+        return count
+
+    async def published(self, types: Sequence[str], before: datetime, after_id: str, limit: int) -> Sequence[str]:
+        """The ids of events of these types that were published before a moment, in order, after the one given."""
+        rows = await self._database.fetch(
+            f"""
+            select id::text as id from {self._schema}.outbox
+            where type = any($1) and published_at < $2 and id > $3 order by id limit $4""",  # noqa: S608
+            list(types),
+            before,
+            parse_id(after_id) or NO_ID,
+            limit,
+        )
+        return [row["id"] for row in rows]
+
     async def replay(self, event_id: str) -> bool:
         """Have an event published again under the same id; ``False`` when there is none with it."""
         touched = await self._database.execute(
@@ -95,14 +121,28 @@ class Outbox:
 
 
 class Relay:
-    """Publishes one schema's outbox. Any number may run, in any number of processes."""
+    """Publishes one schema's outbox. Any number may run, in any number of processes.
 
-    def __init__(self, database: Database, schema: str, transport: EventTransport) -> None:
+    ``backlog`` is told every 5 s what still waits. With ``forget`` an event's row goes as soon as the event is
+    confirmed: for events that hold what must not be kept. Such an event cannot be looked at or replayed later.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        schema: str,
+        transport: EventTransport,
+        backlog: Backlog | None = None,
+        *,
+        forget: bool = False,
+    ) -> None:
         self._database = database
         self._schema = schema
         self._transport = transport
+        self._backlog = backlog or Backlog(schema)
+        self._forget = forget
         self._woken = asyncio.Event()
-        self._away = False
+        self._stuck = False
 
     def wake(self) -> None:
         """Say that something was committed: a hint for speed, the poll is the guarantee."""
@@ -122,8 +162,8 @@ class Relay:
         while True:
             self._woken.clear()
             taken = await self.batch()
-            if self._away:
-                await asyncio.sleep(POLL_S)  # more events would not bring the transport back
+            if self._stuck:
+                await asyncio.sleep(POLL_S)  # more events would not help
             elif taken < BATCH:
                 try:
                     async with asyncio.timeout(POLL_S):
@@ -133,6 +173,7 @@ class Relay:
 
     async def batch(self) -> int:
         """Publish what waits, at most ``BATCH`` events; how many were taken."""
+        self._stuck = False
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 f"""
@@ -148,13 +189,12 @@ class Relay:
             done = [row["id"] for row, error in zip(rows, outcomes, strict=True) if error is None]
             if done:
                 await connection.execute(
-                    f"update {self._schema}.outbox set published_at = now(), attempts = attempts + 1 "  # noqa: S608
-                    "where id = any($1)",
-                    done,
+                    f"{_FORGET if self._forget else _MARK} where id = any($1)".format(self._schema), done
                 )
             failpoint("relay.marked")
             failed = [(row, error) for row, error in zip(rows, outcomes, strict=True) if error is not None]
-            self._away = any(isinstance(error, Unavailable) for _, error in failed)
+            full_of_failures = len(failed) == BATCH
+            self._stuck = full_of_failures or any(isinstance(error, Unavailable) for _, error in failed)
             if failed:
                 await self._back_off(connection, failed)
         for row, error in zip(rows, outcomes, strict=True):
@@ -175,18 +215,19 @@ class Relay:
     async def _watch(self) -> None:
         while True:
             row = await self._database.fetchrow(
-                f"select count(*) as waiting, min(occurred_at) as oldest from {self._schema}.outbox "  # noqa: S608
-                "where published_at is null"
+                f"""
+                select count(*) as waiting, (
+                    select occurred_at from {self._schema}.outbox where published_at is null order by id limit 1
+                ) as oldest from {self._schema}.outbox where published_at is null"""  # noqa: S608 - our own name
             )
             if row is not None:
-                OUTBOX_UNPUBLISHED.labels(self._schema).set(row["waiting"])
-                age = (now() - row["oldest"]).total_seconds() if row["oldest"] else 0.0
-                OUTBOX_OLDEST_SECONDS.labels(self._schema).set(max(0.0, age))
+                age_s = (now() - row["oldest"]).total_seconds() if row["oldest"] else 0.0
+                self._backlog.measured(row["waiting"], age_s)
             await self._database.execute(
                 f"delete from {self._schema}.outbox where id < $1 and published_at is not null",  # noqa: S608
-                first_id_of(now() - _KEEP),
+                first_id_of(now() - KEEP),
             )
-            await asyncio.sleep(_GAUGE_EVERY_S)
+            await asyncio.sleep(_MEASURE_EVERY_S)
 
 
 def _pause_s(attempts: int, error: Exception | None) -> float:

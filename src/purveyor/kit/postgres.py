@@ -1,17 +1,20 @@
 """PostgreSQL for the stores: a pool with deadlines, one place that turns lost servers into ``Unavailable``.
 
 Two rules make the pool cheap and safe: no ``LISTEN``, ``SET`` or session lock on a pooled connection, so that
-giving one back needs no reset round trip; and every wait is bounded, twice (asyncpg's own timeouts do not
-bound a frozen server alone: MagicStack/asyncpg#431).
+giving one back needs no reset round trip; and one deadline bounds acquiring and commanding together, through
+asyncpg's own timeouts (``wait_for`` round its calls does not bound a frozen server: MagicStack/asyncpg#431).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
+from purveyor.kit.deadline import seconds_left
 from purveyor.kit.errors import ServerAway, StartupError, Unavailable
 
 Connection: TypeAlias = asyncpg.Connection
@@ -20,6 +23,11 @@ Record: TypeAlias = asyncpg.Record
 CONNECT_TIMEOUT_S = 2.0
 ACQUIRE_TIMEOUT_S = 1.0
 COMMAND_TIMEOUT_S = 2.0
+_SESSION_SETTINGS = {  # in milliseconds
+    "idle_in_transaction_session_timeout": "15000",
+    "lock_timeout": "2000",
+    "statement_timeout": "5000",  # the server ends a statement that nobody waits for any longer
+}
 _OLDEST = 14
 
 _LOST = (
@@ -33,6 +41,9 @@ _LOST = (
     OSError,
     TimeoutError,
 )
+
+_NO_ANSWER = (TimeoutError, asyncio.CancelledError)
+"""What ends a wait for the server: to give the connection back in order would be to wait for it again."""
 
 _AWAY = "The database does not answer."
 
@@ -74,9 +85,12 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A pooled connection, for several statements without a transaction."""
         with _lost_means_unavailable():
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            connection = await self._pool.acquire(timeout=seconds_left(ACQUIRE_TIMEOUT_S))
             try:
                 yield connection
+            except _NO_ANSWER:
+                connection.terminate()
+                raise
             finally:
                 await self._pool.release(connection)
 
@@ -87,6 +101,9 @@ class Database:
             token = _in_transaction.set(True)
             try:
                 yield connection
+            except _NO_ANSWER:
+                connection.terminate()  # who does not answer would be waited for once more by the rollback
+                raise
             finally:
                 _in_transaction.reset(token)
 
@@ -123,10 +140,15 @@ class Database:
 
     async def _run(self, method: str, sql: str, args: Sequence[object]) -> Any:
         """``connection`` written out: on the way of every request, its two generators are felt."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + seconds_left(COMMAND_TIMEOUT_S)
         try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            connection = await self._pool.acquire(timeout=min(ACQUIRE_TIMEOUT_S, deadline - now()))
             try:
-                return await getattr(connection, method)(sql, *args)
+                return await getattr(connection, method)(sql, *args, timeout=deadline - now())
+            except _NO_ANSWER:
+                connection.terminate()  # its release would wait for the server's answer to a cancel request
+                raise
             finally:
                 await self._pool.release(connection)
         except _LOST as lost:
@@ -176,16 +198,18 @@ async def open_database(
         max_inactive_connection_lifetime=60.0,
         statement_cache_size=statement_cache_size,
         connection_class=_PooledConnection,
-        server_settings={
-            "application_name": application,
-            "idle_in_transaction_session_timeout": "15000",
-            "lock_timeout": "2000",
-        },
+        server_settings={"application_name": application, **_session_settings(dsn)},
     )
     try:
         yield Database(pool, dsn)
     finally:
         pool.terminate()
+
+
+def _session_settings(dsn: str) -> dict[str, str]:
+    """Bounds that the server keeps, unless the DSN itself names one of them: asyncpg would overrule that."""
+    named = {name for name, _ in parse_qsl(urlsplit(dsn).query, keep_blank_values=True)}
+    return {name: value for name, value in _SESSION_SETTINGS.items() if name not in named}
 
 
 def address_of(dsn: str) -> str:

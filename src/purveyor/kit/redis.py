@@ -21,6 +21,9 @@ from purveyor.kit.ratelimit import Decision, Limiter, Rate
 
 _log = logging.getLogger(__name__)
 
+# uvloop raises RuntimeError for a write to a connection that was reset and not yet read from again.
+_LOST = (RedisError, OSError, RuntimeError)
+
 _PATIENCE_S = 0.05
 _GRACE_S = 0.01
 _CONNECTIONS = 10
@@ -73,7 +76,7 @@ class RedisClient:
                     self._complaint = str(error)
                     _log.warning("Redis refuses: %s", error)
                 raise RedisAway from error
-            except (RedisError, OSError) as error:
+            except _LOST as error:
                 self._leave(error)
                 raise RedisAway from error
 
@@ -81,7 +84,7 @@ class RedisClient:
         """Connect, or begin to wait for Redis: the first request need not find out that it is away."""
         try:
             await self._connect()
-        except (RedisError, OSError) as error:
+        except _LOST as error:
             self._leave(error)
 
     async def check(self) -> str:
@@ -98,7 +101,7 @@ class RedisClient:
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
-        with suppress(RedisError, OSError):
+        with suppress(*_LOST):
             await self._client.aclose()
 
     def _is_away(self) -> bool:
@@ -127,7 +130,7 @@ class RedisClient:
                 # After a failover the idle connections lead nowhere, and each would be found out by a user.
                 await self._pool.disconnect(inuse_connections=False)
                 await self._connect()
-            except (RedisError, OSError) as error:
+            except _LOST as error:
                 _log.debug("Redis is still away: %s", error)
             else:
                 break

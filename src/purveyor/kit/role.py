@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
+from purveyor.kit.backoff import Backoff
 from purveyor.kit.message import Ask, Event
 from purveyor.kit.ratelimit import Limiter
 from purveyor.kit.shared import SharedCache
@@ -78,10 +79,12 @@ class Env(Protocol):
     """``embedded`` or ``external``."""
     data_dir: Path
     limiter: Limiter
+    backoff: Backoff
     shared_cache: SharedCache | None
     """A cache that all processes share; ``None``: each process has only its own."""
     shared_checks: Sequence[Check]
-    """The checks of what is behind ``limiter`` and ``shared_cache``: a role that uses one adds them to its own."""
+    """The checks of what is behind ``limiter``, ``backoff`` and ``shared_cache``: a role that uses one adds
+    them to its own."""
     events: EventTransport
     stopping: Callable[[], bool]
     """True once the process drains: long-lived responses and loops end."""
@@ -114,6 +117,8 @@ class Role(Generic[S]):
     needs: tuple[type[Port], ...] = ()
     offers: tuple[type[Port], ...] = ()
     emits: tuple[type[Event], ...] = ()
+    has_outbox: bool = True
+    """Whether what it emits leaves through an outbox; else it follows, at least once, from rows of other kinds."""
     consumes: Mapping[type[Event], str] = field(default_factory=dict)
     """The event types it hears, each with the name of the queue where they wait for it."""
     migrations: Path | None = None

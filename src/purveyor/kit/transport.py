@@ -81,6 +81,10 @@ class EventTransport(Protocol):
         """Send one dead letter again. ``False`` when there is none with that id; safe to repeat."""
         ...
 
+    async def drop(self, queue: str, event_id: str) -> bool:
+        """Throw one dead letter away. ``False`` when there is none with that id; safe to repeat."""
+        ...
+
     async def check(self) -> str:
         """Ask the server for a sign of life; a short description, or an exception that says what is wrong."""
         ...

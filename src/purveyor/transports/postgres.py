@@ -58,8 +58,12 @@ class PostgresEvents:
         await self._stack.aclose()
 
     async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        """See ``EventTransport``. One statement: all are confirmed, or the error is raised."""
-        pairs = [(queue.name, sent) for sent in envelopes for queue in self._queues.get(sent.type, ())]
+        """See ``EventTransport``. One statement: all are confirmed, or the error is raised.
+
+        What waits already goes on waiting; a dead letter that is published again lives again.
+        """
+        once = {sent.id: sent for sent in envelopes}  # one statement cannot touch a row twice
+        pairs = [(queue.name, sent) for sent in once.values() for queue in self._queues.get(sent.type, ())]
         names = COLUMNS.split(", ")
         columns = [[queue for queue, _ in pairs]]
         columns += [[getattr(sent, name) for _, sent in pairs] for name in names]
@@ -68,7 +72,8 @@ class PostgresEvents:
             insert into events.deliveries (queue, {COLUMNS})
             select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[], $5::timestamptz[], $6::text[],
                                  $7::int[], $8::text[], $9::text[], $10::text[], $11::text[])
-            on conflict (queue, id) do nothing""",  # noqa: S608 - our own column names
+            on conflict (queue, id) do update set died_at = null, attempts = 0, next_attempt_at = now()
+                where deliveries.died_at is not null""",  # noqa: S608 - our own column names
             *columns,
         )
         for queue, _ in pairs:
@@ -161,6 +166,15 @@ class PostgresEvents:
         touched = await self._database.execute(
             "update events.deliveries set died_at = null, attempts = 0, next_attempt_at = now() "
             "where queue = $1 and id = $2 and died_at is not null",
+            queue,
+            parse_id(event_id),
+        )
+        return touched == 1
+
+    async def drop(self, queue: str, event_id: str) -> bool:
+        """See ``EventTransport``."""
+        touched = await self._database.execute(
+            "delete from events.deliveries where queue = $1 and id = $2 and died_at is not null",
             queue,
             parse_id(event_id),
         )

@@ -7,7 +7,7 @@ cancel the handlers in hand when the connection drops, and hoard deliveries whil
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import cast
 
@@ -180,13 +180,30 @@ class RabbitEvents:
 
     async def replay(self, queue: str, event_id: str) -> bool:
         """See ``EventTransport``. Looks through the oldest 1000; the queue confirms it before it is taken out."""
+
+        async def send(message: AbstractIncomingMessage, deadline: float) -> None:
+            await self._send(topology.fresh(message), queue, topology.DEFAULT, deadline)
+
+        return await self._take_out(queue, event_id, send)
+
+    async def drop(self, queue: str, event_id: str) -> bool:
+        """See ``EventTransport``. Looks through the oldest 1000."""
+
+        async def leave(_message: AbstractIncomingMessage, _deadline: float) -> None:
+            return
+
+        return await self._take_out(queue, event_id, leave)
+
+    async def _take_out(
+        self, queue: str, event_id: str, first: Callable[[AbstractIncomingMessage, float], Awaitable[None]]
+    ) -> bool:
         if queue not in self._queues:
             return False
         async with aclosing(self._dead(self._queues[queue])) as messages:
             async for message in messages:
                 if str(topology.id_of(message)) == event_id:
                     deadline = soon(CONFIRM_S)
-                    await self._send(topology.fresh(message), queue, topology.DEFAULT, deadline)
+                    await first(message, deadline)
                     async with self._publishing.until(deadline):
                         await message.ack()
                     return True

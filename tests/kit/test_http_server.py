@@ -1,0 +1,212 @@
+"""Connections of the HTTP server: what is too slow is cut, there is a bound, and the end comes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from purveyor.drill.servers.process import free_port
+from purveyor.kit import http_server
+from purveyor.kit.http_server import Connections, Server
+from purveyor.process import uvicorn_config
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Site:
+    """A server of this process whose application answers with the body that it was sent."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.port = free_port()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.connections = connections
+        config = uvicorn_config(self._app, connections)
+        config.host, config.port = "127.0.0.1", self.port
+        self.server = Server(config, connections)
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while (message := await receive())["type"] == "http.request":
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        await self.gate.wait()
+        size = int(dict(scope["headers"]).get(b"x-size", 0))
+        body += b"x" * size
+        fields = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": body})
+
+    async def connect(self, sent: bytes = b"") -> Stream:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**26)
+        writer.write(sent)
+        return reader, writer
+
+
+@asynccontextmanager
+async def running(connections: Connections) -> AsyncIterator[Site]:
+    site = Site(connections)
+    serving = asyncio.create_task(site.server.serve())
+    while not site.server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield site
+    finally:
+        site.gate.set()
+        site.server.should_exit = True
+        await serving
+
+
+async def head(stream: Stream) -> bytes:
+    async with asyncio.timeout(20):
+        return await stream[0].readuntil(b"\r\n\r\n")
+
+
+async def closed(stream: Stream) -> bytes:
+    """What still came before the server closed the connection."""
+    async with asyncio.timeout(20):
+        with suppress(ConnectionResetError):
+            return await stream[0].read()
+    return b""
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "HEAD_WITHIN_S", 0.3)
+    monkeypatch.setattr(http_server, "READ_WITHIN_S", 0.3)
+    monkeypatch.setattr(http_server, "_DEADLINES", {"head": 0.3, "body": 0.3})
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("begun", "said"),
+    [
+        (b"", b""),
+        (b"GET / HTTP/1.1\r\nHost:", b"HTTP/1.1 408 "),
+        (b"\r\n", b"HTTP/1.1 408 "),
+        (POST + b"12", b"HTTP/1.1 408 "),
+        (
+            GET.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n1"),
+            b"HTTP/1.1 408 ",
+        ),
+    ],
+    ids=["silent", "half a head", "an empty line", "half a body", "half a chunk"],
+)
+async def test_a_request_that_does_not_come_is_not_waited_for(begun: bytes, said: bytes) -> None:
+    async with running(Connections()) as site:
+        fresh = await site.connect(begun)
+        used = await site.connect(GET)
+        await head(used)
+        if begun:
+            used[1].write(begun)
+            assert (await closed(used))[: len(said)] == said
+        assert (await closed(fresh))[: len(said)] == said
+        await until(lambda: not site.connections.waiting or not begun)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_request_that_comes_slowly_but_in_time_and_an_idle_connection_are_left_alone() -> None:
+    async with running(Connections()) as site:
+        stream = await site.connect()
+        for part in (GET[:9], GET[9:]):
+            stream[1].write(part)
+            await asyncio.sleep(0.05)
+        await head(stream)
+        await asyncio.sleep(0.6)
+        stream[1].write(GET)
+        assert (await head(stream)).startswith(b"HTTP/1.1 200")
+        site.gate.clear()
+        stream[1].write(GET)
+        await asyncio.sleep(0.6)
+        site.gate.set()
+        assert (await head(stream)).startswith(b"HTTP/1.1 200"), "work is not what these deadlines are for"
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_an_answer_that_nobody_reads_is_not_kept() -> None:
+    async with running(Connections()) as site:
+        reader, writer = await site.connect(b"GET / HTTP/1.1\r\nHost: x\r\nX-Size: 30000000\r\n\r\n")
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await until(lambda: len(site.connections.open) == 1)
+        await until(lambda: not site.connections.open)
+        writer.close()
+
+
+async def test_beyond_the_bound_the_one_that_waits_longest_makes_room() -> None:
+    async with running(Connections(4)) as site:
+        site.gate.clear()
+        working = await site.connect(GET)
+        await until(lambda: len(site.server.server_state.tasks) == 1)
+        idle = [await site.connect(b"GET / HT") for _ in range(10)]
+        assert await closed(idle[0]) == b""
+        await until(lambda: len(site.connections.open) == 4)
+        good = await site.connect(GET)
+        site.gate.set()
+
+        assert (await head(working)).startswith(b"HTTP/1.1 200")
+        assert (await head(good)).startswith(b"HTTP/1.1 200")
+        assert not idle[-1][0].at_eof()
+
+
+async def test_the_end_comes_though_clients_stay_and_the_request_in_hand_is_answered() -> None:
+    async with running(Connections()) as site:
+        idle = [await site.connect(GET) for _ in range(20)]
+        for stream in idle:
+            await head(stream)
+        half = [await site.connect(sent) for sent in (b"", b"GET / HT", POST + b"12") for _ in range(20)]
+        site.gate.clear()
+        working = await site.connect(GET)
+        await until(lambda: len(site.server.server_state.tasks) == 21)
+        site.server.should_exit = True
+        for stream in idle + half:
+            await closed(stream)
+        site.gate.set()
+        answer = await closed(working)
+
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+
+
+async def test_a_request_that_arrives_in_the_last_second_is_answered() -> None:
+    async with running(Connections()) as site:
+        stream = await site.connect(GET)
+        await head(stream)
+        site.server.should_exit = True
+        await until(lambda: site.connections.draining)
+        stream[1].write(GET)
+        answer = await closed(stream)
+
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+
+
+async def test_a_request_that_is_refused_gets_the_answer_and_the_next_one_its_turn() -> None:
+    refusing = True
+
+    def refusal(method: str, path: str, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+        assert (method, path, dict(headers)[b"host"]) == ("POST", "/", b"x")
+        return b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n" if refusing else None
+
+    async with running(Connections(refusal=refusal)) as site:
+        stream = await site.connect(POST + b"1234")
+        assert (await head(stream)).startswith(b"HTTP/1.1 503 No")
+        stream[1].write(POST)
+        await asyncio.sleep(0.05)
+        assert not site.server.server_state.tasks, "nothing was begun"
+        stream[1].write(b"1234")
+        assert (await head(stream)).startswith(b"HTTP/1.1 503 No")
+        refusing = False
+        stream[1].write(POST + b"1234")
+        assert (await head(stream)).startswith(b"HTTP/1.1 200")
+        assert await stream[0].readexactly(4) == b"1234"
