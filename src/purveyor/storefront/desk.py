@@ -1,0 +1,143 @@
+"""The HTTP routes of the order desk that belong to no role alone: mails, found by their order, and dead letters.
+
+They ask the roles of this process, as the console does. Where role email or orders runs elsewhere they are not
+served, and the page does not show them.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.params import FromPath, QueryParameter
+
+from purveyor.kit.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized, Unavailable
+from purveyor.kit.transport import Asker, EventTransport
+from purveyor.kit.web import BEARER, ApiResponse, problem_responses, signed_in
+from purveyor.roles.auth.contract import Identity, Principal
+from purveyor.roles.email.contract import ListMails, MailRecord, ResendMail, State
+from purveyor.roles.orders.contract import TraceOrder
+
+ROLES = frozenset({"orders", "email"})
+"""The roles that must run in this process."""
+
+_ID = r"^[\x21-\x7e]{1,64}$"
+Limit = Annotated[int, QueryParameter(ge=1, le=200, description="at most so many")]
+EventId = Annotated[str | None, QueryParameter(pattern=_ID, description="the mail about this event")]
+OrderId = Annotated[str | None, QueryParameter(pattern=_ID, description="the mails about this order")]
+
+
+class MailList(msgspec.Struct, frozen=True):
+    """Records of the mail ledger, newest first."""
+
+    mails: tuple[MailRecord, ...]
+
+
+class DeadLetterView(msgspec.Struct, frozen=True):
+    """An event that a role could not handle. Its body is not shown: it may hold what only a mail may tell."""
+
+    event_id: str
+    type: str
+    queue: str
+    attempts: int
+    reason: str
+    died_at: datetime
+
+
+class DeadLetterList(msgspec.Struct, frozen=True):
+    """Dead letters, oldest first."""
+
+    dead_letters: list[DeadLetterView]
+
+
+def desk_routes(identity: Identity, roles: Asker, events: EventTransport) -> list[Any]:
+    """The routes; ``roles`` asks the roles of this process, ``identity`` tells whose token a request carries."""
+    protected: dict[str, Any] = {"guards": [signed_in(identity.verify)], "security": BEARER, "tags": ["desk"]}
+    return [*_mail_routes(roles, protected), *_dead_letter_routes(events, protected)]
+
+
+def _require_staff(request: Request[Principal, Any, Any]) -> None:
+    if not request.user.is_staff:
+        raise Forbidden("This is for staff.")
+
+
+def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
+    @get(
+        "/api/mails",
+        summary="Mails as the ledger has them, newest first",
+        description="For staff. Of an order, of an event, of one state, or all.",
+        responses=problem_responses(Unauthorized, Forbidden, NotFound, InvalidInput, Unavailable),
+        **protected,
+    )
+    async def list_mails(
+        request: Request[Principal, Any, Any],
+        order_id: OrderId = None,
+        event_id: EventId = None,
+        in_state: Annotated[State | None, QueryParameter(name="state")] = None,
+        limit: Limit = 50,
+    ) -> Response[MailList]:
+        _require_staff(request)
+        wanted = [event_id] if event_id else []
+        if order_id:
+            of_order = (await roles.ask(TraceOrder(order=order_id))).events
+            wanted = [event for event in of_order if event_id in (None, event)]
+        if order_id and not wanted:
+            return ApiResponse(MailList(()))
+        found = await roles.ask(ListMails(state=in_state or "", event_ids=tuple(wanted), limit=limit))
+        return ApiResponse(MailList(found.mails))
+
+    @post(
+        "/api/mails/{event_id:str}/resend",
+        status_code=202,
+        summary="Send a mail again",
+        description="For staff. With the same Message-ID, whatever became of it before.",
+        responses=problem_responses(Unauthorized, Forbidden, NotFound, Conflict, Unavailable),
+        **protected,
+    )
+    async def resend_mail(event_id: FromPath[str], request: Request[Principal, Any, Any]) -> Response[MailRecord]:
+        _require_staff(request)
+        return ApiResponse(await roles.ask(ResendMail(event_id=event_id)), status_code=202)
+
+    return [list_mails, resend_mail]
+
+
+def _dead_letter_routes(events: EventTransport, protected: dict[str, Any]) -> list[Any]:
+    @get(
+        "/api/dead-letters",
+        summary="Events that could not be handled, oldest first",
+        description="For staff.",
+        responses=problem_responses(Unauthorized, Forbidden, Unavailable),
+        **protected,
+    )
+    async def list_dead_letters(request: Request[Principal, Any, Any]) -> Response[DeadLetterList]:
+        _require_staff(request)
+        letters = [
+            DeadLetterView(
+                event_id=letter.event_id,
+                type=letter.type,
+                queue=letter.queue,
+                attempts=letter.attempts,
+                reason=letter.reason,
+                died_at=letter.died_at,
+            )
+            for letter in await events.dead_letters()
+        ]
+        return ApiResponse(DeadLetterList(letters))
+
+    @post(
+        "/api/dead-letters/{queue:str}/{event_id:str}/replay",
+        status_code=204,
+        summary="Send a dead letter again",
+        description="For staff. Whoever has handled the event already ignores it.",
+        responses=problem_responses(Unauthorized, Forbidden, NotFound, Unavailable),
+        **protected,
+    )
+    async def replay_dead_letter(
+        queue: FromPath[str], event_id: FromPath[str], request: Request[Principal, Any, Any]
+    ) -> None:
+        _require_staff(request)
+        present = {(letter.queue, letter.event_id) for letter in await events.dead_letters()}
+        if (queue, event_id) not in present or not await events.replay(queue, event_id):
+            raise NotFound("There is no such dead letter.")
+
+    return [list_dead_letters, replay_dead_letter]

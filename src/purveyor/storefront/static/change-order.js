@@ -1,0 +1,50 @@
+// Staff move an order on: only from the state that they see, or nothing happens.
+
+import { request } from "./api.js";
+import { h, say } from "./dom.js";
+import { alertBox } from "./forms.js";
+import { Problem } from "./http.js";
+import { word } from "./format.js";
+
+const NEXT = { pending: ["confirmed"], confirmed: ["shipped"], shipped: ["delivered"] };
+const NEXT_PAYMENT = { unpaid: ["paid"], paid: ["refunded"] };
+const VERBS = { confirmed: "Confirm", shipped: "Mark as shipped", delivered: "Mark as delivered", paid: "Mark as paid", refunded: "Mark as refunded" };
+
+/** The buttons for what may come next. `reload` reads the order again, and shows what kept this change out. */
+export function changePanel({ order, etag }, { reload, trouble }) {
+  const panel = h("section", { class: "panel next", "aria-labelledby": "change" });
+  let running = false;
+
+  async function change(members) {
+    if (running) return;
+    running = true;
+    panel.querySelector(".alert")?.remove();
+    try {
+      await request("PATCH", `/api/orders/${order.id}`, { body: members, headers: { "If-Match": etag } });
+      say(`Order ${order.order_number}: ${word(Object.values(members)[0]).toLowerCase()}.`);
+      await reload();
+    } catch (error) {
+      if (error instanceof Problem && [409, 412].includes(error.status)) {
+        await reload(error).catch((trouble) => panel.append(alertBox(trouble)));
+        say("Somebody else changed this order. You see its present state now.");
+      } else {
+        panel.append(alertBox(error));
+      }
+    } finally {
+      running = false;
+    }
+  }
+
+  const button = (member, value, kind) => h("button", {
+    type: "button", class: `button ${kind}`, onclick: () => change({ [member]: value }),
+  }, VERBS[value]);
+  const steps = (NEXT[order.status] ?? []).map((status) => button("status", status, "primary"));
+  const payments = (NEXT_PAYMENT[order.payment_status] ?? []).map((status) => button("payment_status", status, ""));
+  panel.append(
+    h("h2", { id: "change" }, "Next"),
+    steps.length + payments.length === 0
+      ? h("p", { class: "muted" }, "Nothing is left to do.")
+      : h("p", { class: "actions" }, steps, payments));
+  if (trouble) panel.append(alertBox(trouble));
+  return panel;
+}

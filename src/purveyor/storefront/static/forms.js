@@ -1,0 +1,120 @@
+// Forms: labelled fields, one submission at a time, and problems shown where they belong.
+
+import { h, newId } from "./dom.js";
+import { Problem } from "./http.js";
+
+/**
+ * A labelled field. `name` is also the last part of the JSON Pointer under which the API reports what is wrong
+ * with it. `options`: [value, label] pairs make it a choice; `rows` makes it a text of several lines.
+ */
+export function field({ label, name, hint, options, rows, value, ...attributes }) {
+  const id = newId(name);
+  const described = hint ? `${id}-hint` : null;
+  const shared = { id, name, "aria-describedby": described, ...attributes };
+  const control = options
+    ? h("select", shared, options.map(([key, text]) => h("option", { value: key }, text)))
+    : h(rows ? "textarea" : "input", { rows, ...shared });
+  if (value !== undefined && value !== null) control.value = value;
+  const optional = !attributes.required && !options && !["search", "date"].includes(attributes.type);
+  return h("div", { class: "field" },
+    h("label", { for: id }, label, optional && h("span", { class: "optional" }, " (optional)")),
+    control,
+    hint && h("p", { class: "hint", id: described }, hint));
+}
+
+/** A box to tick. */
+export function tick({ label, name, checked = false }) {
+  return h("label", { class: "tick" }, h("input", { type: "checkbox", name, checked }), h("span", {}, label));
+}
+
+/** A choice of one of few. `choices`: [value, content]. */
+export function radios({ legend, name, choices, value, onchange = () => {} }) {
+  return h("fieldset", { class: "radios" }, h("legend", {}, legend), choices.map(([key, content]) =>
+    h("label", { class: "radio" },
+      h("input", { type: "radio", name, value: key, checked: key === value, onchange }), h("span", {}, content))));
+}
+
+/** A problem as a box with its title, its detail and what has no field of its own. */
+export function alertBox(error, loose = []) {
+  const known = error instanceof Problem;
+  if (!known) console.error(error);
+  const detail = known && error.detail !== error.title ? error.detail : "";
+  return h("div", { class: "alert", role: "alert", tabindex: "-1" },
+    h("strong", {}, known ? error.title : "Something went wrong on this page"),
+    detail && h("p", {}, detail),
+    loose.length > 0 && h("ul", {}, loose.map((entry) => h("li", {}, `${entry.pointer.slice(1) || "input"}: ${entry.detail}`))),
+    known && error.status >= 500 && error.requestId && h("p", { class: "hint" }, `Request ${error.requestId}`));
+}
+
+function clear(form) {
+  form.querySelectorAll(".alert, .error").forEach((shown) => shown.remove());
+  for (const control of form.querySelectorAll("[aria-invalid]")) {
+    control.removeAttribute("aria-invalid");
+    const described = (control.getAttribute("aria-describedby") ?? "").split(" ").filter((id) => !id.endsWith("-error"));
+    if (described.join("")) control.setAttribute("aria-describedby", described.join(" "));
+    else control.removeAttribute("aria-describedby");
+  }
+}
+
+/** Show a problem in a form: at its fields where it has them, the rest on top. */
+export function showProblem(form, error) {
+  clear(form);
+  const loose = [];
+  let first = null;
+  for (const entry of error.errors ?? []) {
+    const control = form.querySelector(`[name="${CSS.escape(entry.pointer.split("/").pop())}"]`);
+    const holder = control?.closest(".field");
+    if (!holder) {
+      loose.push(entry);
+      continue;
+    }
+    const id = `${control.id}-error`;
+    holder.append(h("p", { class: "error", id }, entry.detail));
+    control.setAttribute("aria-invalid", "true");
+    control.setAttribute("aria-describedby", [control.getAttribute("aria-describedby"), id].filter(Boolean).join(" "));
+    first ??= control;
+  }
+  const box = alertBox(error, loose);
+  form.prepend(box);
+  (first ?? box).focus();
+}
+
+/**
+ * A form. `submit(values)` gets the fields' values (empty ones left out) and may throw; while it runs, a second
+ * submission is ignored.
+ */
+export function form({ label, action, busy = "One moment …", submit, extra = [], kind = "primary" }, ...children) {
+  const button = h("button", { type: "submit", class: `button ${kind}` }, action);
+  let running = false;
+  const made = h("form", { "aria-label": label, novalidate: true, onsubmit: async (event) => {
+    event.preventDefault();
+    if (running) return;
+    clear(made);
+    const invalid = made.querySelector(":invalid:not(fieldset)");
+    if (invalid) {
+      showProblem(made, missing(made));
+      return;
+    }
+    running = true;
+    button.setAttribute("aria-disabled", "true");
+    button.textContent = busy;
+    try {
+      await submit(Object.fromEntries([...new FormData(made)].filter(([, value]) => value !== "")));
+    } catch (error) {
+      showProblem(made, error);
+    } finally {
+      running = false;
+      button.removeAttribute("aria-disabled");
+      button.textContent = action;
+    }
+  } }, children, h("p", { class: "actions" }, button, extra));
+  return made;
+}
+
+/** What the browser itself finds wrong, in the shape of the API's own problems. */
+function missing(made) {
+  const errors = [...made.querySelectorAll(":invalid:not(fieldset)")].map((control) => ({
+    pointer: `/${control.name}`, detail: control.validationMessage,
+  }));
+  return new Problem(422, { title: errors.length === 1 ? "One field needs a look" : "Some fields need a look", errors });
+}

@@ -1,0 +1,53 @@
+// One request to the API: JSON in, JSON out, and an error that carries the problem document (RFC 9457).
+
+const TIMEOUT_MS = 20_000;
+
+/** An answer that is an error, or none at all (`status` 0). */
+export class Problem extends Error {
+  constructor(status, document = {}, headers = new Headers()) {
+    super(document.detail || document.title || "Something went wrong.");
+    this.status = status;
+    this.code = (document.type ?? "").split("/").pop();
+    this.title = document.title || "Something went wrong";
+    this.detail = document.detail || "";
+    this.errors = document.errors ?? [];
+    this.requestId = document.request_id ?? "";
+    this.retryAfterS = Number(headers.get("Retry-After")) || 0;
+  }
+
+  /** Whether the same request may succeed later. */
+  get passing() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
+}
+
+const UNREACHABLE = { title: "The shop does not answer", detail: "Check the connection and try again." };
+
+/** The problem that a response with an error status carries. */
+export async function problemOf(response) {
+  const document = await response.json().catch(() => ({ title: `Status ${response.status}` }));
+  return new Problem(response.status, document, response.headers);
+}
+
+/** Send a request. Throws `Problem` for every answer that is no success, and for none. */
+export async function send(method, path, { body, headers = {}, signal, token, timeoutMs = TIMEOUT_MS } = {}) {
+  const all = new Headers(headers);
+  if (body !== undefined) all.set("Content-Type", "application/json");
+  if (token) all.set("Authorization", `Bearer ${token}`);
+  const signals = [signal, timeoutMs && AbortSignal.timeout(timeoutMs)].filter(Boolean);
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers: all,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: AbortSignal.any(signals),
+      cache: "no-store",
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Problem(0, UNREACHABLE);
+  }
+  if (!response.ok) throw await problemOf(response);
+  return response;
+}

@@ -1,0 +1,64 @@
+// Placing an order once. What is sent is kept, with its Idempotency-Key, until an answer to it arrives: a second
+// click, a reload or a lost connection sends the same request under the same key, and there is one order.
+
+import { request } from "./api.js";
+import * as cart from "./cart.js";
+import { Problem } from "./http.js";
+import { user } from "./session.js";
+
+const KEY = "purveyor.checkout";
+const KEPT_MS = 23 * 3_600_000; // the server keeps keys for 24 h
+const TRIES = 5;
+
+/** The attempt without an answer of who is signed in, `{key, user_id, body, at}`, or `null`. */
+export function open() {
+  const attempt = JSON.parse(localStorage.getItem(KEY) ?? "null");
+  const good = attempt?.user_id === user()?.user_id && Date.now() - attempt?.at < KEPT_MS;
+  return good ? attempt : null;
+}
+
+/** Give up on the attempt: the next one has a key of its own. */
+export const drop = () => localStorage.removeItem(KEY);
+
+// Not crypto.randomUUID, which browsers keep from pages without TLS.
+const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
+
+async function send(attempt) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await request("POST", "/api/orders/", { body: attempt.body, headers: { "Idempotency-Key": attempt.key } });
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      if (error.code === "request-in-progress" && tries < TRIES) {
+        await pause(error.retryAfterS || 1);
+        continue;
+      }
+      if (!error.passing && ![401, 409].includes(error.status)) drop();
+      throw error;
+    }
+  }
+}
+
+let running = null;
+
+/** Finish the open attempt; the order. Throws `Problem`. */
+export function finish() {
+  running ??= (async () => {
+    const attempt = open();
+    const order = await (await send(attempt)).json();
+    drop();
+    cart.takeOut(order.items);
+    return order;
+  })().finally(() => { running = null; });
+  return running;
+}
+
+/** Place an order; the order. An attempt without an answer is finished instead. Throws `Problem`. */
+export function place(body) {
+  if (!open()) {
+    localStorage.setItem(KEY, JSON.stringify({ key: newKey(), user_id: user().user_id, body, at: Date.now() }));
+  }
+  return finish();
+}

@@ -1,0 +1,110 @@
+// The checkout: where to, how paid, and the order is placed once.
+
+import { addressFields, addressOf } from "./address-form.js";
+import { get, post } from "./api.js";
+import { fill, h } from "./dom.js";
+import { alertBox, field, form, radios, tick } from "./forms.js";
+import { addressLines, money, payment, sum } from "./format.js";
+import * as placing from "./placing.js";
+import { user } from "./session.js";
+import { emptyCart, filledLines, totalOf } from "./view-cart.js";
+
+const FRESH_MS = 10 * 60_000; // a younger attempt is finished without asking: its button was pressed just now
+const NEW = "new";
+
+const toOrder = (order) => location.replace(`#/orders/${order.id}?placed=1`);
+
+function summary(lines) {
+  return h("section", { class: "panel summary", "aria-labelledby": "summary" },
+    h("h2", { id: "summary" }, "Your order"),
+    h("ul", {}, lines.map(({ product, quantity }) => h("li", {},
+      h("span", {}, `${quantity} × ${product.title}`),
+      h("span", { class: "price" }, money(sum([product.price]) * quantity, product.currency))))),
+    h("p", { class: "total" }, h("span", {}, "Total"), h("strong", {}, totalOf(lines))),
+    h("p", {}, h("a", { href: "#/cart" }, "Change the cart")));
+}
+
+/** Where the order goes: one of the saved addresses, or a new one. */
+function destination(saved) {
+  const fresh = h("div", { id: "new-address" }, addressFields({ recipient: user().name }), tick({ label: "Keep this address", name: "keep", checked: true }));
+  if (!saved.length) return h("fieldset", {}, h("legend", {}, "Deliver to"), fresh);
+  const chosen = (saved.find((address) => address.is_default) ?? saved.at(-1)).id;
+  const toggle = (isNew) => {
+    fresh.hidden = !isNew;
+    for (const control of fresh.querySelectorAll("input, select")) control.disabled = !isNew;
+  };
+  toggle(false);
+  const choices = [...saved.map((address) => [address.id, addressLines(address).join(", ")]), [NEW, "Another address"]];
+  return [
+    radios({ legend: "Deliver to", name: "address", choices, value: chosen, onchange: (event) => toggle(event.target.value === NEW) }),
+    fresh,
+  ];
+}
+
+function bodyOf(values, lines, addressId) {
+  return {
+    items: lines.map((line) => ({ product_id: line.id, quantity: line.quantity })),
+    payment_method: values.payment_method,
+    ...(addressId ? { shipping_address_id: addressId } : { shipping_address: addressOf(values) }),
+    ...(values.note ? { note: values.note } : {}),
+  };
+}
+
+/** A kept attempt that may have been placed already: finishing it does no harm, whatever became of it. */
+function interrupted(again, error) {
+  const notice = h("div", { class: "notice", role: "status" },
+    h("h2", {}, "An order of yours has no answer yet"),
+    h("p", {}, "It was sent, but the connection broke before the answer came. Finish it: it is placed once, however often it is sent."));
+  const finish = async () => {
+    try {
+      toOrder(await placing.finish());
+    } catch (trouble) {
+      if (!placing.open()) again();
+      fill(result, alertBox(trouble));
+    }
+  };
+  const leave = () => { placing.drop(); again(); };
+  const result = h("div", {}, error && alertBox(error));
+  return [notice, result, h("p", { class: "actions" },
+    h("button", { type: "button", class: "button primary", onclick: finish }, "Finish the order"),
+    h("a", { class: "button", href: "#/orders" }, "Look at my orders"),
+    h("button", { type: "button", class: "button", onclick: leave }, "Forget it"))];
+}
+
+export async function checkoutView({ again }) {
+  const heading = h("h1", {}, "Checkout");
+  const page = (kind, ...content) => ({ title: "Checkout", kind, content: [heading, content] });
+  const attempt = placing.open();
+  if (attempt) {
+    if (Date.now() - attempt.at > FRESH_MS) return page("narrow", interrupted(again));
+    try {
+      toOrder(await placing.finish());
+      return page("narrow");
+    } catch (error) {
+      if (placing.open()) return page("narrow", interrupted(again, error));
+    }
+  }
+  const lines = (await filledLines()).filter((line) => line.product);
+  if (!lines.length) return page("narrow", emptyCart());
+  const saved = await get(`/user/${user().user_id}/addresses`);
+
+  let kept = null; // of an earlier try that ended in an error: it is not saved twice
+  const submit = async (values) => {
+    let addressId = values.address && values.address !== NEW ? values.address : null;
+    const address = addressOf(values);
+    if (!addressId && values.keep) {
+      const text = JSON.stringify(address);
+      if (kept?.text !== text) kept = { text, id: (await post(`/user/${user().user_id}/addresses`, address)).id };
+      addressId = kept.id;
+    }
+    toOrder(await placing.place(bodyOf(values, lines, addressId)));
+  };
+  const payments = ["cash_on_delivery", "card", "bank_transfer"].map((method) => [method, payment(method)]);
+  return page("",
+    h("div", { class: "columns" },
+      form({ label: "Checkout", action: "Place the order", busy: "Placing the order …", submit },
+        destination(saved),
+        radios({ legend: "Payment", name: "payment_method", choices: payments, value: payments[0][0] }),
+        field({ label: "Note to the shop", name: "note", rows: 2, maxlength: 500 })),
+      summary(lines)));
+}

@@ -1,0 +1,61 @@
+// The desk's other parts: the mail ledger, and events that could not be handled.
+
+import { get, post, withQuery } from "./api.js";
+import { chips, emptyState, fill, h, say } from "./dom.js";
+import { alertBox } from "./forms.js";
+import { moment, word } from "./format.js";
+import { mailRow } from "./mail-panel.js";
+import { deskTabs } from "./view-desk.js";
+
+const STATES = ["sent", "pending", "retry", "failed", "unknown"];
+
+export async function mailsView({ query, config, again }) {
+  const state = query.get("state") ?? "";
+  const { mails } = await get(withQuery("/api/mails", { state }));
+  const states = [["All", "#/desk/mails", !state], ...STATES.map((name) => [word(name), `#/desk/mails?state=${name}`, name === state])];
+  return {
+    title: "Mails",
+    kind: "wide",
+    content: [
+      h("h1", {}, "Mails"), deskTabs(config, "mails"), chips("State", states),
+      mails.length
+        ? h("ul", { class: "mail-rows panel" }, mails.map((mail) => mailRow(mail, again)))
+        : emptyState("No mails", "None is in this state."),
+    ],
+  };
+}
+
+function letterRow(letter, again) {
+  const result = h("div");
+  const replay = async () => {
+    try {
+      await post(`/api/dead-letters/${encodeURIComponent(letter.queue)}/${encodeURIComponent(letter.event_id)}/replay`);
+      say("The event goes out again.");
+      await again();
+    } catch (error) {
+      fill(result, alertBox(error));
+    }
+  };
+  return h("li", { class: "mail-row" },
+    h("div", {},
+      h("strong", {}, letter.type), " ", h("code", {}, letter.event_id),
+      h("p", { class: "muted" }, `${letter.queue} · ${moment(letter.died_at)} · ${letter.attempts} attempts`),
+      h("p", { class: "hint" }, letter.reason)),
+    h("button", { type: "button", class: "button small", onclick: replay, "aria-label": `Replay ${letter.type} ${letter.event_id}` }, "Replay"),
+    result);
+}
+
+export async function deadLettersView({ config, again }) {
+  const { dead_letters: letters } = await get("/api/dead-letters");
+  return {
+    title: "Dead letters",
+    kind: "wide",
+    content: [
+      h("h1", {}, "Dead letters"), deskTabs(config, "letters"),
+      h("p", { class: "muted" }, "Events that a role could not handle after every retry. Mend the cause, then replay them: whoever has handled one already ignores it."),
+      letters.length
+        ? h("ul", { class: "mail-rows panel" }, letters.map((letter) => letterRow(letter, again)))
+        : emptyState("None", "Every event was handled."),
+    ],
+  };
+}

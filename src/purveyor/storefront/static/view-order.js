@@ -1,0 +1,144 @@
+// One order: where it stands, what is in it, what happened. Staff move it on from here.
+
+import { get, post, request } from "./api.js";
+import { fill, h, say } from "./dom.js";
+import { field, form } from "./forms.js";
+import { addressLines, date, money, payment, word } from "./format.js";
+import { isStaff } from "./session.js";
+import { changePanel } from "./change-order.js";
+import { mailPanel } from "./mail-panel.js";
+import { timeline } from "./timeline.js";
+import { statusPill } from "./view-orders.js";
+
+const WAY = ["pending", "confirmed", "shipped", "delivered"];
+
+/** How far the order is, as steps. */
+function progress(status) {
+  if (status === "cancelled") return null;
+  const reached = WAY.indexOf(status);
+  return h("ol", { class: "progress", "aria-label": "Progress" }, WAY.map((step, place) =>
+    h("li", { class: place <= reached && "done", "aria-current": place === reached && "step" }, step === "pending" ? "Placed" : word(step))));
+}
+
+function contents(order) {
+  return h("section", { class: "panel", "aria-labelledby": "contents" },
+    h("h2", { id: "contents" }, "Contents"),
+    h("table", { class: "items" },
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Product"), h("th", { scope: "col", class: "number" }, "Quantity"), h("th", { scope: "col", class: "number" }, "Amount"))),
+      h("tbody", {}, order.items.map((item) => h("tr", {},
+        h("td", {}, h("a", { href: `#/products/${item.product_id}` }, item.title), h("span", { class: "muted each" }, `${money(item.price, order.currency)} each`)),
+        h("td", { class: "number" }, item.quantity),
+        h("td", { class: "number" }, money(item.total_amt, order.currency))))),
+      h("tfoot", {}, h("tr", {}, h("th", { scope: "row", colspan: 2 }, "Total"), h("td", { class: "number" }, money(order.total_amount, order.currency))))));
+}
+
+function facts(order, staff) {
+  const address = order.shipping_address;
+  const rows = [
+    ["Payment", `${payment(order.payment_method)}, ${word(order.payment_status).toLowerCase()}`],
+    ["Deliver to", address ? addressLines(address).map((line) => h("span", { class: "address-line" }, line)) : "No address"],
+    order.note && ["Note", order.note],
+    staff && ["Customer", h("a", { href: `#/desk?user_id=${encodeURIComponent(order.user_id)}` }, h("code", {}, order.user_id))],
+  ].filter(Boolean);
+  return h("section", { class: "panel", "aria-labelledby": "facts" },
+    h("h2", { id: "facts" }, "Delivery and payment"),
+    h("dl", { class: "facts-list" }, rows.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
+}
+
+const canCancel = (order) => ["pending", "confirmed"].includes(order.status);
+
+function cancelPanel(order, done) {
+  const submit = async ({ reason }) => {
+    await post(`/api/orders/${order.id}/cancel`, reason ? { reason } : {});
+    say(`Order ${order.order_number} is cancelled.`);
+    await done();
+  };
+  return h("details", { class: "panel cancel" },
+    h("summary", {}, "Cancel this order"),
+    form({ label: "Cancel this order", action: "Cancel the order", busy: "Cancelling …", kind: "danger", submit },
+      field({ label: "Reason", name: "reason", rows: 2, maxlength: 500 })));
+}
+
+/** In development: the mails in the mailbox that name this order. */
+async function mailboxPanel(order) {
+  const found = await get("/mailbox/messages?limit=200");
+  const number = new RegExp(`(?<!\\d)${order.order_number}(?!\\d)`);
+  const own = found.filter((mail) => number.test(mail.subject)).reverse();
+  return h("section", { class: "panel", "aria-labelledby": "mailbox" },
+    h("h2", { id: "mailbox" }, "Mails in the development mailbox"),
+    own.length === 0 && h("p", { class: "muted" }, "None yet."),
+    own.map((mail) => h("details", { class: "mail-shown" },
+      h("summary", {}, mail.subject),
+      h("pre", { tabindex: 0 }, mail.text),
+      h("p", {}, h("a", { href: `/mailbox#${encodeURIComponent(mail.id)}` }, "Open in the mailbox")))));
+}
+
+async function read(id) {
+  const response = await request("GET", `/api/orders/${id}`);
+  return { order: await response.json(), etag: response.headers.get("ETag") };
+}
+
+export async function orderView({ parameter: id, path, query, signal, config }) {
+  const desk = path.startsWith("/desk");
+  const staff = isStaff();
+  const parts = { head: h("div"), way: h("div"), change: h("div"), facts: h("div"), cancel: h("div"), mails: h("div"), box: h("div") };
+  let current = await read(id);
+
+  let drawn = null;
+
+  /** Show the order as it is. What is the same stays as it is: there may be half a sentence in it. */
+  function draw(trouble = null) {
+    const { order, etag } = current;
+    if (etag === drawn && !trouble) return;
+    drawn = etag;
+    const lost = [parts.change, parts.cancel].some((part) => part.contains(document.activeElement));
+    fill(parts.head, h("h1", { tabindex: -1 }, `Order ${order.order_number}`), statusPill(order.status),
+      h("p", { class: "muted" }, `Placed on ${date(order.created_at)} · ${money(order.total_amount, order.currency)}`));
+    fill(parts.way, progress(order.status));
+    fill(parts.facts, facts(order, desk));
+    if (!canCancel(order) || !parts.cancel.firstChild) fill(parts.cancel, canCancel(order) && cancelPanel(order, refresh));
+    if (desk) fill(parts.change, changePanel(current, { reload: refresh, trouble }));
+    if (lost && document.activeElement === document.body) (parts.change.querySelector("button") ?? parts.head.querySelector("h1")).focus();
+  }
+
+  async function showMails() {
+    if (desk && config.desk) fill(parts.mails, await mailPanel(id).catch(() => null));
+    if (config.mailbox) fill(parts.box, await mailboxPanel(current.order).catch(() => null));
+  }
+
+  async function refresh(trouble = null) {
+    const fresh = await read(id);
+    if (signal.aborted) return;
+    current = fresh;
+    draw(trouble);
+  }
+
+  const onNews = async (entry, text) => {
+    say(text);
+    if (entry.mail) await showMails();
+    else await refresh().catch(() => null);
+  };
+  const story = await timeline(id, { staff: desk, signal, onNews });
+  draw();
+  showMails();
+  const { order } = current;
+  const up = desk ? ["#/desk", "Order desk"] : ["#/orders", "My orders"];
+  return {
+    title: `Order ${order.order_number}`,
+    content: [
+      h("p", { class: "up" }, h("a", { href: up[0] }, `← ${up[1]}`)),
+      query.has("placed") && h("div", { class: "notice", role: "status" },
+        h("h2", {}, "Thank you!"), h("p", {}, "Your order is placed, and a mail confirms it. What happens next appears below by itself.")),
+      h("div", { class: "order-head" }, parts.head),
+      parts.way,
+      parts.change,
+      h("div", { class: "columns order" },
+        h("div", { class: "stack" },
+          h("section", { class: "panel", "aria-labelledby": "story" },
+            h("div", { class: "panel-head" }, h("h2", { id: "story" }, "Timeline"), story.state), story.list),
+          parts.mails, parts.box),
+        h("div", { class: "stack" }, contents(order), parts.facts, parts.cancel)),
+      !desk && staff && h("p", {}, h("a", { href: `#/desk/orders/${id}` }, "Open at the order desk")),
+    ],
+  };
+}

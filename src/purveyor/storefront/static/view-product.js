@@ -1,0 +1,38 @@
+// One product.
+
+import { get } from "./api.js";
+import * as cart from "./cart.js";
+import { products } from "./catalogue.js";
+import { h, newId } from "./dom.js";
+import { category, money, word } from "./format.js";
+import { addButton, card, picture } from "./view-catalogue.js";
+
+const RELATED = 4;
+
+export async function productView({ parameter }) {
+  const product = await get(`/api/products/${parameter}`);
+  const related = (await products().catch(() => []))
+    .filter((other) => other.category === product.category && other.id !== product.id).slice(0, RELATED);
+  const id = newId("quantity");
+  const quantity = h("input", { id, type: "number", min: 1, max: cart.MAX_QUANTITY, value: 1, inputmode: "numeric" });
+  const facts = [["Brand", product.brand], ["Model", product.model], ["Colour", word(product.color ?? "")]].filter(([, value]) => value);
+  return {
+    title: product.title,
+    content: [
+      h("p", { class: "up" }, h("a", { href: `#/?category=${encodeURIComponent(product.category)}` }, `← ${category(product.category)}`)),
+      h("article", { class: "product" },
+        h("div", { class: "product-picture" }, picture(product, { eager: true })),
+        h("div", { class: "product-text" },
+          h("h1", {}, product.title),
+          h("p", { class: "price large" }, money(product.price, product.currency)),
+          h("p", { class: "lead" }, product.description),
+          h("div", { class: "buy" },
+            h("label", { for: id }, "Quantity"), quantity,
+            addButton(product, { quantity: () => Math.max(1, quantity.valueAsNumber || 1), kind: "primary" })),
+          h("dl", { class: "facts-list" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])))),
+      related.length > 0 && h("section", { "aria-labelledby": "related" },
+        h("h2", { id: "related", class: "section" }, "Goes well with it"),
+        h("ul", { class: "grid" }, related.map((other) => card(other)))),
+    ],
+  };
+}

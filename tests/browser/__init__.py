@@ -1,0 +1,1 @@
+"""The storefront and the order desk in a real browser."""

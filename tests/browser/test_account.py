@@ -1,0 +1,90 @@
+"""Accounts: staying signed in, leaving, and a forgotten password."""
+
+import asyncio
+import re
+
+import httpx
+
+from browser.conftest import OpenTab
+from browser.people import PASSWORD, Person
+
+NEW_PASSWORD = "seven wooden spoons"
+_TOKEN = re.compile(r"#/reset\?token=([\w%.~-]+)|^\s*([\w-]{32,})\s*$", re.MULTILINE)
+
+
+async def reset_token(client: httpx.AsyncClient, email: str) -> str:
+    """Out of the mail that comes."""
+    async with asyncio.timeout(20):
+        while True:
+            for mail in (await client.get("/mailbox/messages")).json():
+                if mail["to"] == email and (found := _TOKEN.search(mail["text"])):
+                    return found[1] or found[2]
+            await asyncio.sleep(0.1)
+
+
+async def test_a_session_is_renewed_and_ends_with_signing_out(tab: OpenTab, customer: Person) -> None:
+    async with tab() as page:
+        await customer.sign_in(page)
+        await page.run(
+            "localStorage['purveyor.session'] = "
+            "JSON.stringify({...JSON.parse(localStorage['purveyor.session']), access: 'expired', renewAt: 0})"
+        )
+        await page.reload()
+        await page.go("#/orders")
+        await page.sees("No orders yet")
+        assert sum(url.endswith("/token/refresh") for _, url in page.requests) == 1
+        session = await page.run("JSON.parse(localStorage['purveyor.session'])")
+        await page.go("#/account")
+        await page.click("button", "Sign out")
+        await page.shows("/")
+        assert await page.run("localStorage['purveyor.session']") is None
+    answer = await customer.client.post("/token/refresh", json={"refresh_token": session["refresh"]})
+    assert answer.status_code == 401
+
+
+async def test_a_forgotten_password_is_replaced(tab: OpenTab, customer: Person) -> None:
+    async with tab() as page:
+        await page.open("/#/sign-in")
+        await page.click("a", "Password forgotten?")
+        await page.shows("/forgot")
+        await page.fill("E-mail", customer.email)
+        await page.click("button", "Send the mail")
+        await page.sees("a mail is on its way")
+        token = await reset_token(customer.client, customer.email)
+        await page.go("#/reset?token=" + "x" * len(token))
+        await page.fill("New password", NEW_PASSWORD)
+        await page.click("button", "Set the password")
+        await page.until("document.querySelector('.alert')", "that the token is not good")
+        page.forgive("Failed to load resource")
+        await page.go("#/forgot")
+        await page.go("#/reset")
+        await page.fill("Code from the mail", token)
+        await page.fill("New password", NEW_PASSWORD)
+        await page.click("button", "Set the password")
+        await page.shows("/sign-in")
+        await page.fill("E-mail", customer.email)
+        await page.fill("Password", PASSWORD)
+        await page.click("button", "Sign in")
+        await page.sees("The e-mail address or the password is wrong")
+        page.forgive("401")
+        await page.fill("Password", NEW_PASSWORD)
+        await page.click("button", "Sign in")
+        await page.shows("/")
+
+
+async def test_profile_and_password_are_changed(tab: OpenTab, customer: Person) -> None:
+    async with tab() as page:
+        await customer.sign_in(page, "#/account")
+        await page.fill("Name", "Ada King")
+        await page.choose("Language of mails", "de")
+        await page.click("button", "Save")
+        await page.sees("Saved.")
+        assert await page.run("document.querySelector('#nav-account').textContent") == "Ada King"
+        await page.fill("Present password", PASSWORD)
+        await page.fill("New password", NEW_PASSWORD)
+        await page.click("button", "Change the password")
+        await page.sees("The password is changed.")
+        await page.go("#/orders")
+        await page.sees("No orders yet")
+    answer = await customer.client.post("/login", json={"email": customer.email, "password": NEW_PASSWORD})
+    assert answer.status_code == 200

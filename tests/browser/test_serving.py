@@ -1,0 +1,61 @@
+"""How the page and its files are served."""
+
+import re
+from importlib.resources import files
+
+import httpx
+import pytest
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+
+from purveyor.storefront.routes import PageConfig, storefront_routes
+
+STATIC = files("purveyor.storefront") / "static"
+SCRIPTS = sorted(file.name for file in STATIC.iterdir() if file.name.endswith(".js"))
+STYLES = sorted(file.name for file in STATIC.iterdir() if file.name.endswith(".css"))
+
+
+async def test_the_page_has_a_strict_policy_and_is_revalidated(client: httpx.AsyncClient) -> None:
+    page = await client.get("/")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert page.headers["cache-control"] == "no-cache"
+    again = await client.get("/", headers={"If-None-Match": page.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    head = await client.head("/")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == page.headers["content-length"]
+
+
+async def test_other_paths_are_still_problems(client: httpx.AsyncClient) -> None:
+    for path in ("/nothing", "/index.html", "/static/shop/index.html", "/static/shop/..%2froutes.py"):
+        answer = await client.get(path)
+        assert answer.status_code == 404, path
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert (await client.post("/")).status_code == 405
+    assert (await client.get("/docs")).status_code == 200
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, *STYLES])
+async def test_a_file_is_small_asks_nobody_else_and_parses_no_html(client: httpx.AsyncClient, name: str) -> None:
+    answer = await client.get(f"/static/shop/{name}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/javascript" if name.endswith(".js") else "text/css")
+    assert answer.headers["etag"]
+    text = answer.text
+    assert len(text.splitlines()) <= 300
+    assert re.findall(r"(?:https?:)?//[\w-]+\.[\w.-]+", text) == []
+    assert re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text) == []
+    for imported in re.findall(r'from "\./([^"]+)"', text):
+        assert imported in SCRIPTS
+
+
+@pytest.mark.parametrize("development", [True, False])
+async def test_the_page_learns_what_it_may_show(*, development: bool) -> None:
+    config = PageConfig(development=development, mailbox=development, desk=False)
+    async with AsyncTestClient(Litestar(list(storefront_routes(config)), openapi_config=None)) as client:
+        answer = await client.get("/static/shop/config.json")
+    assert answer.json() == {"development": development, "mailbox": development, "desk": False}

@@ -1,0 +1,93 @@
+"""The order desk."""
+
+import asyncio
+from pathlib import Path
+
+from browser.conftest import OpenTab
+from browser.people import Person
+
+
+async def test_orders_are_filtered(tab: OpenTab, customer: Person, staff: Person) -> None:
+    first, second = await customer.place(), await customer.place(2)
+    rows = "[...document.querySelectorAll('.desk tbody th')].map((cell) => Number(cell.textContent))"
+    async with tab() as page:
+        await staff.sign_in(page, "#/desk")
+        await page.fill("Customer id", customer.id)
+        await page.click("button", "Filter")
+        await page.until(f"{rows}.length === 2")
+        assert await page.run(rows) == [second["order_number"], first["order_number"]]
+        await page.fill("Order number", str(first["order_number"]))
+        await page.click("button", "Filter")
+        await page.until(f"{rows}.length === 1")
+        await page.choose("Status", "delivered")
+        await page.click("button", "Filter")
+        await page.sees("None fits these filters.")
+        await page.click("a", "Clear the filters")
+        await page.until(f"{rows}.length >= 2")
+        await page.fill("Order number", "not a number")
+        await page.click("button", "Filter")
+        await page.until("document.querySelector('[name=order_number][aria-invalid]')", "what is wrong with it")
+        page.forgive("422")
+
+
+async def test_an_order_is_moved_on_and_a_stale_decision_is_not_made(
+    tab: OpenTab, customer: Person, staff: Person
+) -> None:
+    order = await customer.place()
+    async with tab() as page:
+        await staff.sign_in(page, f"#/desk/orders/{order['id']}")
+        await page.click("button", "Confirm")
+        await page.sees("Mark as shipped")
+        await page.sees("by Grace Hopper")
+        async with page.holding("PATCH", "*/api/orders/*", "Request") as held:
+            await page.click("button", "Mark as paid")
+            request = await held.next()
+            await staff.change(order["id"], status="shipped")
+            await held.release(request)
+        await page.sees("The order has changed meanwhile")
+        page.forgive("412")
+        await page.sees("Mark as delivered")
+        await page.click("button", "Mark as paid")
+        await page.sees("Mark as refunded")
+    changed = (await customer.orders())[0]
+    assert (changed["status"], changed["payment_status"]) == ("shipped", "paid")
+
+
+async def test_orders_are_saved_as_csv(tab: OpenTab, customer: Person, staff: Person, tmp_path: Path) -> None:
+    order = await customer.place()
+    await customer.place()
+    async with tab() as page:
+        await staff.sign_in(page, f"#/desk?order_number={order['order_number']}")
+        await page.click("button", "Export as CSV")
+        await page.sees("saved as orders.csv")
+        file = tmp_path / "orders.csv"
+        async with asyncio.timeout(20):
+            while not file.exists():
+                await asyncio.sleep(0.05)
+        lines = file.read_text(encoding="utf-8").strip().splitlines()
+    assert len(lines) == 2
+    assert str(order["order_number"]) in lines[1]
+
+
+async def test_customers_do_not_get_to_the_desk(tab: OpenTab, customer: Person) -> None:
+    async with tab() as page:
+        await customer.sign_in(page)
+        assert await page.run("document.querySelector('#nav-desk').hidden")
+        await page.go("#/account")
+        await page.go("#/desk", lands="#/")
+
+
+async def test_a_mail_is_sent_again(tab: OpenTab, customer: Person, staff: Person) -> None:
+    order = await customer.place()
+    async with tab() as page:
+        await staff.sign_in(page, f"#/desk/orders/{order['id']}")
+        await page.sees("Mail on the order sent")
+        await page.click("button", f"Send again: Mail on the order to {customer.email}")
+        await page.until("document.querySelectorAll('.mail-shown').length === 2", "the second copy in the mailbox")
+        await page.go("#/desk/mails?state=sent")
+        await page.sees(f"order {order['order_number']}")
+        await page.go("#/desk/dead-letters")
+        await page.sees("Every event was handled.")
+        assert await page.run(
+            "[...document.querySelectorAll('.chips [aria-current]')].map((one) => one.textContent)"
+        ) == ["Dead letters"]
