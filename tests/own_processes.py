@@ -66,6 +66,23 @@ class Processes:
         os.kill(child.pid, signal.SIGKILL)
         await asyncio.to_thread(child.end, signal.SIGKILL, _STOP_S)
 
+    async def died(self, name: str) -> None:
+        """Wait until it has ended by itself; fails when it lives on."""
+        child = self._children[name]
+        deadline = asyncio.get_running_loop().time() + _STOP_S
+        while child.running:
+            assert asyncio.get_running_loop().time() < deadline, f"{name} lives:\n{child.log_tail()}"
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(self._children.pop(name).end, signal.SIGKILL, _STOP_S)
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP: its connections stay open, and nothing answers."""
+        self._children[name].freeze()
+
+    def thaw(self, name: str) -> None:
+        """SIGCONT: go on as if nothing had been."""
+        self._children[name].thaw()
+
     async def end(self, name: str) -> None:
         """SIGTERM, and wait."""
         await asyncio.to_thread(self._children.pop(name).end, signal.SIGTERM, _STOP_S)

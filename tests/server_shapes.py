@@ -40,7 +40,7 @@ async def split(folder: Path) -> AsyncIterator[Deployment]:
     place["AUTH_SERVICE"] = f"http://127.0.0.1:{ports['auth']}"
     place["PRODUCTS_API"] = f"http://127.0.0.1:{ports['catalog']}/catalog/products"
     needs = {
-        "auth": only(place, "DATABASE_URL", "REDIS_URL", "JWT_SECRET"),
+        "auth": only(place, "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "JWT_SECRET"),
         "catalog": {},
         "orders": only(place, "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "AUTH_SERVICE", "PRODUCTS_API"),
         "email": only(place, "RABBITMQ_URL", "MONGODB_URI", "SMTP_URL", "EMAIL_USER", "EMAIL_PASS", "EMAIL_FROM"),

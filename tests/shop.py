@@ -4,10 +4,12 @@ import asyncio
 import email
 import email.policy
 import json
+import re
 import secrets
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
@@ -30,6 +32,7 @@ class Customer:
     name: str
     password: str
     token: str = ""
+    refresh_token: str = ""
 
 
 class Mail:
@@ -48,6 +51,11 @@ class Mail:
         return str(self.message["Subject"])
 
     @property
+    def is_about_account(self) -> bool:
+        """The subject of an order's mail has its number; no other has one."""
+        return not any(character.isdigit() for character in self.subject)
+
+    @property
     def message_id(self) -> str:
         return str(self.message["Message-ID"])
 
@@ -62,6 +70,41 @@ class Mail:
     def _part(self, kind: str) -> str:
         part = self.message.get_body((kind,))
         return str(part.get_content()) if part else ""
+
+
+@dataclass(frozen=True)
+class SentEvent:
+    """One server-sent event."""
+
+    id: str
+    event: str
+    data: Any
+
+
+class EventSource:
+    """The events of an answer (HTML standard, section 9.2); comments are left out."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.answer = answer
+        self._lines = answer.aiter_lines()
+
+    async def rest(self) -> None:
+        """Read until the stream ends."""
+        async for _ in self._lines:
+            continue
+
+    async def next(self) -> SentEvent:
+        """The next event; raises ``StopAsyncIteration`` at the end of the stream."""
+        fields: dict[str, str] = {}
+        while True:
+            line = await anext(self._lines)
+            name, _, value = line.partition(": ")
+            if name:
+                fields[name] = value
+            elif "data" in fields:
+                return SentEvent(fields["id"], fields["event"], json.loads(fields["data"]))
+            elif not line:
+                fields = {}
 
 
 class Deployment(Protocol):
@@ -131,13 +174,55 @@ class Shop:
         """The same person with a new token."""
         answer = await self.login(customer.email, customer.password)
         assert answer.status_code == 200, answer.text
-        return replace(customer, token=answer.json()["access_token"])
+        return renewed(customer, answer)
 
-    async def staff(self) -> Customer:
+    async def staff(self, role: str = "staff") -> Customer:
         """A new employee who has logged in."""
         employee = await self.customer(name="Grace Hopper")
-        await self._deployment.console("user", "role", employee.email, "staff")
+        await self._deployment.console("user", "role", employee.email, role)
         return await self.logged_in(employee)
+
+    async def refresh(self, refresh_token: str) -> httpx.Response:
+        """Exchange a refresh token for the next pair."""
+        return await self.raw("POST", "/token/refresh", json={"refresh_token": refresh_token})
+
+    async def log_out(self, by: Customer) -> httpx.Response:
+        """End the session."""
+        return await self.raw("POST", "/logout", by)
+
+    async def change_password(self, by: Customer, current: str, new: str) -> httpx.Response:
+        """Change one's password, from a network that nobody else has."""
+        body = {"current_password": current, "new_password": new}
+        headers = {"x-forwarded-for": fresh_address()}
+        return await self.raw("POST", "/password", by, json=body, headers=headers)
+
+    async def forgot(self, email: str) -> httpx.Response:
+        """Ask for a mail to set a new password."""
+        return await self.raw("POST", "/password/forgot", json={"email": email})
+
+    async def reset(self, token: str, password: str) -> httpx.Response:
+        """Set a new password with the token from the mail."""
+        return await self.raw("POST", "/password/reset", json={"token": token, "password": password})
+
+    async def personal_data(self, by: Customer, user_id: str = "") -> httpx.Response:
+        """Everything that is held on a person, oneself without an id, as far as it has come."""
+        return await self.raw("GET", f"/user/{user_id or by.id}/export", by)
+
+    async def erase(self, by: Customer, user_id: str = "") -> httpx.Response:
+        """Delete an account, one's own without an id."""
+        return await self.raw("DELETE", f"/user/{user_id or by.id}", by)
+
+    async def erasures(self) -> str:
+        """What an operator is told of deleted accounts."""
+        return await self._deployment.console("user", "erasures")
+
+    async def users(self, by: Customer, **filters: Any) -> httpx.Response:
+        """As staff: a page of users."""
+        return await self.raw("GET", "/users", by, params=filters)
+
+    async def change_access(self, by: Customer, user_id: str, role: str) -> httpx.Response:
+        """As an admin: say what somebody may do."""
+        return await self.raw("PATCH", f"/user/{user_id}/access", by, json={"role": role})
 
     async def verify(self, token: str, *, in_body: bool = False) -> httpx.Response:
         """Ask whose token it is."""
@@ -187,6 +272,51 @@ class Shop:
         headers = {} if if_none_match is None else {"if-none-match": if_none_match}
         return await self.raw("GET", f"/api/orders/{order_id}", by, headers=headers)
 
+    async def change(
+        self, by: Customer, order_id: str, *, if_match: str | None = '"1"', **members: Any
+    ) -> httpx.Response:
+        """As staff: put an order into another state."""
+        headers = {} if if_match is None else {"if-match": if_match}
+        return await self.raw("PATCH", f"/api/orders/{order_id}", by, headers=headers, json=members)
+
+    async def cancel(
+        self, by: Customer, order_id: str, reason: str | None = None, *, if_match: str | None = None
+    ) -> httpx.Response:
+        """Cancel an order; without a reason the request has no body at all."""
+        headers = {} if if_match is None else {"if-match": if_match}
+        sent = {} if reason is None else {"json": {"reason": reason}}
+        return await self.raw("POST", f"/api/orders/{order_id}/cancel", by, headers=headers, **sent)
+
+    async def timeline(self, by: Customer, order_id: str) -> httpx.Response:
+        """What happened to an order."""
+        return await self.raw("GET", f"/api/orders/{order_id}/timeline", by)
+
+    async def happened(self, by: Customer, order_id: str, *what: str, within_s: float = 90.0) -> Any:
+        """The entries of a timeline, once each ``what`` is among them."""
+        deadline = time.monotonic() + within_s
+        while True:
+            entries = (await self.timeline(by, order_id)).json()["entries"]
+            names = [entry["what"] for entry in entries]
+            if set(what) <= set(names):
+                return entries
+            assert time.monotonic() < deadline, f"{names} after {within_s:g} s"
+            await asyncio.sleep(0.1)
+
+    @asynccontextmanager
+    async def live(
+        self, by: Customer, order_id: str, last_event_id: str | None = None
+    ) -> AsyncIterator["EventSource"]:
+        """What happens to an order, while it happens."""
+        path = f"/api/orders/{order_id}/live"
+        headers = {"authorization": f"Bearer {by.token}"}
+        headers |= {} if last_event_id is None else {"last-event-id": last_event_id}
+        async with self._client(path).stream("GET", path, headers=headers, timeout=40) as answer:
+            yield EventSource(answer)
+
+    async def export(self, by: Customer, **filters: Any) -> httpx.Response:
+        """All orders as a CSV file."""
+        return await self.raw("GET", "/api/orders/export.csv", by, params=filters)
+
     async def list(self, by: Customer, **filters: Any) -> httpx.Response:
         """Read a page of orders."""
         return await self.raw("GET", "/api/orders/", by, params=filters)
@@ -208,19 +338,42 @@ class Shop:
             page += 1
         return found
 
-    async def mails(self, to: str, *, at_least: int = 1, within_s: float = 10.0) -> Sequence[Mail]:
-        """Every mail to an address, once there are ``at_least`` so many; fails when they do not come."""
+    async def mails(
+        self, to: str, *, at_least: int = 1, within_s: float = 10.0, account: bool = False
+    ) -> Sequence[Mail]:
+        """Every mail to an address about orders, once there are ``at_least`` so many; fails when they do not come.
+
+        With ``account`` those about the account instead.
+        """
         deadline = time.monotonic() + within_s
         while True:
-            found = [mail for mail in await self._deployment.mails() if mail.to == to]
+            found = [m for m in await self._deployment.mails() if m.to == to and m.is_about_account is account]
             if len(found) >= at_least:
                 return found
             assert time.monotonic() < deadline, f"{len(found)} of {at_least} mails to {to} after {within_s:g} s"
             await asyncio.sleep(0.05)
 
+    async def mailed_token(self, to: str, *, within_s: float = 30.0) -> str:
+        """The newest token to set a new password that was mailed to an address."""
+        deadline = time.monotonic() + within_s
+        while True:
+            mails = await self.mails(to, within_s=within_s, account=True)
+            if tokens := [
+                token for mail in mails for token in re.findall(r"^\s*([\w-]{43})\s*$", mail.text, re.M)
+            ]:
+                return str(tokens[-1])
+            assert time.monotonic() < deadline, f"no token for {to} after {within_s:g} s"
+            await asyncio.sleep(0.05)
+
     async def trace(self, order: object) -> str:
         """What an operator is told of an order's way."""
         return await self._deployment.console("trace", str(order))
+
+
+def renewed(customer: Customer, answer: httpx.Response) -> Customer:
+    """The same person with the tokens of an answer."""
+    pair = answer.json()
+    return replace(customer, token=pair["access_token"], refresh_token=pair["refresh_token"])
 
 
 def fresh_email() -> str:

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 
 from purveyor.host import Host
-from purveyor.kit.edge import Edge
 from purveyor.kit.message import Envelope
 from purveyor.kit.role import Port
+from purveyor.kit.shedding import Shedding
 from purveyor.kit.transport import Asker, DeadLetter, EventHandler, EventTransport, Queue
 from purveyor.process import application
 from purveyor.transports.http import HttpAsker, http_client
@@ -46,6 +46,9 @@ class TwiceEvents:
     async def replay(self, queue: str, event_id: str) -> bool:
         return await self._transport.replay(queue, event_id)
 
+    async def drop(self, queue: str, event_id: str) -> bool:
+        return await self._transport.drop(queue, event_id)
+
     async def check(self) -> str:
         return await self._transport.check()
 
@@ -53,7 +56,7 @@ class TwiceEvents:
 class WireHost(Host):
     """Asks go through the HTTP codec, idempotent ones twice; events are doubled."""
 
-    _edge: Edge | None = None
+    _edge: Shedding | None = None
 
     def asker(self, kind: type[Port]) -> Asker:
         client = http_client("http://wire", httpx.ASGITransport(self._serve))

@@ -18,7 +18,7 @@ _SQL = re.compile(
     r"\bselect\s.+\sfrom\s|\binsert\s+into\s|\bupdate\s+[\w.{}]+\s+set\s|\bdelete\s+from\s|\bcreate\s+table\s",
     re.IGNORECASE | re.DOTALL,
 )
-_SQL_MAY_STAND_IN = re.compile(r"kit/|transports/|roles/\w+/(store|ledger_postgres)(_\w+)?\.py")
+_SQL_MAY_STAND_IN = re.compile(r"kit/|transports/|drill/database\.py|roles/\w+/(store|ledger_postgres)(_\w+)?\.py")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -54,6 +54,7 @@ _ORDER_EVENT: dict[str, Any] = {
     "items": (_ITEM,),
     "payment_method": "cash_on_delivery",
 }
+_ERASURE = auth.Erasure(user_id=_USER, requested_at=_AT, orders_erased_at=_AT, mails_erased_at=None)
 _PERSON = {"user_id": _USER, "user_email": "user@example.com"}
 
 EXAMPLES: tuple[Message, ...] = (
@@ -80,6 +81,9 @@ EXAMPLES: tuple[Message, ...] = (
     auth.Account(id=_USER, email="user@example.com", name="John Doe", access="staff"),
     auth.OpenAccount(email="user@example.com", name="John Doe", password="correct horse", access="staff"),
     auth.SetAccess(email="user@example.com", access="admin"),
+    _ERASURE,
+    auth.Erasures(erasures=(_ERASURE,)),
+    auth.ListErasures(unfinished=True, limit=50),
     auth.UserRegistered(**_PERSON, user_name="John Doe"),
     auth.PasswordResetRequested(**_PERSON, user_name="John Doe", token="a token", expires_at=_AT),
     auth.UserErased(**_PERSON),
@@ -102,6 +106,9 @@ EXAMPLES: tuple[Message, ...] = (
     orders.OrderDataExported(export_id=_EVENT, part=1, parts=2, document="[]"),
     _ITEM,
     orders.TraceOrder(order="12345"),
+    orders.FindUnannounced(limit=1000),
+    orders.AnnounceOrders(order_ids=(_ORDER,)),
+    orders.Unannounced(order_ids=(_ORDER,)),
     orders.TraceStep(at=_AT, what="order stored", detail="number 12345"),
     orders.OrderTrace(
         order_id=_ORDER,
@@ -126,6 +133,10 @@ EXAMPLES: tuple[Message, ...] = (
     email.MailDataErased(user_id=_USER),
     email.MailDataExported(export_id=_EVENT, part=1, parts=1, document="[]"),
     email.MailRecords(mails=(_MAIL,)),
+    email.WhichUnrecorded(event_ids=(_EVENT,)),
+    email.EventIds(event_ids=(_EVENT,)),
+    email.RecoverClaims(apply=True),
+    email.ClaimsFound(senders=("17",), mails=2),
     email.ListMails(state="sent", event_ids=(_EVENT,), limit=50),
     email.MailShown(record=_MAIL, message="Subject: Your order 12345\r\n\r\nHello John Doe"),
     email.ShowMail(event_id=_EVENT),

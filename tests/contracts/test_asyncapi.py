@@ -18,6 +18,8 @@ def complaints(value: Any, schema: dict[str, Any], where: str = "") -> list[str]
     """What is wrong with a value by a schema of the document."""
     if "$ref" in schema:
         schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if "enum" in schema:
+        return [] if value in schema["enum"] else [f"{where}: {value!r} is none of {schema['enum']}"]
     if not isinstance(value, TYPES[schema["type"]]):
         return [f"{where}: {value!r} is no {schema['type']}"]
     if schema["type"] == "array":
@@ -41,7 +43,8 @@ def test_the_golden_body_is_as_documented(name: str) -> None:
     body = json.loads(golden.read_text())
     assert complaints(body, message["payload"]) == []
     assert complaints({**body, "more": 1}, message["payload"]) == [".more: not documented"]
-    assert complaints({**body, "order_number": "1"}, message["payload"]) == [".order_number: '1' is no integer"]
+    for member in body:
+        assert complaints({**body, member: None}, message["payload"]) != []
 
 
 def test_whatever_is_received_is_sent_by_somebody() -> None:

@@ -83,7 +83,9 @@ async def test_an_order_passes_through_all_roles(gateway: Gateway) -> None:
         assert listed.json()["product"]["price"] == placed.json()["items"][0]["price"]
 
 
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/problems/body-too-large", "/health/ready"])
+@pytest.mark.parametrize(
+    "path", ["/", "/static/shop/app.js", "/docs", "/openapi.json", "/problems/body-too-large", "/health/ready"]
+)
 async def test_pages_are_served(gateway: Gateway, path: str) -> None:
     async with gateway.client() as client:
         assert (await client.get(path)).status_code == 200

@@ -6,11 +6,13 @@ import typer
 
 from purveyor.cli.demo import demo
 from purveyor.cli.documents import asyncapi, openapi
+from purveyor.cli.drill import drill
 from purveyor.cli.errors import exit_with_one_line
 from purveyor.cli.events import events
 from purveyor.cli.look import config, doctor, roles
 from purveyor.cli.mail import mail, trace
 from purveyor.cli.manage import migrate, user
+from purveyor.cli.reconcile import reconcile
 from purveyor.cli.serve import serve, worker
 
 app = typer.Typer(
@@ -21,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Purveyor: order management as one process or as many services.",
 )
-for command in (serve, worker, roles, migrate, doctor, config, openapi, asyncapi, demo, trace):
+for command in (serve, worker, roles, migrate, doctor, config, openapi, asyncapi, demo, drill, trace, reconcile):
     app.command(command.__name__)(command)
 app.add_typer(user, name="user")
 app.add_typer(events, name="events")

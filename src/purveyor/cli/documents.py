@@ -30,6 +30,7 @@ async def _openapi(roles: str) -> dict[str, Any]:
     from purveyor.host import Host, choose_roles
     from purveyor.kit import api
     from purveyor.kit.health import health_routes
+    from purveyor.process import shared_routes
 
     with tempfile.TemporaryDirectory() as folder:
         sources = Sources(environ={"DATA_DIR": folder}, dotenv=None)
@@ -37,6 +38,7 @@ async def _openapi(roles: str) -> dict[str, Any]:
         async with host.running():
             routes = health_routes(host.health, lambda: False)
             routes += [route for actor in host.actors.values() for route in actor.routes]
+            routes += shared_routes(host)
             return api.openapi(routes, version=__version__)
 
 

@@ -88,6 +88,11 @@ class Child:
         self.pid = self._process.pid
         reaper.watch(self.pid)
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def wait_ready(self, ready: Callable[[], bool], within_s: float) -> None:
         """Return as soon as ``ready()``; raises ``StartFailed`` when it ends before that, or is late."""
         deadline = time.monotonic() + within_s

@@ -21,6 +21,12 @@ class RedisServer(Server):
     def _own_url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def flush(self) -> None:
+        """Forget every key, as an eviction or an operator would. Raises ``OSError`` when it does not answer."""
+        self._running()
+        if not talk(self.port, b"FLUSHALL\r\n").startswith(b"+OK"):
+            raise OSError(f"{self.name} did not answer to FLUSHALL")
+
     def _command(self) -> Sequence[str]:
         options = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder)}
         options |= {"save": "", "appendonly": "no", "daemonize": "no"}

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -59,8 +59,15 @@ class SmtpSink(Server):
 
     def messages(self) -> list[Received]:
         """Every mail taken, oldest first; read from the disk, so also while the sink is down or frozen."""
-        whole_lines = self._mails.read_bytes().rpartition(b"\n")[0]
-        return msgspec.json.decode(b"[" + whole_lines.replace(b"\n", b",") + b"]", type=list[Received])
+        return list(self.each_message())
+
+    def each_message(self) -> Iterator[Received]:
+        """The same one by one, for more mails than memory holds."""
+        decoder = msgspec.json.Decoder(Received)
+        with self.mails_file.open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):  # else it is just being written
+                    yield decoder.decode(line)
 
     def counts(self) -> Counter[str]:
         """How often each Message-ID was taken."""
@@ -79,7 +86,8 @@ class SmtpSink(Server):
         self._ask(Clear())
 
     @property
-    def _mails(self) -> Path:
+    def mails_file(self) -> Path:
+        """Where every mail is appended, a line of JSON each."""
         return self.folder / "mails.jsonl"
 
     def _ask(self, request: Request) -> Counter[str]:
@@ -92,7 +100,7 @@ class SmtpSink(Server):
     def _prepare(self) -> None:
         super()._prepare()
         self._tls_port, self._control_port = free_port(), free_port()
-        self._mails.touch()
+        self.mails_file.touch()
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
         command += ["-nodes", "-days", "30", "-subj", "/CN=localhost"]
         command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
@@ -106,7 +114,7 @@ class SmtpSink(Server):
             control_port=self._control_port,
             certificate=str(self.certificate),
             private_key=str(self.folder / "key.pem"),
-            mails=str(self._mails),
+            mails=str(self.mails_file),
             user=_USER,
             password=_PASSWORD,
             require_auth=self._require_auth,

@@ -45,6 +45,14 @@ def members(root: int) -> list[int]:
     return found
 
 
+def name(pid: int) -> str:
+    """The name of the program that a process runs, at most 15 characters; empty when it has ended."""
+    try:
+        return (_PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def freeze(root: int) -> list[int]:
     """Stop the whole tree (SIGSTOP), also what it starts meanwhile; returns who was stopped."""
     stopped: list[int] = []

@@ -1,0 +1,105 @@
+"""``app demo``: a believable shop, made through the public HTTP API of a running server."""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Awaitable, Iterable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, NamedTuple, TypeVar
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from purveyor.cli.look import out
+from purveyor.cli.options import ConfigOption, console, run
+from purveyor.kit.errors import ConfigError, StartupError
+from purveyor.roles.auth.contract import OpenAccount
+
+T = TypeVar("T")
+
+
+class _Plan(NamedTuple):
+    url: str
+    users: int
+    orders: int
+    seed: int | None
+    staff: tuple[str, str] | None
+    config: Path | None
+
+
+def demo(  # noqa: PLR0917 - each is an option
+    url: Annotated[str, typer.Option(help="Where the server runs.")] = "http://127.0.0.1:8000",
+    users: Annotated[int, typer.Option(help="How many customers.", min=1, max=1000)] = 200,
+    orders: Annotated[int, typer.Option(help="How many orders in all.", min=0, max=100_000)] = 2000,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same shop.", show_default=False)] = None,
+    staff: Annotated[
+        str,
+        typer.Option(
+            help="Who moves the orders on: EMAIL:PASSWORD of a member of staff; else one is made in the database "
+            "of this machine's settings.",
+            show_default=False,
+        ),
+    ] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Make customers, addresses and orders in every state through the public HTTP API of a running server."""
+    import httpx
+
+    email, _, password = staff.partition(":")
+    if staff and not password:
+        raise ConfigError("--staff: expected EMAIL:PASSWORD.")
+    try:
+        run(_demo(_Plan(url, users, orders, seed, (email, password) if staff else None, config)))
+    except httpx.TransportError as error:
+        raise StartupError(f"There is no server at {url} ({error}): start one with app serve.") from error
+
+
+async def _demo(plan: _Plan) -> None:
+    from purveyor.cli.demo.shop import DemoShop, fate
+
+    chance = random.Random(plan.seed)  # noqa: S311 - no secret
+    customers_password = f"demo-{secrets.token_urlsafe(6)}"
+    async with aclosing(DemoShop(plan.url, chance)) as shop:
+        products = await shop.products()
+        email, password = plan.staff or await _make_staff(plan.config)
+        token = await shop.sign_in(email, password)
+        fates = [fate(chance) for _ in range(plan.orders)]
+        with _progress() as progress:
+            joining = (shop.join(number, customers_password) for number in range(plan.users))
+            customers = await _each(progress, "customers", joining)
+            lives = (
+                shop.live(customers[place % plan.users], products, token, fate) for place, fate in enumerate(fates)
+            )
+            await _each(progress, "orders   ", lives)
+    out.print(f"{plan.users} customers and {plan.orders} orders are there. Shop and order desk: {plan.url}/")
+    out.print(f"A customer:  {customers[0].email}  password {customers_password}  (the same for all of them)")
+    out.print(f"Staff:       {email}  password {password}")
+    out.print(f"Their mails: {plan.url}/mailbox")
+
+
+async def _each(progress: Progress, name: str, work: Iterable[Awaitable[T]]) -> list[T]:
+    tasks = [asyncio.ensure_future(one) for one in work]
+    bar = progress.add_task(name, total=len(tasks))
+    for task in tasks:
+        task.add_done_callback(lambda _: progress.advance(bar))
+    return await asyncio.gather(*tasks)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=out
+    )
+
+
+async def _make_staff(config: ConfigOption) -> tuple[str, str]:
+    """A new member of staff: the public API makes customers only, so this goes to the database itself."""
+    email, password = f"staff.{secrets.token_hex(3)}@example.com", f"demo-{secrets.token_urlsafe(6)}"
+    try:
+        async with console("auth", config) as host:
+            await host.ask(OpenAccount(email=email, name="Demo Staff", password=password, access="staff"))
+    except (ConfigError, StartupError) as error:
+        raise StartupError(
+            f"{error} Without that database, name a member of staff with --staff EMAIL:PASSWORD."
+        ) from error
+    return email, password

@@ -1,0 +1,140 @@
+"""The demonstration as requests: customers who register and order, and staff who move the orders on."""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+
+from purveyor.cli.demo.people import CANCEL_REASONS, PAYMENT_METHODS, note, person
+from purveyor.kit.errors import StartupError
+
+_AT_ONCE = 6
+_TIMEOUT_S = 30.0
+_LOOPBACK_CLIENTS = 250
+
+Step = dict[str, str]
+_PAID = {"payment_status": "paid"}
+_FATES: tuple[tuple[int, str, tuple[Step, ...]], ...] = (
+    (10, "pending", ()),
+    (14, "confirmed", ({"status": "confirmed"},)),
+    (6, "confirmed", ({"status": "confirmed", **_PAID},)),
+    (16, "shipped", ({"status": "confirmed"}, {"status": "shipped", **_PAID})),
+    (40, "delivered", ({"status": "confirmed"}, {"status": "shipped"}, {"status": "delivered", **_PAID})),
+    (8, "cancelled", ()),
+    (6, "cancelled", ({"status": "confirmed", **_PAID},)),
+)
+"""Weight, end, and the steps that lead there; a cancelled order is cancelled after them by its owner."""
+
+
+class Customer(NamedTuple):
+    """Somebody who has signed in."""
+
+    email: str
+    token: str
+    address_id: str
+
+
+class Fate(NamedTuple):
+    """How an order's life goes on."""
+
+    ends: str
+    steps: Sequence[Step]
+
+
+def fate(chance: random.Random) -> Fate:
+    """One of the lives that an order can have."""
+    _, ends, steps = chance.choices(_FATES, weights=[weight for weight, _, _ in _FATES])[0]
+    return Fate(ends, steps)
+
+
+class DemoShop:
+    """Makes the requests; a few at a time, and patient where a limit says so."""
+
+    def __init__(self, url: str, chance: random.Random) -> None:
+        self._url, self._chance = url, chance
+        self._run = secrets.token_hex(2)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._client = self._connect()
+
+    async def products(self) -> list[int]:
+        """The ids of what can be ordered."""
+        found = await self._call("GET", "/api/products?limit=100")
+        return [item["id"] for item in found["products"]]
+
+    async def join(self, number: int, password: str) -> Customer:
+        """Register, sign in, and keep an address.
+
+        Sign-ins are limited by network address. On Linux all of 127.0.0.0/8 is this machine: each customer of
+        a server here comes from an address of their own.
+        """
+        new = person(self._chance, number, self._run, password)
+        email = new.registration["email"]
+        user = await self._call("POST", "/register", json=new.registration)
+        async with self._connect(f"127.0.1.{number % _LOOPBACK_CLIENTS + 2}") as client:
+            token = await self._log_in(client, email, password)
+        kept = await self._call("POST", f"/user/{user['id']}/addresses", token, json=new.address)
+        return Customer(email, token, kept["id"])
+
+    async def sign_in(self, email: str, password: str) -> str:
+        """An access token."""
+        return await self._log_in(self._client, email, password)
+
+    async def live(self, customer: Customer, products: Sequence[int], staff: str, fate: Fate) -> None:
+        """Place an order for a few products, and lead it to its end."""
+        order = await self._order(customer, products)
+        path, version = f"/api/orders/{order['id']}", order["version"]
+        for step in fate.steps:
+            headers = {"If-Match": f'"{version}"'}
+            version = (await self._call("PATCH", path, staff, json=step, headers=headers))["version"]
+        if fate.ends == "cancelled":
+            reason = {"reason": self._chance.choice(CANCEL_REASONS)}
+            await self._call("POST", f"{path}/cancel", customer.token, json=reason)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    def _connect(self, local_address: str | None = None) -> httpx.AsyncClient:
+        here = (urlsplit(self._url).hostname or "").startswith("127.")
+        transport = httpx.AsyncHTTPTransport(local_address=local_address if here else None, trust_env=False)
+        return httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT_S, transport=transport, trust_env=False)
+
+    async def _order(self, customer: Customer, products: Sequence[int]) -> dict[str, Any]:
+        chosen = self._chance.sample(products, k=min(len(products), self._chance.choice((1, 1, 2, 2, 3, 5))))
+        body: dict[str, Any] = {
+            "items": [
+                {"product_id": product, "quantity": self._chance.choice((1, 1, 1, 2, 3))} for product in chosen
+            ],
+            "payment_method": self._chance.choice(PAYMENT_METHODS),
+            "shipping_address_id": customer.address_id,
+            "note": note(self._chance),
+        }
+        key = {"Idempotency-Key": secrets.token_hex(16)}
+        placed: dict[str, Any] = await self._call("POST", "/api/orders/", customer.token, json=body, headers=key)
+        return placed
+
+    async def _log_in(self, client: httpx.AsyncClient, email: str, password: str) -> str:
+        body = {"email": email, "password": password}
+        answer = await self._call("POST", "/login", client=client, json=body)
+        token: str = answer["access_token"]
+        return token
+
+    async def _call(
+        self, method: str, path: str, token: str = "", *, client: httpx.AsyncClient | None = None, **rest: Any
+    ) -> Any:
+        """One request; waits where a limit or an overload says so. Raises ``StartupError`` for a refusal."""
+        headers = rest.pop("headers", {}) | ({"Authorization": f"Bearer {token}"} if token else {})
+        while True:
+            async with self._slots:
+                answer = await (client or self._client).request(method, path, headers=headers, **rest)
+            if answer.status_code not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+                break
+            await asyncio.sleep(float(answer.headers.get("Retry-After", "1")))
+        if answer.is_error:
+            raise StartupError(f"{method} {path} was answered with {answer.status_code}: {answer.text[:300]}")
+        return answer.json()

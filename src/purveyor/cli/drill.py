@@ -1,0 +1,174 @@
+"""``app drill``: load and faults on private servers, and the proof that nothing is lost or doubled."""
+
+import asyncio
+import secrets
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from purveyor.cli.options import read_sources
+from purveyor.kit.errors import ConfigError, StartupError
+from purveyor.settings import Settings
+
+if TYPE_CHECKING:  # it brings every server's library with it
+    from purveyor.drill.houses import Policy, ShapeName
+    from purveyor.drill.report import Report
+
+_MISSING = 69
+"""EX_UNAVAILABLE of sysexits.h: something that the command needs is not there."""
+_GIVEN = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "MONGODB_URI")
+_SHAPES = ("embedded", "monolith", "split")
+_POLICIES = ("resend", "park")
+_LEDGERS = ("postgres", "mongodb")
+
+
+_Shape = Annotated[str, typer.Option(help="embedded, monolith or split.")]
+_Seconds = Annotated[float, typer.Option(help="How long the load lasts.", min=5, max=86_400)]
+_Rate = Annotated[float, typer.Option(help="Orders per second.", min=0.1, max=1000)]
+_Seed = Annotated[int | None, typer.Option(help="Same seed, same load and same faults.", show_default=False)]
+_Policy = Annotated[str, typer.Option(help="MAIL_DOUBTFUL of the drill: resend or park.")]
+_Ledger = Annotated[
+    str, typer.Option(help="postgres, or mongodb (the default where mongod is).", show_default=False)
+]
+_Only = Annotated[str, typer.Option(help="Only these faults, such as kill,freeze.", show_default=False)]
+_Report = Annotated[
+    Path | None, typer.Option(help="Folder for the report, the journal and the logs.", show_default=False)
+]
+_UseSettings = Annotated[
+    bool,
+    typer.Option(
+        "--use-settings", help="On the servers of your settings, with the application stopped; leaves data."
+    ),
+]
+
+
+def drill(
+    *,
+    shape: _Shape = "embedded",
+    seconds: _Seconds = 60,
+    rate: _Rate = 50,
+    seed: _Seed = None,
+    mail_doubtful: _Policy = "resend",
+    ledger: _Ledger = "",
+    only: _Only = "",
+    report: _Report = None,
+    use_settings: _UseSettings = False,
+) -> None:
+    """Kill, freeze and cut everything under load, then check that nothing was lost or doubled.
+
+    Starts its own servers, and a mail server that delivers nothing. Ctrl-C ends the load early and still judges.
+    Exit code 0: proven, 1: an invariant is violated, 69: a server is missing.
+    """
+    _choice("--shape", shape, _SHAPES)
+    _choice("--mail-doubtful", mail_doubtful, _POLICIES)
+    if ledger:
+        _choice("--ledger", ledger, _LEDGERS)
+    chosen_seed = secrets.randbelow(1_000_000) if seed is None else seed
+    folder = report or Path(f"drill-{time.strftime('%Y%m%d-%H%M%S')}-{chosen_seed}")
+    wanted = {"shape": shape, "seconds": seconds, "rate": rate, "seed": chosen_seed, "policy": mail_doubtful}
+    wanted |= {"ledger": ledger, "only": _actions(only), "given": _given(use_settings, shape)}
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"--report {folder}: the folder is not empty.")
+    _run(folder, **wanted)
+
+
+def _given(use_settings: bool, shape: str) -> dict[str, str] | None:
+    """The servers of the settings, if these are to be used. Raises ``ConfigError`` in production."""
+    sources = read_sources(None)
+    if sources.load(Settings).production:
+        raise ConfigError("ENVIRONMENT=production: a drill kills and freezes, production is no place for it.")
+    if not use_settings:
+        return None
+    given = {name: str(value) for name in _GIVEN if (value := sources.find(name)[0])}
+    if "DATABASE_URL" not in given:
+        raise ConfigError("--use-settings: DATABASE_URL is not set, so there is no server to use.")
+    if shape == "embedded":
+        raise ConfigError("--use-settings: choose --shape monolith or split; embedded has no servers.")
+    return given
+
+
+def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{option} {value}: allowed are {', '.join(allowed)}.")
+
+
+def _actions(text: str) -> tuple[str, ...]:
+    from purveyor.drill.schedule import ACTIONS
+
+    actions = tuple(name.strip() for name in text.split(",") if name.strip())
+    for action in actions:
+        _choice("--only", action, ACTIONS)
+    return actions
+
+
+def _run(folder: Path, **wanted: Any) -> None:
+    import uvloop
+    from rich.console import Console
+
+    from purveyor.drill.houses import Missing
+    from purveyor.drill.report import write
+    from purveyor.drill.servers.process import StartFailed
+    from purveyor.drill.terminal import show
+
+    console = Console(highlight=False)
+    console.print(f"seed {wanted['seed']}", soft_wrap=True)
+    try:
+        result = uvloop.run(_drill(folder.resolve(), console, **wanted))
+    except Missing as missing:
+        typer.echo(f"app: not on this machine: {missing}", err=True)
+        raise typer.Exit(_MISSING) from missing
+    except (StartFailed, ValueError) as failure:
+        raise StartupError(str(failure)) from failure
+    show(result, list(write(result, folder)), console)
+    if not result.proven:
+        raise typer.Exit(1)
+
+
+def _end_early_on_signal(stop: asyncio.Event) -> None:
+    """The first SIGINT or SIGTERM ends the load; a second one ends the drill without a verdict."""
+    loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+
+    def end_load() -> None:
+        stop.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, end_load)
+
+
+async def _drill(
+    folder: Path,
+    console: Any,
+    *,
+    shape: "ShapeName",
+    seconds: float,
+    rate: float,
+    seed: int,
+    policy: "Policy",
+    ledger: Any,
+    only: Any,
+    given: dict[str, str] | None,
+) -> "Report":
+    from purveyor.drill.houses import usual_ledger
+    from purveyor.drill.load import LoadPlan
+    from purveyor.drill.run import drill
+    from purveyor.drill.terminal import ProgressLine
+
+    stop = asyncio.Event()
+    _end_early_on_signal(stop)
+    with ProgressLine(console, seconds) as progress:
+        return await drill(
+            shape,
+            LoadPlan(seconds=seconds, rate=rate, seed=seed),
+            policy=policy,
+            ledger=ledger or usual_ledger(),
+            folder=folder,
+            observe=progress,
+            stop=stop,
+            only=only,
+            given=given,
+        )

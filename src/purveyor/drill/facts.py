@@ -1,0 +1,173 @@
+"""What a drill observed, as plain data: the client's journal, and what was found in the servers afterwards."""
+
+from typing import Literal
+
+import msgspec
+
+AttemptKind = Literal["order", "repeat", "get"]
+
+UNANSWERED = 0
+"""The status of an attempt that ended without an answer."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of an order; ``price`` of one piece in minor units."""
+
+    product_id: int
+    quantity: int
+    price: int
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One request and what came of it. ``repeat`` is the order again after it was answered 201."""
+
+    kind: AttemptKind
+    key: str
+    number: int
+    process: str
+    """Which process it was sent to."""
+    sent_at: float
+    elapsed_s: float
+    status: int
+    error: str = ""
+    retry_after: bool = False
+    replayed: bool = False
+    digest: str = ""
+    """SHA-256 of the body of a 201."""
+
+
+class Purchase(msgspec.Struct, kw_only=True):
+    """One order as its customer knows it. ``due_at`` was fixed before the load began."""
+
+    key: str
+    email: str
+    due_at: float
+    quantities: dict[int, int]
+    """By product id."""
+    order_id: str = ""
+    attempts: list[Attempt] = []
+
+    @property
+    def outcome(self) -> Literal["ok", "fail", "info"]:
+        """``ok``: answered 201 once at least; ``fail``: refused for good (4xx); ``info``: nobody knows."""
+        statuses = [attempt.status for attempt in self.attempts if attempt.kind == "order"]
+        if 201 in statuses:  # noqa: PLR2004 - Created
+            return "ok"
+        maybe = {UNANSWERED, 401, 409, 429}
+        certain = [status for status in statuses if status < 500 and status not in maybe]  # noqa: PLR2004 - 5xx
+        return "fail" if certain and len(certain) == len(statuses) else "info"
+
+    @property
+    def accepted_at(self) -> float | None:
+        """When its first 201 was read."""
+        times = [a.sent_at + a.elapsed_s for a in self.attempts if a.kind == "order" and a.status == 201]  # noqa: PLR2004
+        return min(times, default=None)
+
+
+class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as it is stored; amounts in minor units. ``key`` is empty where no idempotency key refers to it."""
+
+    id: str
+    number: int
+    email: str
+    total: int
+    key: str
+    lines: tuple[Line, ...]
+
+
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of an outbox; times in seconds since 1970."""
+
+    id: str
+    type: str
+    subject: str
+    body: bytes
+    occurred_at: float
+    published_at: float | None
+
+
+class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of the mail ledger."""
+
+    event_id: str
+    kind: str
+    recipient: str
+    state: str
+    attempts: int
+    resends: int
+    message_id: str
+
+
+class SinkMail(msgspec.Struct, frozen=True, kw_only=True):
+    """A mail that the SMTP sink took."""
+
+    message_id: str
+    recipient: str
+    at: float
+    digest: str
+    """SHA-256 of its bytes."""
+    amounts: frozenset[int]
+    """Every amount of money in its text, in minor units."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The resources of one process at one moment."""
+
+    process: str
+    pid: int
+    at: float
+    descriptors: int
+    memory: int
+    """Resident set in bytes."""
+
+
+class Doubt(msgspec.Struct, frozen=True, kw_only=True):
+    """A moment after which mails may be doubled: a sender died, or the answer to a final dot was cut off."""
+
+    at: float
+    cause: str
+    sender_died: bool
+    mails: int
+    """How many could be between their final dot and our record of the answer, at most."""
+
+
+class Injected(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault as it happened; times in seconds since 1970."""
+
+    action: str
+    target: str
+    detail: str
+    began_at: float
+    ended_at: float
+    """When it was lifted: the process was started again, the server accepted again."""
+    ready_at: float
+    """When a process that was started again took work; else as ``ended_at``."""
+    error: str = ""
+
+
+class Facts(msgspec.Struct, kw_only=True):
+    """Everything that the checker judges by."""
+
+    began_at: float = 0.0
+    ended_at: float = 0.0
+    """When the load ended."""
+    policy: Literal["resend", "park"]
+    purchases: list[Purchase]
+    orders: list[OrderRow]
+    events: list[EventRow]
+    ledger: list[LedgerRow]
+    mails: list[SinkMail]
+    injected: list[Injected] = []
+    doubts: list[Doubt] = []
+    samples: list[Sample] = []
+    waiting: dict[str, int] = {}
+    """Messages in queues at the end, where there are any; dead letters under their own queue's name."""
+    stuck_transactions: int = 0
+    leaks: list[str] = []
+    """Where a canary secret was found."""
+    settled_in_s: float | None = None
+    """How long it took after the load until nothing was in hand; ``None``: it had not come to rest."""
+    skipped: int = 0
+    """Faults of the schedule that were left out because their target was not up again yet."""
+    own_deaths: list[str] = []
+    """Processes that ended without being told to."""

@@ -1,0 +1,266 @@
+"""Every invariant holds for facts in which all went well, and is violated when they are spoiled."""
+
+from collections.abc import Callable
+
+import pytest
+
+from drill.samples import BEGAN, attempt, changed, fault, good_facts, samples
+from purveyor.drill.checker import check
+from purveyor.drill.facts import Facts
+
+
+def violated(facts: Facts) -> set[str]:
+    return {verdict.code for verdict in check(facts) if not verdict.holds}
+
+
+def test_good_facts_hold():
+    assert violated(good_facts()) == set()
+
+
+def test_an_unknown_outcome_may_be_stored_or_not():
+    facts = good_facts()
+    for purchase, status in zip(facts.purchases, (0, 503, 201), strict=True):
+        purchase.attempts = [attempt(purchase.key, status, retry_after=True)]
+    del facts.orders[0], facts.events[0], facts.ledger[0], facts.mails[0]
+    assert violated(facts) == set()
+
+
+def lose_order(facts: Facts) -> None:
+    del facts.orders[0], facts.events[0], facts.ledger[0], facts.mails[0]
+
+
+def double_order(facts: Facts) -> None:
+    facts.orders.append(facts.orders[0])
+
+
+def store_a_refused_order(facts: Facts) -> None:
+    facts.purchases[0].attempts = [attempt("key-0", 422)]
+
+
+def store_what_nobody_ordered(facts: Facts) -> None:
+    del facts.purchases[0]
+
+
+def answer_with_another_order(facts: Facts) -> None:
+    facts.purchases[0].order_id = "order-9"
+
+
+def hide_an_order(facts: Facts) -> None:
+    facts.purchases[0].attempts.append(attempt("key-0", 404, kind="get"))
+
+
+def lose_event(facts: Facts) -> None:
+    del facts.events[0]
+
+
+def double_event(facts: Facts) -> None:
+    facts.events.append(facts.events[0])
+
+
+def event_without_order(facts: Facts) -> None:
+    changed(facts.events, 0, subject="order-9")
+
+
+def keep_event_back(facts: Facts) -> None:
+    changed(facts.events, 0, published_at=None)
+
+
+def leave_a_dead_letter(facts: Facts) -> None:
+    facts.waiting = {"order.created.dead": 1}
+
+
+def leave_a_mail_in_hand(facts: Facts) -> None:
+    changed(facts.ledger, 0, state="retry")
+
+
+def never_rest(facts: Facts) -> None:
+    facts.settled_in_s = None
+
+
+def lose_record(facts: Facts) -> None:
+    del facts.ledger[0], facts.mails[0]
+
+
+def lose_mail(facts: Facts) -> None:
+    del facts.mails[0]
+
+
+def fail_mail(facts: Facts) -> None:
+    changed(facts.ledger, 0, state="failed")
+    del facts.mails[0]
+
+
+def park_although_told_to_resend(facts: Facts) -> None:
+    changed(facts.ledger, 0, state="unknown")
+
+
+def send_a_ghost(facts: Facts) -> None:
+    changed(facts.mails, 0, message_id="<ghost@shop>")
+
+
+def record_without_event(facts: Facts) -> None:
+    changed(facts.ledger, 0, event_id="event-9")
+
+
+def double_mail_unrecorded(facts: Facts) -> None:
+    facts.mails.append(facts.mails[0])
+
+
+def double_mail_with_other_bytes(facts: Facts) -> None:
+    changed(facts.ledger, 0, resends=1)
+    facts.mails.append(facts.mails[0])
+    changed(facts.mails, -1, digest="other")
+
+
+def double_more_than_were_in_doubt(facts: Facts) -> None:
+    for place, mail in enumerate(list(facts.mails)):
+        changed(facts.ledger, place, resends=1)
+        facts.mails.append(mail)
+
+
+def double_mail_although_told_to_park(facts: Facts) -> None:
+    facts.policy = "park"
+    changed(facts.ledger, 0, resends=1)
+    facts.mails.append(facts.mails[0])
+
+
+def double_record(facts: Facts) -> None:
+    facts.ledger.append(facts.ledger[0])
+
+
+def wrong_total(facts: Facts) -> None:
+    changed(facts.orders, 0, total=2599)
+
+
+def wrong_event_total(facts: Facts) -> None:
+    changed(facts.events, 0, body=facts.events[0].body.replace(b"25.98", b"25.979999"))
+
+
+def wrong_mail_total(facts: Facts) -> None:
+    changed(facts.mails, 0, amounts=frozenset({1299}))
+
+
+def other_quantities(facts: Facts) -> None:
+    facts.purchases[0].quantities = {7: 3}
+
+
+def replay_differently(facts: Facts) -> None:
+    facts.purchases[0].attempts.append(attempt("key-0", 201, kind="repeat", replayed=True, digest="other"))
+
+
+def replay_unmarked(facts: Facts) -> None:
+    facts.purchases[0].attempts.append(attempt("key-0", 201, kind="repeat"))
+
+
+def answer_500(facts: Facts) -> None:
+    facts.purchases[0].attempts.append(attempt("key-0", 500))
+
+
+def answer_503_bare(facts: Facts) -> None:
+    facts.purchases[0].attempts.append(attempt("key-0", 503))
+
+
+def answer_503_late(facts: Facts) -> None:
+    facts.purchases[0].attempts.append(attempt("key-0", 503, retry_after=True, elapsed_s=5.0))
+
+
+def never_answer(facts: Facts) -> None:
+    facts.purchases[0].attempts.append(attempt("key-0", 0, error="TimeoutError", elapsed_s=6.0))
+
+
+def leak(facts: Facts) -> None:
+    facts.leaks = ["JWT_SECRET in the log of front"]
+
+
+def leak_descriptors(facts: Facts) -> None:
+    facts.samples = samples([20, 25, 30, 31], [10**8] * 4)
+
+
+def leak_memory(facts: Facts) -> None:
+    facts.samples = samples([20] * 4, [10**8, 10**8, 10**8, 2 * 10**8])
+
+
+def stick(facts: Facts) -> None:
+    facts.stuck_transactions = 1
+
+
+SPOILT: dict[str, list[Callable[[Facts], None]]] = {
+    "I1": [
+        lose_order,
+        double_order,
+        store_a_refused_order,
+        store_what_nobody_ordered,
+        answer_with_another_order,
+        hide_an_order,
+    ],
+    "I2": [lose_event, double_event, event_without_order],
+    "I3": [keep_event_back, leave_a_dead_letter, leave_a_mail_in_hand, never_rest],
+    "I4": [
+        lose_record,
+        lose_mail,
+        fail_mail,
+        park_although_told_to_resend,
+        send_a_ghost,
+        record_without_event,
+    ],
+    "I5": [
+        double_mail_unrecorded,
+        double_mail_with_other_bytes,
+        double_more_than_were_in_doubt,
+        double_mail_although_told_to_park,
+    ],
+    "I6": [double_record],
+    "I7": [wrong_total, wrong_event_total, wrong_mail_total, other_quantities],
+    "I8": [replay_differently, replay_unmarked],
+    "I9": [answer_500, answer_503_bare, answer_503_late, never_answer],
+    "I10": [leak],
+    "I11": [leak_descriptors, leak_memory, stick],
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "spoil"),
+    [(code, spoil) for code, spoilers in SPOILT.items() for spoil in spoilers],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_spoilt_facts_are_found(code, spoil):
+    facts = good_facts()
+    spoil(facts)
+    assert code in violated(facts)
+
+
+def test_a_violation_names_what_to_trace():
+    facts = good_facts()
+    lose_record(facts)
+    (verdict,) = [verdict for verdict in check(facts) if verdict.code == "I4"]
+    assert "order-0" in verdict.examples[0]
+
+
+def test_a_recorded_resend_within_the_bound_is_allowed():
+    facts = good_facts()
+    changed(facts.ledger, 0, resends=1)
+    facts.mails.append(facts.mails[0])
+    assert violated(facts) == set()
+
+
+def test_a_parked_mail_is_not_lost():
+    facts = good_facts()
+    facts.policy = "park"
+    changed(facts.ledger, 0, state="unknown")
+    del facts.mails[0]
+    assert violated(facts) == set()
+
+
+def test_a_process_that_was_hit_itself_is_excused():
+    facts = good_facts()
+    late = attempt("key-0", 503, retry_after=True, sent_at=BEGAN + 2, elapsed_s=5.0)
+    facts.purchases[0].attempts.append(late)
+    facts.injected.append(fault("freeze", "orders-1", BEGAN + 1, BEGAN + 6, BEGAN + 6))
+    assert violated(facts) == set()
+
+
+def test_a_process_that_ended_before_the_rest_is_not_judged():
+    facts = good_facts()
+    facts.samples = samples([20, 90, 90, 90], [10**8] * 4)
+    facts.samples.append(facts.samples[-1].__class__("mails", 2, BEGAN + 60, 10, 10**7))
+    assert violated(facts) == set()

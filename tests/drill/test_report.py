@@ -1,0 +1,109 @@
+"""What a report says: the verdict, the seed, the figures; and that the page needs nothing else."""
+
+import re
+from html.parser import HTMLParser
+
+import msgspec
+from rich.console import Console
+
+from drill.samples import BEGAN, changed, fault, good_facts
+from purveyor.drill.measures import Spread, measure, per_second
+from purveyor.drill.report import Report, Run, judge, write
+from purveyor.drill.schedule import Fault
+from purveyor.drill.terminal import show
+
+RUN = Run(shape="split", seconds=60, rate=50, seed=4711, policy="resend", ledger="postgres")
+PLANNED = [Fault(at_s=1.0, action="kill", target="mails-1", lasts_s=0.5)]
+VOID = {"meta", "br", "line", "polyline"}
+
+
+class Tags(HTMLParser):
+    """Checks that every tag is closed, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in VOID
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def broken_report() -> Report:
+    facts = good_facts()
+    facts.injected.append(fault("kill", "<b>evil</b>", BEGAN + 2, BEGAN + 3, BEGAN + 4))
+    del facts.ledger[0], facts.mails[0]
+    return judge(RUN, PLANNED, facts)
+
+
+def test_the_files(tmp_path):
+    report = broken_report()
+    data, page = write(report, tmp_path)
+    assert msgspec.json.decode(data.read_bytes(), type=Report) == report
+    text = page.read_text()
+    assert "Violated: I4" in text
+    assert "4711" in text
+    assert RUN.command in text
+    assert "event-0" in text
+    assert "$" not in text
+    assert "<b>evil</b>" not in text
+    parser = Tags()
+    parser.feed(text)
+    assert parser.open == []
+
+
+def test_the_page_needs_nothing_from_elsewhere(tmp_path):
+    page = write(judge(RUN, PLANNED, good_facts()), tmp_path)[1].read_text()
+    assert not re.search(r"https?://|<script|<link|@import|url\(|src=", page)
+    assert "prefers-color-scheme: dark" in page
+    assert "Proven: 1 faults, 3 orders accepted" in page
+
+
+def test_the_terminal(tmp_path):
+    console = Console(record=True, width=140, file=(tmp_path / "out").open("w"))
+    show(broken_report(), [tmp_path / "report.html"], console)
+    told = console.export_text()
+    assert "I4   events, ledger and mails match" in told
+    assert "Violated: I4" in told
+    assert f"again: {RUN.command}" in told
+
+
+def test_the_figures():
+    facts = good_facts()
+    changed(facts.ledger, 0, resends=1)
+    facts.mails.append(msgspec.structs.replace(facts.mails[0], at=BEGAN + 4))
+    figures = measure(facts)
+    assert (figures.orders_sent, figures.orders_accepted, figures.orders_lost, figures.mails_lost) == (3, 3, 0, 0)
+    assert (figures.mails_doubled, figures.sender_deaths, figures.duplicates_per_death) == (1, 1, 1.0)
+    assert figures.duplicates_by_cause == {"kill mails-1": 1}
+    assert figures.recovery["kill mails-1"].median == 1.5
+    assert figures.faults == {"kill mails-1": 1}
+
+
+def test_lost_and_doubled_are_counted():
+    facts = good_facts()
+    facts.orders.append(facts.orders[1])
+    del facts.orders[0], facts.mails[2]
+    figures = measure(facts)
+    assert (figures.orders_lost, figures.orders_doubled, figures.mails_lost) == (1, 1, 1)
+
+
+def test_a_disturbed_recovery_is_not_counted():
+    facts = good_facts()
+    facts.injected = [
+        fault("kill", "mails-1", BEGAN + 1, BEGAN + 1.7, BEGAN + 3),
+        fault("freeze", "smtp", BEGAN + 1.8, BEGAN + 2.2, BEGAN + 2.2),
+    ]
+    assert set(measure(facts).recovery) == {"freeze smtp"}
+
+
+def test_spreads():
+    assert Spread.of([]) == Spread(count=0, median=0, p99=0, longest=0)
+    assert Spread.of(range(1, 101)) == Spread(count=100, median=50, p99=99, longest=100)
+    assert per_second([BEGAN - 1, BEGAN, BEGAN + 0.9, BEGAN + 2], BEGAN, 4) == [2, 0, 1, 0]
