@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import sys
@@ -120,8 +121,9 @@ async def stop_signal(at_once: Callable[[], None] = lambda: None) -> AsyncIterat
             loop.remove_signal_handler(number)
 
 
-async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int) -> int:
+async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int, parent: int | None = None) -> int:
     async with stop_signal() as stop:
+        watching = asyncio.ensure_future(_stop_when_orphaned(parent, stop)) if parent else None
         host = Host(choose_roles(plan.roles), plan.make_sources(), processes=processes)
         running = asyncio.ensure_future(_run_host(host, plan, listener, stop))
         stopped = asyncio.ensure_future(stop.wait())
@@ -133,6 +135,8 @@ async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int) 
             running.cancel()
             await asyncio.wait({running}, timeout=2)
         stopped.cancel()
+        if watching:
+            watching.cancel()
         if running.done() and not running.cancelled():
             running.result()
         return 0
@@ -279,4 +283,13 @@ def _worker(plan: Plan, listener: socket.socket) -> None:
     """The main function of one of several worker processes."""
     with exit_with_one_line():
         configure_logging(plan)
-        sys.exit(_loop(lambda: _serve(plan, listener, processes=plan.workers)))
+        parent = os.getppid()
+        sys.exit(_loop(lambda: _serve(plan, listener, processes=plan.workers, parent=parent)))
+
+
+async def _stop_when_orphaned(parent: int, stop: asyncio.Event) -> None:
+    """Who restarts workers, and stops the embedded database, is gone: end as by SIGTERM."""
+    while os.getppid() == parent:  # noqa: ASYNC110 - the system tells nobody
+        await asyncio.sleep(_RESPAWN_PAUSE_S)
+    log.warning("the process that started this worker is gone")
+    stop.set()

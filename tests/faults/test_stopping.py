@@ -221,6 +221,15 @@ async def test_one_of_two_workers_is_replaced_and_no_request_notices(tmp_path: P
     assert code == 0
 
 
+async def test_workers_end_when_the_process_that_started_them_was_killed(tmp_path: Path) -> None:
+    async with started(tmp_path, "--workers", "2", roles=["catalog"]) as running:
+        await ready(running)
+        workers = await two_workers(running.process.pid)
+        await running.stopped(signal.SIGKILL)
+        for worker in workers:
+            await until(lambda gone=worker: _is_gone(gone))
+
+
 async def _is_gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
