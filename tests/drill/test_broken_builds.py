@@ -91,7 +91,7 @@ async def drill(
         stop=asyncio.Event(),
         plan=plan,
         customers=4,
-        settle_s=20,
+        settle_s=12 if build else 60,
     )
 
 

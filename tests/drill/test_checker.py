@@ -1,7 +1,8 @@
 """Every invariant holds for facts in which all went well, and is violated when they are spoiled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import msgspec
 import pytest
 
 from drill.samples import BEGAN, attempt, changed, fault, good_facts, samples
@@ -128,6 +129,28 @@ def double_record(facts: Facts) -> None:
     facts.ledger.append(facts.ledger[0])
 
 
+def welcome(facts: Facts, customers: Sequence[int]) -> None:
+    """Records and mails of welcome; their events were published and forgotten."""
+    for place, customer in enumerate(customers):
+        record = msgspec.structs.replace(
+            facts.ledger[customer],
+            event_id=f"user-{place}",
+            kind="user.registered",
+            message_id=f"<user-{place}@shop>",
+        )
+        facts.ledger.append(record)
+        mail = facts.mails[customer]
+        facts.mails.append(msgspec.structs.replace(mail, message_id=record.message_id, amounts=frozenset()))
+
+
+def forget_a_customer(facts: Facts) -> None:
+    welcome(facts, [0, 1])
+
+
+def welcome_a_customer_twice(facts: Facts) -> None:
+    welcome(facts, [0, 1, 2, 2])
+
+
 def wrong_total(facts: Facts) -> None:
     changed(facts.orders, 0, total=2599)
 
@@ -202,6 +225,7 @@ SPOILT: dict[str, list[Callable[[Facts], None]]] = {
         park_although_told_to_resend,
         send_a_ghost,
         record_without_event,
+        forget_a_customer,
     ],
     "I5": [
         double_mail_unrecorded,
@@ -209,7 +233,7 @@ SPOILT: dict[str, list[Callable[[Facts], None]]] = {
         double_more_than_were_in_doubt,
         double_mail_although_told_to_park,
     ],
-    "I6": [double_record],
+    "I6": [double_record, welcome_a_customer_twice],
     "I7": [wrong_total, wrong_event_total, wrong_mail_total, other_quantities],
     "I8": [replay_differently, replay_unmarked],
     "I9": [answer_500, answer_503_bare, answer_503_late, never_answer],
@@ -234,6 +258,12 @@ def test_a_violation_names_what_to_trace():
     lose_record(facts)
     (verdict,) = [verdict for verdict in check(facts) if verdict.code == "I4"]
     assert "order-0" in verdict.examples[0]
+
+
+def test_mails_of_welcome_need_no_event_any_more():
+    facts = good_facts()
+    welcome(facts, [0, 1, 2])
+    assert violated(facts) == set()
 
 
 def test_a_recorded_resend_within_the_bound_is_allowed():

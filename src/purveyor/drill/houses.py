@@ -32,6 +32,7 @@ Policy = Literal["resend", "park"]
 Ledger = Literal["postgres", "mongodb"]
 
 PROGRAM = (sys.executable, "-m", "purveyor")
+_AUTH = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "JWT_SECRET", "RATE_LIMIT_LOGIN")
 _ORDERS = (
     "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "AUTH_SERVICE", "PRODUCTS_API", "RATE_LIMIT_ORDERS",
 )  # fmt: skip
@@ -61,7 +62,7 @@ SHAPES: Mapping[ShapeName, Shape] = {
     "monolith": Shape((Part("all", "serve", "auth,catalog,orders,email"),), tuple(_SERVERS)),
     "split": Shape(
         (
-            _part("auth", "serve", "auth", "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "RATE_LIMIT_LOGIN"),
+            _part("auth", "serve", "auth", *_AUTH),
             _part("catalog", "serve", "catalog"),
             _part("orders-1", "serve", "orders", *_ORDERS),
             _part("orders-2", "serve", "orders", *_ORDERS),

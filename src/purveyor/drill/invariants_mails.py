@@ -8,6 +8,8 @@ from purveyor.drill.invariants_orders import CREATED
 
 _FINAL = {"sent", "failed", "unknown"}
 _ORDER_KINDS = "order."
+_WELCOME = "user.registered"
+"""Its events name people, so their outbox forgets them once they are published: the customers tell instead."""
 
 
 def nothing_in_hand(facts: Facts) -> Iterator[str]:
@@ -36,7 +38,7 @@ def none_lost(facts: Facts) -> Iterator[str]:
     for event in created.keys() - confirmed:
         yield f"event {event} of order {created[event]} has no record in the mail ledger"
     for record in facts.ledger:
-        if record.event_id not in events:
+        if record.event_id not in events and record.kind.startswith(_ORDER_KINDS):
             yield f"the mail ledger has a record of event {record.event_id}, which is in no outbox"
         if record.state == "sent" and record.message_id not in taken:
             yield f"the mail of event {record.event_id} is sent by the ledger, but never arrived"
@@ -44,6 +46,9 @@ def none_lost(facts: Facts) -> Iterator[str]:
             yield f"the mail of event {record.event_id} has failed, and no drill refuses one for good"
         if record.state == "unknown" and facts.policy == "resend":
             yield f"the mail of event {record.event_id} is unknown, and the policy is to resend"
+    welcomed = {record.recipient for record in facts.ledger if record.kind == _WELCOME}
+    for customer in {purchase.email for purchase in facts.purchases} - welcomed if welcomed else ():
+        yield f"{customer} was registered, and has no record of a mail that says so"
     for ghost in taken - {record.message_id for record in facts.ledger}:
         yield f"mail {ghost} arrived without a record in the ledger"
 
@@ -79,7 +84,7 @@ def duplicates(facts: Facts) -> int:
 
 
 def one_record(facts: Facts) -> Iterator[str]:
-    """I6: one ledger record per event, kind and recipient; an event of an order has one recipient."""
+    """I6: one ledger record per event, kind and recipient; one mail per event of an order, one welcome each."""
     records = Counter((record.event_id, record.kind, record.recipient) for record in facts.ledger)
     for (event, kind, recipient), number in records.items():
         if number > 1:
@@ -88,6 +93,10 @@ def one_record(facts: Facts) -> Iterator[str]:
     for event, number in of_orders.items():
         if number > 1:
             yield f"event {event} has {number} records of mails"
+    welcomes = Counter(record.recipient for record in facts.ledger if record.kind == _WELCOME)
+    for customer, number in welcomes.items():
+        if number > 1:
+            yield f"{customer} has {number} records of a mail of welcome"
 
 
 def _of(record: LedgerRow) -> str:

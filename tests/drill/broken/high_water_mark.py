@@ -1,18 +1,19 @@
 """Broken on purpose: the relay remembers how far it came, and never looks below that again."""
 
 import sys
+from collections import defaultdict
 from uuid import UUID
 
 from purveyor.cli import main
 from purveyor.kit import outbox
 
-_mark = UUID(int=0)
+_marks: defaultdict[str, UUID] = defaultdict(lambda: UUID(int=0))
 
 
 async def _batch(self: outbox.Relay) -> int:
-    global _mark  # noqa: PLW0603 - one relay in a process
     rows = await self._database.fetch(
-        f"select {outbox.COLUMNS} from {self._schema}.outbox where id > $1 order by id limit {outbox.BATCH}", _mark
+        f"select {outbox.COLUMNS} from {self._schema}.outbox where id > $1 order by id limit {outbox.BATCH}",
+        _marks[self._schema],
     )
     if not rows:
         return 0
@@ -22,7 +23,7 @@ async def _batch(self: outbox.Relay) -> int:
             f"update {self._schema}.outbox set published_at = now() where id = any($1)",
             [row["id"] for row in rows],
         )
-        _mark = rows[-1]["id"]
+        _marks[self._schema] = rows[-1]["id"]
     return len(rows)
 
 
