@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _Tasks = set[asyncio.Task[None]]
 
 _DECLARE_S = 20.0
+_DECLARING = 8
 _RESTORE_EVERY_S = 1.0
 _LOOK_S = 15.0
 _MAX_DEAD_LETTERS = 1000
@@ -82,8 +83,16 @@ class RabbitEvents:
         await asyncio.gather(self._consuming.close(), self._publishing.close())
 
     async def _declare(self, link: Link, queues: Sequence[Queue]) -> None:
-        async with link.channel() as channel, link.until(soon(_DECLARE_S)):
-            await topology.declare(channel, queues, self._queue_type)
+        """Over several channels: a queue takes six round trips, which a channel makes one after the other."""
+
+        async def some(part: Sequence[Queue]) -> None:
+            async with link.channel() as channel, link.until(soon(_DECLARE_S)):
+                await topology.declare(channel, part, self._queue_type)
+
+        parts = [queues[place::_DECLARING] for place in range(min(_DECLARING, len(queues)))]
+        outcomes = await asyncio.gather(*map(some, parts), return_exceptions=True)
+        for failure in filter(None, outcomes):
+            raise failure
 
     async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
         """See ``EventTransport``. Returns within 6 s, whatever the server does.
