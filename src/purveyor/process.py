@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from purveyor import __version__
+from purveyor.api_info import ABOUT
 from purveyor.host import Host, choose_roles
 from purveyor.kit import log as logs
 from purveyor.kit.api import web_app
@@ -226,7 +227,8 @@ def application(host: Host, *, public: bool = True) -> Shedding:
         routes += shared
         for actor in host.actors.values():
             routes += actor.routes
-    return Shedding(Edge(web_app(routes, version=__version__), trusted=host.settings.trusted_proxies))
+    app = web_app(routes, version=__version__, about=ABOUT)
+    return Shedding(Edge(app, trusted=host.settings.trusted_proxies))
 
 
 async def _supervise(plan: Plan, listener: socket.socket) -> int:

@@ -103,12 +103,22 @@ async def test_some_filters_are_for_staff(shop: Shop, visitor: Customer, name: s
         ("limit", "many"),
         ("cursor", "somewhere"),
         ("status", "lost"),
+        ("status", "null"),
+        ("order_number", "null"),
         ("order_number", "first"),
         ("order_number", str(2**63)),
     ],
 )
 async def test_a_filter_that_cannot_be_is_pointed_at(shop: Shop, visitor: Customer, name: str, value: str) -> None:
     problem(await shop.list(visitor, **{name: value}), 422, "invalid-input", f"/{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("created_from", "null"), ("created_from", "1767225600"), ("created_to", "0.5"), ("created_to", "yesterday")],
+)
+async def test_a_time_is_written_out(shop: Shop, staff: Customer, name: str, value: str) -> None:
+    problem(await shop.list(staff, **{name: value}), 422, "invalid-input", f"/{name}")
 
 
 @pytest.mark.parametrize(

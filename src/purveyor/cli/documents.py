@@ -27,6 +27,7 @@ def asyncapi(indent: IndentOption = 2) -> None:
 
 
 async def _openapi(roles: str) -> dict[str, Any]:
+    from purveyor.api_info import ABOUT
     from purveyor.host import Host, choose_roles
     from purveyor.kit import api
     from purveyor.kit.health import health_routes
@@ -39,7 +40,7 @@ async def _openapi(roles: str) -> dict[str, Any]:
             routes = health_routes(host.health, lambda: False)
             routes += [route for actor in host.actors.values() for route in actor.routes]
             routes += shared_routes(host)
-            return api.openapi(routes, version=__version__)
+            return api.openapi(routes, version=__version__, about=ABOUT)
 
 
 def _print(document: dict[str, Any], indent: int) -> None:

@@ -1,28 +1,44 @@
 """The web application of a process: Litestar with our requests, responses, errors and API document."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
 from litestar import Litestar, Response, get, route
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
-from litestar.routes import HTTPRoute
+from litestar.openapi.spec import Components, License, SecurityScheme, Server
 
+from purveyor.kit.api_document import complete
 from purveyor.kit.web import EXCEPTION_HANDLERS, MAX_BODY_BYTES, ApiRequest, ApiResponse
 
-_TITLE = "Purveyor"
-_LITESTAR_400 = "Bad request syntax or unsupported method"
+_BEARER = SecurityScheme(
+    type="http",
+    scheme="bearer",
+    bearer_format="JWT",
+    description="The access token that POST /login gives (RFC 6750).",
+)
 
 
-def web_app(routes: Sequence[Any], *, version: str) -> Litestar:
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API document says of the whole. ``tags`` describe the groups of routes, in their order."""
+
+    title: str = "API"
+    description: str = ""
+    license: str = "MIT"
+    tags: Mapping[str, str] = {}
+
+
+_NOTHING_MORE = About()
+
+
+def web_app(routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE) -> Litestar:
     """The application that serves these routes, and their document at ``/openapi.json``."""
 
     @cache
     def document() -> bytes:
-        return msgspec.json.encode(openapi(routes, version=version))
+        return msgspec.json.encode(openapi(routes, version=version, about=about))
 
     @get("/openapi.json", include_in_schema=False)
     async def openapi_json() -> Response[bytes]:
@@ -31,47 +47,21 @@ def web_app(routes: Sequence[Any], *, version: str) -> Litestar:
     return _litestar([*routes, openapi_json], None)
 
 
-def openapi(routes: Sequence[Any], *, version: str) -> dict[str, Any]:
+def openapi(routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these routes."""
     config = OpenAPIConfig(
-        title=_TITLE,
+        title=about.title,
         version=version,
-        description="Order management: the same guarantees as one process or as many services.",
+        description=about.description,
+        license=License(name=about.license, identifier=about.license),
+        servers=[Server(url="/", description="where this document comes from")],
         path="/unused",  # this application is only asked for its document, never served
-        components=Components(
-            security_schemes={
-                "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
-            }
-        ),
+        components=Components(security_schemes={"bearer": _BEARER}),
     )
     application = _litestar(routes, config)
     document: dict[str, Any] = application.openapi_schema.to_schema()
-    document["components"]["schemas"] |= _request_bodies(application)
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            answers = operation.get("responses", {})
-            if answers.get("400", {}).get("description", "").startswith(_LITESTAR_400):
-                del answers["400"]  # ours say it, as problem details, where it can happen
+    complete(document, application, about.tags)
     return document
-
-
-def _request_bodies(application: Litestar) -> dict[str, Any]:
-    """The schemas of what the routes read, by the library that reads it.
-
-    Litestar's own leave out that unknown members are refused, and take a tuple's ``...`` for a type.
-    """
-    handlers = [
-        handler
-        for served in application.routes
-        if isinstance(served, HTTPRoute)
-        for handler in served.route_handlers
-        if handler.parsed_data_field is not None
-    ]
-    kinds = {handler.parsed_data_field.annotation for handler in handlers if handler.parsed_data_field}
-    _, schemas = msgspec.json.schema_components(
-        sorted(kinds, key=lambda kind: kind.__name__), ref_template="#/components/schemas/{name}"
-    )
-    return schemas
 
 
 def _options(routes: Sequence[Any]) -> list[Any]:

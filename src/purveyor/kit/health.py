@@ -8,12 +8,34 @@ import msgspec
 from litestar import Response, get
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from purveyor.kit.examples import NEVER_SHED, answer
 from purveyor.kit.metrics import REGISTRY
 from purveyor.kit.role import Check
 
 _PROBE_TIMEOUT_S = 2.0
 
 Status = Literal["ok", "degraded", "down"]
+
+
+_HEALTHY: dict[str, Any] = {
+    "status": "ok",
+    "roles": {"orders": {"status": "ok"}},
+    "dependencies": {
+        "postgres": {"status": "ok", "kind": "embedded", "roles": ["orders"], "detail": "PostgreSQL 16.4"}
+    },
+}
+_DOWN: dict[str, Any] = {
+    "status": "down",
+    "roles": {"orders": {"status": "down", "detail": "postgres: no answer within 2 s"}},
+    "dependencies": {
+        "postgres": {
+            "status": "down",
+            "kind": "external",
+            "roles": ["orders"],
+            "detail": "no answer within 2 s",
+        }
+    },
+}
 
 
 class DependencyHealth(msgspec.Struct, omit_defaults=True):
@@ -83,11 +105,27 @@ async def examine(checks: Mapping[str, Sequence[Check]], troubles: Mapping[str, 
 def health_routes(report: Callable[[], Any], stopping: Callable[[], bool]) -> list[Any]:
     """The routes; ``report`` is a coroutine function that gives the ``Health``."""
 
-    @get("/health/live", tags=["operations"], summary="Is the process alive?")
+    @get(
+        "/health/live",
+        tags=["operations"],
+        operation_id="is_alive",
+        summary="Is the process alive?",
+        description="200 as long as it answers at all, whatever it depends on.",
+        responses=answer(dict[str, str], "It is.", {"status": "ok"}),
+        opt=NEVER_SHED,
+    )
     async def live() -> dict[str, str]:
         return {"status": "ok"}
 
-    @get("/health/ready", tags=["operations"], summary="Can it take work? Each role, each dependency.")
+    @get(
+        "/health/ready",
+        tags=["operations"],
+        operation_id="is_ready",
+        summary="Can it take work? Each role, each dependency.",
+        description="`degraded` takes work: what is down is not needed for it. `Retry-After` comes with 503.",
+        responses=answer(Health, "It can.", _HEALTHY) | answer(Health, "It cannot.", _DOWN, status=503),
+        opt=NEVER_SHED,
+    )
     async def ready() -> Response[Health]:
         health: Health = await report()
         if stopping():

@@ -20,6 +20,7 @@ HEAD_WITHIN_S = 10.0
 BODY_WITHIN_S = 15.0
 READ_WITHIN_S = 15.0
 LINGER_S = 1.0
+_GRACE_S = 0.1
 _MOST_CONNECTIONS = 20_000
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 Refusal = Callable[[str, str, list[tuple[bytes, bytes]]], bytes | None]
@@ -200,7 +201,11 @@ class _Connection(HttpToolsProtocol):
         self._timed = what
         if within_s is not None:
             patience_s = LINGER_S if self._all.draining else within_s
-            self._timer = self.loop.call_later(patience_s, self.cut, what)
+            self._timer = self.loop.call_later(patience_s, self._late, what)
+
+    def _late(self, what: str) -> None:
+        """A process that was stopped finds its timers due before what came meanwhile is read: that goes first."""
+        self._timer = self.loop.call_later(_GRACE_S, self.cut, what)
 
 
 def _answering(cycle: Any) -> bool:

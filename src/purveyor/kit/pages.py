@@ -10,8 +10,9 @@ from litestar import MediaType, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from purveyor.kit.api_problems import example
 from purveyor.kit.assets import REVALIDATE, SECURITY_HEADERS, SWAGGER_VERSION, load_assets
-from purveyor.kit.errors import InvalidInput, NotFound, Problem, problem_for, problem_types
+from purveyor.kit.errors import NotFound, Problem, problem_for, problem_types
 
 
 def html_page(text: str) -> Response[str]:
@@ -97,18 +98,7 @@ Its <code>type</code> is the address of one of these pages and does not change;
 
 
 def _example(kind: type[Problem]) -> str:
-    """A problem document of this type as a client would receive it."""
-    document: dict[str, Any] = {
-        "type": f"/problems/{kind.code}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": kind.title,
-        "instance": "/the/path/that/was/asked",
-        "request_id": "01939f5e-7c1a-7b52-9d0e-3f6a8c2b4d10",
-    }
-    if issubclass(kind, InvalidInput):
-        document["errors"] = [{"pointer": "/items/0/quantity", "detail": "Expected `int` >= 1"}]
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    return msgspec.json.format(msgspec.json.encode(example(kind)), indent=2).decode()
 
 
 def _problem_page(kind: type[Problem], *, development: bool) -> str:

@@ -2,6 +2,9 @@
 
 import re
 import unicodedata
+from typing import Annotated
+
+from msgspec import Meta
 
 from purveyor.kit.errors import FieldError, InvalidInput
 
@@ -17,6 +20,30 @@ _COUNTRIES = """
     YT ZA ZM ZW
 """
 """The officially assigned codes of ISO 3166-1 alpha-2."""
+
+# The same rules as JSON Schema, for the API document; of the characters that no line may hold those of the basic
+# multilingual plane, for regular expressions know no others in all languages.
+_FORBIDDEN = (
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f"
+    r"\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+)
+_LINE = rf"[^\s{_FORBIDDEN}]([^{_FORBIDDEN}]*[^\s{_FORBIDDEN}])?"
+LINE_SCHEMA = {"pattern": rf"^\s*{_LINE}\s*$", "not": {"pattern": r"=\?"}}
+OPTIONAL_LINE_SCHEMA = {"pattern": rf"^\s*({_LINE})?\s*$", "not": {"pattern": r"=\?"}}
+_PHONE_SCHEMA = {"pattern": rf"^\s*({_PHONE.pattern})?\s*$"}
+
+Line = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema=LINE_SCHEMA)]
+OptionalLine = Annotated[str, Meta(max_length=200, extra_json_schema=OPTIONAL_LINE_SCHEMA)]
+Phone = Annotated[str, Meta(max_length=40, extra_json_schema=_PHONE_SCHEMA)]
+Country = Annotated[
+    str,
+    Meta(
+        min_length=2,
+        max_length=2,
+        description="ISO 3166-1 alpha-2; small letters are taken too",
+        extra_json_schema={"enum": _COUNTRIES.split()},
+    ),
+]
 
 
 def clean_line(text: str, pointer: str) -> str:

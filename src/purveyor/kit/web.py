@@ -14,9 +14,10 @@ from urllib.parse import parse_qsl
 import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.types import Guard
 
 from purveyor.kit import errors, log
@@ -34,6 +35,7 @@ _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _AT = re.compile(r" - at `(key in )?\$(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"(?:missing required|contains unknown) field `(?P<name>.*)`\Z", re.DOTALL)
+_GONE = "client disconnected prematurely"  # Litestar has no class for it
 _BY_STATUS = {
     400: BadRequest,
     401: Unauthorized,
@@ -177,7 +179,7 @@ def signed_in(verify: Callable[[str], Awaitable[object]]) -> Guard:
 
 
 def problem_responses(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
-    """The errors of a route, for the OpenAPI document."""
+    """A route's own errors, for the API document; ``kit/api_problems.py`` adds what any of its kind can have."""
     by_status: dict[int, list[type[Problem]]] = defaultdict(list)
     for kind in kinds:
         by_status[kind.status].append(kind)
@@ -187,6 +189,7 @@ def problem_responses(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
             description="; ".join(f"`{kind.code}`: {kind.title}" for kind in group),
             media_type="application/problem+json",
             generate_examples=False,
+            examples=[Example(id=kind.code, value=None) for kind in group],
         )
         for status, group in by_status.items()
     }
@@ -220,6 +223,8 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     if isinstance(error, ValidationException):
         return _answer(request, _parameter_problem(error))
     kind = _BY_STATUS.get(error.status_code)
+    if isinstance(error, InternalServerException) and error.detail == _GONE:
+        kind = BadRequest  # nobody reads the answer
     if kind is None:
         return _on_unexpected(request, error)
     detail = "" if kind in (errors.NotFound, errors.MethodNotAllowed, errors.BodyTooLarge) else error.detail

@@ -9,14 +9,17 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.params import FromPath, QueryParameter
+from litestar.params import PathParameter, QueryParameter
 
-from purveyor.kit.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized, Unavailable
+from purveyor.kit.errors import Conflict, Forbidden, NotFound, Unavailable
+from purveyor.kit.examples import answer, link, notes
+from purveyor.kit.parameters import refuse_null
 from purveyor.kit.transport import Asker, EventTransport
 from purveyor.kit.web import BEARER, ApiResponse, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.email.contract import ListMails, MailRecord, ResendMail, State
 from purveyor.roles.orders.contract import TraceOrder
+from purveyor.storefront import examples
 
 ROLES = frozenset({"orders", "email"})
 """The roles that must run in this process."""
@@ -24,6 +27,8 @@ ROLES = frozenset({"orders", "email"})
 _ID = r"^[\x21-\x7e]{1,64}$"
 Limit = Annotated[int, QueryParameter(ge=1, le=200, description="at most so many")]
 EventId = Annotated[str | None, QueryParameter(pattern=_ID, description="the mail about this event")]
+PathEventId = Annotated[str, PathParameter(description="the event that the mail or the dead letter is about")]
+Queue = Annotated[str, PathParameter(description="whose queue it died in")]
 OrderId = Annotated[str | None, QueryParameter(pattern=_ID, description="the mails about this order")]
 
 
@@ -64,19 +69,23 @@ def _require_staff(request: Request[Principal, Any, Any]) -> None:
 def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
     @get(
         "/api/mails",
+        operation_id="list_mails",
         summary="Mails as the ledger has them, newest first",
+        opt=notes(links=(link("resend_mail", event_id="$response.body#/mails/0/event_id"),)),
         description="For staff. Of an order, of an event, of one state, or all.",
-        responses=problem_responses(Unauthorized, Forbidden, NotFound, InvalidInput, Unavailable),
+        responses=answer(MailList, "The mails.", examples.MAILS)
+        | problem_responses(Forbidden, NotFound, Unavailable),
         **protected,
     )
     async def list_mails(
         request: Request[Principal, Any, Any],
         order_id: OrderId = None,
         event_id: EventId = None,
-        in_state: Annotated[State | None, QueryParameter(name="state")] = None,
+        in_state: Annotated[State | None, QueryParameter(name="state", description="in this state")] = None,
         limit: Limit = 50,
     ) -> Response[MailList]:
         _require_staff(request)
+        refuse_null(request, "state")
         wanted = [event_id] if event_id else []
         if order_id:
             of_order = (await roles.ask(TraceOrder(order=order_id))).events
@@ -89,12 +98,14 @@ def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
     @post(
         "/api/mails/{event_id:str}/resend",
         status_code=202,
+        operation_id="resend_mail",
         summary="Send a mail again",
         description="For staff. With the same Message-ID, whatever became of it before.",
-        responses=problem_responses(Unauthorized, Forbidden, NotFound, Conflict, Unavailable),
+        responses=answer(MailRecord, "It will be sent.", examples.AGAIN, status=202)
+        | problem_responses(Forbidden, NotFound, Conflict, Unavailable),
         **protected,
     )
-    async def resend_mail(event_id: FromPath[str], request: Request[Principal, Any, Any]) -> Response[MailRecord]:
+    async def resend_mail(event_id: PathEventId, request: Request[Principal, Any, Any]) -> Response[MailRecord]:
         _require_staff(request)
         return ApiResponse(await roles.ask(ResendMail(event_id=event_id)), status_code=202)
 
@@ -104,9 +115,20 @@ def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
 def _dead_letter_routes(events: EventTransport, protected: dict[str, Any]) -> list[Any]:
     @get(
         "/api/dead-letters",
+        operation_id="list_dead_letters",
         summary="Events that could not be handled, oldest first",
-        description="For staff.",
-        responses=problem_responses(Unauthorized, Forbidden, Unavailable),
+        opt=notes(
+            links=(
+                link(
+                    "replay_dead_letter",
+                    queue="$response.body#/dead_letters/0/queue",
+                    event_id="$response.body#/dead_letters/0/event_id",
+                ),
+            )
+        ),
+        description="For staff. What is in them is not shown, only what became of them.",
+        responses=answer(DeadLetterList, "The dead letters.", examples.DEAD_LETTERS)
+        | problem_responses(Forbidden, Unavailable),
         **protected,
     )
     async def list_dead_letters(request: Request[Principal, Any, Any]) -> Response[DeadLetterList]:
@@ -127,13 +149,15 @@ def _dead_letter_routes(events: EventTransport, protected: dict[str, Any]) -> li
     @post(
         "/api/dead-letters/{queue:str}/{event_id:str}/replay",
         status_code=204,
+        operation_id="replay_dead_letter",
         summary="Send a dead letter again",
+        response_description="It is on its way again.",
         description="For staff. Whoever has handled the event already ignores it.",
-        responses=problem_responses(Unauthorized, Forbidden, NotFound, Unavailable),
+        responses=problem_responses(Forbidden, NotFound, Unavailable),
         **protected,
     )
     async def replay_dead_letter(
-        queue: FromPath[str], event_id: FromPath[str], request: Request[Principal, Any, Any]
+        queue: Queue, event_id: PathEventId, request: Request[Principal, Any, Any]
     ) -> None:
         _require_staff(request)
         present = {(letter.queue, letter.event_id) for letter in await events.dead_letters()}

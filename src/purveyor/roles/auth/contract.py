@@ -10,10 +10,10 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
+from purveyor.kit import text
 from purveyor.kit.errors import Conflict, TokenInvalid, Unavailable
 from purveyor.kit.message import Ask, Event, Message
 from purveyor.kit.role import Port
-from purveyor.kit.text import clean_country, clean_line, clean_phone, invalid
 from purveyor.kit.transport import Asker
 
 ACCESS_LEVELS = ("customer", "staff", "admin")
@@ -66,26 +66,26 @@ class Address(Message, frozen=True, omit_defaults=True):
 class PostalAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A postal address as a client sends it."""
 
-    recipient: Annotated[str, Meta(min_length=1, max_length=200)]
-    line1: Annotated[str, Meta(min_length=1, max_length=200)]
-    city: Annotated[str, Meta(min_length=1, max_length=200)]
-    postal_code: Annotated[str, Meta(min_length=1, max_length=20)]
-    country: Annotated[str, Meta(min_length=2, max_length=2, description="ISO 3166-1 alpha-2")]
-    line2: Annotated[str, Meta(max_length=200)] | None = None
-    region: Annotated[str, Meta(max_length=200)] | None = None
-    phone: Annotated[str, Meta(max_length=40)] | None = None
+    recipient: text.Line
+    line1: text.Line
+    city: text.Line
+    postal_code: Annotated[str, Meta(min_length=1, max_length=20, extra_json_schema=text.LINE_SCHEMA)]
+    country: text.Country
+    line2: text.OptionalLine | None = None
+    region: text.OptionalLine | None = None
+    phone: text.Phone | None = None
 
     def checked(self, pointer: str = "") -> Address:
         """The address, cleaned. Raises ``InvalidInput``; ``pointer`` is where it stands in the request."""
         lines = {
-            name: clean_line(getattr(self, name) or "", f"{pointer}/{name}")
+            name: text.clean_line(getattr(self, name) or "", f"{pointer}/{name}")
             for name in ("recipient", "line1", "line2", "city", "region", "postal_code")
         }
         for name in ("recipient", "line1", "city", "postal_code"):
             if not lines[name]:
-                raise invalid(f"{pointer}/{name}", "must not be empty")
-        country = clean_country(self.country, f"{pointer}/country")
-        return Address(**lines, country=country, phone=clean_phone(self.phone or "", f"{pointer}/phone"))
+                raise text.invalid(f"{pointer}/{name}", "must not be empty")
+        country = text.clean_country(self.country, f"{pointer}/country")
+        return Address(**lines, country=country, phone=text.clean_phone(self.phone or "", f"{pointer}/phone"))
 
 
 class GetAddress(Ask[Address], frozen=True):
@@ -272,8 +272,8 @@ def _language(token: str) -> str:
     """The holder's language: a claim of our tokens, read without checking, for auth has vouched for the token."""
     with suppress(IndexError, ValueError, UnicodeDecodeError, msgspec.MsgspecError):
         claims = token.split(".")[1]
-        text = base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))
-        return msgspec.json.decode(text, type=_Claims).language
+        decoded = base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))
+        return msgspec.json.decode(decoded, type=_Claims).language
     return ""
 
 

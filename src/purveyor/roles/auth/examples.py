@@ -41,6 +41,7 @@ PAIR = {
     "expires_in": 600,
     "refresh_token": _REFRESH_TOKEN,
 }
+TOKEN = {"token": _ACCESS_TOKEN}
 REFRESH = {"refresh_token": _REFRESH_TOKEN}
 VERIFIED = {
     "active": True,

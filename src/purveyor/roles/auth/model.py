@@ -15,7 +15,7 @@ from purveyor.kit.text import clean_line, invalid
 
 PASSWORD_MAX_LENGTH = 128
 
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ def clean_name(text: str, pointer: str = "/name") -> str:
 
 def clean_language(text: str) -> str:
     """A language tag (RFC 5646) in its short form; mails fall back to English for one that they do not have."""
-    if not _LANGUAGE.fullmatch(text):
+    if not LANGUAGE.fullmatch(text):
         raise invalid("/language", "must be a language tag, such as en or de-AT")
     return text
 

@@ -7,8 +7,8 @@ from litestar import Request, post
 from msgspec import Meta
 
 from purveyor.kit.edge import client_network
-from purveyor.kit.errors import BadRequest, BodyTooLarge, InvalidInput, TokenInvalid, Unauthorized, Unavailable
-from purveyor.kit.examples import answer, body
+from purveyor.kit.errors import Unavailable
+from purveyor.kit.examples import OptionalBody, answer, body, link, notes
 from purveyor.kit.web import BEARER, bearer_token, decode, header, problem_responses
 from purveyor.roles.auth import examples
 from purveyor.roles.auth.contract import Principal, VerifyToken
@@ -21,16 +21,25 @@ from purveyor.roles.auth.errors import (
 )
 from purveyor.roles.auth.service_passwords import PasswordChanges
 from purveyor.roles.auth.service_sessions import Sessions, TokenPair
-from purveyor.roles.auth.views import Accepted, VerifiedTokenView, verified_view
+from purveyor.roles.auth.views import Accepted, NewPassword, VerifiedTokenView, verified_view
 
+_TO_ACCOUNT = tuple(
+    link(operation, user_id="$response.body#/user_id")
+    for operation in (
+        "get_profile",
+        "change_profile",
+        "list_addresses",
+        "add_address",
+        "export_person",
+        "erase_person",
+    )
+)
+_HOLDER = link("verify_token", body={"token": "$response.body#/access_token"})
+_NEXT_PAIR = link("refresh_tokens", body={"refresh_token": "$response.body#/refresh_token"})
 _MAIL_ON_ITS_WAY = "If there is an account with this address, a mail is on its way."
 
 Email = Annotated[str, Meta(max_length=254)]
 Password = Annotated[str, Meta(max_length=1000)]
-NewPassword = Annotated[
-    str,
-    Meta(max_length=1000, description="8 to 128 characters, any characters"),
-]
 
 
 class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -85,6 +94,7 @@ def _login_route(sessions: Sessions) -> Any:
         "/login",
         status_code=200,
         tags=["sessions"],
+        operation_id="log_in",
         summary="Exchange a password for tokens",
         description=(
             "JSON, or a form with `username` and `password` as in OAuth 2.0. The access token works for "
@@ -92,11 +102,9 @@ def _login_route(sessions: Sessions) -> Any:
             "address are answered the same. Attempts are limited per account and per network address, with "
             "growing delays after many wrong ones."
         ),
-        opt={"form": {"username": "email", "password": "password"}},
+        opt={"form": {"username": "email", "password": "password"}, **notes(links=(_NEXT_PAIR, _HOLDER))},
         responses=answer(TokenPair, "Tokens of a new session.", examples.PAIR)
-        | problem_responses(
-            BadRequest, InvalidCredentials, BodyTooLarge, InvalidInput, TooManyLogins, Unavailable
-        ),
+        | problem_responses(InvalidCredentials, TooManyLogins, Unavailable),
     )
     async def login(
         data: Annotated[LoginBody, body(examples.LOGIN)], request: Request[Any, Any, Any]
@@ -111,11 +119,15 @@ def _verify_route(sessions: Sessions) -> Any:
         "/verify-token",
         status_code=200,
         tags=["sessions"],
+        operation_id="verify_token",
         summary="Whose access token is this?",
+        opt=notes(
+            links=_TO_ACCOUNT,
+            body=OptionalBody(TokenBody, examples.TOKEN),
+        ),
         description='The token is in the header, or in the body as `{"token": "..."}`.',
-        security=BEARER,
-        responses=answer(VerifiedTokenView, "The holder.", examples.VERIFIED)
-        | problem_responses(BadRequest, Unauthorized, TokenInvalid, BodyTooLarge, InvalidInput),
+        security=[*BEARER, {}],
+        responses=answer(VerifiedTokenView, "The holder.", examples.VERIFIED) | problem_responses(),
     )
     async def verify_token(request: Request[Any, Any, Any]) -> VerifiedTokenView:
         if header(request, b"authorization"):
@@ -133,14 +145,21 @@ def _life_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
         "/token/refresh",
         status_code=200,
         tags=["sessions"],
+        operation_id="refresh_tokens",
         summary="Exchange a refresh token for the next pair",
+        opt=notes(
+            links=(
+                _NEXT_PAIR,
+                _HOLDER,
+            )
+        ),
         description=(
             "A refresh token works once. The one that was exchanged last gives the same next one again for 10 "
             "seconds, for an answer may be lost; any other one that comes a second time may have been stolen: the "
             "whole session ends. A session lasts 30 days at most."
         ),
         responses=answer(TokenPair, "The next tokens of the session.", examples.PAIR)
-        | problem_responses(BadRequest, RefreshTokenInvalid, BodyTooLarge, InvalidInput, Unavailable),
+        | problem_responses(RefreshTokenInvalid, Unavailable),
     )
     async def refresh(data: Annotated[RefreshBody, body(examples.REFRESH)]) -> TokenPair:
         return await sessions.refresh(data.refresh_token)
@@ -149,9 +168,11 @@ def _life_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
         "/logout",
         status_code=204,
         tags=["sessions"],
+        operation_id="log_out",
         summary="End the session",
+        response_description="The session has ended.",
         description="Its refresh token works no more; its access token stops working everywhere within 5 seconds.",
-        responses=problem_responses(Unauthorized, TokenInvalid, Unavailable),
+        responses=problem_responses(Unavailable),
         **protected,
     )
     async def logout(request: Request[Principal, Any, Any]) -> None:
@@ -167,18 +188,11 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
         "/password",
         status_code=204,
         tags=["passwords"],
+        operation_id="change_password",
         summary="Change one's password",
+        response_description="The new password counts.",
         description="All other sessions end; this one goes on. Guesses are limited as those at log-in are.",
-        responses=problem_responses(
-            BadRequest,
-            Unauthorized,
-            TokenInvalid,
-            BodyTooLarge,
-            WrongPassword,
-            InvalidInput,
-            TooManyLogins,
-            Unavailable,
-        ),
+        responses=problem_responses(WrongPassword, TooManyLogins, Unavailable),
         **protected,
     )
     async def change(
@@ -190,13 +204,14 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
         "/password/forgot",
         status_code=202,
         tags=["passwords"],
+        operation_id="forget_password",
         summary="Ask for a mail to set a new password",
         description=(
             "The answer is the same, and takes as long, whether or not there is an account with this address. At "
             "most 3 mails go to one account within an hour."
         ),
         responses=answer(Accepted, "The same in any case.", examples.FORGOTTEN, status=202)
-        | problem_responses(BadRequest, BodyTooLarge, InvalidInput, Unavailable),
+        | problem_responses(Unavailable),
     )
     async def forgot(data: Annotated[ForgotBody, body(examples.FORGOT)]) -> Accepted:
         await passwords.forgot(data.email)
@@ -206,9 +221,11 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
         "/password/reset",
         status_code=204,
         tags=["passwords"],
+        operation_id="reset_password",
         summary="Set a new password with the token from the mail",
+        response_description="The new password counts.",
         description="The token works once, for 30 minutes. All sessions of the account end.",
-        responses=problem_responses(BadRequest, BodyTooLarge, ResetTokenInvalid, InvalidInput, Unavailable),
+        responses=problem_responses(ResetTokenInvalid, Unavailable),
     )
     async def reset(data: Annotated[ResetBody, body(examples.RESET)]) -> None:
         await passwords.reset(data.token, data.password)

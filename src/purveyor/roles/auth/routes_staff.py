@@ -2,24 +2,18 @@
 
 from typing import Annotated, Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 import msgspec
 from litestar import Request, Response, get, patch
-from litestar.params import FromPath, QueryParameter
+from litestar.params import QueryParameter
 
 from purveyor.kit.errors import (
-    BadRequest,
-    BodyTooLarge,
-    FieldError,
     Forbidden,
-    InvalidInput,
     NotFound,
-    Unauthorized,
     Unavailable,
 )
-from purveyor.kit.examples import answer, body
-from purveyor.kit.ids import parse_id
+from purveyor.kit.examples import answer, body, link, notes
+from purveyor.kit.parameters import Cursor, Limit, PathId, read_cursor
 from purveyor.kit.web import ApiResponse, problem_responses
 from purveyor.roles.auth import examples
 from purveyor.roles.auth.contract import Principal
@@ -39,23 +33,33 @@ def staff_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
 
     @get(
         "/users",
+        operation_id="list_users",
         summary="Users, newest first",
+        opt=notes(
+            headers={"Link": "the next page (RFC 8288), where there is one"},
+            links=(
+                link("list_users", cursor="$response.body#/next_cursor"),
+                link("get_profile", user_id="$response.body#/users/0/id"),
+            ),
+        ),
         description=(
             "For staff. `email` finds the addresses that begin so, in lower case or not. `next_cursor` (and "
             "`Link`) lead to the next page."
         ),
         responses=answer(UserPage, "A page; `Link` leads to the next one.", examples.USERS)
-        | problem_responses(Unauthorized, Forbidden, InvalidInput, Unavailable),
+        | problem_responses(Forbidden, Unavailable),
         tags=["staff"],
         **protected,
     )
     async def users(
         request: Request[Principal, Any, Any],
-        email: Annotated[str, QueryParameter(max_length=254, pattern=r"^[^\x00-\x20]*$")] = "",
-        limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
-        cursor: Annotated[str | None, QueryParameter(max_length=64)] = None,
+        email: Annotated[
+            str, QueryParameter(max_length=254, pattern=r"^[^\x00-\x20]*$", description="how the address begins")
+        ] = "",
+        limit: Limit = 20,
+        cursor: Cursor = None,
     ) -> Response[UserPage]:
-        page, following = await auth.users(request.user, email, _cursor(cursor), limit)
+        page, following = await auth.users(request.user, email, read_cursor(cursor), limit)
         headers = {}
         if following is not None:
             query = {"email": email, "limit": limit, "cursor": following}
@@ -68,32 +72,22 @@ def staff_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
 
     @patch(
         "/user/{user_id:str}/access",
+        operation_id="change_access",
         summary="Say what somebody may do",
         description=(
             "For admins. It counts within 5 seconds: access tokens that say otherwise stop working, and the "
             "refresh token gives one that says so. The last admin stays one."
         ),
         responses=answer(AccountView, "The account as it is now.", examples.EMPLOYEE)
-        | problem_responses(
-            BadRequest, Unauthorized, Forbidden, NotFound, LastAdmin, BodyTooLarge, InvalidInput, Unavailable
-        ),
+        | problem_responses(Forbidden, NotFound, LastAdmin, Unavailable),
         tags=["staff"],
         **protected,
     )
     async def change_access(
-        user_id: FromPath[str],
+        user_id: PathId,
         data: Annotated[AccessBody, body(examples.ACCESS)],
         request: Request[Principal, Any, Any],
     ) -> AccountView:
         return account_view(await auth.change_access(request.user, user_id, data.access))
 
     return [users, change_access]
-
-
-def _cursor(text: str | None) -> UUID | None:
-    if text is None:
-        return None
-    if (found := parse_id(text)) is None:
-        problem = FieldError("/cursor", "take the value from next_cursor of the page before")
-        raise InvalidInput("The cursor is not valid.", errors=[problem])
-    return found

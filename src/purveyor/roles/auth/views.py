@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from purveyor.roles.auth.contract import VerifiedToken
-from purveyor.roles.auth.model import User
+from purveyor.roles.auth.model import PASSWORD_MAX_LENGTH, User
 from purveyor.roles.auth.ports import Session, StoredAddress
 from purveyor.roles.auth.service_privacy import PersonalExport
 
@@ -18,6 +18,16 @@ Id = Annotated[str, Meta(description="UUIDv7")]
 Country = Annotated[str, Meta(description="ISO 3166-1 alpha-2")]
 Language = Annotated[str, Meta(description="RFC 5646")]
 UnixTime = Annotated[int, Meta(description="seconds since 1970")]
+
+
+NewPassword = Annotated[
+    str,
+    Meta(
+        max_length=1000,
+        description="8 to 128 characters, any characters; none of the most common passwords",
+        extra_json_schema={"minLength": 8, "maxLength": PASSWORD_MAX_LENGTH},
+    ),
+]
 
 
 class AccountView(msgspec.Struct, kw_only=True):

@@ -10,7 +10,9 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import FieldError, InvalidInput, NotFound
+from purveyor.kit.examples import answer, link, notes
 from purveyor.kit.web import ApiResponse, problem_responses
+from purveyor.roles.catalog import examples
 from purveyor.roles.catalog.contract import Product, bundled, categories
 from purveyor.roles.catalog.model import picture
 
@@ -28,7 +30,8 @@ ProductId = Annotated[
 PageNumber = Annotated[
     str,
     QueryParameter(
-        description="Which page, from 1.", schema_extra={"type": "integer", "minimum": 1, "default": 1}
+        description="Which page, from 1.",
+        schema_extra={"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 1},
     ),
 ]
 Limit = Annotated[
@@ -77,9 +80,12 @@ def catalog_routes() -> list[HTTPRouteHandler]:
 @get(
     "/catalog/products",
     tags=["catalog"],
+    operation_id="list_catalog",
     summary="List the products",
+    description="In the order of their ids; a page after the last one is empty.",
+    responses=answer(ProductList, "The products of the page.", examples.LIST),
+    opt=notes(links=(link("get_catalog_product", product_id="$response.body#/products/0/id"),)),
     response_class=ApiResponse,
-    responses=problem_responses(InvalidInput),
 )
 async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -> ProductList:
     """List the products in the order of their ids; a page after the last one is empty."""
@@ -91,7 +97,11 @@ async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -
 @get(
     "/catalog/products/category",
     tags=["catalog"],
+    operation_id="list_categories",
     summary="List the categories, or the products of one",
+    description="Without `type` the names of all, with it the products of one; an unknown category has none.",
+    responses=answer(CategoryList | ProductList, "The names, or the products.", examples.CATEGORIES),
+    opt=notes(links=(link("list_categories", type="$response.body#/categories/0"),)),
     response_class=ApiResponse,
 )
 async def list_categories(category: Category = None) -> CategoryList | ProductList:
@@ -105,9 +115,11 @@ async def list_categories(category: Category = None) -> CategoryList | ProductLi
 @get(
     "/catalog/products/{product_id:str}",
     tags=["catalog"],
+    operation_id="get_catalog_product",
     summary="Get a product",
+    description="By its id; the price is what an order placed now would have.",
     response_class=ApiResponse,
-    responses=problem_responses(NotFound),
+    responses=answer(ProductAnswer, "The product.", examples.ONE) | problem_responses(NotFound),
 )
 async def get_product(product_id: ProductId) -> ProductAnswer:
     """Get one product by its id."""
@@ -118,10 +130,13 @@ async def get_product(product_id: ProductId) -> ProductAnswer:
 @get(
     "/catalog/images/{file_name:str}",
     tags=["catalog"],
+    operation_id="get_picture",
     summary="Get the picture of a product",
+    description="As SVG. The catalogue's `image` members lead here.",
     media_type="image/svg+xml",
     cache_control=CacheControlHeader(public=True, max_age=_DAY_S),
-    responses=problem_responses(NotFound),
+    responses=answer(str, "The picture.", examples.PICTURE, media_type="image/svg+xml")
+    | problem_responses(NotFound),
 )
 async def get_picture(file_name: FileName) -> Response[str]:
     """Get the picture of a product as SVG."""

@@ -15,10 +15,9 @@ import msgspec
 from litestar import Response, get
 from litestar.params import QueryParameter
 
-from purveyor.kit.errors import InvalidInput
+from purveyor.kit.examples import answer
 from purveyor.kit.ids import new_id
 from purveyor.kit.pages import html_page
-from purveyor.kit.web import problem_responses
 from purveyor.roles.email.mime import bodies
 from purveyor.roles.email.ports import Claim
 from purveyor.roles.email.rendering import Renderer
@@ -26,6 +25,12 @@ from purveyor.roles.email.samples import SAMPLES
 
 _KEPT_PARSED = 10_000
 _SLOTS = 4
+_MAIL_ID = "01a20481-2d6f-7b0a-8f0e-7c1d2e3f4a5b"
+_MAIL = {
+    "subject": "Your order 10001",
+    "text": "Hello Ada Lovelace, thank you for your order ...",
+    "html": '<!doctype html><html lang="en">...</html>',
+}
 
 
 class MailboxMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,16 +117,27 @@ def mailbox_routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
     @get(
         "/mailbox/messages",
         tags=["development"],
+        operation_id="list_mailbox",
         summary="The mails that were sent, newest first",
-        responses=problem_responses(InvalidInput),
+        description="In development mails go nowhere else; in production this is not served.",
+        responses=answer(
+            list[MailboxMessage],
+            "The mails.",
+            [{"id": _MAIL_ID, "to": "ada@example.com", **_MAIL, "sent_at": "2026-03-01T09:30:01.480Z"}],
+        ),
     )
-    async def messages(limit: Annotated[int, QueryParameter(ge=1, le=10_000)] = 10_000) -> list[MailboxMessage]:
+    async def messages(
+        limit: Annotated[int, QueryParameter(ge=1, le=10_000, description="at most so many")] = 10_000,
+    ) -> list[MailboxMessage]:
         return list(await mailbox.messages(limit))
 
     @get(
         "/mailbox/previews",
         tags=["development"],
+        operation_id="preview_mails",
         summary="Every kind of mail in every language, made of sample data",
+        description="With the templates that are in use: one's own where a folder of them is set.",
+        responses=answer(list[Preview], "The mails.", [{"kind": "order.created", "language": "en", **_MAIL}]),
         sync_to_thread=True,
     )
     def previews() -> list[Preview]:

@@ -12,6 +12,8 @@ PRIVATE = "private, no-cache"
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _TAGS = re.compile(rf"{_TAG}(?:[ \t]*,[ \t]*{_TAG})*")
+IF_MATCH = r'^(\*|(W/)?"[\x21\x23-\x7e]*"([ \t]*,[ \t]*(W/)?"[\x21\x23-\x7e]*")*)$'
+"""What an ``If-Match`` header may be, for the API document, which asks nobody for more than ASCII."""
 
 
 def etag(version: int) -> str:

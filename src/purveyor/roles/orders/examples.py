@@ -2,9 +2,6 @@
 
 from typing import Any
 
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example
-
 ORDER_ID = "01a20481-297c-700c-a82d-3d9ac6bc1ffd"
 _USER_ID = "01a20480-b1d2-7c11-9a55-0c6f6a1d2e3f"
 
@@ -102,17 +99,3 @@ PRODUCT = {
     "discount": 10,
 }
 PRODUCTS = {"products": [PRODUCT], "page": 1, "limit": 20}
-
-
-def answer(
-    kind: Any, description: str, example: Any, *, status: int = 200, media_type: str = "application/json"
-) -> dict[int, ResponseSpec]:
-    """The answer of a route that goes well, for the API document."""
-    spec = ResponseSpec(
-        data_container=kind,
-        description=description,
-        media_type=media_type,
-        generate_examples=False,
-        examples=[Example(value=example)],
-    )
-    return {status: spec}

@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 _decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(float_hook=Decimal)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _MAX_BYTES = 256 * 1024
+_BROKEN = (httpx.TransportError, OSError, AttributeError, RuntimeError)
+"""The last three: what anyio and uvloop raise, past httpx, for a connection that is reset while it is made."""
 _TEXTS = {"image": 2000, "description": 2000, "brand": 100, "model": 100, "color": 100, "category": 100}
 """The optional texts of a product, and how many characters of each are kept."""
 
@@ -111,7 +113,7 @@ class ProductApi:
             follow_redirects=False,
             trust_env=False,
         )
-        failures = (TimeoutError, httpx.TransportError, _ServerError)
+        failures = (TimeoutError, *_BROKEN, _ServerError)
         self._breaker = Breaker("the product API", failures=failures, clock=clock)
         loader = SharedLoader(
             self._load,
@@ -166,7 +168,7 @@ class ProductApi:
             return read(_decode(body))
         except BreakerOpen as error:
             raise ProductsUnavailable(retry_after_s=error.retry_after_s) from error
-        except (TimeoutError, httpx.TransportError, zlib.error, _Unusable) as error:
+        except (TimeoutError, *_BROKEN, zlib.error, _Unusable) as error:
             _log.warning("product API, GET %s: %s: %s", path, type(error).__name__, error)
             raise ProductsUnavailable from error
 
@@ -174,7 +176,7 @@ class ProductApi:
         for pause_s in self._RETRY_PAUSES_S:
             try:
                 return await self._get(url)
-            except (httpx.TransportError, _Unusable) as error:
+            except (*_BROKEN, _Unusable) as error:
                 if isinstance(error, _Unusable) and error.status not in self._RETRY_STATUS:
                     raise
             await asyncio.sleep(pause_s * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret

@@ -1,12 +1,12 @@
 """The HTTP routes of role orders: placing an order and reading it. The others stand in routes_*.py."""
 
 import re
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.openapi.spec import Example
-from litestar.params import BodyKwarg, FromPath, HeaderParameter
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter
 from msgspec import Meta
 
 from purveyor.kit.errors import (
@@ -16,10 +16,11 @@ from purveyor.kit.errors import (
     InvalidInput,
     NotFound,
     TooManyRequests,
-    Unauthorized,
     Unavailable,
 )
-from purveyor.kit.text import clean_line
+from purveyor.kit.examples import answer, body, link, notes
+from purveyor.kit.parameters import PathId
+from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, clean_line
 from purveyor.kit.web import BEARER, ApiResponse, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, PostalAddress, Principal
 from purveyor.roles.orders import examples
@@ -50,9 +51,16 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     items: Annotated[tuple[ItemBody, ...], Meta(min_length=1, max_length=100)]
     payment_method: PaymentMethod = "cash_on_delivery"
-    shipping_address_id: Annotated[str, Meta(max_length=64)] | None = None
+    shipping_address_id: Annotated[str, Meta(max_length=64, extra_json_schema={"format": "uuid"})] | None = None
     shipping_address: PostalAddress | None = None
-    note: Annotated[str, Meta(max_length=500)] | None = None
+    note: Annotated[str, Meta(max_length=500, extra_json_schema=OPTIONAL_LINE_SCHEMA)] | None = None
+    rules: ClassVar = {
+        "not": {
+            "required": ["shipping_address", "shipping_address_id"],
+            "properties": {"shipping_address": {"type": "object"}, "shipping_address_id": {"type": "string"}},
+        }
+    }
+    """Not two addresses at once."""
 
     def draft(self) -> Draft:
         """The order as the service takes it. Raises ``InvalidInput``."""
@@ -70,12 +78,22 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         )
 
 
+_TO_ORDER = (
+    link("get_order", order_id="$response.body#/id"),
+    link("get_timeline", order_id="$response.body#/id"),
+    link("cancel_order", order_id="$response.body#/id"),
+    link("change_order", order_id="$response.body#/id", headers={"If-Match": "$response.header.ETag"}),
+    link("list_mails", order_id="$response.body#/id"),
+)
+_PLACE_HEADERS = {
+    "Location": "the order",
+    "ETag": "its version",
+    "RateLimit-Policy": "how many orders in how many seconds (IETF draft-ietf-httpapi-ratelimit-headers-11)",
+    "RateLimit": "how many are left, and until when",
+}
 _PLACE_ANSWERS = {
     **problem_responses(
-        BadRequest,
-        Unauthorized,
         RequestInProgress,
-        InvalidInput,
         UnknownProduct,
         KeyReused,
         TooManyRequests,
@@ -83,9 +101,7 @@ _PLACE_ANSWERS = {
         EventBacklog,
         Unavailable,
     ),
-    **examples.answer(
-        OrderView, "The order; `Location` is its address, `ETag` its version.", examples.ORDER, status=201
-    ),
+    **answer(OrderView, "The order; `Location` is its address, `ETag` its version.", examples.ORDER, status=201),
 }
 
 
@@ -98,7 +114,9 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
     @post(
         "/api/orders",
         tags=["orders"],
+        operation_id="place_order",
         summary="Place an order",
+        opt=notes(headers=_PLACE_HEADERS, links=_TO_ORDER),
         description=(
             "Prices come from the catalogue. With an `Idempotency-Key` header the same request can be sent "
             "again at any time within 24 hours: it is placed once, and answered the same."
@@ -108,10 +126,15 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
         responses=_PLACE_ANSWERS,
     )
     async def place(
-        data: Annotated[OrderBody, BodyKwarg(examples=[Example(value=examples.PLACE)])],
+        data: Annotated[OrderBody, body(examples.PLACE)],
         request: Request[Principal, Any, Any],
         idempotency_key: Annotated[
-            str | None, HeaderParameter(name="Idempotency-Key", description="1 to 255 visible characters")
+            str | None,
+            HeaderParameter(
+                name="Idempotency-Key",
+                description="1 to 255 visible characters",
+                schema_extra={"pattern": f"^({_KEY.pattern})$"},
+            ),
         ] = None,
     ) -> Response[OrderView]:
         admitted = await orders.admit(request.user)
@@ -132,19 +155,24 @@ def _get_route(orders: Orders, identity: Identity) -> Any:
     @get(
         "/api/orders/{order_id:str}",
         tags=["orders"],
+        operation_id="get_order",
         summary="One order",
+        opt=notes(headers={"ETag": "the version", "Cache-Control": "private"}, links=_TO_ORDER),
         description="One's own, any for staff. With `If-None-Match` it is sent only if it has changed (304).",
         guards=[signed_in(identity.verify)],
         security=BEARER,
         responses={
-            **problem_responses(Unauthorized, NotFound, Unavailable),
-            **examples.answer(OrderView, "The order; `ETag` is its version.", examples.ORDER),
+            **problem_responses(NotFound, Unavailable),
+            **answer(OrderView, "The order; `ETag` is its version.", examples.ORDER),
+            304: ResponseSpec(None, description="It has not changed: the answer has no body."),
         },
     )
     async def get_order(
-        order_id: FromPath[str],
+        order_id: PathId,
         request: Request[Principal, Any, Any],
-        if_none_match: Annotated[str | None, HeaderParameter(name="If-None-Match")] = None,
+        if_none_match: Annotated[
+            str | None, HeaderParameter(name="If-None-Match", description="the `ETag` that one has already")
+        ] = None,
     ) -> Response[OrderView]:
         order = await orders.get(request.user, order_id)
         headers = {"ETag": etag(order.version), "Cache-Control": PRIVATE}

@@ -1,28 +1,27 @@
 """The HTTP routes that change an order: staff's word on it, and its cancellation."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from litestar import Request, Response, patch, post
-from litestar.openapi.spec import Example
-from litestar.params import BodyKwarg, FromPath, HeaderParameter
+from litestar.params import HeaderParameter
 from msgspec import Meta
 
 from purveyor.kit.errors import (
-    BadRequest,
     Conflict,
     FieldError,
     Forbidden,
     InvalidInput,
     NotFound,
-    Unauthorized,
     Unavailable,
 )
-from purveyor.kit.text import clean_line
+from purveyor.kit.examples import answer, body, notes
+from purveyor.kit.parameters import PathId
+from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, clean_line
 from purveyor.kit.web import BEARER, ApiResponse, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.orders import examples
-from purveyor.roles.orders.conditions import IfMatch, etag
+from purveyor.roles.orders.conditions import IF_MATCH, IfMatch, etag
 from purveyor.roles.orders.contract import IllegalTransition, PreconditionFailed, PreconditionRequired
 from purveyor.roles.orders.model import Order
 from purveyor.roles.orders.service_changes import Changes, Wish
@@ -34,6 +33,13 @@ class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     status: Status | None = None
     payment_status: PaymentStatus | None = None
+    rules: ClassVar = {
+        "anyOf": [
+            {"required": [member], "properties": {member: {"type": "string"}}}
+            for member in ("status", "payment_status")
+        ]
+    }
+    """One of the two at least."""
 
     def wish(self) -> Wish:
         """The change as the service takes it. Raises ``InvalidInput`` when there is none."""
@@ -46,12 +52,18 @@ class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why; the buyer and the shop can read it."""
 
-    reason: Annotated[str, Meta(max_length=500)] | None = None
+    reason: Annotated[str, Meta(max_length=500, extra_json_schema=OPTIONAL_LINE_SCHEMA)] | None = None
 
 
+_ETAG = {"ETag": "the new version"}
 _NO_REASON = CancelBody()
 IfMatchHeader = Annotated[
-    str | None, HeaderParameter(name="If-Match", description='the ETag of the order that was read, such as `"1"`')
+    str | None,
+    HeaderParameter(
+        name="If-Match",
+        description='the ETag of the order that was read, such as `"1"`',
+        schema_extra={"pattern": IF_MATCH, "examples": ['"1"']},
+    ),
 ]
 
 
@@ -64,7 +76,9 @@ def _change_route(changes: Changes, identity: Identity) -> Any:
     @patch(
         "/api/orders/{order_id:str}",
         tags=["orders"],
+        operation_id="change_order",
         summary="Change an order's status or payment",
+        opt=notes(headers=_ETAG),
         description=(
             "For staff. `pending` goes to `confirmed` to `shipped` to `delivered`, and `pending` or `confirmed` "
             "to `cancelled`; a payment goes from `unpaid` to `paid` to `refunded`. `If-Match` holds the ETag of "
@@ -74,26 +88,21 @@ def _change_route(changes: Changes, identity: Identity) -> Any:
         security=BEARER,
         responses={
             **problem_responses(
-                BadRequest,
-                Unauthorized,
                 Forbidden,
                 NotFound,
                 IllegalTransition,
                 Conflict,
                 PreconditionFailed,
-                InvalidInput,
                 PreconditionRequired,
                 Unavailable,
             ),
-            **examples.answer(OrderView, "The order as it is now; `ETag` is its new version.", examples.CONFIRMED),
+            **answer(OrderView, "The order as it is now; `ETag` is its new version.", examples.CONFIRMED),
         },
     )
     async def change_order(
-        order_id: FromPath[str],
+        order_id: PathId,
         request: Request[Principal, Any, Any],
-        data: Annotated[
-            ChangeBody, BodyKwarg(examples=[Example(value={"status": "confirmed", "payment_status": "paid"})])
-        ],
+        data: Annotated[ChangeBody, body({"status": "confirmed", "payment_status": "paid"})],
         if_match: IfMatchHeader = None,
     ) -> Response[OrderView]:
         return _told(await changes.change(request.user, order_id, data.wish(), IfMatch.read(if_match)))
@@ -106,7 +115,9 @@ def _cancel_route(changes: Changes, identity: Identity) -> Any:
         "/api/orders/{order_id:str}/cancel",
         status_code=200,
         tags=["orders"],
+        operation_id="cancel_order",
         summary="Cancel an order",
+        opt=notes(headers=_ETAG),
         description=(
             "One's own while it is `pending` or `confirmed`; staff cancel anybody's. Asked again by the same "
             "person it is answered the same. `If-Match` may say on which version the decision was made."
@@ -114,23 +125,14 @@ def _cancel_route(changes: Changes, identity: Identity) -> Any:
         guards=[signed_in(identity.verify)],
         security=BEARER,
         responses={
-            **problem_responses(
-                BadRequest,
-                Unauthorized,
-                NotFound,
-                IllegalTransition,
-                Conflict,
-                PreconditionFailed,
-                InvalidInput,
-                Unavailable,
-            ),
-            **examples.answer(OrderView, "The cancelled order; `ETag` is its version.", examples.CANCELLED),
+            **problem_responses(NotFound, IllegalTransition, Conflict, PreconditionFailed, Unavailable),
+            **answer(OrderView, "The cancelled order; `ETag` is its version.", examples.CANCELLED),
         },
     )
     async def cancel_order(
-        order_id: FromPath[str],
+        order_id: PathId,
         request: Request[Principal, Any, Any],
-        data: Annotated[CancelBody, BodyKwarg(examples=[Example(value={"reason": "bought twice"})])] = _NO_REASON,
+        data: Annotated[CancelBody, body({"reason": "bought twice"})] = _NO_REASON,
         if_match: IfMatchHeader = None,
     ) -> Response[OrderView]:
         reason = clean_line(data.reason, "/reason") if data.reason else ""

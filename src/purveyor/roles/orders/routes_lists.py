@@ -4,17 +4,17 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 import msgspec
 from litestar import Request, Response, get
 from litestar.di import NamedDependency, Provide
-from litestar.params import FromQuery, QueryParameter
+from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from purveyor.kit.clock import now
-from purveyor.kit.errors import FieldError, Forbidden, InvalidInput, Unauthorized, Unavailable
-from purveyor.kit.ids import parse_id
+from purveyor.kit.errors import FieldError, Forbidden, InvalidInput, Unavailable
+from purveyor.kit.examples import answer, link, notes
+from purveyor.kit.parameters import Cursor, Limit, read_cursor, refuse_null
 from purveyor.kit.web import BEARER, ApiResponse, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.orders import examples
@@ -29,12 +29,12 @@ _MAX_BIGINT = 2**63 - 1
 _STAFF = "staff only"
 
 _LIST_ANSWERS = {
-    **problem_responses(Unauthorized, Forbidden, InvalidInput, Unavailable),
-    **examples.answer(OrderPage, "A page of orders.", examples.ORDERS),
+    **problem_responses(Forbidden, Unavailable),
+    **answer(OrderPage, "A page of orders.", examples.ORDERS),
 }
 _EXPORT_ANSWERS = {
-    **problem_responses(Unauthorized, Forbidden, InvalidInput, Unavailable),
-    **examples.answer(str, "The file.", examples.CSV, media_type="text/csv"),
+    **problem_responses(Forbidden, Unavailable),
+    **answer(str, "The file.", examples.CSV, media_type="text/csv"),
 }
 
 
@@ -47,7 +47,15 @@ def _list_route(orders: Orders, identity: Identity) -> Any:
     @get(
         "/api/orders",
         tags=["orders"],
+        operation_id="list_orders",
         summary="Orders, newest first",
+        opt=notes(
+            headers={"Link": "the next page (RFC 8288), where there is one"},
+            links=(
+                link("list_orders", cursor="$response.body#/next_cursor"),
+                link("get_order", order_id="$response.body#/orders/0/id"),
+            ),
+        ),
         description=(
             "One's own; staff see everybody's. `next_cursor` (and `Link: rel=\"next\"`) lead to the next page; "
             "orders that come in meanwhile do not move it."
@@ -60,10 +68,10 @@ def _list_route(orders: Orders, identity: Identity) -> Any:
     async def list_orders(
         request: Request[Principal, Any, Any],
         wanted: NamedDependency[Filter],
-        limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
-        cursor: Annotated[str | None, QueryParameter(max_length=64)] = None,
+        limit: Limit = 20,
+        cursor: Cursor = None,
     ) -> Response[OrderPage]:
-        wanted = msgspec.structs.replace(wanted, after=_cursor(cursor))
+        wanted = msgspec.structs.replace(wanted, after=read_cursor(cursor))
         page, following = await orders.list(request.user, wanted, limit)
         headers = {"Cache-Control": PRIVATE}
         if following is not None:
@@ -81,7 +89,9 @@ def _export_route(book: OrderBook, identity: Identity) -> Any:
     @get(
         "/api/orders/export.csv",
         tags=["orders"],
+        operation_id="export_orders",
         summary="Orders as a CSV file",
+        opt=notes(headers={"Content-Disposition": "the name of the file"}),
         description=(
             "For staff: all orders that pass the filters, newest first, a line each (RFC 4180, UTF-8). The file "
             "is sent while it is read. An apostrophe goes before texts that a spreadsheet would take for formulas."
@@ -109,16 +119,25 @@ def _export_route(book: OrderBook, identity: Identity) -> Any:
     return export_orders
 
 
+def _time(description: str) -> QueryParameter:
+    return QueryParameter(description=f"{_STAFF}; {description}", schema_extra={"format": "date-time"})
+
+
 async def _wanted(  # noqa: PLR0917 - each parameter is a documented query parameter
     request: Request[Principal, Any, Any],
-    status: FromQuery[Status | None] = None,
-    payment_status: FromQuery[PaymentStatus | None] = None,
-    order_number: Annotated[int | None, QueryParameter(ge=1, le=_MAX_BIGINT)] = None,
-    user_id: Annotated[str | None, QueryParameter(pattern=r"^[\x21-\x7e]{1,64}$", description=_STAFF)] = None,
-    created_from: Annotated[datetime | None, QueryParameter(description=f"{_STAFF}; from this moment on")] = None,
-    created_to: Annotated[datetime | None, QueryParameter(description=f"{_STAFF}; before this moment")] = None,
+    status: Annotated[Status | None, QueryParameter(description="of this status")] = None,
+    payment_status: Annotated[PaymentStatus | None, QueryParameter(description="with this payment")] = None,
+    order_number: Annotated[
+        int | None, QueryParameter(ge=1, le=_MAX_BIGINT, description="the one with this number")
+    ] = None,
+    user_id: Annotated[
+        str | None, QueryParameter(pattern=r"^[\x21-\x7e]{1,64}$", description=f"{_STAFF}; of this user")
+    ] = None,
+    created_from: Annotated[str | None, _time("from this moment on")] = None,
+    created_to: Annotated[str | None, _time("before this moment")] = None,
 ) -> Filter:
     """The filters that all lists have."""
+    refuse_null(request, "status", "payment_status", "order_number")
     if not request.user.is_staff and (user_id or created_from or created_to):
         raise Forbidden("Only staff may filter by user_id, created_from and created_to.")
     return Filter(
@@ -137,20 +156,13 @@ async def _after(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[by
         yield piece
 
 
-def _cursor(text: str | None) -> UUID | None:
+def _moment(text: str | None, pointer: str) -> datetime | None:
+    """A time (RFC 3339) in UTC; one without a zone is meant so. Raises ``InvalidInput``."""
     if text is None:
         return None
-    if (found := parse_id(text)) is None:
-        problem = FieldError("/cursor", "take the value from next_cursor of the page before")
-        raise InvalidInput("The cursor is not valid.", errors=[problem])
-    return found
-
-
-def _moment(moment: datetime | None, pointer: str) -> datetime | None:
-    """A time in UTC; one without a zone is meant so. Raises ``InvalidInput`` at the edges of the calendar."""
-    if moment is None or moment.tzinfo is None:
-        return moment and moment.replace(tzinfo=UTC)
     try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise InvalidInput("A time is out of range.", errors=[FieldError(pointer, "is out of range")]) from error
+        moment = msgspec.convert(text, datetime)  # strict, as Litestar is not: no seconds since 1970
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (msgspec.ValidationError, OverflowError) as error:
+        problem = FieldError(pointer, "must be a time, such as 2026-03-01T09:30:00Z")
+        raise InvalidInput("A parameter is not valid.", errors=[problem]) from error

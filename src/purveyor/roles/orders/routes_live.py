@@ -4,11 +4,13 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
-from litestar.params import FromPath, HeaderParameter
+from litestar.params import HeaderParameter
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
-from purveyor.kit.errors import NotFound, Unauthorized, Unavailable
+from purveyor.kit.errors import NotFound, Unavailable
+from purveyor.kit.examples import answer
+from purveyor.kit.parameters import PathId
 from purveyor.kit.web import BEARER, ApiResponse, encode, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.orders import examples
@@ -33,6 +35,7 @@ def _timeline_route(timelines: Timelines, identity: Identity) -> Any:
     @get(
         "/api/orders/{order_id:str}/timeline",
         tags=["orders"],
+        operation_id="get_timeline",
         summary="What happened to an order",
         description=(
             "When, what, by whom and why, its mails included: `placed`, `confirmed`, `shipped`, `delivered`, "
@@ -42,11 +45,11 @@ def _timeline_route(timelines: Timelines, identity: Identity) -> Any:
         guards=[signed_in(identity.verify)],
         security=BEARER,
         responses={
-            **problem_responses(Unauthorized, NotFound, Unavailable),
-            **examples.answer(TimelineView, "All that happened so far, in order.", examples.TIMELINE),
+            **problem_responses(NotFound, Unavailable),
+            **answer(TimelineView, "All that happened so far, in order.", examples.TIMELINE),
         },
     )
-    async def timeline(order_id: FromPath[str], request: Request[Principal, Any, Any]) -> Response[TimelineView]:
+    async def timeline(order_id: PathId, request: Request[Principal, Any, Any]) -> Response[TimelineView]:
         found = await timelines.read(request.user, order_id)
         return ApiResponse(
             timeline_view(found, by_staff=request.user.is_staff), headers={"Cache-Control": PRIVATE}
@@ -59,6 +62,7 @@ def _live_route(live: Live, identity: Identity) -> Any:
     @get(
         "/api/orders/{order_id:str}/live",
         tags=["orders"],
+        operation_id="follow_order",
         summary="What happens to an order, while it happens",
         description=(
             "The entries of the timeline as server-sent events: `id` is the entry's, `event` its `what`, `data` "
@@ -69,12 +73,12 @@ def _live_route(live: Live, identity: Identity) -> Any:
         security=BEARER,
         media_type="text/event-stream",
         responses={
-            **problem_responses(Unauthorized, NotFound, TooManyStreams, Unavailable),
-            **examples.answer(str, "A stream of events.", examples.STREAM, media_type="text/event-stream"),
+            **problem_responses(NotFound, TooManyStreams, Unavailable),
+            **answer(str, "A stream of events.", examples.STREAM, media_type="text/event-stream"),
         },
     )
     async def live_timeline(
-        order_id: FromPath[str],
+        order_id: PathId,
         request: Request[Principal, Any, Any],
         last_event_id: Annotated[
             str | None, HeaderParameter(name="Last-Event-ID", description="the `id` of the last event that came")

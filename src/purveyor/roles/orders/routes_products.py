@@ -4,14 +4,28 @@ import re
 from typing import Annotated, Any
 
 from litestar import get
-from litestar.params import FromPath, QueryParameter
+from litestar.openapi.spec import Link
+from litestar.params import PathParameter, QueryParameter
 
-from purveyor.kit.errors import InvalidInput, NotFound
+from purveyor.kit.errors import NotFound
+from purveyor.kit.examples import answer, link, notes
+from purveyor.kit.parameters import Limit
 from purveyor.kit.web import problem_responses
 from purveyor.roles.orders import examples
 from purveyor.roles.orders.contract import ProductsUnavailable
 from purveyor.roles.orders.service import Orders
 from purveyor.roles.orders.views import CatalogueItem, CataloguePage, catalogue_item
+
+_FIRST = "$response.body#/products/0/id"
+
+# A number arrives as text and is read here: what is none is a product that does not exist.
+ProductId = Annotated[
+    str, PathParameter(description="Id of the product.", schema_extra={"type": "integer", "minimum": 1})
+]
+
+
+def _order_of(product_id: str) -> Link:
+    return link("place_order", body={"items": [{"product_id": product_id, "quantity": 1}]})
 
 
 def product_routes(orders: Orders, currency: str) -> list[Any]:
@@ -20,20 +34,24 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
     @get(
         "/api/products",
         tags=["products"],
+        operation_id="list_products",
         summary="What can be ordered",
+        opt=notes(links=(link("get_product", product_id=_FIRST), _order_of(_FIRST))),
         description=(
             "The catalogue in its own order, at the prices that an order placed now would have. An empty page is "
             "past the end."
         ),
         responses={
-            **problem_responses(InvalidInput, ProductsUnavailable),
-            **examples.answer(CataloguePage, "A page of the catalogue.", examples.PRODUCTS),
+            **problem_responses(ProductsUnavailable),
+            **answer(CataloguePage, "A page of the catalogue.", examples.PRODUCTS),
         },
     )
     async def products(
-        page: Annotated[int, QueryParameter(ge=1, le=100_000)] = 1,
-        limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
-        category: Annotated[str | None, QueryParameter(max_length=100)] = None,
+        page: Annotated[int, QueryParameter(ge=1, le=100_000, description="which page, from 1")] = 1,
+        limit: Limit = 20,
+        category: Annotated[
+            str | None, QueryParameter(max_length=100, description="of this category only")
+        ] = None,
     ) -> CataloguePage:
         found = await orders.products(page, limit, category)
         return CataloguePage([catalogue_item(product, currency) for product in found], page, limit)
@@ -41,14 +59,16 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
     @get(
         "/api/products/{product_id:str}",
         tags=["products"],
+        operation_id="get_product",
         summary="One product",
+        opt=notes(links=(_order_of("$response.body#/id"),)),
         description="A product by its number, at the price that an order placed now would have.",
         responses={
             **problem_responses(NotFound, ProductsUnavailable),
-            **examples.answer(CatalogueItem, "The product.", examples.PRODUCT),
+            **answer(CatalogueItem, "The product.", examples.PRODUCT),
         },
     )
-    async def product(product_id: FromPath[str]) -> CatalogueItem:
+    async def product(product_id: ProductId) -> CatalogueItem:
         if not re.fullmatch(r"[1-9][0-9]{0,9}", product_id):
             raise NotFound("There is no such product.")
         return catalogue_item(await orders.product(int(product_id)), currency)
