@@ -22,15 +22,15 @@ def list_mails(
 ) -> None:
     """List the newest mails."""
     found = run(_ask(ListMails(state=state or "", limit=limit), config))
-    shown = table("Event", "Order", "To", "State", "Attempts", "Updated", "Reply")
+    shown = table("Event", "Order", "To", "State", "Reply")
+    for place in (0, 1, 3):  # an id is there to be copied
+        shown.columns[place].no_wrap = True
     for record in found.mails:
         shown.add_row(
             record.event_id,
             str(record.order_number or "-"),
             record.recipient,
             record.state,
-            str(record.attempts),
-            f"{record.updated_at:%F %T}",
             record.error or record.smtp_reply,
         )
     out.print(shown if found.mails else "no mails")
@@ -78,18 +78,16 @@ async def _trace(order: str, config: ConfigOption) -> None:
         traced = await host.ask(TraceOrder(order=order))
         mails = (await host.ask(ListMails(event_ids=traced.events))).mails if traced.events else ()
         dead = [letter for letter in await host.events.dead_letters() if letter.event_id in traced.events]
-    shown = table("When (UTC)", "What", "Detail")
-    for step in traced.steps:
-        shown.add_row(f"{step.at:%F %T}" if step.at else "-", step.what, step.detail)
-    for letter in dead:
-        shown.add_row(f"{letter.died_at:%F %T}", f"dead letter in {letter.queue}", letter.reason)
+    rows = [(step.at, step.what, step.detail) for step in traced.steps]
+    rows += [(letter.died_at, f"dead letter in {letter.queue}", letter.reason) for letter in dead]
     for record in mails:
-        shown.add_row(
-            f"{record.created_at:%F %T}", "mail in the ledger", f"to {record.recipient}, {record.message_id}"
-        )
+        rows.append((record.created_at, "mail in the ledger", f"to {record.recipient}, {record.message_id}"))
         said = record.smtp_reply or record.error
         detail = f"attempt {record.attempts}, sent again {record.resends} times{': ' + said if said else ''}"
-        shown.add_row(f"{record.updated_at:%F %T}", f"mail {record.state}", detail)
+        rows.append((record.updated_at, f"mail {record.state}", detail))
+    shown = table("When (UTC)", "What", "Detail")
+    for at, what, detail in sorted(rows, key=lambda row: (row[0] is None, row[0])):
+        shown.add_row(f"{at:%F %T}" if at else "-", what, detail)
     if not dead and not mails:
         shown.add_row("-", "no mail yet", "the event has not reached role email")
     out.print(f"order {traced.order_number}, {traced.order_id}\n")

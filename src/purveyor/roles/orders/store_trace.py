@@ -25,8 +25,8 @@ async def trace(database: Database, order: str) -> OrderTrace:
         raise NotFound(f"There is no order {order}.")
     history = await database.fetch(
         """
-        select at, what, actor, actor_id, actor_name, reason, request_id, mail_kind, smtp_reply, mail_error
-        from orders.history where order_id = $1 order by id""",
+        select at, what, actor, actor_id, actor_name, reason, request_id
+        from orders.history where order_id = $1 and mail_kind is null order by id""",
         rows[0]["id"],
     )
     events = {row["event_id"]: row for row in rows if row["event_id"] is not None}
@@ -62,8 +62,7 @@ def _relaying(row: Record) -> Sequence[TraceStep]:
 
 
 def _entry(row: Record) -> TraceStep:
-    """An entry of the history: who did it, why, and what the mail server said."""
+    """An entry of the history: who did it, and why. What became of mails, role email tells itself."""
     who = f"by {row['actor']} {row['actor_name']}".rstrip() + (f" ({row['actor_id']})" if row["actor_id"] else "")
-    said = [row["mail_kind"], row["smtp_reply"], row["mail_error"], row["reason"]]
-    parts = [who, *(text for text in said if text), f"request {row['request_id']}"]
+    parts = [who, *([row["reason"]] if row["reason"] else []), f"request {row['request_id']}"]
     return TraceStep(at=row["at"], what=row["what"].replace("_", " "), detail=", ".join(parts))
