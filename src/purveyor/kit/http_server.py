@@ -82,6 +82,7 @@ class _Connection(HttpToolsProtocol):
         self._all = connections
         self._awaited = self._timed = ""
         self._refused: bytes | None = None
+        self._turned_away = False
         self._timer: TimerHandle | None = None
         self._writing: TimerHandle | None = None
 
@@ -102,7 +103,8 @@ class _Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
         super().data_received(data)
-        awaited = self._awaited or ("head" if self in self._all.waiting else "")
+        begun = self in self._all.waiting and not self._turned_away  # after a refusal nothing has begun
+        awaited = self._awaited or ("head" if begun else "")
         if awaited != self._timed:  # most requests come whole, and need no timer
             self._expect(awaited, _DEADLINES.get(awaited))
 
@@ -110,6 +112,7 @@ class _Connection(HttpToolsProtocol):
         """See ``httptools``."""
         super().on_message_begin()
         self._awaited = "head"
+        self._turned_away = False
 
     def on_headers_complete(self) -> None:
         """See ``httptools``."""
@@ -140,6 +143,7 @@ class _Connection(HttpToolsProtocol):
 
     def _refuse(self, answer: bytes) -> None:
         self._refused = None
+        self._turned_away = True
         self.transport.write(answer)
         if self._all.draining or not self.parser.should_keep_alive():
             self.transport.close()
