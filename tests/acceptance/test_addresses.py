@@ -6,9 +6,6 @@ import pytest
 
 from shop import Customer, Shop, an_address, problem
 
-ELSEWHERE = ("processes",)
-"""Shapes left out: no event leaves the process here, so it is the same as in the shape embedded."""
-
 
 async def defaults(shop: Shop, customer: Customer) -> list[str]:
     """The lines of the addresses that are the default."""

@@ -10,9 +10,6 @@ import pytest
 
 from shop import Customer, Shop, an_address, exact, problem
 
-ELSEWHERE = ("processes",)
-"""Shapes left out: no event leaves the process here, so it is the same as in the shape embedded."""
-
 
 def rows(answer: httpx.Response) -> list[dict[str, str]]:
     """The lines of the file by the names of their columns."""

@@ -4,9 +4,6 @@ import asyncio
 
 from shop import Customer, Shop, an_address, problem
 
-ELSEWHERE = ("processes",)
-"""Shapes left out: no event leaves the process here, so it is the same as in the shape embedded."""
-
 
 async def count(shop: Shop, customer: Customer) -> int:
     """How many orders somebody has."""

@@ -7,9 +7,6 @@ import pytest
 
 from shop import Customer, Shop, problem
 
-ELSEWHERE = ("processes",)
-"""Shapes left out: no event leaves the process here, so it is the same as in the shape embedded."""
-
 
 async def place(shop: Shop, buyer: Customer, count: int) -> list[str]:
     """The ids of so many new orders, newest first."""

@@ -7,9 +7,6 @@ import pytest
 
 from shop import Customer, Items, Shop, an_address, exact, problem
 
-ELSEWHERE = ("processes",)
-"""Shapes left out: no event leaves the process here, so it is the same as in the shape embedded."""
-
 NO_ID = "01a20481-297c-700c-a82d-3d9ac6bc1ffd"
 
 

@@ -9,9 +9,6 @@ import pytest
 
 from shop import Customer, Shop, an_address, fresh_email, problem
 
-ELSEWHERE = ("processes",)
-"""Shapes left out: no event leaves the process here, so it is the same as in the shape embedded."""
-
 METHODS = ("get", "post", "put", "patch", "delete")
 KIB = 1024
 
