@@ -43,6 +43,9 @@ def test_the_golden_body_is_as_documented(name: str) -> None:
     body = json.loads(golden.read_text())
     assert complaints(body, message["payload"]) == []
     assert complaints({**body, "more": 1}, message["payload"]) == [".more: not documented"]
+    if "order_number" in body:
+        wrong = complaints({**body, "order_number": "1"}, message["payload"])
+        assert wrong == [".order_number: '1' is no integer"]
     for member in body:
         assert complaints({**body, member: None}, message["payload"]) != []
 

@@ -1,6 +1,7 @@
 """The gateway: whom it asks, what it tells the roles about a client, and what it keeps away from them."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 
@@ -97,6 +98,23 @@ async def test_metrics_are_not_public(gateway: Gateway, path: str) -> None:
         gateway.port, f"GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n".encode()
     )
     assert answer.startswith(b"HTTP/1.1 404")
+
+
+@pytest.mark.parametrize("role", ["auth", "orders", "catalog"])
+async def test_every_route_reaches_its_role(gateway: Gateway, role: str) -> None:
+    async with gateway.client() as public, httpx.AsyncClient() as direct:
+        own = f"http://127.0.0.1:{gateway.processes.ports[role]}"
+        document = (await direct.get(f"{own}/openapi.json")).json()
+        paths = [re.sub(r"{\w+}", "1", path) for path in document["paths"]]
+        elsewhere = [
+            path
+            for path in paths
+            if not path.startswith(("/health/", "/metrics"))
+            and (await public.options(path)).headers.get("allow")
+            != (await direct.options(own + path)).headers["allow"]
+        ]
+    assert paths
+    assert elsewhere == []
 
 
 async def test_a_request_id_is_passed_on_or_made(gateway: Gateway) -> None:
