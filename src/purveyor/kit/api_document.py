@@ -9,7 +9,7 @@ from litestar.routes import HTTPRoute
 
 from purveyor.kit.api_problems import MEDIA_TYPE as PROBLEM
 from purveyor.kit.api_problems import add_problems, problem_components
-from purveyor.kit.examples import NEVER_SHED, Notes, notes_of
+from purveyor.kit.examples import NEVER_SHED, Notes, RequestHeader, notes_of
 
 _SCHEMA = "#/components/schemas/{name}"
 _NO_NUL, _SAID = r"^[^\u0000]*$", {"pattern", "enum", "format"}
@@ -29,6 +29,8 @@ def complete(document: Json, application: Litestar, tags: Mapping[str, str]) -> 
         notes = notes_of(handler)
         for parameter in operation.get("parameters", ()):
             _tidy_parameter(parameter)
+        if notes.reads:
+            operation.setdefault("parameters", []).extend(map(_header_parameter, notes.reads))
         _tell_body(operation, handler, notes)
         add_problems(operation, sheds=not NEVER_SHED.items() <= handler.opt.items())
         _tell_answers(operation, handler)
@@ -84,6 +86,17 @@ def _tidy_parameter(parameter: Json) -> None:
     schema.pop("description", None)  # it is the parameter's
     for flag in ("deprecated", "allowEmptyValue", "allowReserved"):
         parameter.pop(flag, None)
+
+
+def _header_parameter(read: RequestHeader) -> Json:
+    schema = {"type": "string", **read.schema}
+    return {
+        "name": read.name,
+        "in": "header",
+        "required": False,
+        "description": read.description,
+        "schema": schema,
+    }
 
 
 def _tell_body(operation: Json, handler: Any, notes: Notes) -> None:

@@ -13,6 +13,11 @@ import msgspec
 _UNEXPECTED = "Something went wrong on our side. The request id helps us to find it in the logs."
 
 
+RESET = (OSError, AttributeError, RuntimeError)
+"""What asyncio, anyio and uvloop raise, past the client library's own errors, for a connection that is reset while
+it is made or written to."""
+
+
 class FieldError(msgspec.Struct, frozen=True):
     """One thing wrong with the input: a JSON Pointer (RFC 6901) to it, and what is wrong."""
 

@@ -20,23 +20,37 @@ class OptionalBody(msgspec.Struct, frozen=True):
     example: Mapping[str, Any]
 
 
+class RequestHeader(msgspec.Struct, frozen=True):
+    """A header that a route reads by itself: as a parameter of its own, Litestar would parse all headers."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any] = {}
+    """What is known of the text beyond its type, in JSON Schema."""
+
+
 class Notes(msgspec.Struct, frozen=True, kw_only=True):
     """What Litestar does not ask of a route.
 
-    ``headers`` are those of the answer that goes well, each with its description. ``links`` go from that answer
+    ``reads`` are the request's headers. ``headers`` are those of the answer that goes well, each with its description. ``links`` go from that answer
     to the operations that it leads to (OpenAPI 3.1, section 4.8.20).
     """
 
+    reads: tuple[RequestHeader, ...] = ()
     headers: Mapping[str, str] = {}
     links: tuple[Link, ...] = ()
     body: OptionalBody | None = None
 
 
 def notes(
-    *, headers: Mapping[str, str] | None = None, links: tuple[Link, ...] = (), body: OptionalBody | None = None
+    *,
+    reads: tuple[RequestHeader, ...] = (),
+    headers: Mapping[str, str] | None = None,
+    links: tuple[Link, ...] = (),
+    body: OptionalBody | None = None,
 ) -> dict[str, Any]:
     """Notes, for a route's ``opt``."""
-    return {_NOTES: Notes(headers=headers or {}, links=links, body=body)}
+    return {_NOTES: Notes(reads=reads, headers=headers or {}, links=links, body=body)}
 
 
 def notes_of(handler: Any) -> Notes:

@@ -16,13 +16,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from purveyor.kit.errors import ConfigError
+from purveyor.kit.errors import RESET, ConfigError
 from purveyor.kit.ratelimit import Decision, Limiter, Rate
 
 _log = logging.getLogger(__name__)
 
-# uvloop raises RuntimeError for a write to a connection that was reset and not yet read from again.
-_LOST = (RedisError, OSError, RuntimeError)
+_LOST = (RedisError, *RESET)
 
 _PATIENCE_S = 0.05
 _GRACE_S = 0.01

@@ -150,12 +150,17 @@ def _invalid(message: str) -> InvalidInput:
     return InvalidInput("The input is not valid.", errors=[FieldError(pointer, message.replace("`", "'"))])
 
 
-def header(connection: ASGIConnection[Any, Any, Any, Any], name: bytes) -> str:
-    """One request header (``name`` in lower case), or an empty string."""
+def find_header(connection: ASGIConnection[Any, Any, Any, Any], name: bytes) -> str | None:
+    """One request header (``name`` in lower case), or ``None``."""
     for key, value in connection.scope["headers"]:
         if key == name:
             return value.decode("latin-1")
-    return ""
+    return None
+
+
+def header(connection: ASGIConnection[Any, Any, Any, Any], name: bytes) -> str:
+    """One request header (``name`` in lower case), or an empty string."""
+    return find_header(connection, name) or ""
 
 
 def bearer_token(connection: ASGIConnection[Any, Any, Any, Any]) -> str:

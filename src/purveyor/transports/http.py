@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from purveyor.kit import log
-from purveyor.kit.errors import NotFound, Problem, RemoteFailure, TokenInvalid, Unavailable, problem_for
+from purveyor.kit.errors import RESET, NotFound, Problem, RemoteFailure, TokenInvalid, Unavailable, problem_for
 from purveyor.kit.message import Ask
 from purveyor.kit.postgres import inside_transaction
 
@@ -57,7 +57,7 @@ class HttpAsker:
                 status, body = await self._send(request)
         except httpx.DecodingError as error:
             raise RemoteFailure(f"{self._peer} gave an unreadable answer.") from error
-        except _AWAY as error:
+        except (TimeoutError, httpx.HTTPError, *RESET) as error:
             raise Unavailable(f"{self._peer} does not answer.") from error
         if not httpx.codes.is_success(status):  # a redirect is no answer either
             raise _problem(status, body)
@@ -95,10 +95,6 @@ class HttpAsker:
             return response.status_code, b"".join(chunks)
         finally:
             await response.aclose()
-
-
-_AWAY = (TimeoutError, httpx.HTTPError, OSError, AttributeError, RuntimeError)
-"""The last three: what anyio and uvloop raise, past httpx, for a connection that is reset while it is made."""
 
 
 class _Sent(msgspec.Struct):

@@ -18,7 +18,7 @@ import msgspec
 
 from purveyor.kit.breaker import Breaker, BreakerOpen
 from purveyor.kit.cache import Cache, Lifetime
-from purveyor.kit.errors import ConfigError
+from purveyor.kit.errors import RESET, ConfigError
 from purveyor.kit.money import from_major
 from purveyor.kit.shared import Dated, SharedCache, SharedLoader
 from purveyor.roles.orders.contract import ProductsUnavailable
@@ -28,8 +28,7 @@ _log = logging.getLogger(__name__)
 _decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(float_hook=Decimal)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _MAX_BYTES = 256 * 1024
-_BROKEN = (httpx.TransportError, OSError, AttributeError, RuntimeError)
-"""The last three: what anyio and uvloop raise, past httpx, for a connection that is reset while it is made."""
+_BROKEN = (httpx.TransportError, *RESET)
 _TEXTS = {"image": 2000, "description": 2000, "brand": 100, "model": 100, "color": 100, "category": 100}
 """The optional texts of a product, and how many characters of each are kept."""
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar, cast
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import HeaderParameter
 from msgspec import Meta
 
 from purveyor.kit.errors import (
@@ -18,10 +17,10 @@ from purveyor.kit.errors import (
     TooManyRequests,
     Unavailable,
 )
-from purveyor.kit.examples import answer, body, link, notes
+from purveyor.kit.examples import RequestHeader, answer, body, link, notes
 from purveyor.kit.parameters import PathId
 from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, clean_line
-from purveyor.kit.web import BEARER, ApiResponse, problem_responses, signed_in
+from purveyor.kit.web import BEARER, ApiResponse, find_header, header, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, PostalAddress, Principal
 from purveyor.roles.orders import examples
 from purveyor.roles.orders.conditions import PRIVATE, etag, none_matches
@@ -105,6 +104,10 @@ _PLACE_ANSWERS = {
 }
 
 
+_READS_KEY = RequestHeader("Idempotency-Key", "1 to 255 visible characters", {"pattern": f"^({_KEY.pattern})$"})
+_READS_TAG = RequestHeader("If-None-Match", "the `ETag` that one has already")
+
+
 def order_routes(orders: Orders, identity: Identity) -> list[Any]:
     """The routes; ``identity`` tells whose token a request carries."""
     return [_place_route(orders, identity), _get_route(orders, identity)]
@@ -116,7 +119,7 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
         tags=["orders"],
         operation_id="place_order",
         summary="Place an order",
-        opt=notes(headers=_PLACE_HEADERS, links=_TO_ORDER),
+        opt=notes(reads=(_READS_KEY,), headers=_PLACE_HEADERS, links=_TO_ORDER),
         description=(
             "Prices come from the catalogue. With an `Idempotency-Key` header the same request can be sent "
             "again at any time within 24 hours: it is placed once, and answered the same."
@@ -128,19 +131,11 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
     async def place(
         data: Annotated[OrderBody, body(examples.PLACE)],
         request: Request[Principal, Any, Any],
-        idempotency_key: Annotated[
-            str | None,
-            HeaderParameter(
-                name="Idempotency-Key",
-                description="1 to 255 visible characters",
-                schema_extra={"pattern": f"^({_KEY.pattern})$"},
-            ),
-        ] = None,
     ) -> Response[OrderView]:
         admitted = await orders.admit(request.user)
         headers = admitted.headers()
         stored = await orders.place(
-            request.user, data.draft(), address_id=data.shipping_address_id, key=_key(idempotency_key)
+            request.user, data.draft(), address_id=data.shipping_address_id, key=_key(request)
         )
         headers["Location"] = f"/api/orders/{stored.order_id}"
         headers["ETag"] = etag(1)
@@ -157,7 +152,9 @@ def _get_route(orders: Orders, identity: Identity) -> Any:
         tags=["orders"],
         operation_id="get_order",
         summary="One order",
-        opt=notes(headers={"ETag": "the version", "Cache-Control": "private"}, links=_TO_ORDER),
+        opt=notes(
+            reads=(_READS_TAG,), headers={"ETag": "the version", "Cache-Control": "private"}, links=_TO_ORDER
+        ),
         description="One's own, any for staff. With `If-None-Match` it is sent only if it has changed (304).",
         guards=[signed_in(identity.verify)],
         security=BEARER,
@@ -170,21 +167,19 @@ def _get_route(orders: Orders, identity: Identity) -> Any:
     async def get_order(
         order_id: PathId,
         request: Request[Principal, Any, Any],
-        if_none_match: Annotated[
-            str | None, HeaderParameter(name="If-None-Match", description="the `ETag` that one has already")
-        ] = None,
     ) -> Response[OrderView]:
         order = await orders.get(request.user, order_id)
         headers = {"ETag": etag(order.version), "Cache-Control": PRIVATE}
-        if none_matches(if_none_match or "", headers["ETag"]):
+        if none_matches(header(request, b"if-none-match"), headers["ETag"]):
             return Response(cast("OrderView", b""), status_code=304, headers=headers)
         return ApiResponse(order_view(order), headers=headers)
 
     return get_order
 
 
-def _key(text: str | None) -> str | None:
+def _key(request: Request[Principal, Any, Any]) -> str | None:
     """The key, quoted or bare (IETF draft "The Idempotency-Key HTTP Header Field" 07)."""
+    text = find_header(request, b"idempotency-key")
     if text is None:
         return None
     match = _KEY.fullmatch(text.strip())

@@ -4,7 +4,6 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 from litestar import Request, Response, patch, post
-from litestar.params import HeaderParameter
 from msgspec import Meta
 
 from purveyor.kit.errors import (
@@ -15,10 +14,10 @@ from purveyor.kit.errors import (
     NotFound,
     Unavailable,
 )
-from purveyor.kit.examples import answer, body, notes
+from purveyor.kit.examples import RequestHeader, answer, body, notes
 from purveyor.kit.parameters import PathId
 from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, clean_line
-from purveyor.kit.web import BEARER, ApiResponse, problem_responses, signed_in
+from purveyor.kit.web import BEARER, ApiResponse, find_header, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.orders import examples
 from purveyor.roles.orders.conditions import IF_MATCH, IfMatch, etag
@@ -57,14 +56,9 @@ class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _ETAG = {"ETag": "the new version"}
 _NO_REASON = CancelBody()
-IfMatchHeader = Annotated[
-    str | None,
-    HeaderParameter(
-        name="If-Match",
-        description='the ETag of the order that was read, such as `"1"`',
-        schema_extra={"pattern": IF_MATCH, "examples": ['"1"']},
-    ),
-]
+_READS_MATCH = RequestHeader(
+    "If-Match", 'the ETag of the order that was read, such as `"1"`', {"pattern": IF_MATCH, "examples": ['"1"']}
+)
 
 
 def change_routes(changes: Changes, identity: Identity) -> list[Any]:
@@ -78,7 +72,7 @@ def _change_route(changes: Changes, identity: Identity) -> Any:
         tags=["orders"],
         operation_id="change_order",
         summary="Change an order's status or payment",
-        opt=notes(headers=_ETAG),
+        opt=notes(reads=(_READS_MATCH,), headers=_ETAG),
         description=(
             "For staff. `pending` goes to `confirmed` to `shipped` to `delivered`, and `pending` or `confirmed` "
             "to `cancelled`; a payment goes from `unpaid` to `paid` to `refunded`. `If-Match` holds the ETag of "
@@ -103,9 +97,8 @@ def _change_route(changes: Changes, identity: Identity) -> Any:
         order_id: PathId,
         request: Request[Principal, Any, Any],
         data: Annotated[ChangeBody, body({"status": "confirmed", "payment_status": "paid"})],
-        if_match: IfMatchHeader = None,
     ) -> Response[OrderView]:
-        return _told(await changes.change(request.user, order_id, data.wish(), IfMatch.read(if_match)))
+        return _told(await changes.change(request.user, order_id, data.wish(), _condition(request)))
 
     return change_order
 
@@ -117,7 +110,7 @@ def _cancel_route(changes: Changes, identity: Identity) -> Any:
         tags=["orders"],
         operation_id="cancel_order",
         summary="Cancel an order",
-        opt=notes(headers=_ETAG),
+        opt=notes(reads=(_READS_MATCH,), headers=_ETAG),
         description=(
             "One's own while it is `pending` or `confirmed`; staff cancel anybody's. Asked again by the same "
             "person it is answered the same. `If-Match` may say on which version the decision was made."
@@ -133,12 +126,15 @@ def _cancel_route(changes: Changes, identity: Identity) -> Any:
         order_id: PathId,
         request: Request[Principal, Any, Any],
         data: Annotated[CancelBody, body({"reason": "bought twice"})] = _NO_REASON,
-        if_match: IfMatchHeader = None,
     ) -> Response[OrderView]:
         reason = clean_line(data.reason, "/reason") if data.reason else ""
-        return _told(await changes.cancel(request.user, order_id, reason, IfMatch.read(if_match)))
+        return _told(await changes.cancel(request.user, order_id, reason, _condition(request)))
 
     return cancel_order
+
+
+def _condition(request: Request[Principal, Any, Any]) -> IfMatch | None:
+    return IfMatch.read(find_header(request, b"if-match"))
 
 
 def _told(order: Order) -> Response[OrderView]:

@@ -1,17 +1,16 @@
 """The HTTP routes of an order's history: as it is, and live as server-sent events (HTML standard, section 9.2)."""
 
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Request, Response, get
-from litestar.params import HeaderParameter
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
 from purveyor.kit.errors import NotFound, Unavailable
-from purveyor.kit.examples import answer
+from purveyor.kit.examples import RequestHeader, answer, notes
 from purveyor.kit.parameters import PathId
-from purveyor.kit.web import BEARER, ApiResponse, encode, problem_responses, signed_in
+from purveyor.kit.web import BEARER, ApiResponse, encode, header, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.orders import examples
 from purveyor.roles.orders.conditions import PRIVATE
@@ -64,6 +63,7 @@ def _live_route(live: Live, identity: Identity) -> Any:
         tags=["orders"],
         operation_id="follow_order",
         summary="What happens to an order, while it happens",
+        opt=notes(reads=(RequestHeader("Last-Event-ID", "the `id` of the last event that came"),)),
         description=(
             "The entries of the timeline as server-sent events: `id` is the entry's, `event` its `what`, `data` "
             "the entry as JSON. A reconnecting client sends `Last-Event-ID` and gets what came after it; without "
@@ -80,11 +80,8 @@ def _live_route(live: Live, identity: Identity) -> Any:
     async def live_timeline(
         order_id: PathId,
         request: Request[Principal, Any, Any],
-        last_event_id: Annotated[
-            str | None, HeaderParameter(name="Last-Event-ID", description="the `id` of the last event that came")
-        ] = None,
     ) -> ASGIStreamingResponse:
-        stream = await live.open(request.user, order_id, _number(last_event_id or ""))
+        stream = await live.open(request.user, order_id, _number(header(request, b"last-event-id")))
         return _LiveResponse(stream, by_staff=request.user.is_staff)
 
     return live_timeline
