@@ -81,8 +81,10 @@ def running(console: Console, folder: Path) -> Iterator[Shop]:
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "the-key"}
         order = running.call("/api/orders/", {"items": [{"product_id": 1, "quantity": 2}]}, **headers)
         running.order_id, running.order_number = order["id"], order["order_number"]
-        listed = until(console, " sent ", "mail", "list")
-        running.event_id = _ID.findall(listed)[0]
+        # Not the first that was sent: a new customer is welcomed too.
+        number = f" {running.order_number} "
+        listed = until(console, number, "mail", "list", "--state", "sent").splitlines()
+        running.event_id = _ID.findall(next(line for line in listed if number in line))[0]
         yield running
     finally:
         codes = stop(mails), stop(front)
@@ -187,6 +189,28 @@ def test_users_are_made_and_promoted_from_the_console(running: Shop, console: Co
     assert changed.stdout == "grace@example.com is admin\n"
     token = running.call("/login", {"email": "grace@example.com", "password": PASSWORD})["access_token"]
     assert running.call("/verify-token", {}, Authorization=f"Bearer {token}")["role"] == "admin"
+
+
+def test_demo_makes_orders_in_every_state_it_says(running: Shop, console: Console) -> None:
+    done = console("demo", "--url", running.url, "--users", "12", "--orders", "40", "--seed", "7")
+    assert done.returncode == 0, done.stderr
+    email, password = re.search(r"^Staff: +(\S+) +password (\S+)$", done.stdout, re.MULTILINE).groups()  # type: ignore[union-attr]
+    token = running.call("/login", {"email": email, "password": password})["access_token"]
+    orders = running.call("/api/orders/?limit=100", Authorization=f"Bearer {token}")["orders"]
+
+    assert "12 customers and 40 orders are there" in done.stdout
+    assert len(orders) >= 40
+    assert {order["status"] for order in orders} == {"pending", "confirmed", "shipped", "delivered", "cancelled"}
+    assert {order["payment_status"] for order in orders} == {"unpaid", "paid"}
+
+
+def test_demo_without_a_server_or_with_half_a_login_is_told_in_one_line(console: Console) -> None:
+    nobody = console("demo", "--url", f"http://127.0.0.1:{free_port()}", "--users", "1", "--orders", "0")
+    half = console("demo", "--staff", "grace@example.com")
+
+    assert (nobody.returncode, half.returncode) == (1, 2)
+    assert nobody.stderr.startswith("app: There is no server at http://127.0.0.1:")
+    assert half.stderr == "app: --staff: expected EMAIL:PASSWORD.\n"
 
 
 def test_the_schema_is_up_to_date(running: Shop, console: Console) -> None:

@@ -32,8 +32,8 @@ class RequestHeader(msgspec.Struct, frozen=True):
 class Notes(msgspec.Struct, frozen=True, kw_only=True):
     """What Litestar does not ask of a route.
 
-    ``reads`` are the request's headers. ``headers`` are those of the answer that goes well, each with its description. ``links`` go from that answer
-    to the operations that it leads to (OpenAPI 3.1, section 4.8.20).
+    ``reads`` are the request's headers. ``headers`` are those of the answer that goes well, each with its
+    description. ``links`` go from that answer to the operations that it leads to (OpenAPI 3.1, section 4.8.20).
     """
 
     reads: tuple[RequestHeader, ...] = ()
