@@ -25,7 +25,7 @@ _STOP_S = 25.0
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process of ours: nothing of the developer's own settings may change a test."""
-    return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "COLUMNS": "300", **settings}
+    return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", **settings}
 
 
 @dataclass

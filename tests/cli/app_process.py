@@ -19,8 +19,8 @@ class Console(Protocol):
 
 
 def environment(folder: Path, settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Nothing of ours but ``DATA_DIR`` and these settings; wide enough for every table."""
+    """Nothing of ours but ``DATA_DIR`` and these settings."""
     kept = {
         name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "TMPDIR", "LANG") if name in os.environ
     }
-    return {**kept, "COLUMNS": "400", "DATA_DIR": str(folder), **(settings or {})}
+    return {**kept, "DATA_DIR": str(folder), **(settings or {})}

@@ -1,5 +1,7 @@
 """``app roles``, ``config``, ``doctor``: what there is and how it is, without changing anything."""
 
+import sys
+
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +20,9 @@ from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.registry import ROLES
 from purveyor.settings import Settings, Url
 
-out = Console(soft_wrap=False, highlight=False)
+_UNBOUNDED = 10_000
+# A file or a pipe has no edge: an id that is folded at its 80th column is found by no grep.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
 
 
 def table(*columns: str) -> Table:
