@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mailboxes import SunkMails
 from purveyor.drill.servers.mongodb import MongoServer
 from purveyor.drill.servers.postgres import PostgresServer
 from purveyor.drill.servers.rabbitmq import RabbitServer
@@ -44,6 +45,11 @@ class RealServers:
     def smtp(self) -> SmtpSink:
         return self._stack.enter_context(SmtpSink(require_auth=True))
 
+    @cached_property
+    def mails(self) -> SunkMails:
+        """Every mail that the SMTP server took."""
+        return SunkMails(self.smtp)
+
     def place(self) -> dict[str, str]:
         """The settings of an installation of its own on the shared servers: its own database, vhost and so on."""
         number = next(self._places)
@@ -53,10 +59,10 @@ class RealServers:
             "REDIS_URL": f"{self.redis.url.rpartition('/')[0]}/{number % 16}",
             "RABBITMQ_URL": self.rabbitmq.create_vhost(f"shop_{number}"),
             "MONGODB_URI": f"{mongodb}/shop_{number}?{options}",
-            **self.mail(),
+            **self.mail_settings(),
         }
 
-    def mail(self) -> dict[str, str]:
+    def mail_settings(self) -> dict[str, str]:
         """The SMTP server, with the credentials in settings of their own."""
         url = urlsplit(self.smtp.url)
         return {

@@ -1,22 +1,17 @@
 """The shapes on real servers: everything in one process, and one process per role."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from own_processes import own_processes
 from purveyor.drill.servers.process import free_port
 from purveyor.registry import ROLES
-from real_servers import RealServers, only, require_servers
+from real_servers import only, require_servers
 from running import Running, public_client
-from shop import Deployment, Mail
+from shop import Deployment
 
 SECRET = {"JWT_SECRET": "a secret for tests that is long enough"}
-
-
-def sunk_mails(servers: RealServers) -> Sequence[Mail]:
-    """Every mail that the SMTP server took, oldest first."""
-    return [Mail(received.content) for received in servers.smtp.messages()]
 
 
 @asynccontextmanager
@@ -28,7 +23,7 @@ async def monolith(folder: Path) -> AsyncIterator[Deployment]:
         house.start("all", "serve", ",".join(ROLES))
         await house.ready("all")
         client = await stack.enter_async_context(public_client(house.ports["all"]))
-        yield Running({"/": client}, house.settings, folder, lambda: sunk_mails(servers), shows_mailbox=False)
+        yield Running({"/": client}, house.settings, folder, servers.mails.read, shows_mailbox=False)
 
 
 @asynccontextmanager
@@ -56,4 +51,4 @@ async def split(folder: Path) -> AsyncIterator[Deployment]:
             for prefix, role in {"/": "auth", "/api": "orders", "/catalog": "catalog"}.items()
         }
         settings = {**house.settings, **place}
-        yield Running(clients, settings, folder, lambda: sunk_mails(servers), shows_mailbox=False)
+        yield Running(clients, settings, folder, servers.mails.read, shows_mailbox=False)

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 
+from mailboxes import MailFolder
 from own_processes import SETTINGS, own_processes
 from purveyor.drill.servers.process import free_port
 from purveyor.host import Host, choose_roles
@@ -17,7 +18,7 @@ from purveyor.registry import ROLES
 from purveyor.settings import Sources
 from running import Running, public_client
 from server_shapes import monolith, split
-from shop import Deployment, Mail
+from shop import Deployment
 from wire import WireHost
 
 
@@ -27,21 +28,6 @@ class Shape:
 
     name: str
     start: Callable[[Path], AbstractAsyncContextManager[Deployment]]
-
-
-class MailFolder:
-    """The files of a development mailbox."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._read: dict[str, Mail] = {}
-
-    def read(self) -> Sequence[Mail]:
-        """Every mail, oldest first: the file names are UUIDv7."""
-        for path in sorted(self._folder.glob("*.eml")):
-            if path.name not in self._read:
-                self._read[path.name] = Mail(path.read_bytes())
-        return [self._read[name] for name in sorted(self._read)]
 
 
 class _Server(uvicorn.Server):

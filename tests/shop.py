@@ -42,7 +42,7 @@ class Mail:
         self.content = content
         self.message = email.message_from_bytes(content, policy=email.policy.default)
 
-    @property
+    @cached_property
     def to(self) -> str:
         return str(self.message["To"].addresses[0].addr_spec)
 
@@ -50,7 +50,7 @@ class Mail:
     def subject(self) -> str:
         return str(self.message["Subject"])
 
-    @property
+    @cached_property
     def is_about_account(self) -> bool:
         """The subject of an order's mail has its number; no other has one."""
         return not any(character.isdigit() for character in self.subject)

@@ -20,7 +20,7 @@ from pamqp.header import ContentHeader
 from own_processes import Processes, own_processes
 from real_servers import RealServers, require_servers
 from running import Running, public_client
-from server_shapes import SECRET, sunk_mails
+from server_shapes import SECRET
 from servers.foreign_auth import ForeignAuth
 from shop import Customer, Mail, Shop, problem
 
@@ -43,7 +43,7 @@ async def house(servers: RealServers, tmp_path: Path) -> AsyncIterator[Processes
 async def visiting(house: Processes, servers: RealServers, name: str) -> AsyncIterator[Shop]:
     """The shop that one of the processes serves."""
     async with public_client(house.ports[name]) as client:
-        yield Shop(Running({"/": client}, house.settings, house.folder, lambda: sunk_mails(servers)))
+        yield Shop(Running({"/": client}, house.settings, house.folder, servers.mails.read))
 
 
 @asynccontextmanager

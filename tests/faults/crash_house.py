@@ -23,7 +23,7 @@ from purveyor.roles.email.ledger_postgres import PostgresLedger
 from purveyor.roles.email.ports import DoubtPolicy, Ledger
 from real_servers import only, require_servers
 from running import Running, public_client
-from server_shapes import SECRET, sunk_mails
+from server_shapes import SECRET
 from shop import Customer, Shop
 
 Shape = Literal["monolith", "split"]
@@ -223,7 +223,7 @@ async def house(shape: Shape, policy: DoubtPolicy, folder: Path) -> AsyncIterato
             prefix: await stack.enter_async_context(public_client(processes.ports[name]))
             for prefix, name in fronts.items()
         }
-        running = Running(clients, place, folder, lambda: sunk_mails(servers), shows_mailbox=False)
+        running = Running(clients, place, folder, servers.mails.read, shows_mailbox=False)
         broker = await stack.enter_async_context(await aio_pika.connect(place["RABBITMQ_URL"]))
         made = House(
             shape,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -57,15 +58,17 @@ class SmtpSink(Server):
         """The self-signed certificate (PEM) of ``localhost`` and 127.0.0.1, for clients to trust."""
         return self.folder / "certificate.pem"
 
-    def messages(self) -> list[Received]:
-        """Every mail taken, oldest first; read from the disk, so also while the sink is down or frozen."""
-        return list(self.each_message())
+    def messages(self, *, after: int = 0) -> list[Received]:
+        """The mails taken, oldest first, without the first ``after``; read from the disk, so also while the sink
+        is down or frozen.
+        """
+        return list(self.each_message(after=after))
 
-    def each_message(self) -> Iterator[Received]:
+    def each_message(self, *, after: int = 0) -> Iterator[Received]:
         """The same one by one, for more mails than memory holds."""
         decoder = msgspec.json.Decoder(Received)
         with self.mails_file.open("rb") as lines:
-            for line in lines:
+            for line in islice(lines, after, None):
                 if line.endswith(b"\n"):  # else it is just being written
                     yield decoder.decode(line)
 

@@ -1,0 +1,35 @@
+"""Where the mails of a shape land. Each is read and parsed once, however often a test looks for its own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from purveyor.drill.servers.smtp import SmtpSink
+from shop import Mail
+
+
+class MailFolder:
+    """The files of a development mailbox."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[str, Mail] = {}
+
+    def read(self) -> Sequence[Mail]:
+        """Every mail, oldest first: the file names are UUIDv7."""
+        for path in sorted(self._folder.glob("*.eml")):
+            if path.name not in self._read:
+                self._read[path.name] = Mail(path.read_bytes())
+        return [self._read[name] for name in sorted(self._read)]
+
+
+class SunkMails:
+    """What an SMTP sink that is never cleared has taken."""
+
+    def __init__(self, sink: SmtpSink) -> None:
+        self._sink = sink
+        self._read: list[Mail] = []
+
+    def read(self) -> Sequence[Mail]:
+        """Every mail, oldest first."""
+        self._read += [Mail(received.content) for received in self._sink.messages(after=len(self._read))]
+        return self._read
