@@ -32,6 +32,7 @@ from purveyor.kit.message import Ask, Message
 from purveyor.kit.postgres import Database, inside_transaction
 from purveyor.kit.transport import Asker
 from purveyor.kit.web import bearer_token
+from purveyor.roles.auth.contract import Identity
 from purveyor.transports.http import HttpAsker, http_client
 from purveyor.transports.local import LocalAsker
 
@@ -363,6 +364,31 @@ async def test_a_redirect_is_not_followed_and_is_no_answer(status: int) -> None:
             with pytest.raises(RemoteFailure):
                 await asker.ask(Greet(name="Jane"))
     assert reached == []
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"active": false}', TokenInvalid),
+        (b'{"active": false, "user_id": "7"}', TokenInvalid),
+        (b"{}", RemoteFailure),
+        (b'{"status": "ok"}', RemoteFailure),
+        (b'{"active": true, "email": "jane@example.com"}', RemoteFailure),
+        (b'{"id": "", "user_id": 0}', RemoteFailure),
+        (b'{"id": 17}', None),
+        (b'{"active": true, "sub": "17"}', None),
+    ],
+)
+async def test_a_token_that_no_auth_service_vouches_for_is_nobodys(
+    body: bytes, kind: type[Problem] | None
+) -> None:
+    async with answered_by(reply(200, body)) as (asker, _):
+        if kind is None:
+            assert (await Identity(asker).verify("token")).user_id == "17"
+            return
+        with pytest.raises(Problem) as caught:
+            await Identity(asker).verify("token")
+    assert type(caught.value) is kind
 
 
 async def nothing(_: asyncio.StreamWriter) -> None:

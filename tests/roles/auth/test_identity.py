@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from purveyor.kit.errors import TokenInvalid, Unavailable
+from purveyor.kit.errors import RemoteFailure, TokenInvalid, Unavailable
 from purveyor.roles.auth import contract
 from purveyor.roles.auth.contract import Identity, VerifiedToken
 
@@ -18,11 +18,14 @@ class Auth:
         self.trouble: Exception | None = None
         self.access = "customer"
         self.lives_s = 600
+        self.says: VerifiedToken | None = None
 
     async def ask(self, message: Any) -> Any:
         self.asked += 1
         if self.trouble is not None:
             raise self.trouble
+        if self.says is not None:
+            return self.says
         ends = int(time.time()) + self.lives_s
         return VerifiedToken(sub="1", user_id="1", email="a@example.com", name="Ada", access=self.access, exp=ends)
 
@@ -78,6 +81,20 @@ async def test_a_revoked_token_stops_working_and_stays_stopped(
         await identity.verify("token")
     auth.trouble = Unavailable()
     with pytest.raises(Unavailable):
+        await identity.verify("token")
+
+
+async def test_who_is_not_vouched_for_by_name_is_nobody(auth: Auth, identity: Identity, clock: Clock) -> None:
+    await identity.verify("token")
+    clock.ahead_s += Identity.FRESH_S + 0.1
+    auth.says = VerifiedToken(user_id="1", active=False)
+    with pytest.raises(TokenInvalid):
+        await identity.verify("token")
+    auth.trouble = Unavailable()
+    with pytest.raises(Unavailable):
+        await identity.verify("token")
+    auth.trouble, auth.says = None, VerifiedToken()
+    with pytest.raises(RemoteFailure):
         await identity.verify("token")
 
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from purveyor.kit import text
-from purveyor.kit.errors import Conflict, TokenInvalid, Unavailable
+from purveyor.kit.errors import Conflict, RemoteFailure, TokenInvalid, Unavailable
 from purveyor.kit.message import Ask, Event, Message
 from purveyor.kit.role import Port
 from purveyor.kit.transport import Asker
@@ -26,13 +26,12 @@ class EmailTaken(Conflict):
 
 
 class VerifiedToken(Message, frozen=True):
-    """The answer to ``POST /verify-token``. Members beyond these are a foreign service's own."""
+    """The answer to ``POST /verify-token``. Members beyond these are a foreign service's own, and so is ``id``."""
 
     active: bool = True
     sub: str | int = ""
     user_id: str | int = ""
     id: str | int = ""
-    """Only foreign services answer with this one."""
     email: str = ""
     name: str = ""
     access: str = msgspec.field(default="customer", name="role")
@@ -237,7 +236,7 @@ class Identity(Port):
         self._verified: OrderedDict[str, _Verified] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
-        """The holder of an access token. Raises ``TokenInvalid``, or ``Unavailable`` when auth is away."""
+        """The holder of an access token. Raises as ``principal_of``, and ``Unavailable`` while auth is away."""
         now, known = time.time(), self._verified.get(token)
         if known is None or now >= known.stale_until:
             return await self._ask(token, now)
@@ -246,8 +245,7 @@ class Identity(Port):
         try:
             return await self._ask(token, now)
         except Unavailable:  # a moment's peace for whoever is down, and for callers, who would wait each time
-            retry_at = min(time.time() + self._RETRY_S, known.stale_until)
-            self._verified[token] = msgspec.structs.replace(known, fresh_until=retry_at)
+            self._verified[token] = msgspec.structs.replace(known, fresh_until=time.time() + self._RETRY_S)
             return known.principal
         except TokenInvalid:
             self._verified.pop(token, None)
@@ -255,12 +253,11 @@ class Identity(Port):
 
     async def _ask(self, token: str, now: float) -> Principal:
         """``now`` is when the question began: what is answered may have been true only then."""
-        principal = principal_of(await self._asker.ask(VerifyToken(token=token)), token)
-        ends = principal.expires_at
-        self._verified[token] = _Verified(min(now + self.FRESH_S, ends), min(now + self.STALE_S, ends), principal)
+        who = principal_of(await self._asker.ask(VerifyToken(token=token)), token)
+        self._verified[token] = _Verified(now + self.FRESH_S, min(now + self.STALE_S, who.expires_at), who)
         if len(self._verified) > self._CACHE_SIZE:
             self._verified.popitem(last=False)
-        return principal
+        return who
 
     async def address(self, principal: Principal, address_id: str) -> Address:
         """One of the principal's own addresses. Raises ``NotFound``."""
@@ -271,9 +268,8 @@ class Identity(Port):
 def _language(token: str) -> str:
     """The holder's language: a claim of our tokens, read without checking, for auth has vouched for the token."""
     with suppress(IndexError, ValueError, UnicodeDecodeError, msgspec.MsgspecError):
-        claims = token.split(".")[1]
-        decoded = base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4))
-        return msgspec.json.decode(decoded, type=_Claims).language
+        claims = base64.urlsafe_b64decode(token.split(".")[1] + "==")  # padding in excess does no harm
+        return msgspec.json.decode(claims, type=_Claims).language
     return ""
 
 
@@ -288,9 +284,13 @@ class _Verified(msgspec.Struct, frozen=True):
 
 
 def principal_of(verified: VerifiedToken, token: str) -> Principal:
-    """The holder of a token that auth has vouched for."""
+    """Whom auth vouches for. Raises ``TokenInvalid`` for nobody, ``RemoteFailure`` if it does not say for whom."""
+    if not verified.active:
+        raise TokenInvalid
+    if not (identity := verified.user_id or verified.id or verified.sub):
+        raise RemoteFailure("The auth service does not say whose token it is.")
     return Principal(
-        user_id=str(verified.user_id or verified.id or verified.sub),
+        user_id=str(identity),
         email=verified.email,
         name=verified.name or verified.email,
         access=verified.access if verified.access in ACCESS_LEVELS else "customer",
