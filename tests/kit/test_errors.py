@@ -1,17 +1,19 @@
 """Every problem type has a code of its own, a sensible status and a page text; and is built from one sentence."""
 
 import http
-import importlib.util
+import importlib
+import pkgutil
 import re
+import subprocess
+import sys
 
 import pytest
 
-from purveyor.kit.errors import Problem, Unauthorized, Unavailable, problem_for, problem_types
-from purveyor.registry import ROLES
+from purveyor import roles
+from purveyor.kit.errors import FieldError, Problem, Unauthorized, Unavailable, problem_for, problem_types
 
-for name in ROLES:  # a role's errors are known once its contract is
-    if importlib.util.find_spec(f"purveyor.roles.{name}.contract"):
-        importlib.import_module(f"purveyor.roles.{name}.contract")
+for module in pkgutil.walk_packages(roles.__path__, "purveyor.roles."):
+    importlib.import_module(module.name)
 
 KINDS = [kind for kind in problem_types() if kind.__module__.startswith("purveyor.")]
 each = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.code)
@@ -20,6 +22,15 @@ each = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.code)
 def test_the_errors_of_the_roles_are_among_them() -> None:
     assert len(KINDS) > 14
     assert {kind.__module__.split(".")[1] for kind in KINDS} == {"kit", "roles"}
+
+
+def test_a_process_knows_those_of_every_role_whatever_it_runs() -> None:
+    """It may be asked for the page of any, and another process may answer with any."""
+    script = "import purveyor.registry; from purveyor.kit.errors import problem_types as all; "
+    script += "print(*(kind.code for kind in all()))"
+    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+
+    assert set(said.split()) == {kind.code for kind in KINDS}
 
 
 def test_no_two_share_a_code() -> None:
@@ -69,7 +80,17 @@ def test_it_can_be_carried_as_one_sentence(kind: type[Problem]) -> None:
 
     assert carried.detail == str(carried) == "Because."
     assert kind("").detail == kind.title
-    assert carried.errors == ()
+    assert carried.errors == kind.default_errors
+
+
+@each
+def test_what_is_given_with_it_is_kept(kind: type[Problem]) -> None:
+    """It is what the other role sent along, in another process."""
+    wrong = FieldError("/a", "is wrong")
+    carried = kind("Because.", errors=[wrong], headers={"Retry-After": "7"})
+
+    assert carried.errors == (wrong,)
+    assert carried.headers == {**kind().headers, "Retry-After": "7"}
 
 
 def test_the_headers_that_go_with_an_error() -> None:

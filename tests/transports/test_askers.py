@@ -19,12 +19,14 @@ from purveyor.kit.api import web_app
 from purveyor.kit.edge import Edge
 from purveyor.kit.errors import (
     Conflict,
+    FieldError,
     Forbidden,
     InvalidInput,
     NotFound,
     Problem,
     RemoteFailure,
     TokenInvalid,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
 )
@@ -33,6 +35,7 @@ from purveyor.kit.postgres import Database, inside_transaction
 from purveyor.kit.transport import Asker
 from purveyor.kit.web import bearer_token
 from purveyor.roles.auth.contract import Identity
+from purveyor.roles.auth.errors import ResetTokenInvalid
 from purveyor.transports.http import HttpAsker, http_client
 from purveyor.transports.local import LocalAsker
 
@@ -186,6 +189,28 @@ async def test_the_very_error_that_was_raised_is_caught(
 
     assert type(caught.value) is kind
     assert caught.value.detail == "Because of this."
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        InvalidInput("Two are wrong.", errors=[FieldError("/a/0", "is wrong"), FieldError("/b", "so is this")]),
+        ResetTokenInvalid(),
+        Unavailable("Away.", retry_after_s=7),
+        TooManyRequests(
+            "Slow.", headers={"Retry-After": "9", "RateLimit": '"x";r=0;t=9', "RateLimit-Policy": "x"}
+        ),
+        TokenInvalid(),
+    ],
+    ids=lambda problem: problem.code,
+)
+async def test_all_that_was_said_with_an_error_arrives(asker: Asker, role: AnsweringRole, raised: Problem) -> None:
+    role.problem = raised
+    with pytest.raises(type(raised)) as caught:
+        await asker.ask(Greet(name="Jane"))
+
+    assert (caught.value.detail, caught.value.errors) == (raised.detail, raised.errors)
+    assert caught.value.headers == raised.headers
 
 
 async def test_an_answer_that_comes_too_late_is_unavailable(asker: Asker, role: AnsweringRole) -> None:

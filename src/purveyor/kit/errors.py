@@ -29,12 +29,15 @@ class Problem(Exception):
     """Base of all errors that have a place in the contract.
 
     ``code`` is stable and is the last part of the problem type (``/problems/<code>``), whose page shows the
-    docstring: it is written for the client who meets the error.
+    docstring: it is written for the client who meets the error. The default errors and headers go with every
+    one of a class, unless others are given.
     """
 
     code: ClassVar[str] = "internal-error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
+    default_errors: ClassVar[Sequence[FieldError]] = ()
+    default_headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,
@@ -45,8 +48,8 @@ class Problem(Exception):
     ) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
-        self.errors = tuple(errors)
-        self.headers = dict(headers or {})
+        self.errors = tuple(errors or self.default_errors)
+        self.headers = {**self.default_headers, **(headers or {})}
 
     @classmethod
     def about(cls) -> str:
@@ -64,9 +67,7 @@ class Unauthorized(Problem):
     """The route needs a valid access token: Authorization: Bearer <token>. POST /login gives one."""
 
     code, status, title = "unauthorized", 401, "Sign in first"
-
-    def __init__(self, detail: str = "", **rest: object) -> None:
-        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+    default_headers: ClassVar = {"WWW-Authenticate": "Bearer"}
 
 
 class TokenInvalid(Unauthorized):
@@ -134,8 +135,15 @@ class Unavailable(Problem):
 
     code, status, title = "unavailable", 503, "Not available right now"
 
-    def __init__(self, detail: str = "", *, retry_after_s: int = 1, **rest: object) -> None:
-        super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        retry_after_s: int = 1,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail, errors=errors, headers={"Retry-After": str(retry_after_s), **(headers or {})})
 
 
 class EventBacklog(Unavailable):

@@ -12,7 +12,16 @@ import httpx
 import msgspec
 
 from purveyor.kit import log
-from purveyor.kit.errors import RESET, NotFound, Problem, RemoteFailure, TokenInvalid, Unavailable, problem_for
+from purveyor.kit.errors import (
+    RESET,
+    FieldError,
+    NotFound,
+    Problem,
+    RemoteFailure,
+    TokenInvalid,
+    Unavailable,
+    problem_for,
+)
 from purveyor.kit.message import Ask
 from purveyor.kit.postgres import inside_transaction
 
@@ -20,6 +29,9 @@ R = TypeVar("R")
 
 _MAX_REPLY_BYTES = 256 * 1024
 _WORD = re.compile(r"[!-~]+")  # what a header field carries unchanged
+_CARRIED = ("Retry-After", "RateLimit-Policy", "RateLimit")
+"""The header fields that belong to an error; what else comes with one belongs to the answer."""
+_VALUE = re.compile(r"[ -~]{1,200}")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -54,13 +66,13 @@ class HttpAsker:
                 if self._repeat and message.idempotent:
                     await self._send(request)
                     request = self._request(message)
-                status, body = await self._send(request)
+                response, body = await self._send(request)
         except httpx.DecodingError as error:
             raise RemoteFailure(f"{self._peer} gave an unreadable answer.") from error
         except (TimeoutError, httpx.HTTPError, *RESET) as error:
             raise Unavailable(f"{self._peer} does not answer.") from error
-        if not httpx.codes.is_success(status):  # a redirect is no answer either
-            raise _problem(status, body)
+        if not response.is_success:  # a redirect is no answer either
+            raise _problem(response, body)
         try:
             return msgspec.json.decode(body, type=message.reply, strict=False)  # type: ignore[return-value]
         except _UNREADABLE as error:
@@ -84,7 +96,7 @@ class HttpAsker:
             path = path.replace("{" + name + "}", quote(segment, safe=""))
         return self._client.build_request(method, path, headers=headers, json=fields or None)
 
-    async def _send(self, request: httpx.Request) -> tuple[int, bytes]:
+    async def _send(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
         response = await self._client.send(request, stream=True)
         try:
             chunks, size = [], 0
@@ -92,7 +104,7 @@ class HttpAsker:
                 chunks.append(chunk)
                 if (size := size + len(chunk)) > _MAX_REPLY_BYTES:
                     raise httpx.DecodingError("the answer is too large")
-            return response.status_code, b"".join(chunks)
+            return response, b"".join(chunks)
         finally:
             await response.aclose()
 
@@ -100,17 +112,20 @@ class HttpAsker:
 class _Sent(msgspec.Struct):
     type: str = ""
     detail: str = ""
+    errors: tuple[FieldError, ...] = ()
 
 
-def _problem(status: int, body: bytes) -> Problem:
+def _problem(response: httpx.Response, body: bytes) -> Problem:
     """The error that the other role raised; a foreign service's errors by their status."""
+    status = response.status_code
     try:
         sent = msgspec.json.decode(body, type=_Sent)
     except _UNREADABLE:
         sent = _Sent()
     kind = problem_for(sent.type.rpartition("/")[2])
     if kind is not None and kind.status == status:
-        return kind(sent.detail)
+        headers = {name: value for name in _CARRIED if _VALUE.fullmatch(value := response.headers.get(name, ""))}
+        return kind(sent.detail, errors=sent.errors, headers=headers)
     if status == 401:  # noqa: PLR2004
         return TokenInvalid()
     if status in (429, 502, 503, 504):

@@ -29,9 +29,7 @@ class WrongPassword(InvalidInput):
     """Who changes a password says the present one too, so that a device left unattended is not enough for it."""
 
     code, title = "wrong-password", "The current password is wrong"
-
-    def __init__(self, detail: str = "", **rest: object) -> None:
-        super().__init__(detail, errors=[FieldError("/current_password", "is not the current password")])
+    default_errors = (FieldError("/current_password", "is not the current password"),)
 
 
 class ResetTokenInvalid(InvalidInput):
@@ -40,9 +38,7 @@ class ResetTokenInvalid(InvalidInput):
     """
 
     code, title = "reset-token-invalid", "The token to reset the password does not work"
-
-    def __init__(self, detail: str = "", **rest: object) -> None:
-        super().__init__(detail, errors=[FieldError("/token", "is unknown, expired or was used")])
+    default_errors = (FieldError("/token", "is unknown, expired or was used"),)
 
 
 class LastAdmin(Conflict):

@@ -11,6 +11,7 @@ from msgspec import Meta
 from purveyor.kit.errors import ConfigError
 from purveyor.kit.ratelimit import Rate
 from purveyor.kit.role import Actor, Env, Role
+from purveyor.roles.auth import errors  # noqa: F401 - a process without this role has a page of each as well
 from purveyor.roles.auth.contract import (
     Identity,
     PasswordResetRequested,

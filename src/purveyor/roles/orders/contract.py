@@ -143,9 +143,7 @@ class RequestInProgress(Conflict):
     """Try again in a second with the same Idempotency-Key: the answer will be the first one's."""
 
     code, title = "request-in-progress", "The first request with this key is still running"
-
-    def __init__(self, detail: str = "", **rest: object) -> None:
-        super().__init__(detail, headers={"Retry-After": "1"})
+    default_headers: ClassVar = {"Retry-After": "1"}
 
 
 class PreconditionRequired(Problem):
@@ -172,9 +170,7 @@ class TooManyStreams(TooManyRequests):
     """Close a live timeline before you open another one."""
 
     code, title = "too-many-streams", "Too many live timelines are open"
-
-    def __init__(self, detail: str = "", **rest: object) -> None:
-        super().__init__(detail, headers={"Retry-After": "10"})
+    default_headers: ClassVar = {"Retry-After": "10"}
 
 
 class ProductsUnavailable(Unavailable):
