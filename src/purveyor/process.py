@@ -201,7 +201,6 @@ def uvicorn_config(app: Any, connections: Connections | None = None) -> uvicorn.
         proxy_headers=False,
         timeout_graceful_shutdown=_HTTP_GRACE_S,
         timeout_keep_alive=75,
-        h11_max_incomplete_event_size=16 * 1024,
         limit_concurrency=None,
     )
 

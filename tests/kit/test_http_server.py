@@ -143,6 +143,46 @@ async def test_an_answer_that_nobody_reads_is_not_kept() -> None:
         writer.close()
 
 
+LARGE = b"x" * http_server.MAX_HEAD_BYTES
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        GET.replace(b"/ HTTP", b"/%b HTTP" % LARGE),
+        GET.replace(b"\r\n\r\n", b"\r\nX-Large: %b\r\n\r\n" % LARGE),
+        b"GET / HTTP/1.1\r\nX-Large: " + LARGE,
+        b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: %b\r\n" % (each, LARGE[:4096]) for each in range(8)),
+        b"\r\n" * (http_server.MAX_HEAD_BYTES // 2 + 1),
+    ],
+    ids=["a long address", "a large header", "a header without end", "a head without end", "empty lines"],
+)
+@pytest.mark.parametrize("size", [100_000, 1_000], ids=["at once", "bit by bit"])
+async def test_a_request_head_that_is_too_large_is_refused(sent: bytes, size: int) -> None:
+    async with running(Connections()) as site:
+        fresh, used = await site.connect(), await site.connect(GET)
+        await head(used)
+        for stream in (fresh, used):
+            for start in range(0, len(sent), size):
+                stream[1].write(sent[start : start + size])
+                await asyncio.sleep(0)
+        for stream in (fresh, used):
+            assert (await closed(stream)).startswith(b"HTTP/1.1 431 ")
+        await until(lambda: not site.connections.open)
+
+
+async def test_only_the_head_counts_as_one() -> None:
+    body = LARGE * 2
+    post = POST.replace(b"Length: 4", b"Length: %d" % len(body)) + body
+    near = GET.replace(b"\r\n\r\n", b"\r\nX-Large: %b\r\n\r\n" % LARGE[:-100])
+    async with running(Connections()) as site:
+        stream = await site.connect()
+        for sent, answered in ((post, len(body)), (near, 0), (post + GET[:9], len(body)), (GET[9:], 0)):
+            stream[1].write(sent)
+            assert (await head(stream)).startswith(b"HTTP/1.1 200")
+            await stream[0].readexactly(answered)
+
+
 async def test_beyond_the_bound_the_one_that_waits_longest_makes_room() -> None:
     async with running(Connections(4)) as site:
         site.gate.clear()

@@ -1,6 +1,7 @@
 """The HTTP server's side of a connection: receive deadlines, a bound on connections, an end that comes.
 
-uvicorn alone waits for ever for the rest of a request, and on its way out for every client to leave.
+uvicorn alone waits for ever for the rest of a request, keeps a request head of any size, and on its way out waits
+for every client to leave.
 """
 
 import asyncio
@@ -20,12 +21,16 @@ HEAD_WITHIN_S = 10.0
 BODY_WITHIN_S = 15.0
 READ_WITHIN_S = 15.0
 LINGER_S = 1.0
+MAX_HEAD_BYTES = 32 * 1024
 _GRACE_S = 0.1
 _MOST_CONNECTIONS = 20_000
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 Refusal = Callable[[str, str, list[tuple[bytes, bytes]]], bytes | None]
 """From a request's method, path and headers to the whole answer that turns it away, or ``None``."""
 _DEADLINES = {"head": HEAD_WITHIN_S, "body": BODY_WITHIN_S}
+_LAST_WORDS = {"head": _TOO_SLOW, "body": _TOO_SLOW, "large head": _TOO_LARGE}
+"""What a connection that is cut for this reason is told."""
 
 
 class Connections:
@@ -75,12 +80,16 @@ class Server(uvicorn.Server):
 
 
 class _Connection(HttpToolsProtocol):
-    """``_awaited``: the part of a request that has begun and is not here yet, ``head`` or ``body``, or none."""
+    """``_awaited``: the part of a request that has begun and is not here yet, ``head`` or ``body``, or none.
+
+    ``_head_bytes``: what has come of a request until its head was complete, the rest of that piece included.
+    """
 
     def __init__(self, connections: Connections, **given: Any) -> None:
         super().__init__(**given)
         self._all = connections
         self._awaited = self._timed = ""
+        self._head_bytes = 0
         self._refused: bytes | None = None
         self._turned_away = False
         self._timer: TimerHandle | None = None
@@ -102,10 +111,14 @@ class _Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
+        if self._awaited != "body":
+            self._head_bytes += len(data)
         super().data_received(data)
         begun = self in self._all.waiting and not self._turned_away  # after a refusal nothing has begun
         awaited = self._awaited or ("head" if begun else "")
-        if awaited != self._timed:  # most requests come whole, and need no timer
+        if awaited == "head" and self._head_bytes > MAX_HEAD_BYTES:
+            self.cut("large head")
+        elif awaited != self._timed:  # most requests come whole, and need no timer
             self._expect(awaited, _DEADLINES.get(awaited))
 
     def on_message_begin(self) -> None:
@@ -119,6 +132,9 @@ class _Connection(HttpToolsProtocol):
         self._awaited = "body"
         self._all.waiting.pop(self, None)
         if self.cycle is None or self.cycle.response_complete:
+            if self._head_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
+                self._refused = _TOO_LARGE
+                return
             path = self.url.partition(b"?")[0].decode("ascii", "replace")
             self._refused = self._all.refusal(self.parser.get_method().decode("ascii"), path, self.headers)
             if self._refused is not None:
@@ -130,6 +146,7 @@ class _Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """See ``httptools``."""
         self._awaited = ""
+        self._head_bytes = 0
         if self._refused is not None:
             self._refuse(self._refused)
             return
@@ -145,11 +162,14 @@ class _Connection(HttpToolsProtocol):
         self._refused = None
         self._turned_away = True
         self.transport.write(answer)
-        if self._all.draining or not self.parser.should_keep_alive():
+        if self._all.draining or answer is _TOO_LARGE or not self.parser.should_keep_alive():
             self.transport.close()
         else:
             self._all.waiting[self] = None
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.cut, "idle")
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def on_response_complete(self) -> None:
         """See ``uvicorn``."""
@@ -188,8 +208,8 @@ class _Connection(HttpToolsProtocol):
             self.transport.abort()
         elif self.transport.is_closing():
             return
-        elif reason in _DEADLINES and (self.cycle is None or not _answering(self.cycle)):
-            self.transport.write(_TOO_SLOW)
+        elif reason in _LAST_WORDS and (self.cycle is None or not _answering(self.cycle)):
+            self.transport.write(_LAST_WORDS[reason])
         CONNECTIONS_CUT.labels(reason).inc()
         self.transport.close()
 
