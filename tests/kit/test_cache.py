@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from purveyor.kit import deadline
 from purveyor.kit.cache import Cache, Lifetime
 
 
@@ -86,6 +87,48 @@ async def test_stale_value_on_error_until_the_hard_expiry(source: Source) -> Non
         await cache.get("a")
     source.error = None
     assert (await cache.get("a")).startswith("a")
+
+
+async def test_a_source_that_fails_is_not_asked_for_every_caller(source: Source) -> None:
+    cache = source.cache()
+    await cache.get("a")
+    source.error = Down()
+    source.now += 100
+    for _ in range(20):
+        assert await cache.get("a") == "a1"
+    assert len(source.loads) == 2
+    source.error = None
+    source.now += 1
+    assert await cache.get("a") == "a3"
+
+
+async def test_nobody_waits_longer_than_their_request_may(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "ANSWER_WITHIN_S", 0.3)
+    cache = source.cache()
+    await cache.get("known")
+    source.now += 100
+    source.gate.clear()
+    with deadline.request_deadline():
+        assert await cache.get("known") == "known1", "the last value"
+        with pytest.raises(Down):
+            await cache.get("new")
+    source.gate.set()
+
+    assert await cache.get("new") == "new3"
+    assert source.loads == ["known", "known", "new"], "the loads went on, and they were everybody's"
+
+
+async def test_a_load_does_not_end_with_its_first_callers_request(source: Source) -> None:
+    left: list[float] = []
+
+    async def load(key: str) -> str:
+        left.append(deadline.seconds_left(100.0))
+        return key
+
+    cache = Cache(load, lifetime=lambda _: Lifetime(1, 1), stale_on=Down, max_entries=1)
+    with deadline.request_deadline():
+        await cache.get("a")
+    assert left == [100.0]
 
 
 async def test_only_the_named_error_is_covered_by_a_stale_value(source: Source) -> None:

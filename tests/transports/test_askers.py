@@ -14,7 +14,7 @@ import uvicorn
 from litestar import Request, get, post
 from litestar.params import Body, FromPath
 
-from purveyor.kit import log
+from purveyor.kit import deadline, log
 from purveyor.kit.api import web_app
 from purveyor.kit.edge import Edge
 from purveyor.kit.errors import (
@@ -32,6 +32,7 @@ from purveyor.kit.errors import (
 )
 from purveyor.kit.message import Ask, Message
 from purveyor.kit.postgres import Database, inside_transaction
+from purveyor.kit.shedding import AT_WORK
 from purveyor.kit.transport import Asker
 from purveyor.kit.web import bearer_token
 from purveyor.roles.auth.contract import Identity
@@ -222,6 +223,20 @@ async def test_an_answer_that_comes_too_late_is_unavailable(asker: Asker, role: 
     assert TIMEOUT_S - 0.05 <= time.monotonic() - started < TIMEOUT_S + 0.4
     role.pause_s = 0
     assert (await asker.ask(Greet(name="again"))).text == "Hello again", "and the next one is its own"
+
+
+async def test_asks_together_wait_no_longer_than_the_request_may(
+    asker: Asker, role: AnsweringRole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadline, "ANSWER_WITHIN_S", 0.2)
+    role.pause_s = 30
+    started = time.monotonic()
+    with deadline.request_deadline():
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await asker.ask(Greet(name="Jane"))
+
+    assert time.monotonic() - started < 5 * TIMEOUT_S - 0.5, "0.2 s each, which is the least"
 
 
 async def test_an_ask_that_is_not_idempotent_is_made_once(asker: Asker, role: AnsweringRole) -> None:
@@ -487,6 +502,16 @@ async def test_repeat_sends_idempotent_asks_twice_and_no_others(role: AnsweringR
         asker = HttpAsker(client, timeout_s=TIMEOUT_S, repeat=True)
         assert (await asker.ask(Greet(name="Jane"))).heard == 2
         assert (await asker.ask(Tell(text="once"))).heard == 3
+
+
+async def test_the_asker_alone_says_how_long_an_answer_may_take(role: AnsweringRole, url: str) -> None:
+    """As many at once as a process works on, and longer than the library would wait."""
+    role.pause_s = 5.5
+    async with http_client(url) as client:
+        asker = HttpAsker(client, timeout_s=30)
+        answers = await asyncio.gather(*(asker.ask(Greet(name="Jane")) for _ in range(AT_WORK)))
+
+    assert len(answers) == AT_WORK
 
 
 async def test_it_can_ask_an_application_in_this_process(role: AnsweringRole) -> None:

@@ -6,8 +6,15 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
+from purveyor.kit.deadline import no_deadline, seconds_left
+
 K = TypeVar("K")
 V = TypeVar("V")
+
+_RETRY_S = 1.0
+"""How long a stale value counts as fresh after a load failed: else each caller in turn would wait for the next."""
+_LONGEST_S = 60.0
+"""For those who wait without a request's deadline; a load ends long before."""
 
 
 class Lifetime(NamedTuple):
@@ -29,7 +36,8 @@ class Cache(Generic[K, V]):
     Everyone who asks for a key while it is loading waits for that one load; cancelling one of them leaves
     the load to the others. A load that raises ``stale_on`` is answered with the last value while it is not
     too old; any other exception, and one with nothing to fall back on, is raised to all who wait. Failures
-    are not kept. ``load`` must end by itself: it needs a deadline of its own.
+    are not kept. ``load`` must end by itself: it needs a deadline of its own. Who waits does so no longer than
+    their own request may last: then the last value counts, or ``stale_on`` is raised, and the load goes on.
     """
 
     def __init__(
@@ -56,7 +64,8 @@ class Cache(Generic[K, V]):
     async def get_many(self, keys: Iterable[K]) -> dict[K, V]:
         """The values of all the keys, in one wait; does not suspend when all of them are fresh.
 
-        Raises what a load raised when there is no value to fall back on.
+        Raises what a load raised, and ``stale_on`` at the request's deadline, when there is no value to fall back
+        on.
         """
         now = self._clock()
         values: dict[K, V] = {}
@@ -70,7 +79,7 @@ class Cache(Generic[K, V]):
                 flights[key] = self._flight(key)
         if flights:
             # wait() and not gather() or shield(): it leaves the loads alone when the caller is cancelled.
-            await asyncio.wait(flights.values())
+            await asyncio.wait(flights.values(), timeout=seconds_left(_LONGEST_S))
             for key, flight in flights.items():
                 values[key] = self._landed(key, flight)
         return values
@@ -85,13 +94,21 @@ class Cache(Generic[K, V]):
     def _flight(self, key: K) -> asyncio.Task[V]:
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = asyncio.create_task(self._load_and_keep(key))
+            with no_deadline():  # the load is everybody's, not only the first caller's
+                flight = self._flights[key] = asyncio.create_task(self._load_and_keep(key))
             flight.add_done_callback(lambda done: self._forget_flight(key, done))
         return flight
 
     async def _load_and_keep(self, key: K) -> V:
-        value = await self._load(key)
+        try:
+            value = await self._load(key)
+        except self._stale_on:
+            if (entry := self._last(key)) is None:
+                raise
+            self._entries[key] = entry._replace(fresh_until=min(self._clock() + _RETRY_S, entry.stale_until))
+            return entry.value
         now, (fresh_s, stale_s) = self._clock(), self._lifetime(value)
+        fresh_s = min(max(fresh_s, _RETRY_S), stale_s)  # a loader may have fallen back on an old value of its own
         self._entries[key] = _Entry(value, now + fresh_s, now + stale_s)
         self._entries.move_to_end(key)
         if len(self._entries) > self._max_entries:
@@ -103,11 +120,14 @@ class Cache(Generic[K, V]):
         if not flight.cancelled():
             flight.exception()  # seen: asyncio need not complain where every caller was cancelled
 
+    def _last(self, key: K) -> _Entry[V] | None:
+        """What there is to fall back on."""
+        entry = self._entries.get(key)
+        return entry if entry is not None and self._clock() < entry.stale_until else None
+
     def _landed(self, key: K, flight: asyncio.Task[V]) -> V:
-        try:
+        if flight.done():
             return flight.result()
-        except self._stale_on:
-            entry = self._entries.get(key)
-            if entry is None or self._clock() >= entry.stale_until:
-                raise
-            return entry.value
+        if (entry := self._last(key)) is None:
+            raise self._stale_on
+        return entry.value

@@ -1,7 +1,7 @@
 """The moment by which the request in hand must be answered: every wait on its way ends with it.
 
-One request may wait in a queue, then for a connection, then for a statement; each of these has a bound of its
-own, and only a common one keeps their sum within the promise (503 within 2.5 s).
+One request may wait in a queue, then for another role, for products, for a connection, for a statement; each of
+these has a bound of its own, and only a common one keeps their sum within the promise (503 within 2.5 s).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Load shedding: few requests are worked on at a time, few wait, and the rest is turned away before any work.
 
-What waits too long is of no use to anybody, and work on it slows down what could still be in time. Reads go
-before writes: a page can be asked for again, an order may not come back.
+What waits too long is of no use to anybody, and work on it slows down what could still be in time. Reads are
+turned away sooner than writes: a page can be asked for again, an order may not come back.
 """
 
 import asyncio

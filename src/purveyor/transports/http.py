@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from purveyor.kit import log
+from purveyor.kit.deadline import seconds_left
 from purveyor.kit.errors import (
     RESET,
     FieldError,
@@ -24,6 +25,7 @@ from purveyor.kit.errors import (
 )
 from purveyor.kit.message import Ask
 from purveyor.kit.postgres import inside_transaction
+from purveyor.kit.shedding import AT_WORK
 
 R = TypeVar("R")
 
@@ -36,14 +38,18 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def http_client(base_url: str, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """A client with kept connections that follows no redirect and reads no proxy from the environment."""
+    """A client with kept connections that follows no redirect and reads no proxy from the environment.
+
+    How long an answer may take is the asker's affair. There are connections for one ask of each request that is
+    worked on, and as many again for streams and for what runs in the background.
+    """
     return httpx.AsyncClient(
         base_url=base_url,
         transport=transport,
         trust_env=False,
         follow_redirects=False,
-        timeout=httpx.Timeout(5.0, connect=1.0, pool=1.0),
-        limits=httpx.Limits(max_connections=50, max_keepalive_connections=20),
+        timeout=httpx.Timeout(None, connect=1.0, pool=1.0),
+        limits=httpx.Limits(max_connections=2 * AT_WORK, max_keepalive_connections=AT_WORK),
     )
 
 
@@ -62,7 +68,7 @@ class HttpAsker:
             raise RuntimeError(f"{type(message).__name__} was asked inside an open database transaction")
         request = self._request(message)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(seconds_left(self._timeout_s)):
                 if self._repeat and message.idempotent:
                     await self._send(request)
                     request = self._request(message)

@@ -3,6 +3,7 @@
 import asyncio
 from typing import TypeVar, cast
 
+from purveyor.kit.deadline import seconds_left
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.message import Ask
 from purveyor.kit.postgres import inside_transaction
@@ -23,7 +24,7 @@ class LocalAsker:
         if inside_transaction():
             raise RuntimeError(f"{type(message).__name__} was asked inside an open database transaction")
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(seconds_left(self._timeout_s)):
                 return cast("R", await self._answers[type(message)](message))
         except TimeoutError as late:
-            raise Unavailable(f"No answer within {self._timeout_s:g} s.") from late
+            raise Unavailable("There was no answer in time.") from late

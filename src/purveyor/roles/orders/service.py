@@ -1,5 +1,6 @@
 """The use cases of role orders."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -82,9 +83,12 @@ class Orders:
         self, buyer: Principal, draft: Draft, address_id: str | None, key: IdempotencyKey | None
     ) -> Stored:
         self._backlog.require_room()
-        products = await self._products.fetch({line.product_id for line in draft.lines})
-        if address_id is not None:
-            draft = msgspec.structs.replace(draft, shipping_address=await self._address(buyer, address_id))
+        fetching = self._products.fetch({line.product_id for line in draft.lines})
+        if address_id is None:
+            products = await fetching
+        else:
+            products, address = await asyncio.gather(fetching, self._address(buyer, address_id))
+            draft = msgspec.structs.replace(draft, shipping_address=address)
         failpoint("order.priced")
         order = Order.place(new_id(), buyer, draft, products, currency=self._currency, at=now())
         event = Envelope(
