@@ -171,6 +171,18 @@ async def test_a_request_head_that_is_too_large_is_refused(sent: bytes, size: in
         await until(lambda: not site.connections.open)
 
 
+async def test_a_trailer_is_no_header() -> None:
+    """RFC 9110 section 6.5.1: it is merged only where its field is known to allow that."""
+    async with running(Connections()) as site:
+        stream = await site.connect()
+        for _ in range(2):
+            chunked = POST.replace(b"Content-Length: 4", b"Transfer-Encoding: chunked")
+            stream[1].write(chunked + b"4\r\n1234\r\n0\r\nX-Size: 3\r\n\r\n" + GET)
+            assert b"content-length: 4\r\n" in await head(stream)
+            assert await stream[0].readexactly(4) == b"1234"
+            await head(stream)
+
+
 async def test_only_the_head_counts_as_one() -> None:
     body = LARGE * 2
     post = POST.replace(b"Length: 4", b"Length: %d" % len(body)) + body

@@ -9,6 +9,7 @@ import contextlib
 import socket
 import sys
 from asyncio import TimerHandle
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -140,6 +141,7 @@ class _Connection(HttpToolsProtocol):
             if self._refused is not None:
                 return
         super().on_headers_complete()
+        self.headers = deque(maxlen=0)  # type: ignore[assignment]  # what comes after the body is no header field
         if self._all.draining:
             self.cycle.keep_alive = False
 
