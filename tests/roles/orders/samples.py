@@ -1,6 +1,6 @@
 """What the tests of role orders share: buyers, products, drafts, orders as they are stored."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from purveyor.kit.clock import now
@@ -115,12 +115,16 @@ class Wakes:
 
 
 def shop(
-    book: OrderBook, shelf: Shelf | None = None, rate: Rate | None = None, wakes: Wakes | None = None
+    book: OrderBook,
+    shelf: Shelf | None = None,
+    rate: Rate | None = None,
+    wakes: Wakes | None = None,
+    home: Callable[[GetAddress], Awaitable[Address]] = home_of_ada,
 ) -> Orders:
     return Orders(
         book,
         shelf or Shelf(),
-        Identity(LocalAsker({GetAddress: home_of_ada}, timeout_s=2)),
+        Identity(LocalAsker({GetAddress: home}, timeout_s=2)),
         MemoryLimiter(),
         rate=rate or Rate(1000, 60),
         currency="EUR",

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 import pytest
 
@@ -10,7 +10,7 @@ from purveyor.kit.errors import InvalidInput, NotFound, TooManyRequests
 from purveyor.kit.ids import new_id
 from purveyor.kit.postgres import Database
 from purveyor.kit.ratelimit import Rate
-from purveyor.roles.auth.contract import Principal
+from purveyor.roles.auth.contract import Address, GetAddress, Principal
 from purveyor.roles.orders.contract import (
     KeyReused,
     ProductsUnavailable,
@@ -23,7 +23,7 @@ from purveyor.roles.orders.ports import Filter, Stored
 from purveyor.roles.orders.products import ProductView
 from purveyor.roles.orders.service import Orders
 from purveyor.roles.orders.store import PostgresOrders
-from roles.orders.samples import HOME, Shelf, Wakes, buyer, draft, shop
+from roles.orders.samples import HOME, Shelf, Wakes, buyer, draft, home_of_ada, shop
 
 
 @pytest.fixture
@@ -70,6 +70,24 @@ async def test_an_address_is_copied_into_the_order(book: PostgresOrders) -> None
     with pytest.raises(InvalidInput):
         await orders.place(ada, draft(), address_id="of somebody else")
     assert await count(orders, ada) == 1
+
+
+async def test_the_address_and_the_products_are_asked_for_at_once(book: PostgresOrders) -> None:
+    asked = asyncio.Event()
+
+    async def home(ask: GetAddress) -> Address:
+        asked.set()
+        return await home_of_ada(ask)
+
+    class Waiting(Shelf):
+        async def fetch(self, ids: Collection[int]) -> Mapping[int, ProductView]:
+            async with asyncio.timeout(10):
+                await asked.wait()
+            return await super().fetch(ids)
+
+    ada, orders = buyer(), shop(book, Waiting(), home=home)
+    stored = await orders.place(ada, draft(), address_id="home")
+    assert (await orders.get(ada, str(stored.order_id))).shipping_address == HOME
 
 
 @pytest.mark.parametrize(
