@@ -42,6 +42,7 @@ GRACE_S = 20
 _HTTP_GRACE_S = 10
 _STARTING_GRACE_S = 3
 _RESPAWN_PAUSE_S = 1.0
+_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Plan:
     public: bool = True
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises ``StartupError`` that says how to choose another port."""
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A listening socket. Raises ``StartupError`` that says how to choose another port: with ``option``."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,7 +66,8 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        hint = f"choose another one with --port, for example --port {port + 1}"
+        other = port + 1 if port < _LAST_PORT else port - 1
+        hint = f"choose another one with {option}, for example {option} {other}"
         raise StartupError(f"Port {port} on {host} cannot be used ({error.strerror}): {hint}.") from error
     listener.listen(1024)
     listener.setblocking(False)  # noqa: FBT003 - the signature of the socket module
@@ -82,7 +84,8 @@ def run(plan: Plan) -> int:
     """Run until SIGTERM or SIGINT; the exit code. Raises ``ConfigError`` and ``StartupError``."""
     choose_roles(plan.roles)
     configure_logging(plan)
-    listener = bind(plan.host, plan.port) if plan.port is not None else None
+    option = "--port" if plan.public else "--health-port"
+    listener = bind(plan.host, plan.port, option) if plan.port is not None else None
     with contextlib.closing(listener) if listener else contextlib.nullcontext():
         if plan.workers > 1:
             if listener is None:

@@ -2,10 +2,14 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from app_process import Console
+
+from purveyor.kit.errors import StartupError
+from purveyor.process import bind
 
 _SECRET = "0123456789abcdef-not-to-be-shown"
 _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
@@ -80,6 +84,22 @@ def test_a_busy_port_is_told_in_one_line_with_exit_code_1(console: Console, take
     assert done.returncode == 1
     assert f"Port {taken} " in said
     assert f"--port {taken + 1}" in said
+
+
+def test_the_port_of_a_worker_has_an_option_of_its_own(console: Console, taken: int) -> None:
+    done = console("worker", "--roles", "email", "--health-port", str(taken))
+
+    assert done.returncode == 1
+    assert f"for example --health-port {taken + 1}." in one_line(done.stderr)
+
+
+def test_the_port_that_is_proposed_is_one() -> None:
+    with socket.socket() as last:
+        with suppress(OSError):  # when it is somebody else's, it is busy too
+            last.bind(("127.0.0.1", 65535))
+            last.listen()
+        with pytest.raises(StartupError, match="for example --port 65534"):
+            bind("127.0.0.1", 65535)
 
 
 def test_doctor_says_which_server_is_down(console: Console) -> None:
