@@ -413,7 +413,7 @@ def problem(answer: httpx.Response, status: int, code: str, *pointers: str) -> d
     assert body["status"] == status
     assert body["title"]
     assert body["detail"]
-    assert body["instance"].rstrip("/") == answer.request.url.path.rstrip("/")
+    assert body["instance"] == answer.request.url.raw_path.partition(b"?")[0].decode()
     assert body["request_id"] == answer.headers["x-request-id"]
     assert tuple(error["pointer"] for error in body.get("errors", ())) == pointers
     if status == 401:

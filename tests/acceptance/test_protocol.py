@@ -55,6 +55,7 @@ async def test_a_method_that_a_path_does_not_have_is_refused(shop: Shop) -> None
             problem(answer, 405, "method-not-allowed")
             allowed = {name.strip().lower() for name in answer.headers["allow"].split(",")}
             assert allowed >= set(methods)
+            assert ("head" in allowed) == ("get" in allowed)
             assert method not in allowed
 
 

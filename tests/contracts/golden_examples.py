@@ -77,6 +77,8 @@ EXAMPLES: tuple[Message, ...] = (
         region="Yorkshire",
         phone="+44 113 1",
     ),
+    auth.GetProfile(user_id=_USER, token="header.claims.signature"),
+    auth.Profile(email="jane@example.com", name="Jane Doe"),
     auth.GetAddress(user_id=_USER, address_id=_ORDER, token="header.claims.signature"),
     auth.Account(id=_USER, email="user@example.com", name="John Doe", access="staff"),
     auth.OpenAccount(email="user@example.com", name="John Doe", password="correct horse", access="staff"),

@@ -1,6 +1,7 @@
 """Connections of the HTTP server: what is too slow is cut, there is a bound, and the end comes."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -169,6 +170,27 @@ async def test_a_request_head_that_is_too_large_is_refused(sent: bytes, size: in
         for stream in (fresh, used):
             assert (await closed(stream)).startswith(b"HTTP/1.1 431 ")
         await until(lambda: not site.connections.open)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost:", 408),
+        (b"GET / HTTP/1.1\r\nX-Large: " + LARGE, 431),
+        (b"no http at all\r\n\r\n", 400),
+        (POST.replace(b"4", b"four"), 400),
+    ],
+)
+async def test_what_never_became_a_request_is_answered_as_a_problem(sent: bytes, status: int) -> None:
+    async with running(Connections()) as site:
+        answer = await closed(await site.connect(sent))
+    fields, _, body = answer.partition(b"\r\n\r\n")
+    said = json.loads(body)
+    assert fields.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\ncontent-type: application/problem+json\r\n" in fields
+    assert b"\r\nx-request-id: %b\r\n" % said["request_id"].encode() in fields
+    assert (said["status"], len(body)) == (status, int(fields.partition(b"content-length: ")[2].split()[0]))
 
 
 async def test_a_trailer_is_no_header() -> None:

@@ -415,8 +415,11 @@ async def test_a_redirect_is_not_followed_and_is_no_answer(status: int) -> None:
         (b'{"status": "ok"}', RemoteFailure),
         (b'{"active": true, "email": "jane@example.com"}', RemoteFailure),
         (b'{"id": "", "user_id": 0}', RemoteFailure),
-        (b'{"id": 17}', None),
-        (b'{"active": true, "sub": "17"}', None),
+        (b'{"id": 17, "email": "jane@example.com", "exp": 1}', TokenInvalid),
+        (b'{"id": 17}', RemoteFailure),
+        (b'{"id": "1\\u00007", "email": "jane@example.com"}', RemoteFailure),
+        (b'{"id": 17, "email": "jane@example.com", "name": null, "role": null, "exp": null}', None),
+        (b'{"active": true, "sub": "17", "email": "jane@example.com", "exp": 4102444800.5}', None),
     ],
 )
 async def test_a_token_that_no_auth_service_vouches_for_is_nobodys(

@@ -59,9 +59,8 @@ class Edge:
                 status = message["status"]
                 headers = list(message["headers"])
                 headers.append((b"x-request-id", request_id.encode()))
-                headers.append(NOSNIFF)
-                if not any(name == b"cache-control" for name, _ in headers):
-                    headers.append(NO_STORE)
+                names = {name for name, _ in headers}
+                headers += [field for field in (NOSNIFF, NO_STORE) if field[0] not in names]
                 message["headers"] = headers
             elif head and message["type"] == "http.response.body":
                 if ended:
@@ -136,8 +135,11 @@ def _as_get(scope: Any) -> Any:
     return {**scope, "method": "GET"}
 
 
-def _new_request_id() -> str:
-    """128 random bits that need not be secret: asking the system for each would cost a call into the kernel."""
+def new_request_id() -> str:
+    """For a request that came without one: 128 random bits.
+
+    They need not be secret: asking the system for each would cost a call into the kernel.
+    """
     return f"{random.getrandbits(128):032x}"
 
 
@@ -145,8 +147,8 @@ def request_id_of(headers: Headers) -> str:
     """The request id that the client sent, or a new one for a client that sent none or an odd one."""
     for name, value in headers:
         if name == b"x-request-id":
-            return value.decode("ascii") if _SANE_ID.fullmatch(value) else _new_request_id()
-    return _new_request_id()
+            return value.decode("ascii") if _SANE_ID.fullmatch(value) else new_request_id()
+    return new_request_id()
 
 
 def client_network(host: str) -> str:

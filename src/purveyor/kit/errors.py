@@ -94,6 +94,12 @@ class MethodNotAllowed(Problem):
     code, status, title = "method-not-allowed", 405, "Method not allowed"
 
 
+class RequestTimeout(Problem):
+    """The rest of the request did not come in time: a head has 10 seconds, a body 15."""
+
+    code, status, title = "request-timeout", 408, "The request did not come in time"
+
+
 class Conflict(Problem):
     """The request clashes with what is there now."""
 
@@ -119,6 +125,12 @@ class InvalidInput(Problem):
     """
 
     code, status, title = "invalid-input", 422, "The input is not valid"
+
+
+class HeadTooLarge(Problem):
+    """The request line and the header fields are limited to 32 KiB together."""
+
+    code, status, title = "head-too-large", 431, "The header fields are too large"
 
 
 class TooManyRequests(Problem):
@@ -163,10 +175,10 @@ class Overloaded(Unavailable):
     code, title = "overloaded", "Too much to do right now"
 
 
-class RemoteFailure(Problem):
+class RemoteFailure(Unavailable):
     """A service that this one asks gave an answer that it should not give."""
 
-    code, status, title = "remote-failure", 502, "A service behind this one failed"
+    code, title = "remote-failure", "A service behind this one failed"
 
 
 def problem_types() -> Iterator[type[Problem]]:

@@ -13,6 +13,7 @@ from purveyor.kit.metrics import REGISTRY
 from purveyor.kit.role import Check
 
 _PROBE_TIMEOUT_S = 2.0
+_METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset")[0]  # Litestar adds the charset to every text
 
 Status = Literal["ok", "degraded", "down"]
 
@@ -135,6 +136,6 @@ def health_routes(report: Callable[[], Any], stopping: Callable[[], bool]) -> li
 
     @get("/metrics", include_in_schema=False)
     async def metrics() -> Response[bytes]:
-        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(REGISTRY), media_type=_METRICS_TYPE)
 
     return [live, ready, metrics]

@@ -11,12 +11,16 @@ import sys
 from asyncio import TimerHandle
 from collections import deque
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from purveyor.kit.edge import new_request_id
+from purveyor.kit.errors import BadRequest, HeadTooLarge, Problem, RequestTimeout
 from purveyor.kit.metrics import CONNECTIONS_CUT
+from purveyor.kit.turned_away import http_1_answer, problem_answer
 
 HEAD_WITHIN_S = 10.0
 BODY_WITHIN_S = 15.0
@@ -25,12 +29,14 @@ LINGER_S = 1.0
 MAX_HEAD_BYTES = 32 * 1024
 _GRACE_S = 0.1
 _MOST_CONNECTIONS = 20_000
-_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 Refusal = Callable[[str, str, list[tuple[bytes, bytes]]], bytes | None]
 """From a request's method, path and headers to the whole answer that turns it away, or ``None``."""
 _DEADLINES = {"head": HEAD_WITHIN_S, "body": BODY_WITHIN_S}
-_LAST_WORDS = {"head": _TOO_SLOW, "body": _TOO_SLOW, "large head": _TOO_LARGE}
+_LAST_WORDS: dict[str, type[Problem]] = {
+    "head": RequestTimeout,
+    "body": RequestTimeout,
+    "large head": HeadTooLarge,
+}
 """What a connection that is cut for this reason is told."""
 
 
@@ -92,7 +98,7 @@ class _Connection(HttpToolsProtocol):
         self._awaited = self._timed = ""
         self._head_bytes = 0
         self._refused: bytes | None = None
-        self._turned_away = False
+        self._turned_away = self._leaves = False
         self._timer: TimerHandle | None = None
         self._writing: TimerHandle | None = None
 
@@ -134,7 +140,7 @@ class _Connection(HttpToolsProtocol):
         self._all.waiting.pop(self, None)
         if self.cycle is None or self.cycle.response_complete:
             if self._head_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
-                self._refused = _TOO_LARGE
+                self._refused, self._leaves = self._farewell(HeadTooLarge()), True
                 return
             path = self.url.partition(b"?")[0].decode("ascii", "replace")
             self._refused = self._all.refusal(self.parser.get_method().decode("ascii"), path, self.headers)
@@ -164,11 +170,23 @@ class _Connection(HttpToolsProtocol):
         self._refused = None
         self._turned_away = True
         self.transport.write(answer)
-        if self._all.draining or answer is _TOO_LARGE or not self.parser.should_keep_alive():
+        if self._all.draining or self._leaves or not self.parser.should_keep_alive():
             self.transport.close()
         else:
             self._all.waiting[self] = None
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.cut, "idle")
+
+    def send_400_response(self, msg: str) -> None:
+        """See ``uvicorn``: what is no HTTP gets an answer all the same, and the connection ends."""
+        self.transport.write(self._farewell(BadRequest(msg)))
+        self.transport.close()
+
+    def _farewell(self, problem: Problem) -> bytes:
+        """The last answer of this connection. Which request it is for may not be known: there is no instance."""
+        fields, body = problem_answer(problem, "", new_request_id())
+        status = HTTPStatus(problem.status)
+        line = f"{status.value} {status.phrase}".encode()
+        return http_1_answer(line, [*fields, (b"connection", b"close")], body)
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -211,7 +229,7 @@ class _Connection(HttpToolsProtocol):
         elif self.transport.is_closing():
             return
         elif reason in _LAST_WORDS and (self.cycle is None or not _answering(self.cycle)):
-            self.transport.write(_LAST_WORDS[reason])
+            self.transport.write(self._farewell(_LAST_WORDS[reason]()))
         CONNECTIONS_CUT.labels(reason).inc()
         self.transport.close()
 

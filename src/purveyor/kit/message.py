@@ -1,10 +1,13 @@
 """What may cross a role boundary: frozen structs that are asked, replied or emitted."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
+
+from purveyor.kit.errors import Problem, TokenInvalid
 
 R = TypeVar("R")
 
@@ -23,13 +26,14 @@ class Ask(Message, Generic[R], frozen=True, kw_only=True):
     ``route`` is its binding over HTTP (the public route of the answering role, with the fields in braces);
     an ask without one is answered inside one process only. ``bearer`` names the field that travels as the
     bearer token; every other field goes into the JSON body. Only an ``idempotent`` ask may be repeated by a
-    transport.
+    transport. ``refusals`` are what a foreign service means by a status, where it does not say so in our words.
     """
 
     reply: ClassVar[type[Message]]
     route: ClassVar[str] = ""
     bearer: ClassVar[str | None] = None
     idempotent: ClassVar[bool] = False
+    refusals: ClassVar[Mapping[int, type[Problem]]] = {401: TokenInvalid}
 
 
 class Event(Message, frozen=True, kw_only=True):

@@ -12,10 +12,11 @@ from typing import Any
 from litestar.types import ASGIApp, Message, Receive, Send
 
 from purveyor.kit.deadline import request_deadline
-from purveyor.kit.edge import NO_STORE, NOSNIFF, Headers, request_id_of
+from purveyor.kit.edge import Headers, request_id_of
 from purveyor.kit.errors import Overloaded
 from purveyor.kit.metrics import REQUESTS_SHED, REQUESTS_WAITED
-from purveyor.kit.web import ProblemBody, encode
+from purveyor.kit.turned_away import http_1_answer, problem_answer
+from purveyor.kit.web import sent_path
 
 AT_WORK = 64
 READ_WAITS_S = 0.5
@@ -50,8 +51,7 @@ class Shedding:
         if max(waited_s, len(self._waiting) * self._pace_s) <= _patience_s(method) / 2:
             return None
         fields, body = _turned_away(method, path, headers)
-        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
-        return b"HTTP/1.1 503 Service Unavailable\r\n%b\r\n%b" % (lines, b"" if method == "HEAD" else body)
+        return http_1_answer(b"503 Service Unavailable", fields, b"" if method == "HEAD" else body)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """See the ASGI specification, version 3.0."""
@@ -62,7 +62,7 @@ class Shedding:
             if self._free > 0:
                 self._free -= 1
             elif not await self._turn(_patience_s(scope["method"])):
-                fields, body = _turned_away(scope["method"], scope["path"], scope["headers"])
+                fields, body = _turned_away(scope["method"], sent_path(scope), scope["headers"])
                 await send({"type": "http.response.start", "status": Overloaded.status, "headers": fields})
                 await send({"type": "http.response.body", "body": body, "more_body": False})
                 return
@@ -131,18 +131,4 @@ def _patience_s(method: str) -> float:
 def _turned_away(method: str, path: str, headers: Headers) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """The header fields and the body for ``Overloaded``; counts it."""
     REQUESTS_SHED.labels(method if method in _METHODS else "other").inc()
-    problem = Overloaded()
-    request_id = request_id_of(headers)
-    body = encode(
-        ProblemBody(
-            kind=f"/problems/{problem.code}",
-            title=problem.title,
-            status=problem.status,
-            detail=problem.detail,
-            instance=path,
-            request_id=request_id,
-        )
-    )
-    fields = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-    fields += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    return [*fields, (b"x-request-id", request_id.encode()), NOSNIFF, NO_STORE], body
+    return problem_answer(Overloaded(), path, request_id_of(headers))

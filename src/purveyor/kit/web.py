@@ -200,18 +200,29 @@ def problem_responses(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
     }
 
 
-def _answer(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+def problem_body(problem: Problem, instance: str, request_id: str) -> bytes:
+    """The problem details (RFC 9457); ``instance`` is the path of the request as it was sent."""
     body = ProblemBody(
         kind=f"/problems/{problem.code}",
         title=problem.title,
         status=problem.status,
         detail=problem.detail,
-        instance=request.scope["path"],
-        request_id=log.request_id.get(),
+        instance=instance,
+        request_id=request_id,
         errors=problem.errors,
     )
+    return _encoder.encode(body)
+
+
+def sent_path(scope: Any) -> str:
+    """The path of a request as the client wrote it: percent-encoded, with its trailing slash."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.decode("ascii", "replace")
+
+
+def _answer(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
     return Response(
-        _encoder.encode(body),
+        problem_body(problem, sent_path(request.scope), log.request_id.get()),
         status_code=problem.status,
         media_type="application/problem+json",
         headers=problem.headers,
@@ -233,7 +244,16 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     if kind is None:
         return _on_unexpected(request, error)
     detail = "" if kind in (errors.NotFound, errors.MethodNotAllowed, errors.BodyTooLarge) else error.detail
-    return _answer(request, kind(detail, headers=error.headers))
+    return _answer(request, kind(detail, headers=_headers(error)))
+
+
+def _headers(error: HTTPException) -> dict[str, str]:
+    """Litestar's, with HEAD among the methods where GET is: ``kit/edge.py`` answers it."""
+    headers = dict(error.headers or {})
+    for name in headers.keys() & {"Allow", "allow"}:
+        methods = {method.strip() for method in headers.pop(name).split(",")}
+        headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+    return headers
 
 
 def _parameter_problem(error: ValidationException) -> Problem:
@@ -243,7 +263,7 @@ def _parameter_problem(error: ValidationException) -> Problem:
         return BadRequest("The body is empty: JSON is expected.")
     return InvalidInput(
         "A parameter is not valid.",
-        errors=[FieldError(f"/{item.get('key', '')}", str(item.get("message", ""))) for item in found],
+        errors=[FieldError(f"/{item.get('key', '')}", str(item.get("message", ""))[:200]) for item in found],
     )
 
 

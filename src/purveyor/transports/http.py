@@ -78,7 +78,7 @@ class HttpAsker:
         except (TimeoutError, httpx.HTTPError, *RESET) as error:
             raise Unavailable(f"{self._peer} does not answer.") from error
         if not response.is_success:  # a redirect is no answer either
-            raise _problem(response, body)
+            raise _problem(message, response, body)
         try:
             return msgspec.json.decode(body, type=message.reply, strict=False)  # type: ignore[return-value]
         except _UNREADABLE as error:
@@ -121,8 +121,8 @@ class _Sent(msgspec.Struct):
     errors: tuple[FieldError, ...] = ()
 
 
-def _problem(response: httpx.Response, body: bytes) -> Problem:
-    """The error that the other role raised; a foreign service's errors by their status."""
+def _problem(message: Ask[Any], response: httpx.Response, body: bytes) -> Problem:
+    """The error that the other role raised; a foreign service's errors by their status, as the ask reads it."""
     status = response.status_code
     try:
         sent = msgspec.json.decode(body, type=_Sent)
@@ -132,8 +132,8 @@ def _problem(response: httpx.Response, body: bytes) -> Problem:
     if kind is not None and kind.status == status:
         headers = {name: value for name in _CARRIED if _VALUE.fullmatch(value := response.headers.get(name, ""))}
         return kind(sent.detail, errors=sent.errors, headers=headers)
-    if status == 401:  # noqa: PLR2004
-        return TokenInvalid()
+    if status in message.refusals:
+        return message.refusals[status]()
     if status in (429, 502, 503, 504):
         return Unavailable("A service behind this one is not available.")
     return RemoteFailure(f"A service behind this one answered {status}.")

@@ -7,7 +7,7 @@ import pytest
 
 from purveyor.kit.errors import RemoteFailure, TokenInvalid, Unavailable
 from purveyor.roles.auth import contract
-from purveyor.roles.auth.contract import Identity, VerifiedToken
+from purveyor.roles.auth.contract import GetProfile, Identity, Profile, VerifiedToken
 
 
 class Auth:
@@ -19,11 +19,14 @@ class Auth:
         self.access = "customer"
         self.lives_s = 600
         self.says: VerifiedToken | None = None
+        self.profile = Profile(email="a@example.com", name="Ada")
 
     async def ask(self, message: Any) -> Any:
         self.asked += 1
         if self.trouble is not None:
             raise self.trouble
+        if isinstance(message, GetProfile):
+            return self.profile
         if self.says is not None:
             return self.says
         ends = int(time.time()) + self.lives_s
@@ -142,3 +145,13 @@ async def test_the_memory_is_bounded(auth: Auth, identity: Identity, monkeypatch
         await identity.verify(f"token {number}")
 
     assert len(identity._verified) == 10
+
+
+async def test_who_is_vouched_for_by_id_alone_is_asked_for_by_id(auth: Auth, identity: Identity) -> None:
+    auth.says = VerifiedToken(user_id=17)
+    holder = await identity.verify("token")
+    assert (holder.user_id, holder.email, holder.name) == ("17", "a@example.com", "Ada")
+    assert (await identity.verify("token"), auth.asked) == (holder, 2)
+    auth.profile = Profile(name="Ada")
+    with pytest.raises(RemoteFailure):
+        await identity.verify("another token")

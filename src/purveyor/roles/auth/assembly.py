@@ -10,7 +10,7 @@ from purveyor.kit.outbox import Outbox, Relay
 from purveyor.kit.postgres import Database
 from purveyor.kit.role import Actor, Background, Check, Env
 from purveyor.kit.transport import Answers, EventHandler
-from purveyor.roles.auth.contract import GetAddress, ListErasures, OpenAccount, SetAccess, VerifyToken
+from purveyor.roles.auth.contract import GetAddress, GetProfile, ListErasures, OpenAccount, SetAccess, VerifyToken
 from purveyor.roles.auth.passwords import Passwords
 from purveyor.roles.auth.refresh import RefreshChain
 from purveyor.roles.auth.revocations import Revocations
@@ -112,6 +112,7 @@ def assemble(env: Env, settings: AuthSettings, database: Database, passwords: Pa
 def _answers(auth: Auth, sessions: Sessions, privacy: Privacy) -> Answers:
     return {
         VerifyToken: sessions.verify,
+        GetProfile: auth.answer_profile,
         GetAddress: auth.answer_address,
         OpenAccount: auth.open_account,
         SetAccess: auth.set_access,

@@ -5,18 +5,21 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import msgspec
-from msgspec import Meta
 
-from purveyor.kit import text
-from purveyor.kit.errors import Conflict, RemoteFailure, TokenInvalid, Unavailable
+from purveyor.kit.errors import Conflict, NotFound, RemoteFailure, TokenInvalid, Unavailable
 from purveyor.kit.message import Ask, Event, Message
 from purveyor.kit.role import Port
 from purveyor.kit.transport import Asker
+from purveyor.roles.auth.contract_addresses import Address as Address
+from purveyor.roles.auth.contract_addresses import GetAddress as GetAddress
+from purveyor.roles.auth.contract_addresses import PostalAddress as PostalAddress
 
 ACCESS_LEVELS = ("customer", "staff", "admin")
+_CLOCKS_DIFFER_S = 30
+_LONGEST = 320  # an address of mail: 64 + 1 + 255 characters (RFC 3696)
 
 
 class EmailTaken(Conflict):
@@ -26,16 +29,18 @@ class EmailTaken(Conflict):
 
 
 class VerifiedToken(Message, frozen=True):
-    """The answer to ``POST /verify-token``. Members beyond these are a foreign service's own, and so is ``id``."""
+    """The answer to ``POST /verify-token``. Ours has every member but ``id``, and never ``null``; members beyond
+    these are a foreign service's own.
+    """
 
     active: bool = True
-    sub: str | int = ""
-    user_id: str | int = ""
-    id: str | int = ""
-    email: str = ""
-    name: str = ""
-    access: str = msgspec.field(default="customer", name="role")
-    exp: int = 0
+    sub: str | int | None = ""
+    user_id: str | int | None = ""
+    id: str | int | None = ""
+    email: str | None = ""
+    name: str | None = ""
+    access: str | None = msgspec.field(default="customer", name="role")
+    exp: int | float | None = 0
 
 
 class VerifyToken(Ask[VerifiedToken], frozen=True):
@@ -45,58 +50,28 @@ class VerifyToken(Ask[VerifiedToken], frozen=True):
     route: ClassVar = "POST /verify-token"
     bearer: ClassVar = "token"
     idempotent: ClassVar = True
+    refusals: ClassVar = dict.fromkeys((400, 401, 403, 404, 422), TokenInvalid)
 
     token: str
 
 
-class Address(Message, frozen=True, omit_defaults=True):
-    """A postal address; ``country`` is an ISO 3166-1 alpha-2 code."""
+class Profile(Message, frozen=True):
+    """Who somebody is. Members beyond these are a foreign service's own."""
 
-    recipient: str
-    line1: str
-    city: str
-    postal_code: str
-    country: str
-    line2: str = ""
-    region: str = ""
-    phone: str = ""
+    email: str | None = ""
+    name: str | None = ""
 
 
-class PostalAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A postal address as a client sends it."""
+class GetProfile(Ask[Profile], frozen=True):
+    """The profile of the token's holder, where the answer to ``VerifyToken`` has none. Raises ``NotFound``."""
 
-    recipient: text.Line
-    line1: text.Line
-    city: text.Line
-    postal_code: Annotated[str, Meta(min_length=1, max_length=20, extra_json_schema=text.LINE_SCHEMA)]
-    country: text.Country
-    line2: text.OptionalLine | None = None
-    region: text.OptionalLine | None = None
-    phone: text.Phone | None = None
-
-    def checked(self, pointer: str = "") -> Address:
-        """The address, cleaned. Raises ``InvalidInput``; ``pointer`` is where it stands in the request."""
-        lines = {
-            name: text.clean_line(getattr(self, name) or "", f"{pointer}/{name}")
-            for name in ("recipient", "line1", "line2", "city", "region", "postal_code")
-        }
-        for name in ("recipient", "line1", "city", "postal_code"):
-            if not lines[name]:
-                raise text.invalid(f"{pointer}/{name}", "must not be empty")
-        country = text.clean_country(self.country, f"{pointer}/country")
-        return Address(**lines, country=country, phone=text.clean_phone(self.phone or "", f"{pointer}/phone"))
-
-
-class GetAddress(Ask[Address], frozen=True):
-    """One address of the token's holder. Raises ``NotFound``."""
-
-    reply: ClassVar = Address
-    route: ClassVar = "GET /user/{user_id}/addresses/{address_id}"
+    reply: ClassVar = Profile
+    route: ClassVar = "GET /user/{user_id}"
     bearer: ClassVar = "token"
     idempotent: ClassVar = True
+    refusals: ClassVar = {401: TokenInvalid, 403: NotFound, 404: NotFound}
 
     user_id: str
-    address_id: str
     token: str
 
 
@@ -222,7 +197,7 @@ class Identity(Port):
 
     role = "auth"
     service = "auth_service"
-    asks = (VerifyToken, GetAddress)
+    asks = (VerifyToken, GetProfile, GetAddress)
 
     FRESH_S: ClassVar = 3.0
     """How long an answer counts; auth itself hears of a revocation within a second, which makes less than 5 s."""
@@ -253,11 +228,25 @@ class Identity(Port):
 
     async def _ask(self, token: str, now: float) -> Principal:
         """``now`` is when the question began: what is answered may have been true only then."""
-        who = principal_of(await self._asker.ask(VerifyToken(token=token)), token)
+        verified = await self._asker.ask(VerifyToken(token=token))
+        who = principal_of(verified, token)
+        if not who.email:
+            who = await self._introduced(who)
         self._verified[token] = _Verified(now + self.FRESH_S, min(now + self.STALE_S, who.expires_at), who)
         if len(self._verified) > self._CACHE_SIZE:
             self._verified.popitem(last=False)
         return who
+
+    async def _introduced(self, who: Principal) -> Principal:
+        """Somebody of whom a foreign service said no more than the id when it was shown the token."""
+        try:
+            profile = await self._asker.ask(GetProfile(user_id=who.user_id, token=who.token))
+        except NotFound:
+            profile = Profile()
+        if not profile.email:
+            raise RemoteFailure("The auth service does not say where the token's holder gets mail.")
+        name = _foreign(profile.name or who.name or profile.email)
+        return msgspec.structs.replace(who, email=_foreign(profile.email), name=name)
 
     async def address(self, principal: Principal, address_id: str) -> Address:
         """One of the principal's own addresses. Raises ``NotFound``."""
@@ -285,16 +274,24 @@ class _Verified(msgspec.Struct, frozen=True):
 
 def principal_of(verified: VerifiedToken, token: str) -> Principal:
     """Whom auth vouches for. Raises ``TokenInvalid`` for nobody, ``RemoteFailure`` if it does not say for whom."""
-    if not verified.active:
+    if not verified.active or (verified.exp and verified.exp + _CLOCKS_DIFFER_S <= time.time()):
         raise TokenInvalid
     if not (identity := verified.user_id or verified.id or verified.sub):
         raise RemoteFailure("The auth service does not say whose token it is.")
+    email = _foreign(verified.email or "")
     return Principal(
-        user_id=str(identity),
-        email=verified.email,
-        name=verified.name or verified.email,
+        user_id=_foreign(str(identity)),
+        email=email,
+        name=_foreign(verified.name or email),
         access=verified.access if verified.access in ACCESS_LEVELS else "customer",
         language=_language(token),
         expires_at=float(verified.exp or time.time() + Identity.STALE_S),
         token=token,
     )
+
+
+def _foreign(text: str) -> str:
+    """A text of another service's that can be stored. Raises ``RemoteFailure``."""
+    if len(text) > _LONGEST or "\x00" in text:
+        raise RemoteFailure("The auth service says of the token's holder what cannot be true.")
+    return text

@@ -16,8 +16,10 @@ from purveyor.roles.auth.contract import (
     Account,
     Address,
     GetAddress,
+    GetProfile,
     OpenAccount,
     Principal,
+    Profile,
     SetAccess,
     UserRegistered,
 )
@@ -144,6 +146,14 @@ class Auth:
     async def remove_address(self, caller: Principal, user_id: str, address_id: str) -> None:
         """Delete an address; orders that were sent there keep their copy."""
         await self._addresses.remove(visible(caller, user_id), _parsed(address_id, _NO_ADDRESS))
+
+    async def answer_profile(self, ask: GetProfile) -> Profile:
+        """See ``GetProfile``."""
+        holder = self._sessions.read(ask.token).user_id
+        if str(holder) != ask.user_id:
+            raise NotFound(_NO_ACCOUNT)
+        user = await self._accounts.get(holder)
+        return Profile(email=user.email, name=user.name)
 
     async def answer_address(self, ask: GetAddress) -> Address:
         """See ``GetAddress``."""

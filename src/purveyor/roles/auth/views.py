@@ -146,10 +146,10 @@ def verified_view(token: VerifiedToken) -> VerifiedTokenView:
         active=token.active,
         sub=str(token.sub),
         user_id=str(token.user_id),
-        email=token.email,
-        name=token.name,
-        access=token.access,
-        exp=token.exp,
+        email=token.email or "",
+        name=token.name or "",
+        access=token.access or "customer",
+        exp=int(token.exp or 0),
     )
 
 
