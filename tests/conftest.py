@@ -11,6 +11,9 @@ from real_servers import SERVERS
 from shapes import SHAPES
 from shop import Shop
 
+_SHARING = ("browser", "cli", "gateway")
+"""The folders whose modules share what a conftest of theirs starts once."""
+
 settings.register_profile("suite", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 settings.load_profile("suite")
 
@@ -33,6 +36,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         elsewhere = getattr(metafunc.module, "ELSEWHERE", ())
         chosen = [name for name in metafunc.config.getoption("--shape") or SHAPES if name not in elsewhere]
         metafunc.parametrize("shop", chosen, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With ``-n``, what shares a running shop or browser goes to one process, and so does a module."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    if isinstance(item, pytest.Function) and "shop" in item.fixturenames:
+        return str(item.callspec.params["shop"])
+    return item.path.parent.name if item.path.parent.name in _SHARING else item.path.stem
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The servers of a real installation, started once for all tests that need them, each private to this run."""
 
 import itertools
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
@@ -15,6 +16,7 @@ from purveyor.drill.servers.rabbitmq import RabbitServer
 from purveyor.drill.servers.redis import RedisServer
 from purveyor.drill.servers.smtp import SmtpSink
 
+_PLACES = 1000
 KINDS = (PostgresServer, RedisServer, RabbitServer, MongoServer, SmtpSink)
 
 
@@ -23,7 +25,9 @@ class RealServers:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._places = itertools.count(1)
+        # A server that the environment gives is the same one for all processes of a parallel run.
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        self._places = itertools.count(1 + worker * _PLACES)
 
     @cached_property
     def postgres(self) -> PostgresServer:
@@ -56,7 +60,7 @@ class RealServers:
         mongodb, _, options = self.mongodb.url.partition("/?")
         return {
             "DATABASE_URL": self.postgres.create_database(f"shop_{number}"),
-            "REDIS_URL": f"{self.redis.url.rpartition('/')[0]}/{number % 16}",
+            "REDIS_URL": f"{self.redis.url.rpartition('/')[0]}/{(number + number // _PLACES * 4) % 16}",
             "RABBITMQ_URL": self.rabbitmq.create_vhost(f"shop_{number}"),
             "MONGODB_URI": f"{mongodb}/shop_{number}?{options}",
             **self.mail_settings(),

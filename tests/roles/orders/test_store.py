@@ -310,7 +310,8 @@ async def test_a_trace_tells_an_orders_way(book: PostgresOrders, database: Datab
 
 
 @pytest.mark.parametrize(
-    "order", ["", "0", "-1", "999999999999999999999", str(new_id()), "'; drop table x", "²", "x"]
+    "order",
+    ["", "0", "-1", "999999999999999999999", "01a217d0-e2c2-7054-94d3-80dd76b3704e", "'; drop table x", "²", "x"],
 )
 async def test_what_is_no_order_has_no_trace(book: PostgresOrders, order: str) -> None:
     with pytest.raises(NotFound):
