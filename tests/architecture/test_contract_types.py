@@ -40,7 +40,7 @@ def defined(base: type) -> list[Any]:
         for kind in vars(module).values()
         if isinstance(kind, type)
         and issubclass(kind, base)
-        and kind.__module__ == module.__name__
+        and kind.__module__.startswith(module.__name__)
         and not kind.__name__.startswith("_")
     ]
 

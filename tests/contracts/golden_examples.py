@@ -166,7 +166,7 @@ def message_types() -> Iterator[tuple[str, type[Message]]]:
         for kind in vars(module).values():
             if not isinstance(kind, type) or not issubclass(kind, Message) or kind.__name__.startswith("_"):
                 continue  # the underscore: what several messages have in common
-            if kind.__module__ == module.__name__:
+            if kind.__module__.startswith(module.__name__):
                 yield role.name, kind
 
 
