@@ -29,6 +29,7 @@ _SESSION_SETTINGS = {  # in milliseconds
     "statement_timeout": "5000",  # the server ends a statement that nobody waits for any longer
 }
 _OLDEST = 14
+_PURGE_BATCH = 1000
 
 _LOST = (
     asyncpg.PostgresConnectionError,
@@ -137,6 +138,23 @@ class Database:
         status: str = await self._run("execute", sql, args)
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
+
+    async def purge(self, table: str, due: str, *args: object) -> int:
+        """Delete every row of a table that is ``due``, an SQL condition; how many there were.
+
+        In batches: one statement for all of them could run out of time, now and at every later attempt. Rows that
+        somebody else holds are left for the next purge.
+        """
+        statement = f"""
+            delete from {table} where ctid = any(array(
+                select ctid from {table} where {due} limit {_PURGE_BATCH} for update skip locked
+            ))"""  # noqa: S608 - our own names and conditions
+        deleted = 0
+        while True:
+            batch = await self.execute(statement, *args)
+            deleted += batch
+            if batch < _PURGE_BATCH:
+                return deleted
 
     async def _run(self, method: str, sql: str, args: Sequence[object]) -> Any:
         """``connection`` written out: on the way of every request, its two generators are felt."""
