@@ -38,13 +38,17 @@ _LOST = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.LockNotAvailableError,
+    asyncpg.TransactionRollbackError,  # a deadlock, a conflict: nothing was done, and the next attempt may succeed
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
     OSError,
     TimeoutError,
 )
 
-_NO_ANSWER = (TimeoutError, asyncio.CancelledError)
-"""What ends a wait for the server: to give the connection back in order would be to wait for it again."""
+_USELESS = (TimeoutError, asyncio.CancelledError, asyncpg.ReadOnlySQLTransactionError)
+"""What ends a connection too: to give it back in order would be to wait once more for who does not answer, and a
+server that became a standby is not the one that the next connection reaches."""
 
 _AWAY = "The database does not answer."
 
@@ -89,7 +93,7 @@ class Database:
             connection = await self._pool.acquire(timeout=seconds_left(ACQUIRE_TIMEOUT_S))
             try:
                 yield connection
-            except _NO_ANSWER:
+            except _USELESS:
                 connection.terminate()
                 raise
             finally:
@@ -102,7 +106,7 @@ class Database:
             token = _in_transaction.set(True)
             try:
                 yield connection
-            except _NO_ANSWER:
+            except _USELESS:
                 connection.terminate()  # who does not answer would be waited for once more by the rollback
                 raise
             finally:
@@ -164,7 +168,7 @@ class Database:
             connection = await self._pool.acquire(timeout=min(ACQUIRE_TIMEOUT_S, deadline - now()))
             try:
                 return await getattr(connection, method)(sql, *args, timeout=deadline - now())
-            except _NO_ANSWER:
+            except _USELESS:
                 connection.terminate()  # its release would wait for the server's answer to a cancel request
                 raise
             finally:
@@ -173,12 +177,16 @@ class Database:
             raise Unavailable(_AWAY) from lost
 
     async def check(self) -> str:
-        """The server's version, as a sign of life. Raises ``Unavailable`` for one that is too old."""
-        version, number = await self.fetchrow(  # type: ignore[misc]  # it always has a row
-            "select current_setting('server_version'), current_setting('server_version_num')::int"
+        """The server's version, as a sign of life. Raises ``Unavailable``: too old, or read-only."""
+        version, number, read_only = await self.fetchrow(  # type: ignore[misc]  # it always has a row
+            """
+            select current_setting('server_version'), current_setting('server_version_num')::int,
+                pg_is_in_recovery() or current_setting('transaction_read_only')::bool"""
         )
         if number < _OLDEST * 10_000:
             raise Unavailable(f"PostgreSQL {version} is too old: {_OLDEST} or newer is needed.")
+        if read_only:
+            raise Unavailable(f"PostgreSQL {version} takes no writes: it is a standby, or read-only.")
         return f"PostgreSQL {version}"
 
 
