@@ -31,7 +31,7 @@ _SESSION_SETTINGS = {  # in milliseconds
 _OLDEST = 14
 _PURGE_BATCH = 1000
 
-_LOST = (
+LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.InterfaceError,
@@ -45,6 +45,7 @@ _LOST = (
     OSError,
     TimeoutError,
 )
+"""What asyncpg raises when a server is lost, or cannot do now what it could do later."""
 
 _USELESS = (TimeoutError, asyncio.CancelledError, asyncpg.ReadOnlySQLTransactionError)
 """What ends a connection too: to give it back in order would be to wait once more for who does not answer, and a
@@ -64,8 +65,18 @@ def inside_transaction() -> bool:
 def _lost_means_unavailable() -> Iterator[None]:
     try:
         yield
-    except _LOST as lost:
+    except LOST as lost:
         raise Unavailable(_AWAY) from lost
+
+
+@contextmanager
+def lost_means_away(dsn: str) -> Iterator[None]:
+    """Raise ``ServerAway`` for a server that is lost at start."""
+    try:
+        yield
+    except LOST as lost:
+        reason = str(lost) or f"no answer within {CONNECT_TIMEOUT_S:g} s"
+        raise ServerAway(f"PostgreSQL at {address_of(dsn)} does not answer: {reason}.") from lost
 
 
 class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg carries no types
@@ -173,7 +184,7 @@ class Database:
                 raise
             finally:
                 await self._pool.release(connection)
-        except _LOST as lost:
+        except LOST as lost:
             raise Unavailable(_AWAY) from lost
 
     async def check(self) -> str:
@@ -196,12 +207,10 @@ async def connect(dsn: str, *, application: str) -> Connection:
     Raises ``ServerAway``, or ``StartupError`` when the server refuses the user or the database.
     """
     try:
-        return await asyncpg.connect(
-            dsn, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": application}
-        )
-    except _LOST as lost:
-        reason = str(lost) or f"no answer within {CONNECT_TIMEOUT_S:g} s"
-        raise ServerAway(f"PostgreSQL at {address_of(dsn)} does not answer: {reason}.") from lost
+        with lost_means_away(dsn):
+            return await asyncpg.connect(
+                dsn, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": application}
+            )
     except asyncpg.PostgresError as error:
         raise StartupError(f"PostgreSQL at {address_of(dsn)} refuses: {error}.") from error
 
