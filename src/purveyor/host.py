@@ -2,21 +2,19 @@
 
 import asyncio
 import logging
-import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
-from purveyor.kit import failpoints, migrate
+from purveyor.kit import failpoints
 from purveyor.kit.backoff import Backoff, MemoryBackoff
-from purveyor.kit.databases import Databases
-from purveyor.kit.errors import ConfigError, ServerAway, StartupError
+from purveyor.kit.databases import Databases, Schema
+from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.kit.health import Health, examine
 from purveyor.kit.message import Ask
 from purveyor.kit.postgres import Database
 from purveyor.kit.ratelimit import Limiter, MemoryLimiter
+from purveyor.kit.reach import reach
 from purveyor.kit.role import Actor, Background, Check, Env, Port, Role
 from purveyor.kit.shared import SharedCache
 from purveyor.kit.supervisor import Supervisor
@@ -24,7 +22,7 @@ from purveyor.kit.transport import Asker, EventTransport
 from purveyor.registry import ROLES
 from purveyor.settings import Settings, Sources, require_scheme
 from purveyor.transports.local import LocalAsker
-from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
+from purveyor.transports.postgres import SCHEMA as EVENTS
 from purveyor.transports.postgres import PostgresEvents
 
 log = logging.getLogger(__name__)
@@ -48,8 +46,8 @@ class Host:
     """Builds, supervises and stops the actors of one process.
 
     ``processes`` share this process's part of in-process limits. A ``console`` host answers asks only: it
-    runs no background task and may lack the roles that its own need. An ``offline`` one reaches no server at
-    all: it is only asked for its routes.
+    runs no background task, may lack the roles that its own need, and brings no schema up to date but those of
+    the embedded database. An ``offline`` one reaches no server at all: it is only asked for its routes.
     """
 
     def __init__(
@@ -83,15 +81,14 @@ class Host:
             self.settings.data_dir,
             self._stack,
             statement_cache=self.settings.database_statement_cache,
+            wait_s=self._startup_wait_s,
+            migration_wait_s=self.settings.startup_wait_s,
+            processes=processes,
+            looking=console,
             offline=self._offline,
         )
         self._supervisor: Supervisor | None = None
-        for name in (role.name for role in roles):
-            require_scheme(f"{name.upper()}_DATABASE_URL", self._configured_dsn(name), "postgresql", "postgres")
-        if not self._console:
-            self._require_neighbours()
-            for role in roles:
-                role.check(self._role_settings[role.name], self.settings.production)
+        self._check_settings()
 
     @property
     def failed(self) -> "asyncio.Future[None]":
@@ -151,49 +148,33 @@ class Host:
         self._stack.push_async_callback(client.aclose)
         return HttpAsker(client, timeout_s=self.settings.ask_timeout_s)
 
-    def _configured_dsn(self, role: str) -> str:
+    def _configured_dsn(self, role: str | None) -> str:
         """The DSN that the settings give to a role, its own before that of all; empty: the embedded server's."""
-        own, _ = self.sources.find(f"{role.upper()}_DATABASE_URL")
+        own = self.sources.find(f"{role.upper()}_DATABASE_URL")[0] if role else None
         return own or self.settings.database_url
 
-    @asynccontextmanager
-    async def database(self, role: str, schema: str, migrations: Path) -> AsyncIterator[Database]:
-        """Open a schema's database, brought up to date; waits ``STARTUP_WAIT_S`` for a server that is away."""
-        dsn = await self.databases.dsn(role)
-        if not self._offline:
-            await self.reach(lambda: migrate.migrate(dsn, schema, migrations))
-        async with self.databases.open(role, schema) as database:
-            yield database
+    def schemas(self) -> list[Schema]:
+        """What the roles and their events keep in PostgreSQL, with these settings."""
+        schemas = [
+            Schema(role.name, role.migrations, role.name)
+            for role in self.roles
+            if role.migrations and role.in_postgres(self._role_settings[role.name])
+        ]
+        return [*schemas, EVENTS] if self._has_events and not self.settings.rabbitmq_url else schemas
 
     async def migrate(self) -> list[str]:
         """Bring every schema of the roles up to date; the names of what was applied."""
-        applied: list[str] = []
         async with self._stack:
-            targets = [(role.name, role.name, role.migrations) for role in self.roles if role.migrations]
-            if not self.settings.rabbitmq_url and any(role.emits or role.consumes for role in self.roles):
-                targets.append(("", "events", EVENT_MIGRATIONS))
-            for role, schema, migrations in targets:
-                dsn = await self.databases.dsn(role)
-                applied += await migrate.migrate(dsn, schema, migrations)
-        return applied
+            return [name for schema in self.schemas() for name in await self.databases.migrate(schema)]
 
     async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
         """Connect to a server that may be away: tries again until ``STARTUP_WAIT_S`` is over."""
-        deadline = time.monotonic() + self._startup_wait_s
-        while True:
-            try:
-                return await connect()
-            except ServerAway as away:
-                if time.monotonic() > deadline:
-                    waited = f" Gave up after {self._startup_wait_s:g} s." if self._startup_wait_s else ""
-                    raise StartupError(f"{away}{waited}") from away
-                log.warning("waiting: %s", away)
-                await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        return await reach(connect, self._startup_wait_s)
 
     def event_transport(self) -> EventTransport:
         """What carries the events of this process."""
         if not self.settings.rabbitmq_url:
-            return PostgresEvents(self.database("", "events", EVENT_MIGRATIONS))
+            return PostgresEvents(self.databases.open(EVENTS))
         from purveyor.transports.rabbitmq.events import RabbitEvents
 
         return RabbitEvents(
@@ -203,8 +184,10 @@ class Host:
         )
 
     async def _open_events(self) -> None:
-        if self._offline or not any(role.emits or role.consumes for role in self.roles):
+        if self._offline or not self._has_events:
             return
+        if not self._console:
+            self._warn_of_lonely_events()
         self._stack.push_async_callback(self.events.close)
         try:
             await self.events.open([queue for role in ROLES.values() for queue in role.queues()])
@@ -212,6 +195,20 @@ class Host:
             if not self._console:
                 raise
             self._events_trouble = trouble  # the rest of the role can still be asked and examined
+
+    @property
+    def _has_events(self) -> bool:
+        return any(role.emits or role.consumes for role in self.roles)
+
+    def _warn_of_lonely_events(self) -> None:
+        if self.settings.rabbitmq_url or self.settings.database_url:
+            return
+        if own := [f"{name.upper()}_DATABASE_URL" for name in ROLES if self._configured_dsn(name)]:
+            log.warning(
+                "%s names a server, but events go through the embedded database: roles on other machines neither "
+                "hear them nor are heard. Set RABBITMQ_URL or DATABASE_URL for all of them.",
+                ", ".join(own),
+            )
 
     async def check_events(self) -> str:
         """A sign of life of the event transport. Raises what kept it from opening."""
@@ -230,6 +227,14 @@ class Host:
         self.backoff = RedisBackoff(client, fallback=self.backoff)
         self.shared_cache = RedisCache(client)
         self.shared_checks = [Check("redis", "external", client.check, required=False)]
+
+    def _check_settings(self) -> None:
+        for name in (role.name for role in self.roles):
+            require_scheme(f"{name.upper()}_DATABASE_URL", self._configured_dsn(name), "postgresql", "postgres")
+        if not self._console:
+            self._require_neighbours()
+            for role in self.roles:
+                role.check(self._role_settings[role.name], self.settings.production)
 
     def _require_neighbours(self) -> None:
         for role in self.roles:
@@ -277,13 +282,11 @@ class RoleEnv(Env):
         """See ``Env``."""
         return self._host.stopping
 
-    @asynccontextmanager
-    async def database(self) -> AsyncIterator[Database]:
+    def database(self) -> AbstractAsyncContextManager[Database]:
         """See ``Env``."""
         if self._role.migrations is None:
             raise RuntimeError(f"role {self._role.name} has no migrations")
-        async with self._host.database(self._role.name, self._role.name, self._role.migrations) as database:
-            yield database
+        return self._host.databases.open(Schema(self._role.name, self._role.migrations, self._role.name))
 
     async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
         """See ``Env``."""

@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 import logging
-import multiprocessing
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,6 +29,7 @@ from purveyor.kit.health import health_routes
 from purveyor.kit.http_server import Connections, Server
 from purveyor.kit.pages import page_routes
 from purveyor.kit.shedding import Shedding
+from purveyor.kit.workers import Workers
 from purveyor.registry import ROLES
 from purveyor.roles.auth.contract import Identity
 from purveyor.settings import Settings, Sources
@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 GRACE_S = 20
 _HTTP_GRACE_S = 10
 _STARTING_GRACE_S = 3
-_RESPAWN_PAUSE_S = 1.0
 _LAST_PORT = 65_535
+_ORPHAN_POLL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -234,53 +234,13 @@ def application(host: Host, *, public: bool = True) -> Shedding:
 
 
 async def _supervise(plan: Plan, listener: socket.socket) -> int:
-    """Keep ``workers`` processes on one socket; the embedded database, where there is one, is ours."""
-    workers: list[Any] = []
-    async with contextlib.AsyncExitStack() as stack, stop_signal(partial(_kill, workers)) as stop:
-        settings = plan.make_sources().load(Settings)
-        if not settings.database_url:
-            await stack.enter_async_context(EmbeddedPostgres(settings.data_dir))
-        context = multiprocessing.get_context("spawn")
-        workers += [_spawn(context, plan, listener) for _ in range(plan.workers)]
-        log.info("workers started", extra={"pids": [worker.pid for worker in workers]})
-        code = 0
-        while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_RESPAWN_PAUSE_S):
-                    await stop.wait()
-            for place, worker in enumerate(workers):
-                if worker.is_alive() or stop.is_set():
-                    continue
-                if worker.exitcode in (1, 2):  # it said why on stderr, and would say it again
-                    code = worker.exitcode
-                    stop.set()
-                else:
-                    log.error("a worker died, starting another", extra={"pid": worker.pid})
-                    workers[place] = _spawn(context, plan, listener)
-        await _end(workers)
-        return code
-
-
-def _spawn(context: Any, plan: Plan, listener: socket.socket) -> Any:
-    worker = context.Process(target=_worker, args=(plan, listener), name="purveyor worker")
-    worker.start()
-    return worker
-
-
-async def _end(workers: Sequence[Any]) -> None:
-    for worker in workers:
-        if worker.is_alive():
-            worker.terminate()
-    deadline = asyncio.get_running_loop().time() + GRACE_S + 3  # each of them ends by itself before that
-    while any(worker.is_alive() for worker in workers):
-        if asyncio.get_running_loop().time() > deadline:
-            _kill(workers)
-        await asyncio.sleep(0.05)
-
-
-def _kill(workers: Sequence[Any]) -> None:
-    for worker in workers:
-        worker.kill()
+    """Keep ``workers`` processes on one socket; the embedded database, where they need it, is ours."""
+    workers = Workers(partial(_worker, plan, listener), plan.workers, grace_s=GRACE_S + 3)  # each ends before that
+    async with contextlib.AsyncExitStack() as stack, stop_signal(workers.kill) as stop:
+        host = Host(choose_roles(plan.roles), plan.make_sources(), processes=plan.workers)
+        if any(not host.databases.configured(schema.role) for schema in host.schemas()):
+            await stack.enter_async_context(EmbeddedPostgres(host.settings.data_dir))
+        return await workers.run(stop)
 
 
 def _worker(plan: Plan, listener: socket.socket) -> None:
@@ -294,6 +254,6 @@ def _worker(plan: Plan, listener: socket.socket) -> None:
 async def _stop_when_orphaned(parent: int, stop: asyncio.Event) -> None:
     """Who restarts workers, and stops the embedded database, is gone: end as by SIGTERM."""
     while os.getppid() == parent:  # noqa: ASYNC110 - the system tells nobody
-        await asyncio.sleep(_RESPAWN_PAUSE_S)
+        await asyncio.sleep(_ORPHAN_POLL_S)
     log.warning("the process that started this worker is gone")
     stop.set()

@@ -219,6 +219,7 @@ async def test_one_of_two_workers_is_replaced_and_no_request_notices(tmp_path: P
     assert asked > 100
     assert failed == []
     assert code == 0
+    assert not (tmp_path / "postgres").exists(), "nobody needs a database here"
 
 
 async def test_workers_end_when_the_process_that_started_them_was_killed(tmp_path: Path) -> None:

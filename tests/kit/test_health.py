@@ -144,6 +144,43 @@ async def test_every_dependency_is_asked_once_at_the_same_time_and_not_for_ever(
     assert {role.status for role in health.roles.values()} == {"down"}
 
 
+async def test_who_asks_often_makes_no_more_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One examination at a time, and none while the last one's result is fresh."""
+    examined: list[str] = []
+
+    async def slow() -> str:
+        examined.append("postgres")
+        await asyncio.sleep(0.05)
+        return str(len(examined))
+
+    async def report() -> Health:
+        return await examine({"auth": [Check("postgres", "external", slow)]}, {})
+
+    monkeypatch.setattr(module, "_KEPT_S", 3600)
+    app: Any = web_app(health_routes(report, lambda: False), version="1")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.test") as client:
+        answers = await asyncio.gather(*(client.get("/health/ready") for _ in range(50)))
+
+    assert examined == ["postgres"]
+    assert {answer.json()["dependencies"]["postgres"]["detail"] for answer in answers} == {"1"}
+
+
+async def test_a_change_shows_within_about_a_second() -> None:
+    health = Health("ok", {}, {})
+
+    async def report() -> Health:
+        return health
+
+    app: Any = web_app(health_routes(report, lambda: False), version="1")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.test") as client:
+        assert (await client.get("/health/ready")).status_code == 200
+        health = Health("down", {}, {})
+        async with asyncio.timeout(5):
+            while (await client.get("/health/ready")).status_code == 200:
+                await asyncio.sleep(0.05)
+    assert module._KEPT_S <= 1.0
+
+
 async def test_metrics_are_in_the_text_format_of_prometheus() -> None:
     async def report() -> Health:
         return await examine({}, {})

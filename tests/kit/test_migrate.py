@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from purveyor.kit.errors import ServerAway, StartupError
-from purveyor.kit.migrate import load, migrate
+from purveyor.kit.migrate import load, migrate, require
 from purveyor.kit.postgres import Database
 
 FIRST = "create table {schema}.things (id int primary key);"
@@ -165,3 +165,52 @@ async def test_it_leaves_no_connection(database: Database, database_url: str, sc
 async def test_a_server_that_is_not_there_may_be_starting(schema: str, folder: Path) -> None:
     with pytest.raises(ServerAway, match=r"PostgreSQL at 127\.0\.0\.1:1/none does not answer"):
         await migrate("postgresql://u:canary@127.0.0.1:1/none", schema, folder)
+
+
+async def test_the_wait_for_another_runner_has_an_end_and_is_told_once(
+    database: Database, database_url: str, schema: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folder, schema, "0001_things.sql", "select pg_sleep(60)")
+    runner = asyncio.create_task(migrate(database_url, schema, folder))
+    try:
+        async with asyncio.timeout(10):
+            while not await database.fetchval(
+                "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and application_name = $1",
+                f"purveyor {schema} migrate",
+            ):
+                await asyncio.sleep(0.02)
+        with pytest.raises(StartupError, match=rf"process migrates the schema {schema}\. Gave up after 0.5 s"):
+            await migrate(database_url, schema, folder, wait_s=0.5)
+    finally:
+        runner.cancel()
+        await asyncio.gather(runner, return_exceptions=True)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting: another process migrates the schema {schema}"
+    ]
+
+
+async def test_a_server_that_is_lost_in_the_middle_may_come_back(
+    database_url: str, schema: str, folder: Path
+) -> None:
+    write(folder, schema, "0003_killed.sql", "select pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(ServerAway, match=rf"Migration {schema} 0003_killed was not applied: "):
+        await migrate(database_url, schema, folder)
+
+    write(folder, schema, "0003_killed.sql", "select 1")
+    assert await migrate(database_url, schema, folder) == [f"{schema} 0003_killed"]
+
+
+async def test_what_is_missing_is_said_and_nothing_is_changed(
+    database: Database, database_url: str, schema: str, folder: Path
+) -> None:
+    with pytest.raises(StartupError, match=rf"^The schema {schema} lacks migration 0001_things: run app mi"):
+        await require(database_url, schema, folder)
+    assert await database.fetchval("select to_regnamespace($1)::text", schema) is None
+
+    await migrate(database_url, schema, folder)
+    await require(database_url, schema, folder)
+    write(folder, schema, "0003_more.sql", "select 1")
+    with pytest.raises(StartupError, match="lacks migration 0003_more"):
+        await require(database_url, schema, folder)
+    assert await applied(database, schema) == ["0001_things", "0002_name"]

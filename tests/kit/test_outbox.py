@@ -347,6 +347,27 @@ async def test_what_waits_is_shown_in_the_metrics_and_what_is_old_is_cleaned_up(
     assert REGISTRY.get_sample_value("purveyor_outbox_unpublished_events", {"schema": SCHEMA}) == 1.0
 
 
+async def test_what_fails_beside_the_relay_is_tried_again_and_does_not_stop_it(
+    orders: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Deleting what is old always fails here."""
+    monkeypatch.setattr(module, "_MEASURE_EVERY_S", 0.02)
+    await orders.execute(
+        "create or replace function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$"
+    )
+    await orders.execute(f"create trigger refuse before delete on {SCHEMA}.outbox execute function refuse()")
+    transport = Transport()
+    try:
+        async with running(relay(orders, transport)):
+            async with asyncio.timeout(5):
+                while sum("not measured" in record.message for record in caplog.records) < 3:
+                    await asyncio.sleep(0.01)
+            await add(orders, new_id())
+            await transport.until(1)
+    finally:
+        await orders.execute(f"drop trigger refuse on {SCHEMA}.outbox")
+
+
 async def test_what_must_not_be_kept_goes_as_soon_as_it_is_confirmed(orders: Database) -> None:
     good, bad = new_id(), new_id()
     await add(orders, good, bad)

@@ -48,7 +48,7 @@ def sources_factory(profile: Path | None) -> partial[Sources]:
 
 @asynccontextmanager
 async def console(roles: str, profile: Path | None, *, log_level: str = "warning") -> "AsyncIterator[Host]":
-    """A host without background tasks, to ask its actors something."""
+    """A host without background tasks, to ask its actors something. It migrates no server of the user's own."""
     from purveyor.host import Host, choose_roles
 
     log.configure("console", log_level)

@@ -1,7 +1,8 @@
 """``/health/live``, ``/health/ready`` and ``/metrics``: what a load balancer and an operator ask."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from purveyor.kit.role import Check
 
 _PROBE_TIMEOUT_S = 2.0
 _METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset")[0]  # Litestar adds the charset to every text
+_KEPT_S = 1.0
 
 Status = Literal["ok", "degraded", "down"]
 
@@ -103,8 +105,27 @@ async def examine(checks: Mapping[str, Sequence[Check]], troubles: Mapping[str, 
     return Health(worst, roles, dependencies)
 
 
-def health_routes(report: Callable[[], Any], stopping: Callable[[], bool]) -> list[Any]:
-    """The routes; ``report`` is a coroutine function that gives the ``Health``."""
+class Recent:
+    """One examination at a time, and its result for a second: whoever asks often makes no more work of it."""
+
+    def __init__(self, report: Callable[[], Awaitable[Health]]) -> None:
+        self._report = report
+        self._examining = asyncio.Lock()
+        self._health: Health | None = None
+        self._until = 0.0
+
+    async def health(self) -> Health:
+        """The health of a moment ago."""
+        async with self._examining:
+            if self._health is None or time.monotonic() >= self._until:
+                self._health = await self._report()
+                self._until = time.monotonic() + _KEPT_S
+            return self._health
+
+
+def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[], bool]) -> list[Any]:
+    """The routes; ``report`` examines everything."""
+    recent = Recent(report)
 
     @get(
         "/health/live",
@@ -128,9 +149,9 @@ def health_routes(report: Callable[[], Any], stopping: Callable[[], bool]) -> li
         opt=NEVER_SHED,
     )
     async def ready() -> Response[Health]:
-        health: Health = await report()
+        health = await recent.health()
         if stopping():
-            health.status = "down"
+            health = msgspec.structs.replace(health, status="down")
         headers = {"Retry-After": "1"} if health.status == "down" else {}
         return Response(health, status_code=503 if health.status == "down" else 200, headers=headers)
 

@@ -213,21 +213,33 @@ class Relay:
         )
 
     async def _watch(self) -> None:
+        """Measure and clean up, regularly. What fails here is tried again, and never stops the relay."""
         while True:
-            row = await self._database.fetchrow(
-                f"""
-                select count(*) as waiting, (
-                    select occurred_at from {self._schema}.outbox where published_at is null order by id limit 1
-                ) as oldest from {self._schema}.outbox where published_at is null"""  # noqa: S608 - our own name
-            )
-            if row is not None:
-                age_s = (now() - row["oldest"]).total_seconds() if row["oldest"] else 0.0
-                self._backlog.measured(row["waiting"], age_s)
-            await self._database.execute(
-                f"delete from {self._schema}.outbox where id < $1 and published_at is not null",  # noqa: S608
-                first_id_of(now() - KEEP),
-            )
+            try:
+                await self._measure()
+                await self._clean_up()
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                log.warning(
+                    "outbox not measured, will try again", extra={"schema": self._schema, "reason": reason}
+                )
             await asyncio.sleep(_MEASURE_EVERY_S)
+
+    async def _measure(self) -> None:
+        row = await self._database.fetchrow(
+            f"""
+            select count(*) as waiting, (
+                select occurred_at from {self._schema}.outbox where published_at is null order by id limit 1
+            ) as oldest from {self._schema}.outbox where published_at is null"""  # noqa: S608 - our own name
+        )
+        if row is not None:
+            age_s = (now() - row["oldest"]).total_seconds() if row["oldest"] else 0.0
+            self._backlog.measured(row["waiting"], age_s)
+
+    async def _clean_up(self) -> None:
+        await self._database.purge(
+            f"{self._schema}.outbox", "id < $1 and published_at is not null", first_id_of(now() - KEEP)
+        )
 
 
 def _pause_s(attempts: int, error: Exception | None) -> float:

@@ -29,21 +29,27 @@ _SESSION_SETTINGS = {  # in milliseconds
     "statement_timeout": "5000",  # the server ends a statement that nobody waits for any longer
 }
 _OLDEST = 14
+_PURGE_BATCH = 1000
 
-_LOST = (
+LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.LockNotAvailableError,
+    asyncpg.TransactionRollbackError,  # a deadlock, a conflict: nothing was done, and the next attempt may succeed
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
     OSError,
     TimeoutError,
 )
+"""What asyncpg raises when a server is lost, or cannot do now what it could do later."""
 
-_NO_ANSWER = (TimeoutError, asyncio.CancelledError)
-"""What ends a wait for the server: to give the connection back in order would be to wait for it again."""
+_USELESS = (TimeoutError, asyncio.CancelledError, asyncpg.ReadOnlySQLTransactionError)
+"""What ends a connection too: to give it back in order would be to wait once more for who does not answer, and a
+server that became a standby is not the one that the next connection reaches."""
 
 _AWAY = "The database does not answer."
 
@@ -59,8 +65,18 @@ def inside_transaction() -> bool:
 def _lost_means_unavailable() -> Iterator[None]:
     try:
         yield
-    except _LOST as lost:
+    except LOST as lost:
         raise Unavailable(_AWAY) from lost
+
+
+@contextmanager
+def lost_means_away(dsn: str) -> Iterator[None]:
+    """Raise ``ServerAway`` for a server that is lost at start."""
+    try:
+        yield
+    except LOST as lost:
+        reason = str(lost) or f"no answer within {CONNECT_TIMEOUT_S:g} s"
+        raise ServerAway(f"PostgreSQL at {address_of(dsn)} does not answer: {reason}.") from lost
 
 
 class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg carries no types
@@ -88,7 +104,7 @@ class Database:
             connection = await self._pool.acquire(timeout=seconds_left(ACQUIRE_TIMEOUT_S))
             try:
                 yield connection
-            except _NO_ANSWER:
+            except _USELESS:
                 connection.terminate()
                 raise
             finally:
@@ -101,7 +117,7 @@ class Database:
             token = _in_transaction.set(True)
             try:
                 yield connection
-            except _NO_ANSWER:
+            except _USELESS:
                 connection.terminate()  # who does not answer would be waited for once more by the rollback
                 raise
             finally:
@@ -138,6 +154,23 @@ class Database:
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
 
+    async def purge(self, table: str, due: str, *args: object) -> int:
+        """Delete every row of a table that is ``due``, an SQL condition; how many there were.
+
+        In batches: one statement for all of them could run out of time, now and at every later attempt. Rows that
+        somebody else holds are left for the next purge.
+        """
+        statement = f"""
+            delete from {table} where ctid = any(array(
+                select ctid from {table} where {due} limit {_PURGE_BATCH} for update skip locked
+            ))"""  # noqa: S608 - our own names and conditions
+        deleted = 0
+        while True:
+            batch = await self.execute(statement, *args)
+            deleted += batch
+            if batch < _PURGE_BATCH:
+                return deleted
+
     async def _run(self, method: str, sql: str, args: Sequence[object]) -> Any:
         """``connection`` written out: on the way of every request, its two generators are felt."""
         now = asyncio.get_running_loop().time
@@ -146,21 +179,25 @@ class Database:
             connection = await self._pool.acquire(timeout=min(ACQUIRE_TIMEOUT_S, deadline - now()))
             try:
                 return await getattr(connection, method)(sql, *args, timeout=deadline - now())
-            except _NO_ANSWER:
+            except _USELESS:
                 connection.terminate()  # its release would wait for the server's answer to a cancel request
                 raise
             finally:
                 await self._pool.release(connection)
-        except _LOST as lost:
+        except LOST as lost:
             raise Unavailable(_AWAY) from lost
 
     async def check(self) -> str:
-        """The server's version, as a sign of life. Raises ``Unavailable`` for one that is too old."""
-        version, number = await self.fetchrow(  # type: ignore[misc]  # it always has a row
-            "select current_setting('server_version'), current_setting('server_version_num')::int"
+        """The server's version, as a sign of life. Raises ``Unavailable``: too old, or read-only."""
+        version, number, read_only = await self.fetchrow(  # type: ignore[misc]  # it always has a row
+            """
+            select current_setting('server_version'), current_setting('server_version_num')::int,
+                pg_is_in_recovery() or current_setting('transaction_read_only')::bool"""
         )
         if number < _OLDEST * 10_000:
             raise Unavailable(f"PostgreSQL {version} is too old: {_OLDEST} or newer is needed.")
+        if read_only:
+            raise Unavailable(f"PostgreSQL {version} takes no writes: it is a standby, or read-only.")
         return f"PostgreSQL {version}"
 
 
@@ -170,12 +207,10 @@ async def connect(dsn: str, *, application: str) -> Connection:
     Raises ``ServerAway``, or ``StartupError`` when the server refuses the user or the database.
     """
     try:
-        return await asyncpg.connect(
-            dsn, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": application}
-        )
-    except _LOST as lost:
-        reason = str(lost) or f"no answer within {CONNECT_TIMEOUT_S:g} s"
-        raise ServerAway(f"PostgreSQL at {address_of(dsn)} does not answer: {reason}.") from lost
+        with lost_means_away(dsn):
+            return await asyncpg.connect(
+                dsn, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": application}
+            )
     except asyncpg.PostgresError as error:
         raise StartupError(f"PostgreSQL at {address_of(dsn)} refuses: {error}.") from error
 

@@ -122,6 +122,8 @@ class Role(Generic[S]):
     consumes: Mapping[type[Event], str] = field(default_factory=dict)
     """The event types it hears, each with the name of the queue where they wait for it."""
     migrations: Path | None = None
+    in_postgres: Callable[[S], bool] = lambda _settings: True
+    """Whether, with these settings, it keeps its rows in PostgreSQL at all."""
 
     def queues(self) -> tuple[Queue, ...]:
         """The queues of this role."""

@@ -21,6 +21,23 @@ _LONGEST_PAUSE_S = 5.0
 _TROUBLE_FADES_S = 10.0
 
 
+class Deaths:
+    """The rule of what is started again: more than 5 deaths in a minute are too many."""
+
+    def __init__(self) -> None:
+        self._moments: deque[float] = deque(maxlen=_MAX_DEATHS + 1)
+
+    def add(self) -> int:
+        """One more; how many there were in the last minute."""
+        self._moments.append(time.monotonic())
+        return sum(self._moments[-1] - moment < _WINDOW_S for moment in self._moments)
+
+    @staticmethod
+    def too_many(recent: int) -> bool:
+        """Whether to give up."""
+        return recent > _MAX_DEATHS
+
+
 class Supervisor:
     """Runs background tasks by role. ``failed`` is set when one died more than 5 times in a minute."""
 
@@ -45,7 +62,7 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _keep(self, role: str, background: Background) -> None:
-        deaths: deque[float] = deque(maxlen=_MAX_DEATHS + 1)
+        deaths = Deaths()
         waits = 0
         while True:
             started = time.monotonic()
@@ -61,10 +78,9 @@ class Supervisor:
             except (Exception, asyncio.CancelledError) as error:
                 if _was_asked_for(error):
                     raise
-                deaths.append(time.monotonic())
+                recent = deaths.add()
                 self._note(role, background.name, error)
-                recent = sum(deaths[-1] - moment < _WINDOW_S for moment in deaths)
-                if recent > _MAX_DEATHS:
+                if deaths.too_many(recent):
                     self._give_up(f"{role}: {background.name} died {recent} times in a minute, last of: {error}")
                     return
                 await _pause(recent)

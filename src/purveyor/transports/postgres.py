@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from purveyor.kit import log as logs
+from purveyor.kit.databases import Schema
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import parse_id
@@ -27,6 +28,7 @@ from purveyor.kit.transport import DeadLetter, EventHandler, Queue, Undeliverabl
 log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+SCHEMA = Schema("events", MIGRATIONS, role=None)
 
 _BATCH = 50
 _POLL_S = 1.0

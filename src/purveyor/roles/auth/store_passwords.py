@@ -117,9 +117,7 @@ class PostgresPasswords:
 
     async def purge(self) -> int:
         """Delete the tokens that no longer count for anything."""
-        return await self._database.execute(
-            "delete from auth.password_resets where created_at < now() - interval '1 hour'"
-        )
+        return await self._database.purge("auth.password_resets", "created_at < now() - interval '1 hour'")
 
 
 async def _use_up_resets(connection: Connection, user_id: UUID) -> None:

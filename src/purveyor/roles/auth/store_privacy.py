@@ -108,9 +108,7 @@ class PostgresPersonalData:
 
     async def purge(self) -> int:
         """Delete exports an hour after they were asked for, with all that came for them."""
-        return await self._database.execute(
-            "delete from auth.exports where requested_at < now() - interval '1 hour'"
-        )
+        return await self._database.purge("auth.exports", "requested_at < now() - interval '1 hour'")
 
 
 def _export(rows: Sequence[Record]) -> Export:

@@ -34,7 +34,7 @@ class PostgresRevocations:
 
     async def purge(self) -> int:
         """Forget those whose tokens have expired."""
-        return await self._database.execute("delete from auth.revocations where expires_at < now()")
+        return await self._database.purge("auth.revocations", "expires_at < now()")
 
 
 async def end_sessions(connection: Connection, user_id: UUID, token_lifetime_s: int, kept: UUID | None) -> None:

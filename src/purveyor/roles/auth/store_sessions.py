@@ -108,4 +108,4 @@ class PostgresSessions:
 
     async def purge(self) -> int:
         """Delete the sessions that have expired."""
-        return await self._database.execute("delete from auth.sessions where expires_at < now()")
+        return await self._database.purge("auth.sessions", "expires_at < now()")

@@ -207,4 +207,5 @@ ROLE = Role(
     has_outbox=False,
     consumes={event: event.type for event in (*MAILED, UserErased, UserExportRequested)},
     migrations=Path(__file__).with_name("migrations"),
+    in_postgres=lambda settings: not settings.mongodb_uri,
 )

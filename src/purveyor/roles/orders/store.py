@@ -172,7 +172,7 @@ class PostgresOrders:
 
     async def purge(self) -> int:
         """See ``OrderBook``."""
-        return await self._database.execute("delete from orders.idempotency_keys where expires_at < now()")
+        return await self._database.purge("orders.idempotency_keys", "expires_at < now()")
 
 
 def _arguments(new: NewOrder) -> tuple[object, ...]:

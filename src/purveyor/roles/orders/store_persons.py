@@ -69,8 +69,8 @@ class PostgresPersons:
         users = await self._database.fetch("select user_id from orders.erased_users")
         while users and await self._erase_some([row["user_id"] for row in users], at, None):
             continue
-        for table in ("exports where made_at", "erased_users where erased_at"):
-            await self._database.execute(f"delete from orders.{table} < $1", at - KEEP)  # noqa: S608 - ours
+        await self._database.purge("orders.exports", "made_at < $1", at - KEEP)
+        await self._database.purge("orders.erased_users", "erased_at < $1", at - KEEP)
 
     async def _erase_some(self, users: Sequence[str], at: datetime, answer: Envelope | None) -> bool:
         """Erase a batch; whether there may be more. Emits the answer with the last one."""

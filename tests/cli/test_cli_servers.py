@@ -1,0 +1,80 @@
+"""Commands on a server of the user's own: they look, and only ``app migrate`` and the roles change its schemas."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import asyncpg
+import pytest
+from app_process import Console
+
+from purveyor.drill.servers.postgres import PostgresServer
+from real_servers import SERVERS
+
+ADD = ("user", "add", "ada@example.com", "--name", "Ada", "--role", "admin", "--password-stdin")
+PASSWORD = "correct horse\n"
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest) -> Mapping[str, str]:
+    """An empty database."""
+    if reason := PostgresServer.available():
+        pytest.skip(f"no PostgreSQL: {reason}")
+    return {"DATABASE_URL": SERVERS.postgres.create_database(request.function.__name__[-40:])}
+
+
+async def schemas(settings: Mapping[str, str]) -> set[str]:
+    connection = await asyncpg.connect(settings["DATABASE_URL"])
+    try:
+        rows = await connection.fetch("select nspname from pg_namespace where nspname !~ '^(pg_|information_)'")
+        return {row["nspname"] for row in rows} - {"public"}
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("events", "list"), ("mail", "list"), ("trace", "1"), ADD],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+async def test_a_command_on_an_empty_database_changes_nothing_and_says_what_to_do(
+    console: Console, settings: Mapping[str, str], arguments: tuple[str, ...]
+) -> None:
+    done = console(*arguments, stdin=PASSWORD, settings=settings)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("app: The schema ")
+    assert done.stderr.endswith(": run app migrate.\n")
+    assert await schemas(settings) == set()
+
+
+async def test_doctor_finds_what_is_missing_and_all_is_well_after_a_migration(
+    console: Console, settings: Mapping[str, str]
+) -> None:
+    ill = console("doctor", settings=settings)
+    assert ill.returncode == 1
+    for role, first in {"auth": "0001_accounts", "orders": "0001_orders", "email": "0001_mails"}.items():
+        line = f"down  role {role}: The schema {role} lacks migration {first}: run app migrate."
+        assert line in ill.stdout.splitlines()
+    assert await schemas(settings) == set()
+
+    assert "applied events 0001_deliveries" in console("migrate", settings=settings).stdout
+    assert await schemas(settings) == {"auth", "orders", "email", "events"}
+    well = console("doctor", settings=settings)
+    assert well.returncode == 0, well.stdout
+    added = console(*ADD, stdin=PASSWORD, settings=settings)
+    assert "ada@example.com is admin" in added.stdout, added.stderr
+    assert "user.registered" in console("events", "list", settings=settings).stdout
+
+
+async def test_one_role_can_be_migrated_and_used_alone(console: Console, settings: Mapping[str, str]) -> None:
+    assert console("migrate", "--roles", "auth", settings=settings).returncode == 0
+
+    assert "is admin" in console(*ADD, stdin=PASSWORD, settings=settings).stdout
+    assert await schemas(settings) == {"auth", "events"}
+
+
+def test_the_embedded_database_is_made_ready_by_whatever_comes_first(console: Console, tmp_path: Path) -> None:
+    settings = {"DATA_DIR": str(tmp_path)}
+
+    assert "is admin" in console(*ADD, stdin=PASSWORD, settings=settings).stdout
+    assert "user.registered" in console("events", "list", settings=settings).stdout

@@ -1,0 +1,59 @@
+"""Which database each part of a process is in, with these settings or those."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from purveyor.drill.servers.postgres import PostgresServer
+from purveyor.host import Host, choose_roles
+from purveyor.settings import Sources
+from real_servers import SERVERS
+
+NOWHERE = "postgresql://127.0.0.1:1/x"
+RABBIT = "amqp://127.0.0.1:1/"
+
+
+def host(*roles: str, **settings: str) -> Host:
+    environ = {"AUTH_SERVICE": "http://127.0.0.1:1", **settings}
+    return Host(choose_roles(roles), Sources(environ=environ, dotenv=None))
+
+
+@pytest.mark.parametrize(
+    ("roles", "settings", "embedded"),
+    [
+        (["auth"], {}, {"auth", "events"}),
+        (["auth"], {"DATABASE_URL": NOWHERE}, set()),
+        (["auth"], {"AUTH_DATABASE_URL": NOWHERE}, {"events"}),
+        (["auth"], {"RABBITMQ_URL": RABBIT}, {"auth"}),
+        (["auth"], {"AUTH_DATABASE_URL": NOWHERE, "RABBITMQ_URL": RABBIT}, set()),
+        (["auth", "orders"], {"AUTH_DATABASE_URL": NOWHERE, "RABBITMQ_URL": RABBIT}, {"orders"}),
+        (["email"], {"MONGODB_URI": "mongodb://127.0.0.1:1/x", "RABBITMQ_URL": RABBIT}, set()),
+        (["email"], {"MONGODB_URI": "mongodb://127.0.0.1:1/x"}, {"events"}),
+        (["email"], {"RABBITMQ_URL": RABBIT, "_DATABASE_URL": NOWHERE}, {"email"}),
+        (["auth"], {"AUTH_DATABASE_URL": NOWHERE, "_DATABASE_URL": NOWHERE}, {"events"}),
+        (["catalog"], {}, set()),
+    ],
+    ids=str,
+)
+def test_what_is_in_the_embedded_database(roles: list[str], settings: dict[str, str], embedded: set[str]) -> None:
+    made = host(*roles, **settings)
+
+    assert {schema.name for schema in made.schemas() if not made.databases.configured(schema.role)} == embedded
+
+
+@pytest.mark.parametrize("shared", ["", "DATABASE_URL"])
+async def test_events_that_no_other_machine_can_hear_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shared: str
+) -> None:
+    if reason := PostgresServer.available():
+        pytest.skip(f"no PostgreSQL: {reason}")
+    own = SERVERS.postgres.create_database(f"lonely_{shared.lower()}")
+    settings = {"DATA_DIR": str(tmp_path), "AUTH_DATABASE_URL": own, **({shared: own} if shared else {})}
+    with caplog.at_level(logging.WARNING):
+        async with host("auth", **settings).running():
+            told = [
+                record.getMessage() for record in caplog.records if "go through the embedded" in record.message
+            ]
+
+    assert [line.partition(" ")[0] for line in told] == ([] if shared else ["AUTH_DATABASE_URL"])
