@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import yaml
 
+from purveyor.kit.metrics import REGISTRY
 from purveyor.registry import ROLES
 from purveyor.settings import Settings, Sources
 
@@ -122,3 +123,9 @@ def test_whoever_believes_a_forwarded_address_is_reached_by_our_containers_only(
             assert "ports" not in SERVICES[process]
     assert {name for name, network in networks.items() if (network or {}).get("internal")} == {"backend", "front"}
     assert {name for name in APPS if "outside" not in SERVICES[name]["networks"]} == {"auth", "catalog"}
+
+
+def test_the_operators_page_knows_every_metric() -> None:
+    page = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
+    there = {f"{family.name}_total" if family.type == "counter" else family.name for family in REGISTRY.collect()}
+    assert set(re.findall(r"purveyor_[a-z_]+", page)) == there
