@@ -1,4 +1,4 @@
-"""Which roles and which event transports there are: one line each, nothing else."""
+"""Which roles there are: one line each, nothing else."""
 
 from purveyor.roles.auth.role import ROLE as AUTH
 from purveyor.roles.catalog.role import ROLE as CATALOG

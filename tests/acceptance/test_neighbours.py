@@ -25,6 +25,7 @@ from servers.foreign_auth import ForeignAuth
 from shop import Customer, Mail, Shop, problem
 
 SETTLE_S = 1.5
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ async def test_a_foreign_consumer_takes_the_place_of_role_email(house: Processes
         await house.ready("front")
         async with visiting(house, servers, "front") as shop:
             ada = await shop.customer()
-            order = (await shop.place(ada, [(1, 2), (2, 1)])).json()
+            order = (await shop.place(ada, [(1, 2), (2, 1)], headers={"traceparent": TRACE})).json()
         message = await arrived(queue)
         await message.ack()
         assert (await channel.declare_queue("order.created", durable=True)).declaration_result.message_count == 0
@@ -107,7 +108,7 @@ async def test_a_foreign_consumer_takes_the_place_of_role_email(house: Processes
     assert message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
     assert (message.type, message.content_type) == ("order.created", "application/json")
     assert uuid.UUID(message.message_id).version == 7
-    assert message.headers["order_id"] == order["id"]
+    assert (message.headers["order_id"], message.headers["traceparent"]) == (order["id"], TRACE)
 
 
 async def test_a_foreign_publisher_is_served_once_per_order(house: Processes, servers: RealServers) -> None:

@@ -66,8 +66,10 @@ class Shape:
         for role in _ROLES[self._profile]:
             journey.is_locked_down(self._engine, self.compose("ps", "--quiet", role))
         if self._profile == "split":
+            for role in ("auth", "catalog"):
+                journey.is_kept_inside(self._engine, self.compose("ps", "--quiet", role))
             journey.finds_a_moved_role(
-                self._engine, self.compose, self.http_port, f"{self._project}_outside", _IMAGE
+                self._engine, self.compose, self.http_port, f"{self._project}_front", _IMAGE
             )
 
 

@@ -56,3 +56,10 @@ def test_whatever_is_received_is_sent_by_somebody() -> None:
         actions.setdefault(operation["channel"]["$ref"], set()).add(operation["action"])
     assert all("send" in done for done in actions.values())
     assert set(actions) == {f"#/channels/{name}" for name in DOCUMENT["channels"]}
+
+
+def test_whoever_receives_names_the_queue() -> None:
+    for role in ROLES.values():
+        for event, queue in role.consumes.items():
+            receives = DOCUMENT["operations"][f"{role.name}.receives.{event.type}"]
+            assert f"from the queue {queue}." in receives["summary"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from purveyor.kit import log
+from purveyor.kit import log, tracing
 from purveyor.kit.edge import Edge, client_network
 from purveyor.kit.metrics import REGISTRY
 
@@ -25,10 +25,12 @@ class App:
         self._error = error
         self.client: tuple[str, int] | None = None
         self.request_id = ""
+        self.traceparent = ""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.client = scope.get("client")
         self.request_id = log.request_id.get()
+        self.traceparent = tracing.traceparent.get()
         scope["path_template"] = "/things/{id}"
         if self._error is not None:
             raise self._error
@@ -116,6 +118,61 @@ async def test_the_first_of_several_request_ids_counts() -> None:
     await call(app, (b"x-request-id", b"first"), (b"x-request-id", b"second"))
 
     assert app.request_id == "first"
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
+NEW_TRACE = r"00-[0-9a-f]{32}-[0-9a-f]{16}-00"
+
+
+async def traceparent_for(*values: str) -> str:
+    app = App()
+    await call(app, *((b"traceparent", value.encode("latin-1")) for value in values))
+    return app.traceparent
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (f"00-{TRACE}-01", f"00-{TRACE}-01"),
+        (f"00-{TRACE}-00", f"00-{TRACE}-00"),
+        (f"cc-{TRACE}-01", f"00-{TRACE}-01"),
+        (f"cc-{TRACE}-01-what-the-future-adds", f"00-{TRACE}-01"),
+    ],
+)
+async def test_the_trace_of_a_request_is_kept(sent: str, kept: str) -> None:
+    assert await traceparent_for(sent) == kept
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        TRACE,
+        f"ff-{TRACE}-01",
+        f"00-{TRACE}-01-more",
+        f"00-{TRACE}-01-",
+        f"cc-{TRACE}-01.more",
+        f"00-{TRACE}-1",
+        f"00-{TRACE}-0x",
+        f"00-{TRACE.upper()}-01",
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
+        f"00-{TRACE}-01\n",
+        "\xe9" * 55,
+    ],
+)
+async def test_what_is_no_trace_is_replaced_by_a_new_one(value: str) -> None:
+    made = await traceparent_for(value)
+    assert re.fullmatch(NEW_TRACE, made)
+    assert TRACE[:32] not in made
+
+
+async def test_a_request_without_a_trace_begins_one() -> None:
+    first, second = await traceparent_for(), await traceparent_for()
+
+    assert re.fullmatch(NEW_TRACE, first)
+    assert first != second
+    assert tracing.traceparent.get() == "", "nothing is left for the next request"
 
 
 async def test_head_ends_a_stream_with_its_first_part() -> None:

@@ -14,7 +14,7 @@ import uvicorn
 from litestar import Request, get, post
 from litestar.params import Body, FromPath
 
-from purveyor.kit import deadline, log
+from purveyor.kit import deadline, log, tracing
 from purveyor.kit.api import web_app
 from purveyor.kit.edge import Edge
 from purveyor.kit.errors import (
@@ -49,6 +49,7 @@ class Greeting(Message, frozen=True):
     text: str = ""
     heard: int = 0
     request_id: str = ""
+    traceparent: str = ""
 
 
 class Greet(Ask[Greeting], frozen=True):
@@ -99,7 +100,8 @@ class AnsweringRole:
         await asyncio.sleep(self.pause_s)
         if self.problem is not None:
             raise self.problem
-        return Greeting(text=text, heard=len(self.asked), request_id=log.request_id.get())
+        request_id, traceparent = log.request_id.get(), tracing.traceparent.get()
+        return Greeting(text=text, heard=len(self.asked), request_id=request_id, traceparent=traceparent)
 
 
 @contextlib.asynccontextmanager
@@ -169,12 +171,15 @@ async def test_the_fields_travel(asker: Asker, role: AnsweringRole) -> None:
     assert role.asked == [Tell(text="grüße 🙂 ", times=2)]
 
 
-async def test_the_request_id_travels(asker: Asker) -> None:
-    token = log.request_id.set("r-17")
+async def test_the_request_id_and_the_trace_travel(asker: Asker) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    tokens = log.request_id.set("r-17"), tracing.traceparent.set(trace)
     try:
-        assert (await asker.ask(Greet(name="Jane"))).request_id == "r-17"
+        heard = await asker.ask(Greet(name="Jane"))
+        assert (heard.request_id, heard.traceparent) == ("r-17", trace)
     finally:
-        log.request_id.reset(token)
+        log.request_id.reset(tokens[0])
+        tracing.traceparent.reset(tokens[1])
 
 
 @pytest.mark.parametrize(

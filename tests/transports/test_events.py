@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from purveyor.drill.servers.rabbitmq import RabbitServer
-from purveyor.kit import log
+from purveyor.kit import log, tracing
 from purveyor.kit.clock import now
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.ids import new_id
@@ -161,14 +161,14 @@ class Handler:
     def __init__(self, act: Callable[[int], Awaitable[None]] | None = None) -> None:
         self.seen: list[tuple[Any, Envelope]] = []
         self.at: list[float] = []
-        self.request_ids: list[str] = []
+        self.during: list[tuple[str, str]] = []
         self.done: list[UUID] = []
         self._act = act
 
     async def __call__(self, event: Any, envelope: Envelope) -> None:
         self.seen.append((event, envelope))
         self.at.append(time.monotonic())
-        self.request_ids.append(log.request_id.get())
+        self.during.append((log.request_id.get(), tracing.traceparent.get()))
         if self._act is not None:
             await self._act(len(self.seen))
         self.done.append(envelope.id)
@@ -216,7 +216,7 @@ async def test_an_event_arrives_whole_once_and_is_gone(line: Line) -> None:
     ((event, envelope),) = handler.seen
     assert event == line.queue.event(number=7)
     assert alike(envelope, sent)
-    assert handler.request_ids == ["request-7"]
+    assert handler.during == [("request-7", sent.traceparent)]
     assert later.seen == []
     assert await dead_letters(line, transport, 0) == []
 

@@ -18,7 +18,7 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from purveyor.drill.servers.rabbitmq import RabbitServer
-from purveyor.kit import log
+from purveyor.kit import log, tracing
 from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.ids import new_id
 from purveyor.kit.message import Envelope, Event
@@ -166,10 +166,10 @@ async def test_an_event_arrives_with_all_its_properties(events: RabbitEvents, qu
         language="de",
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
-    during: list[str] = []
+    during: list[tuple[str, str]] = []
 
     async def handler(event: Any, envelope: Envelope) -> None:
-        during.append(log.request_id.get())
+        during.append((log.request_id.get(), tracing.traceparent.get()))
         await seen(event, envelope)
 
     seen = Seen()
@@ -178,7 +178,7 @@ async def test_an_event_arrives_with_all_its_properties(events: RabbitEvents, qu
         await _until(lambda: seen.got)
 
     assert seen.got == [(queue.event(number=1), sent)]
-    assert during == ["request-1"]
+    assert during == [("request-1", sent.traceparent)]
 
 
 async def test_a_foreign_consumer_of_the_plain_durable_queue_sees_the_contract(
@@ -224,7 +224,7 @@ async def test_a_foreign_body_without_any_property_is_handled(
     event, envelope = seen.got[0]
     assert event.number == 7
     assert (envelope.id, envelope.type, envelope.subject) == (UUID(int=0), queue.event.type, "")
-    assert (envelope.sequence, envelope.correlation_id) == (0, "")
+    assert (envelope.sequence, envelope.correlation_id, envelope.traceparent) == (0, "", "")
     assert envelope.occurred_at >= before.replace(microsecond=0)
     assert [letter.event_id for letter in await events.dead_letters()] == [str(UUID(int=0))]
 

@@ -41,7 +41,8 @@ def asyncapi(roles: Sequence[Role[Any]], *, version: str) -> dict[str, Any]:
             "version": version,
             "description": (
                 "Delivered at least once; by the message id, which is the event id, a consumer handles each once. "
-                f"On RabbitMQ: topic exchange {_EXCHANGE}, routing key and durable queue named as the channel."
+                f"On RabbitMQ: topic exchange {_EXCHANGE}, routing key named as the channel; each operation that "
+                "receives names its durable queue."
             ),
         },
         "defaultContentType": "application/json",

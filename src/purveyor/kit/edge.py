@@ -1,4 +1,4 @@
-"""The outermost layer of every process that speaks HTTP: request id, client address, access log, metrics."""
+"""The outermost layer of every process that speaks HTTP: request id, trace, client address, log, metrics."""
 
 import ipaddress
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 
 from litestar.types import ASGIApp, Message, Receive, Send
 
-from purveyor.kit import log
+from purveyor.kit import log, tracing
 from purveyor.kit.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 logger = logging.getLogger("purveyor.access")
@@ -44,6 +44,7 @@ class Edge:
             return
         request_id = request_id_of(scope["headers"])
         token = log.request_id.set(request_id)
+        trace = tracing.traceparent.set(_traceparent_of(scope["headers"]))
         if self._trusted:
             self._find_client(scope)
         head = scope["method"] == "HEAD"
@@ -74,6 +75,7 @@ class Edge:
         finally:
             self._record(scope, status, time.perf_counter() - started)
             log.request_id.reset(token)
+            tracing.traceparent.reset(trace)
 
     def _record(self, scope: Any, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in ("GET", "POST", "PUT", "PATCH", "DELETE") else "other"
@@ -149,6 +151,14 @@ def request_id_of(headers: Headers) -> str:
         if name == b"x-request-id":
             return value.decode("ascii") if _SANE_ID.fullmatch(value) else new_request_id()
     return new_request_id()
+
+
+def _traceparent_of(headers: Headers) -> str:
+    """The trace that the client's request belongs to, or a new one."""
+    for name, value in headers:
+        if name == b"traceparent":
+            return tracing.parse(value.decode("latin-1")) or tracing.begin()
+    return tracing.begin()
 
 
 def client_network(host: str) -> str:

@@ -58,3 +58,4 @@ class Envelope(Message, frozen=True, kw_only=True):
     currency: str = ""
     language: str = ""
     traceparent: str = ""
+    """The trace that it belongs to (W3C Trace Context)."""

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from purveyor.kit import log
+from purveyor.kit import log, tracing
 from purveyor.kit.deadline import seconds_left
 from purveyor.kit.errors import (
     RESET,
@@ -90,6 +90,8 @@ class HttpAsker:
         headers = {"accept": "application/json"}
         if rid := log.request_id.get():
             headers["x-request-id"] = rid
+        if trace := tracing.traceparent.get():
+            headers["traceparent"] = trace
         if message.bearer:
             token = fields.pop(message.bearer)
             if not _WORD.fullmatch(token):

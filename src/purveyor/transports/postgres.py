@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from purveyor.kit import log as logs
+from purveyor.kit import tracing
 from purveyor.kit.databases import Schema
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.failpoints import failpoint
@@ -189,6 +190,7 @@ class PostgresEvents:
 
 async def _handle(row: Record, handler: EventHandler, decoder: "msgspec.json.Decoder[Any]") -> Exception | None:
     token = logs.request_id.set(row["correlation_id"])
+    trace = tracing.traceparent.set(row["traceparent"])
     try:
         event = _decoded(row["body"], decoder)
         async with asyncio.timeout(_HANDLER_TIMEOUT_S):
@@ -201,6 +203,7 @@ async def _handle(row: Record, handler: EventHandler, decoder: "msgspec.json.Dec
         return None
     finally:
         logs.request_id.reset(token)
+        tracing.traceparent.reset(trace)
 
 
 def _decoded(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:

@@ -1,6 +1,6 @@
 """What others hear of accounts: the envelopes of this role's events."""
 
-from purveyor.kit import log
+from purveyor.kit import log, tracing
 from purveyor.kit.clock import now
 from purveyor.kit.ids import new_id
 from purveyor.kit.message import Envelope, Event
@@ -17,5 +17,6 @@ def about(user: User, event: Event) -> Envelope:
         occurred_at=now(),
         subject=str(user.id),
         correlation_id=log.request_id.get(),
+        traceparent=tracing.traceparent.get(),
         language=user.language,
     )

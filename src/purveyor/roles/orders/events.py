@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from purveyor.kit import log
+from purveyor.kit import log, tracing
 from purveyor.kit.ids import derived_id, new_id
 from purveyor.kit.message import Envelope, Event
 from purveyor.kit.money import to_major
@@ -47,6 +47,7 @@ def announcement(kept: Kept) -> Envelope | None:
         subject=str(order.id),
         sequence=_FIRST_VERSION,
         correlation_id=log.request_id.get(),
+        traceparent=tracing.traceparent.get(),
         currency=order.currency,
         language=kept.buyer.language,
     )
@@ -66,6 +67,7 @@ def status_event(order: Order, kept: Kept, reason: str) -> Envelope | None:
         subject=str(order.id),
         sequence=order.version,
         correlation_id=log.request_id.get(),
+        traceparent=tracing.traceparent.get(),
         currency=order.currency,
         language=kept.buyer.language,
     )
@@ -81,6 +83,7 @@ def answering_event(event: Event, *, subject: str, sequence: int, at: datetime) 
         subject=subject,
         sequence=sequence,
         correlation_id=log.request_id.get(),
+        traceparent=tracing.traceparent.get(),
     )
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from purveyor.kit import log
+from purveyor.kit import log, tracing
 from purveyor.kit.backlog import Backlog
 from purveyor.kit.clock import now
 from purveyor.kit.errors import FieldError, InvalidInput, NotFound, Problem
@@ -99,6 +99,7 @@ class Orders:
             subject=str(order.id),
             sequence=order.version,
             correlation_id=log.request_id.get(),
+            traceparent=tracing.traceparent.get(),
             currency=order.currency,
             language=buyer.language,
         )

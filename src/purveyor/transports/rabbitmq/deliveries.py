@@ -12,6 +12,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from faststream.rabbit import RabbitExchange
 
 from purveyor.kit import log as logs
+from purveyor.kit import tracing
 from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.message import Event
@@ -44,6 +45,7 @@ class Deliveries:
     async def handle(self, message: AbstractIncomingMessage) -> None:
         """Handle one event, and settle it."""
         logs.request_id.set(message.correlation_id or "")
+        tracing.traceparent.set(topology.traceparent_of(message))
         pause_s = 0.5
         while isinstance(error := await self._attempt(message), Unavailable):
             log.warning("event waits", extra=self._about(message) | {"reason": str(error)})

@@ -11,6 +11,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractMessa
 from aiormq import exceptions as amqp
 from faststream.rabbit import ExchangeType, RabbitExchange
 
+from purveyor.kit import tracing
 from purveyor.kit.clock import now
 from purveyor.kit.errors import StartupError
 from purveyor.kit.ids import parse_id
@@ -116,7 +117,7 @@ def envelope_of(message: AbstractMessage, queue: Queue) -> Envelope:
         correlation_id=message.correlation_id or "",
         currency=_text(message.headers, "currency"),
         language=_text(message.headers, "language"),
-        traceparent=_text(message.headers, "traceparent"),
+        traceparent=traceparent_of(message),
     )
 
 
@@ -125,6 +126,11 @@ def id_of(message: AbstractMessage) -> UUID:
     if not message.message_id:
         return _NO_ID
     return parse_id(message.message_id) or uuid5(NAMESPACE_URL, message.message_id)
+
+
+def traceparent_of(message: AbstractMessage) -> str:
+    """The trace that it belongs to; empty without one, and for what is none."""
+    return tracing.parse(_text(message.headers, "traceparent"))
 
 
 def attempts_of(message: AbstractMessage) -> int:

@@ -1,0 +1,131 @@
+"""The files that a deployment starts from know every setting of the roles that they run, and no other.
+
+The README's table of settings is compared with the code in ``test_readme``.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from purveyor.kit.metrics import REGISTRY
+from purveyor.registry import ROLES
+from purveyor.settings import Settings, Sources
+
+ROOT = Path(__file__).resolve().parent.parent
+KINDS = [Settings, *(role.settings for role in ROLES.values())]
+FIELDS = {field.name.upper(): field for kind in KINDS for field in msgspec.structs.fields(kind)}
+EVERY = set(ROLES)
+USED_BY: Mapping[str, set[str]] = {
+    "ENVIRONMENT": EVERY,
+    "LOG_FORMAT": EVERY,
+    "LOG_LEVEL": EVERY,
+    "STARTUP_WAIT_S": EVERY,
+    "DATABASE_URL": {"auth", "orders"},
+    "DATABASE_STATEMENT_CACHE": {"auth", "orders"},
+    "REDIS_URL": {"auth", "orders"},
+    "TRUSTED_PROXIES": {"auth", "orders"},
+    "RABBITMQ_URL": {"auth", "orders", "email"},
+    "RABBITMQ_QUEUE_TYPE": {"auth", "orders", "email"},
+    "AUTH_SERVICE": {"orders"},
+    "ASK_TIMEOUT_S": {"orders"},
+    "DATA_DIR": {"email"},
+}
+"""The shared settings, and the roles for which a deployment on real servers sets them."""
+ENV_FILES = {path.name.partition(".")[0]: path for path in (ROOT / "configs/env").glob("*.env.example")}
+COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
+APPS = [name for name, service in SERVICES.items() if "PURVEYOR_IMAGE" in service["image"]]
+IN_ENV_EXAMPLE = re.findall(
+    r"^#?([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE
+)
+
+
+def wanted(process: str) -> set[str]:
+    """The settings of a process that is named after its role, or of the monolith."""
+    roles = EVERY if process == "monolith" else {process}
+    names = {field.name.upper() for role in roles for field in msgspec.structs.fields(ROLES[role].settings)}
+    names |= {name for name, users in USED_BY.items() if users & roles}
+    return names - {"AUTH_SERVICE"} if "auth" in roles else names
+
+
+def lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Each name in a file of settings, commented out or not, with the comment above it."""
+    comment = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if found := re.match(r"#?([A-Z_]+)=", line):
+            yield found[1], comment
+            comment = ""
+        else:
+            comment = f"{comment} {line}" if line else ""
+
+
+def test_every_shared_setting_is_said_to_be_used_by_some_role() -> None:
+    assert set(USED_BY) == {field.name.upper() for field in msgspec.structs.fields(Settings)}
+
+
+@pytest.mark.parametrize("process", ENV_FILES)
+def test_an_env_file_has_the_settings_of_its_process(process: str) -> None:
+    names = [name for name, _ in lines(ENV_FILES[process])]
+    assert sorted(names) == sorted(wanted(process))
+
+
+@pytest.mark.parametrize("process", ENV_FILES)
+def test_an_env_file_can_be_used_as_it_is(process: str) -> None:
+    sources = Sources(environ={}, dotenv=ENV_FILES[process])
+    for kind in KINDS:
+        sources.load(kind)
+
+
+@pytest.mark.parametrize("process", APPS)
+def test_a_container_has_the_settings_of_its_process(process: str) -> None:
+    assert set(SERVICES[process]["environment"]) == wanted(process) - {"DATA_DIR"}  # which the image sets
+
+
+def test_env_example_has_what_compose_reads_with_the_same_defaults() -> None:
+    read = re.findall(r"\$\{([A-Z_]+)(?::?[-?]([^}]*))?\}", COMPOSE)
+    assert {name for name, _ in read} == {name for name, _ in IN_ENV_EXAMPLE}
+    assert [name for name, value in IN_ENV_EXAMPLE if value and (name, value) not in read] == []
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, value in IN_ENV_EXAMPLE if name in FIELDS])
+def test_a_default_in_env_example_is_allowed(name: str, value: str) -> None:
+    for kind in KINDS:
+        Sources(environ={name: value}, dotenv=None).load(kind)
+
+
+@pytest.mark.parametrize("path", [ROOT / ".env.example", *ENV_FILES.values(), ROOT / "README.md"], ids=str)
+def test_ranges_are_those_of_the_settings(path: Path) -> None:
+    table = re.findall(r"^\| `([A-Z_]+)` \|(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    for name, text in [*lines(path), *table]:
+        if name in FIELDS and (said := re.search(r"\b(\d+) to (\d+)\b", text)):
+            (meta,) = [meta for meta in FIELDS[name].type.__metadata__ if isinstance(meta, msgspec.Meta)]
+            assert (name, int(said[1]), int(said[2])) == (name, meta.ge, meta.le)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
+def test_a_profile_can_be_used_as_it_is(path: Path) -> None:
+    sources = Sources(path, environ={}, dotenv=None)
+    sources.refuse_unknown(KINDS)
+    for kind in KINDS:
+        sources.load(kind)
+
+
+def test_whoever_believes_a_forwarded_address_is_reached_by_our_containers_only() -> None:
+    networks = yaml.safe_load(COMPOSE)["networks"]
+    for process in APPS:
+        believes = SERVICES[process]["environment"].get("TRUSTED_PROXIES", "${TRUSTED_PROXIES:-}")
+        if believes != "${TRUSTED_PROXIES:-}":
+            assert "ports" not in SERVICES[process]
+    assert {name for name, network in networks.items() if (network or {}).get("internal")} == {"backend", "front"}
+    assert {name for name in APPS if "outside" not in SERVICES[name]["networks"]} == {"auth", "catalog"}
+
+
+def test_the_operators_page_knows_every_metric() -> None:
+    page = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
+    there = {f"{family.name}_total" if family.type == "counter" else family.name for family in REGISTRY.collect()}
+    assert set(re.findall(r"purveyor_[a-z_]+", page)) == there
