@@ -109,6 +109,16 @@ async def test_guesses_at_one_account_are_limited_wherever_they_come_from(shop: 
     problem(await shop.login(ada.email.upper(), ada.password), 429, "too-many-logins")
 
 
+async def test_every_attempt_says_how_many_are_left(shop: Shop, ada: Customer) -> None:
+    answers = [await shop.login(ada.email, password) for password in (ada.password, "a wild guess", ada.password)]
+    answers += [await shop.change_password(ada, password, PASSWORD) for password in ("a wild guess", PASSWORD)]
+
+    assert [answer.status_code for answer in answers] == [200, 401, 200, 422, 204]
+    assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"login";q=10;w=60'}
+    left = [re.fullmatch(r'"login";r=(\d+);t=\d+', answer.headers["ratelimit"]) for answer in answers]
+    assert [match and int(match[1]) for match in left] == [8, 7, 6, 5, 4], "ada has logged in before"
+
+
 async def test_guesses_from_one_address_are_limited_whomever_they_are_at(shop: Shop, ada: Customer) -> None:
     address = fresh_address()
     for _ in range(10):

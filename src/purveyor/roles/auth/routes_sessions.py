@@ -3,13 +3,13 @@
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, post
+from litestar import Request, Response, post
 from msgspec import Meta
 
 from purveyor.kit.edge import client_network
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.examples import OptionalBody, answer, body, link, notes
-from purveyor.kit.web import BEARER, bearer_token, decode, header, problem_responses
+from purveyor.kit.web import BEARER, ApiResponse, bearer_token, decode, header, problem_responses
 from purveyor.roles.auth import examples
 from purveyor.roles.auth.contract import Principal, VerifyToken
 from purveyor.roles.auth.errors import (
@@ -36,6 +36,10 @@ _TO_ACCOUNT = tuple(
 )
 _HOLDER = link("verify_token", body={"token": "$response.body#/access_token"})
 _NEXT_PAIR = link("refresh_tokens", body={"refresh_token": "$response.body#/refresh_token"})
+_LIMIT_HEADERS = {
+    "RateLimit-Policy": "how many attempts there may be in how many seconds",
+    "RateLimit": "how many are left, and in how many seconds they come back",
+}
 _MAIL_ON_ITS_WAY = "If there is an account with this address, a mail is on its way."
 
 Email = Annotated[str, Meta(max_length=254)]
@@ -102,14 +106,18 @@ def _login_route(sessions: Sessions) -> Any:
             "address are answered the same. Attempts are limited per account and per network address, with "
             "growing delays after many wrong ones."
         ),
-        opt={"form": {"username": "email", "password": "password"}, **notes(links=(_NEXT_PAIR, _HOLDER))},
+        opt={
+            "form": {"username": "email", "password": "password"},
+            **notes(headers=_LIMIT_HEADERS, links=(_NEXT_PAIR, _HOLDER)),
+        },
         responses=answer(TokenPair, "Tokens of a new session.", examples.PAIR)
         | problem_responses(InvalidCredentials, TooManyLogins, Unavailable),
     )
     async def login(
         data: Annotated[LoginBody, body(examples.LOGIN)], request: Request[Any, Any, Any]
-    ) -> TokenPair:
-        return await sessions.log_in(data.email, data.password, _network(request))
+    ) -> Response[TokenPair]:
+        pair, limit = await sessions.log_in(data.email, data.password, _network(request))
+        return ApiResponse(pair, headers=limit.headers())
 
     return login
 
@@ -192,13 +200,16 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
         summary="Change one's password",
         response_description="The new password counts.",
         description="All other sessions end; this one goes on. Guesses are limited as those at log-in are.",
+        opt=notes(headers=_LIMIT_HEADERS),
         responses=problem_responses(WrongPassword, TooManyLogins, Unavailable),
         **protected,
     )
     async def change(
         data: Annotated[PasswordBody, body(examples.PASSWORD)], request: Request[Principal, Any, Any]
-    ) -> None:
-        await passwords.change(request.user, data.current_password, data.new_password, _network(request))
+    ) -> Response[None]:
+        current, new = data.current_password, data.new_password
+        limit = await passwords.change(request.user, current, new, _network(request))
+        return Response(None, headers=limit.headers())
 
     @post(
         "/password/forgot",
