@@ -8,8 +8,8 @@ from msgspec import Meta
 
 from purveyor.kit.edge import client_network
 from purveyor.kit.errors import Unavailable
-from purveyor.kit.examples import OptionalBody, answer, body, link, notes
-from purveyor.kit.web import BEARER, ApiResponse, bearer_token, decode, header, problem_responses
+from purveyor.kit.examples import answer, body, link, notes
+from purveyor.kit.web import BEARER, ApiResponse, bearer_token, header, problem_responses
 from purveyor.roles.auth import examples
 from purveyor.roles.auth.contract import Principal, VerifyToken
 from purveyor.roles.auth.errors import (
@@ -56,16 +56,17 @@ class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A token to verify, where it is not in the header."""
 
-    token: Annotated[str, Meta(max_length=8192)]
+    token: str | None = None
 
 
 class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The refresh token that came last."""
 
-    refresh_token: Annotated[
-        str,
-        Meta(max_length=200),
-    ]
+    refresh_token: str
+
+
+class NothingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """There is nothing to say."""
 
 
 class PasswordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +87,9 @@ class ResetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     token: Annotated[str, Meta(max_length=200)]
     password: NewPassword
+
+
+_NO_TOKEN, _NOTHING = TokenBody(), NothingBody()
 
 
 def session_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
@@ -129,20 +133,16 @@ def _verify_route(sessions: Sessions) -> Any:
         tags=["sessions"],
         operation_id="verify_token",
         summary="Whose access token is this?",
-        opt=notes(
-            links=_TO_ACCOUNT,
-            body=OptionalBody(TokenBody, examples.TOKEN),
-        ),
-        description='The token is in the header, or in the body as `{"token": "..."}`.',
+        opt=notes(links=_TO_ACCOUNT),
+        description='The token is in the header, else in the body as `{"token": "..."}`.',
         security=[*BEARER, {}],
         responses=answer(VerifiedTokenView, "The holder.", examples.VERIFIED) | problem_responses(),
     )
-    async def verify_token(request: Request[Any, Any, Any]) -> VerifiedTokenView:
-        if header(request, b"authorization"):
-            token = bearer_token(request)
-        else:
-            body = await request.body()
-            token = decode(body, TokenBody).token if body else bearer_token(request)
+    async def verify_token(
+        request: Request[Any, Any, Any], data: Annotated[TokenBody, body(examples.TOKEN)] = _NO_TOKEN
+    ) -> VerifiedTokenView:
+        in_header = header(request, b"authorization").partition(" ")[0].lower() == "bearer"
+        token = bearer_token(request) if in_header or data.token is None else data.token
         return verified_view(await sessions.verify(VerifyToken(token=token)))
 
     return verify_token
@@ -183,7 +183,9 @@ def _life_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
         responses=problem_responses(Unavailable),
         **protected,
     )
-    async def logout(request: Request[Principal, Any, Any]) -> None:
+    async def logout(
+        request: Request[Principal, Any, Any], data: Annotated[NothingBody, body({})] = _NOTHING
+    ) -> None:
         await sessions.log_out(request.user)
 
     return [refresh, logout]
