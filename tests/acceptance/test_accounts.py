@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -109,6 +110,16 @@ async def test_guesses_at_one_account_are_limited_wherever_they_come_from(shop: 
     problem(await shop.login(ada.email.upper(), ada.password), 429, "too-many-logins")
 
 
+async def test_every_attempt_says_how_many_are_left(shop: Shop, ada: Customer) -> None:
+    answers = [await shop.login(ada.email, password) for password in (ada.password, "a wild guess", ada.password)]
+    answers += [await shop.change_password(ada, password, PASSWORD) for password in ("a wild guess", PASSWORD)]
+
+    assert [answer.status_code for answer in answers] == [200, 401, 200, 422, 204]
+    assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"login";q=10;w=60'}
+    left = [re.fullmatch(r'"login";r=(\d+);t=\d+', answer.headers["ratelimit"]) for answer in answers]
+    assert [match and int(match[1]) for match in left] == [8, 7, 6, 5, 4], "ada has logged in before"
+
+
 async def test_guesses_from_one_address_are_limited_whomever_they_are_at(shop: Shop, ada: Customer) -> None:
     address = fresh_address()
     for _ in range(10):
@@ -157,6 +168,38 @@ async def test_without_a_token_there_is_nothing_to_verify(shop: Shop, authorizat
     headers = {} if authorization is None else {"authorization": authorization}
     problem(await shop.raw("POST", "/verify-token", headers=headers), 401, "unauthorized")
     problem(await shop.raw("GET", "/api/orders/", headers=headers), 401, "unauthorized")
+
+
+@pytest.mark.parametrize("body", [{}, {"token": None}], ids=["nothing", "null"])
+async def test_a_body_without_a_token_is_as_none(shop: Shop, visitor: Customer, body: dict[str, Any]) -> None:
+    problem(await shop.raw("POST", "/verify-token", json=body), 401, "unauthorized")
+    assert (await shop.raw("POST", "/verify-token", visitor, json=body)).status_code == 200
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["body", "body and header"])
+async def test_a_body_to_verify_is_read_as_strictly_as_any_other(
+    shop: Shop, visitor: Customer, signed: bool
+) -> None:
+    path, by, good = "/verify-token", visitor if signed else None, {"token": visitor.token}
+    problem(await shop.raw("POST", path, by, json=good | {"more": 1}), 422, "invalid-input", "/more")
+    problem(await shop.raw("POST", path, by, json={"token": 1}), 422, "invalid-input", "/token")
+    problem(await shop.raw("POST", path, by, content=b"{"), 400, "bad-request")
+    problem(await shop.raw("POST", path, by, json={"token": "x" * 70_000}), 413, "body-too-large")
+    plain = {"content-type": "text/plain"}
+    refused = await shop.raw("POST", path, by, content=json.dumps(good).encode(), headers=plain)
+    problem(refused, 415, "unsupported-media-type")
+
+
+async def test_a_token_of_any_length_is_wrong_and_no_more(shop: Shop) -> None:
+    for length in (8_192, 8_193, 60_000):
+        problem(await shop.verify("x" * length, in_body=True), 401, "token-invalid")
+
+
+async def test_a_token_in_the_body_counts_beside_another_kind_of_header(shop: Shop, visitor: Customer) -> None:
+    basic = {"authorization": "Basic YWRhOmFkYQ=="}
+    answer = await shop.raw("POST", "/verify-token", json={"token": visitor.token}, headers=basic)
+    assert answer.status_code == 200
+    problem(await shop.raw("POST", "/verify-token", json={"token": "x"}, headers=basic), 401, "token-invalid")
 
 
 async def test_a_profile_shows_the_account_with_its_addresses(shop: Shop, ada: Customer) -> None:

@@ -31,7 +31,8 @@ def complete(document: Json, application: Litestar, tags: Mapping[str, str]) -> 
             _tidy_parameter(parameter)
         if notes.reads:
             operation.setdefault("parameters", []).extend(map(_header_parameter, notes.reads))
-        _tell_body(operation, handler, notes)
+        if "requestBody" in operation:
+            _tell_body(operation, handler)
         add_problems(operation, sheds=not NEVER_SHED.items() <= handler.opt.items())
         _tell_answers(operation, handler)
         _tell_good_answer(operation, notes, summaries)
@@ -53,7 +54,6 @@ def _body_schemas(handlers: list[Any]) -> Json:
     ``rules`` are what its members cannot say of each other.
     """
     kinds = {handler.parsed_data_field.annotation for handler in handlers if handler.parsed_data_field}
-    kinds |= {notes.body.kind for handler in handlers if (notes := notes_of(handler)).body}
     _, schemas = msgspec.json.schema_components(
         sorted(kinds, key=lambda kind: kind.__name__), ref_template=_SCHEMA
     )
@@ -99,17 +99,14 @@ def _header_parameter(read: RequestHeader) -> Json:
     }
 
 
-def _tell_body(operation: Json, handler: Any, notes: Notes) -> None:
-    if notes.body:
-        media = _media(notes.body.kind.__name__, [notes.body.example])
-        operation["requestBody"] = {"required": False, "content": {_JSON: media}}
-    elif "requestBody" in operation:
-        content = operation["requestBody"]["content"]
-        kind, told = handler.parsed_data_field.annotation, handler.parsed_data_field.kwarg_definition
-        examples = [example.value for example in told.examples or ()] if told else []
-        content[_JSON] = _media(kind.__name__, examples)
-        if "form" in handler.opt:
-            content[_FORM] = _form(kind, handler.opt["form"], examples)
+def _tell_body(operation: Json, handler: Any) -> None:
+    content = operation["requestBody"]["content"]
+    operation["requestBody"]["required"] = handler.parsed_data_field.is_required
+    kind, told = handler.parsed_data_field.annotation, handler.parsed_data_field.kwarg_definition
+    examples = [example.value for example in told.examples or ()] if told else []
+    content[_JSON] = _media(kind.__name__, examples)
+    if "form" in handler.opt:
+        content[_FORM] = _form(kind, handler.opt["form"], examples)
 
 
 def _media(name: str, examples: list[Any]) -> Json:
@@ -142,8 +139,11 @@ def _tell_answers(operation: Json, handler: Any) -> None:
 
 def _tell_good_answer(operation: Json, notes: Notes, summaries: Mapping[str, str]) -> None:
     """Headers and links of the answer that goes well. What this process does not serve is not linked."""
-    answer = operation["responses"][min(operation["responses"])]
+    status = min(operation["responses"])
+    answer = operation["responses"][status]
     answer.pop("headers", None)
+    if status == "204":
+        answer.pop("content", None)  # Litestar's, where nothing but headers is answered
     links = {link.operation_id: link for link in notes.links if link.operation_id in summaries}
     if notes.headers:
         answer["headers"] = {

@@ -13,13 +13,6 @@ NEVER_SHED = {"never_shed": True}
 """For the ``opt`` of a route that is answered however much there is to do."""
 
 
-class OptionalBody(msgspec.Struct, frozen=True):
-    """A JSON body that the route reads by itself, where there is one; its type and an example."""
-
-    kind: type[msgspec.Struct]
-    example: Mapping[str, Any]
-
-
 class RequestHeader(msgspec.Struct, frozen=True):
     """A header that a route reads by itself: as a parameter of its own, Litestar would parse all headers."""
 
@@ -39,7 +32,6 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
     reads: tuple[RequestHeader, ...] = ()
     headers: Mapping[str, str] = {}
     links: tuple[Link, ...] = ()
-    body: OptionalBody | None = None
 
 
 def notes(
@@ -47,10 +39,9 @@ def notes(
     reads: tuple[RequestHeader, ...] = (),
     headers: Mapping[str, str] | None = None,
     links: tuple[Link, ...] = (),
-    body: OptionalBody | None = None,
 ) -> dict[str, Any]:
     """Notes, for a route's ``opt``."""
-    return {_NOTES: Notes(reads=reads, headers=headers or {}, links=links, body=body)}
+    return {_NOTES: Notes(reads=reads, headers=headers or {}, links=links)}
 
 
 def notes_of(handler: Any) -> Notes:

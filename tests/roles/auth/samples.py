@@ -89,7 +89,8 @@ class Process:
 
     async def logged_in(self, user: User, password: str = PASSWORD) -> TokenPair:
         """A session of theirs."""
-        return await self.sessions.log_in(user.email, password, HERE)
+        pair, _ = await self.sessions.log_in(user.email, password, HERE)
+        return pair
 
     async def signed_in(self, user: User) -> Principal:
         """As the routes see them."""

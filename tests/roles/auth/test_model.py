@@ -85,6 +85,11 @@ def test_a_name_that_passes_is_one_harmless_line(text: str) -> None:
         ("ada@b\u00fccher.example", "ada@b\u00fccher.example"),
         ("ada@BU\u0308CHER.example", "ada@b\u00fccher.example"),
         ("ada@xn--bcher-kva.example", "ada@b\u00fccher.example"),
+        ("ada@shop.test", "ada@shop.test"),
+        ("ada@printer.local", "ada@printer.local"),
+        ("Ada@LocalHost", "ada@localhost"),
+        ("ada@nobody.invalid", "ada@nobody.invalid"),
+        ("ada@b\u00fccher.test", "ada@b\u00fccher.test"),
     ],
 )
 def test_one_mailbox_has_one_spelling(typed: str, stored: str) -> None:

@@ -17,7 +17,6 @@ from purveyor.kit.redis import open_redis
 from purveyor.kit.redis_backoff import RedisBackoff
 from purveyor.roles.auth.errors import InvalidCredentials, TooManyLogins
 from purveyor.roles.auth.passwords import Passwords
-from purveyor.roles.auth.service_sessions import TokenPair
 from purveyor.roles.auth.throttle import Throttle
 from roles.auth.samples import HERE, NEW_PASSWORD, PASSWORD, Process, fresh_email
 from roles.auth.test_password_changes import forgotten
@@ -53,7 +52,7 @@ class Slow:
 
     def __init__(self, backoff: Backoff, free: int) -> None:
         self.throttle = Throttle(MemoryLimiter(), backoff, Rate(10_000, 1))
-        self.throttle._growth = Growth(free=free, first_s=600)
+        self.throttle._account_growth = self.throttle._network_growth = Growth(free=free, first_s=600)
         self.waits_s: list[int] = []
 
     async def attempt(self, account: str, network: str, outcome: Problem | None) -> bool:
@@ -74,7 +73,7 @@ class Slow:
         return [await self.attempt(account, network, InvalidCredentials()) for _ in range(count)]
 
 
-async def attempts(log_in: Callable[[int], Awaitable[TokenPair]], count: int) -> dict[type, int]:
+async def attempts(log_in: Callable[[int], Awaitable[object]], count: int) -> dict[type, int]:
     outcomes = await asyncio.gather(*(log_in(place) for place in range(count)), return_exceptions=True)
     kinds = [type(outcome) for outcome in outcomes]
     return {kind: kinds.count(kind) for kind in set(kinds)}
@@ -105,6 +104,28 @@ async def test_attempts_are_limited_per_network_whomever_they_try(strict: Proces
     with pytest.raises(TooManyLogins):
         await strict.sessions.log_in(user.email, PASSWORD, "192.0.2.7")
     assert await strict.sessions.log_in(user.email, PASSWORD, "192.0.2.8")
+
+
+async def test_one_network_cannot_use_up_what_the_accounts_of_others_may_try(strict: Process) -> None:
+    user = await strict.registered()
+    await attempts(lambda _: strict.sessions.log_in(fresh_email(), "wrong", HERE), 5)
+    outcomes = await attempts(lambda _: strict.sessions.log_in(user.email, "wrong", HERE), 50)
+
+    assert outcomes == {TooManyLogins: 50}
+    assert await strict.sessions.log_in(user.email, PASSWORD, ELSEWHERE)
+
+
+async def test_who_gets_in_and_who_does_not_is_told_how_many_attempts_are_left(strict: Process) -> None:
+    user = await strict.registered()
+    _, limit = await strict.sessions.log_in(user.email, PASSWORD, HERE)
+    with pytest.raises(InvalidCredentials) as refusal:
+        await strict.sessions.log_in(user.email, "wrong", ELSEWHERE)
+
+    assert limit.headers().keys() == {"RateLimit-Policy", "RateLimit"}
+    assert (limit.rate, limit.remaining) == (Rate(5, 60), 4)
+    assert refusal.value.headers["RateLimit-Policy"] == '"login";q=5;w=60'
+    assert refusal.value.headers["RateLimit"].startswith('"login";r=3;t=')
+    assert refusal.value.headers["WWW-Authenticate"] == "Bearer"
 
 
 async def test_an_attempt_that_is_refused_takes_no_time(database: Database, passwords: Passwords) -> None:
@@ -150,6 +171,9 @@ async def test_wrong_passwords_beyond_the_free_ones_must_wait(
 
     assert await slow.failures(account, 7, network) == [True] * 4 + [False] * 3
     assert [0 < wait_s <= 600 for wait_s in slow.waits_s] == [True] * 3
+    with pytest.raises(TooManyLogins) as refusal:
+        await slow.throttle.attempt(account, network).__aenter__()
+    assert refusal.value.headers.keys() == {"RateLimit-Policy", "RateLimit", "Retry-After"}
 
 
 async def test_a_burst_cannot_pass(backoff: Backoff, account: str) -> None:
@@ -167,10 +191,25 @@ async def test_a_burst_cannot_pass(backoff: Backoff, account: str) -> None:
 
 
 async def test_nobody_waits_longer_than_fifteen_minutes() -> None:
-    growth = Throttle(MemoryLimiter(), MemoryBackoff(), Rate(10, 60))._growth
+    throttle = Throttle(MemoryLimiter(), MemoryBackoff(), Rate(10, 60))
+    accounts, networks = throttle._account_growth, throttle._network_growth
 
-    assert growth.free == 10
-    assert max(growth.delay_s(failures) for failures in range(10_000)) == 900
+    assert (accounts.free, networks.free) == (10, 100)
+    assert max(accounts.delay_s(failures) for failures in range(10_000)) == 900
+    assert max(networks.delay_s(failures) for failures in range(10_000)) == networks.forget_s == 60
+
+
+async def test_who_shares_a_network_does_not_wait_for_what_others_mistyped(
+    backoff: Backoff, account: str, network: str
+) -> None:
+    for _ in range(29):
+        throttle = Throttle(MemoryLimiter(), backoff, Rate(3, 60))  # as in another minute
+        with pytest.raises(InvalidCredentials):
+            async with throttle.attempt(fresh_email(), network):
+                raise InvalidCredentials
+
+    async with throttle.attempt(account, network) as limit:
+        assert limit.allowed
 
 
 async def test_success_forgets_what_the_account_failed(backoff: Backoff, account: str, network: str) -> None:

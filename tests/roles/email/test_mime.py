@@ -160,6 +160,7 @@ def test_message_ids_are_made_of_the_event_and_a_domain() -> None:
 def test_an_internationalised_domain_becomes_a_labels() -> None:
     assert ascii_address("zoe@straße.de") == "zoe@xn--strae-oqa.de"
     assert parse(build(recipient="zoe@straße.de"))["To"].addresses[0].addr_spec == "zoe@xn--strae-oqa.de"
+    assert ascii_address("zoe@straße.test") == "zoe@xn--strae-oqa.test"
     with pytest.raises(ValueError, match="not one ASCII mail address"):
         ascii_address("jörg@straße.de")
 

@@ -8,9 +8,9 @@ from importlib.resources import files
 from uuid import UUID
 
 import msgspec
-from email_validator import EmailNotValidError, validate_email
 
 from purveyor.kit.errors import InvalidInput
+from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address
 from purveyor.kit.text import clean_line, invalid
 
 PASSWORD_MAX_LENGTH = 128
@@ -33,15 +33,12 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 def normal_email(text: str, pointer: str = "/email") -> str:
     """An e-mail address as it is stored and written to. Raises ``InvalidInput``.
 
-    RFC 5321 and 6531 by the email-validator library; no quoted local parts, no address literals, and the DNS
-    is not asked. The whole address is folded to lower case, as every large mail provider does.
+    The whole address is folded to lower case, as every large mail provider does.
     """
     if "=?" in text:  # allowed in a local part, but mail programs would read an encoded word (RFC 2047)
         raise invalid(pointer, "must not hold '=?'")
     try:
-        found = validate_email(
-            text, check_deliverability=False, globally_deliverable=False, allow_smtputf8=False, strict=True
-        )
+        found = parse_mail_address(text)
     except EmailNotValidError as error:
         raise invalid(pointer, str(error)) from error
     return found.normalized.lower()

@@ -3,13 +3,13 @@
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, post
+from litestar import Request, Response, post
 from msgspec import Meta
 
 from purveyor.kit.edge import client_network
 from purveyor.kit.errors import Unavailable
-from purveyor.kit.examples import OptionalBody, answer, body, link, notes
-from purveyor.kit.web import BEARER, bearer_token, decode, header, problem_responses
+from purveyor.kit.examples import answer, body, link, notes
+from purveyor.kit.web import BEARER, ApiResponse, bearer_token, header, problem_responses
 from purveyor.roles.auth import examples
 from purveyor.roles.auth.contract import Principal, VerifyToken
 from purveyor.roles.auth.errors import (
@@ -36,6 +36,10 @@ _TO_ACCOUNT = tuple(
 )
 _HOLDER = link("verify_token", body={"token": "$response.body#/access_token"})
 _NEXT_PAIR = link("refresh_tokens", body={"refresh_token": "$response.body#/refresh_token"})
+_LIMIT_HEADERS = {
+    "RateLimit-Policy": "how many attempts there may be in how many seconds",
+    "RateLimit": "how many are left, and in how many seconds they come back",
+}
 _MAIL_ON_ITS_WAY = "If there is an account with this address, a mail is on its way."
 
 Email = Annotated[str, Meta(max_length=254)]
@@ -52,16 +56,17 @@ class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A token to verify, where it is not in the header."""
 
-    token: Annotated[str, Meta(max_length=8192)]
+    token: str | None = None
 
 
 class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The refresh token that came last."""
 
-    refresh_token: Annotated[
-        str,
-        Meta(max_length=200),
-    ]
+    refresh_token: str
+
+
+class NothingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """There is nothing to say."""
 
 
 class PasswordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +89,9 @@ class ResetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: NewPassword
 
 
+_NO_TOKEN, _NOTHING = TokenBody(), NothingBody()
+
+
 def session_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
     """``protected`` is what every route for signed-in people says."""
     return [_login_route(sessions), _verify_route(sessions), *_life_routes(sessions, protected)]
@@ -102,14 +110,18 @@ def _login_route(sessions: Sessions) -> Any:
             "address are answered the same. Attempts are limited per account and per network address, with "
             "growing delays after many wrong ones."
         ),
-        opt={"form": {"username": "email", "password": "password"}, **notes(links=(_NEXT_PAIR, _HOLDER))},
+        opt={
+            "form": {"username": "email", "password": "password"},
+            **notes(headers=_LIMIT_HEADERS, links=(_NEXT_PAIR, _HOLDER)),
+        },
         responses=answer(TokenPair, "Tokens of a new session.", examples.PAIR)
         | problem_responses(InvalidCredentials, TooManyLogins, Unavailable),
     )
     async def login(
         data: Annotated[LoginBody, body(examples.LOGIN)], request: Request[Any, Any, Any]
-    ) -> TokenPair:
-        return await sessions.log_in(data.email, data.password, _network(request))
+    ) -> Response[TokenPair]:
+        pair, limit = await sessions.log_in(data.email, data.password, _network(request))
+        return ApiResponse(pair, headers=limit.headers())
 
     return login
 
@@ -121,20 +133,16 @@ def _verify_route(sessions: Sessions) -> Any:
         tags=["sessions"],
         operation_id="verify_token",
         summary="Whose access token is this?",
-        opt=notes(
-            links=_TO_ACCOUNT,
-            body=OptionalBody(TokenBody, examples.TOKEN),
-        ),
-        description='The token is in the header, or in the body as `{"token": "..."}`.',
+        opt=notes(links=_TO_ACCOUNT),
+        description='The token is in the header, else in the body as `{"token": "..."}`.',
         security=[*BEARER, {}],
         responses=answer(VerifiedTokenView, "The holder.", examples.VERIFIED) | problem_responses(),
     )
-    async def verify_token(request: Request[Any, Any, Any]) -> VerifiedTokenView:
-        if header(request, b"authorization"):
-            token = bearer_token(request)
-        else:
-            body = await request.body()
-            token = decode(body, TokenBody).token if body else bearer_token(request)
+    async def verify_token(
+        request: Request[Any, Any, Any], data: Annotated[TokenBody, body(examples.TOKEN)] = _NO_TOKEN
+    ) -> VerifiedTokenView:
+        in_header = header(request, b"authorization").partition(" ")[0].lower() == "bearer"
+        token = bearer_token(request) if in_header or data.token is None else data.token
         return verified_view(await sessions.verify(VerifyToken(token=token)))
 
     return verify_token
@@ -175,7 +183,9 @@ def _life_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
         responses=problem_responses(Unavailable),
         **protected,
     )
-    async def logout(request: Request[Principal, Any, Any]) -> None:
+    async def logout(
+        request: Request[Principal, Any, Any], data: Annotated[NothingBody, body({})] = _NOTHING
+    ) -> None:
         await sessions.log_out(request.user)
 
     return [refresh, logout]
@@ -192,13 +202,16 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
         summary="Change one's password",
         response_description="The new password counts.",
         description="All other sessions end; this one goes on. Guesses are limited as those at log-in are.",
+        opt=notes(headers=_LIMIT_HEADERS),
         responses=problem_responses(WrongPassword, TooManyLogins, Unavailable),
         **protected,
     )
     async def change(
         data: Annotated[PasswordBody, body(examples.PASSWORD)], request: Request[Principal, Any, Any]
-    ) -> None:
-        await passwords.change(request.user, data.current_password, data.new_password, _network(request))
+    ) -> Response[None]:
+        current, new = data.current_password, data.new_password
+        limit = await passwords.change(request.user, current, new, _network(request))
+        return Response(None, headers=limit.headers())
 
     @post(
         "/password/forgot",

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from purveyor.kit.clock import now
 from purveyor.kit.errors import TokenInvalid
+from purveyor.kit.ratelimit import Decision
 from purveyor.roles.auth import model
 from purveyor.roles.auth.contract import PasswordResetRequested, Principal
 from purveyor.roles.auth.errors import ResetTokenInvalid, WrongPassword
@@ -40,23 +41,24 @@ class PasswordChanges:
         self._min_length = password_min_length
         self._committed = committed
 
-    async def change(self, caller: Principal, current: str, new: str, network: str) -> None:
+    async def change(self, caller: Principal, current: str, new: str, network: str) -> Decision:
         """Replace the caller's password; their other sessions end.
 
-        Guesses at the present one are limited as log-ins are. Raises ``WrongPassword``, ``InvalidInput``,
-        ``TooManyLogins``.
+        Guesses at the present one are limited as log-ins are; the answer is how many are left. Raises
+        ``WrongPassword``, ``InvalidInput``, ``TooManyLogins``.
         """
         token = self._sessions.read(caller.token)
         model.check_password(new, self._min_length, "/new_password")
         known = await self._book.find(token.user_id)
         if known is None:
             raise TokenInvalid
-        async with self._throttle.attempt(known.user.email, network):
+        async with self._throttle.attempt(known.user.email, network) as limit:
             if await self._passwords.check(current, known.password_hash) is Verdict.WRONG:
                 raise WrongPassword
             if not await self._book.change(known, await self._passwords.hash(new), token.session_id):
                 raise WrongPassword  # it was changed while this one was checked
         await self._sessions.heed_revocations()
+        return limit
 
     async def forgot(self, email: str) -> None:
         """Send a token to set a new password, if there is an account with this address; at most 3 an hour.

@@ -10,6 +10,7 @@ import msgspec
 from purveyor.kit.clock import now
 from purveyor.kit.errors import TokenInvalid
 from purveyor.kit.ids import new_id
+from purveyor.kit.ratelimit import Decision
 from purveyor.roles.auth import model
 from purveyor.roles.auth.contract import Principal, VerifiedToken, VerifyToken, principal_of
 from purveyor.roles.auth.errors import InvalidCredentials, RefreshTokenInvalid
@@ -54,20 +55,20 @@ class Sessions:
         self._throttle = throttle
         self._revocations = revocations
 
-    async def log_in(self, email: str, password: str, network: str) -> TokenPair:
-        """Exchange a password for tokens. ``network`` is where the attempt comes from.
+    async def log_in(self, email: str, password: str, network: str) -> tuple[TokenPair, Decision]:
+        """Exchange a password for tokens, and say how many attempts are left. ``network`` is where it comes from.
 
         Raises ``InvalidCredentials`` (after the same time whether or not the account exists), and
         ``TooManyLogins`` before any work is done.
         """
         account = model.account_name(email)
-        async with self._throttle.attempt(account, network):
+        async with self._throttle.attempt(account, network) as limit:
             pair = await self._checked(account, password)
             # What was checked may not be stored any more: changed, or only hashed anew by another log-in.
             pair = pair or await self._checked(account, password)
             if pair is None:
                 raise InvalidCredentials
-        return pair
+        return pair, limit
 
     async def _checked(self, account: str, password: str) -> TokenPair | None:
         known = await self._book.find_credentials(account)

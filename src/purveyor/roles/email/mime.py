@@ -11,6 +11,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from email.message import Message
 from email.utils import format_datetime
@@ -70,9 +71,11 @@ def ascii_address(address: str) -> str:
     (it would need SMTPUTF8, RFC 6531, all the way).
     """
     if not address.isascii():
-        from email_validator import validate_email  # a rare case, and an import that takes its time
+        # A rare case, and an import that takes its time.
+        from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address
 
-        address = validate_email(address, check_deliverability=False).ascii_email or address
+        with suppress(EmailNotValidError):
+            address = parse_mail_address(address).ascii_email or address
     if not _ADDRESS.fullmatch(address) or "=?" in address:
         raise ValueError(f"not one ASCII mail address: {address!r}")
     return address
