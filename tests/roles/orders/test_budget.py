@@ -58,8 +58,7 @@ async def change(orders: Orders, who: Principal) -> None:
     """By whoever knows the order: staff's read of it comes first."""
     order = (await orders.list(who, Filter(status="pending"), 1))[0][0]
     clerk = buyer("staff")
-    book, histories = orders._book, PostgresHistories(orders._book._database)  # type: ignore[attr-defined]
-    await Changes(book, histories, committed=lambda _: None).change(
+    await Changes(orders._book, committed=lambda _: None).change(
         clerk, str(order.id), Wish(status="confirmed"), IfMatch(None)
     )
 

@@ -50,7 +50,7 @@ class Window:
         self.stopping = False
         identity = Identity(LocalAsker({VerifyToken: auth.verify, GetAddress: home_of_ada}, timeout_s=2))
         self.live = Live(self.histories, identity, stopping=lambda: self.stopping, **bounds)  # type: ignore[arg-type]
-        self.changes = Changes(self.book, self.histories, committed=self.live.wake)
+        self.changes = Changes(self.book, committed=self.live.wake)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ async def lived(book: PostgresOrders, histories: PostgresHistories, who: Princip
     """An order with an address, a note, a key, a history with a reason, and a mail that did not arrive."""
     key = IdempotencyKey(who.user_id, str(new_id()), b"the request")
     order_id = (await book.add(new_order(who, draft(address=HOME, note="ring twice"), key))).order_id
-    changes = Changes(book, histories, committed=lambda _: None)
+    changes = Changes(book, committed=lambda _: None)
     await changes.change(clerk, str(order_id), Wish(status="confirmed", payment_status="paid"), IfMatch(None))
     await changes.cancel(who, str(order_id), "bought twice", None)
     said = MailOutcome(
@@ -281,7 +281,7 @@ async def test_an_erased_order_goes_on_and_nobody_is_written_to(
     ada, clerk = buyer(), buyer("staff")
     order_id = (await book.add(new_order(ada))).order_id
     await erase(personal, ada)
-    changes = Changes(book, histories, committed=lambda _: None)
+    changes = Changes(book, committed=lambda _: None)
     changed = await changes.change(clerk, str(order_id), Wish(status="confirmed"), IfMatch(frozenset(['"2"'])))
     late = MailOutcome(
         event_id="e", kind="order.created", state="failed", attempts=1, resends=0, smtp_reply=ada.email, error="x"

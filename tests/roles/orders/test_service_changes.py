@@ -33,8 +33,8 @@ def committed() -> list[UUID]:
 
 
 @pytest.fixture
-def changes(database: Database, book: PostgresOrders, committed: list[UUID]) -> Changes:
-    return Changes(book, PostgresHistories(database), committed=committed.append)
+def changes(book: PostgresOrders, committed: list[UUID]) -> Changes:
+    return Changes(book, committed=committed.append)
 
 
 async def placed(book: PostgresOrders, who: Principal) -> str:
@@ -99,7 +99,7 @@ class Contested(PostgresOrders):
 
 async def test_who_is_never_first_gives_up(database: Database, committed: list[UUID]) -> None:
     book = Contested(database)
-    changes = Changes(book, PostgresHistories(database), committed=committed.append)
+    changes = Changes(book, committed=committed.append)
     ada = buyer()
     order_id = await placed(book, ada)
 

@@ -229,14 +229,6 @@ async def test_a_timeline_is_its_owners(book: PostgresOrders, histories: Postgre
             await histories.timeline(which, owner)
 
 
-async def test_who_cancelled_is_known(book: PostgresOrders, histories: PostgresHistories) -> None:
-    order_id = await placed(book)
-
-    assert await histories.who_cancelled(order_id) == ""
-    await book.change(await step(book, order_id, "cancelled"))
-    assert await histories.who_cancelled(order_id) == CLERK.id
-
-
 async def test_a_trace_tells_of_the_history(book: PostgresOrders, histories: PostgresHistories) -> None:
     order_id = await placed(book)
     await book.change(await step(book, order_id, "cancelled", reason="out of stock"))

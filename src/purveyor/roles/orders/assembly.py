@@ -46,7 +46,7 @@ def assemble(env: Env, settings: OrdersSettings, database: Database, products: P
     )
     live = Live(histories, identity, stopping=env.stopping)
     timelines = Timelines(histories, committed=live.wake)
-    changes = Changes(book, histories, committed=partial(_changed, relay, live))
+    changes = Changes(book, committed=partial(_changed, relay, live))
     personal = PersonalData(persons, book, histories, committed=relay.wake)
     audit = Audit(book, PostgresAudits(database), committed=relay.wake)
     return Actor(

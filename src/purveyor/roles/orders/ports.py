@@ -158,10 +158,6 @@ class Histories(Protocol):
         """What happened to these orders after the entries with these ids (1 or more); nothing for no news."""
         ...
 
-    async def who_cancelled(self, order_id: UUID) -> str:
-        """The user id of whoever cancelled an order."""
-        ...
-
     async def add_mail(self, order_id: UUID, mail: MailOutcome, at: datetime) -> None:
         """Note what became of a mail, once; nothing for an order that is not ours."""
         ...

@@ -112,8 +112,8 @@ def _cancel_route(changes: Changes, identity: Identity) -> Any:
         summary="Cancel an order",
         opt=notes(reads=(_READS_MATCH,), headers=_ETAG),
         description=(
-            "One's own while it is `pending` or `confirmed`; staff cancel anybody's. Asked again by the same "
-            "person it is answered the same. `If-Match` may say on which version the decision was made."
+            "One's own while it is `pending` or `confirmed`; staff cancel anybody's. Cancelling it again is "
+            "refused (409). `If-Match` may say on which version the decision was made."
         ),
         guards=[signed_in(identity.verify)],
         security=BEARER,

@@ -15,7 +15,7 @@ from purveyor.roles.orders.contract import PreconditionRequired
 from purveyor.roles.orders.events import status_event
 from purveyor.roles.orders.history import By
 from purveyor.roles.orders.model import Order
-from purveyor.roles.orders.ports import Histories, Kept, OrderBook, Step
+from purveyor.roles.orders.ports import Kept, OrderBook, Step
 
 _TRIES = 5
 
@@ -31,9 +31,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 class Changes:
     """Changing orders. ``committed`` is called with the id of an order that was changed."""
 
-    def __init__(self, book: OrderBook, histories: Histories, *, committed: Callable[[UUID], None]) -> None:
+    def __init__(self, book: OrderBook, *, committed: Callable[[UUID], None]) -> None:
         self._book = book
-        self._histories = histories
         self._committed = committed
 
     async def change(self, caller: Principal, order_id: str, wish: Wish, condition: IfMatch | None) -> Order:
@@ -50,15 +49,12 @@ class Changes:
         return await self._move(kept, wish, By("staff", caller.user_id, caller.name), condition)
 
     async def cancel(self, caller: Principal, order_id: str, reason: str, condition: IfMatch | None) -> Order:
-        """Cancel one's own order, or as staff anybody's. Asked again by the same person, the answer is the same.
+        """Cancel one's own order, or as staff anybody's.
 
-        Raises ``NotFound``, ``IllegalTransition`` for one that is on its way, ``PreconditionFailed``.
+        Raises ``NotFound``, ``PreconditionFailed``, ``IllegalTransition`` for one on its way or cancelled before.
         """
         kept = await self._find(caller, order_id)
-        order = kept.order
-        if order.status == "cancelled" and await self._histories.who_cancelled(order.id) == caller.user_id:
-            return order
-        by = By("customer" if caller.user_id == order.user_id else "staff", caller.user_id, caller.name)
+        by = By("customer" if caller.user_id == kept.order.user_id else "staff", caller.user_id, caller.name)
         return await self._move(kept, Wish(status="cancelled", reason=reason), by, condition or IfMatch(None))
 
     async def _move(self, kept: Kept, wish: Wish, by: By, condition: IfMatch) -> Order:

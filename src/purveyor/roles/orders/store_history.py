@@ -103,13 +103,6 @@ class PostgresHistories:
             found.setdefault(row["order_id"], []).append(_entry(row))
         return found
 
-    async def who_cancelled(self, order_id: UUID) -> str:
-        """See ``Histories``."""
-        found = await self._database.fetchval(
-            "select actor_id from orders.history where order_id = $1 and what = 'cancelled'", order_id
-        )
-        return found or ""
-
     async def add_mail(self, order_id: UUID, mail: MailOutcome, at: datetime) -> None:
         """See ``Histories``. Two deliveries of one event at once may both count up: that leaves a gap in the ids,
         and one entry. The answer of a mail server may hold an address, so an erased order gets none.
