@@ -617,9 +617,25 @@ async def test_what_is_held_of_an_address(ledger: Ledger, me: str) -> None:
     ids = [await bring_to(ledger, me, wanted) for wanted in ("sent", "pending")]
     await ledger.record(mail(recipient="bob@b.test"))
     found = await ledger.of_recipient("ann@b.test")
-    assert [record.event_id for record in found] == ids
-    assert [record.state for record in found] == ["sent", "pending"]
+    assert [record.event_id for record, _ in found] == ids
+    assert [record.state for record, _ in found] == ["sent", "pending"]
+    assert {message for _, message in found} == {mail().message}
     assert await ledger.of_recipient("") == []
+
+
+async def test_what_is_held_of_an_address_comes_in_pages(ledger: Ledger) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+    new = [mail(created_at=moment) for _ in range(4)]
+    new += [mail(event_id=new[0].event_id, kind="order.shipped", created_at=moment), mail(created_at=now())]
+    for each in new:
+        await ledger.record(each)
+    found: list[tuple[str, str]] = []
+    after = None
+    while page := await ledger.of_recipient("ann@b.test", after, 2):
+        found += [(record.event_id, record.kind) for record, _ in page]
+        after = page[-1][0]
+    assert sorted(found) == sorted((each.event_id, each.kind) for each in new)
+    assert found[-1] == (new[-1].event_id, "order.created")
 
 
 STATES = ("claimed", "data", "sent", "retry", "failed", "unknown", "pending")

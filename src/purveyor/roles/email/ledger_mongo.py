@@ -27,6 +27,7 @@ from purveyor.roles.email.mongo_documents import (
     SENDER_INDEXES,
     SETTLED,
     SHOWN,
+    WITH_MESSAGE,
     WITH_RECIPIENT,
     Change,
     Condition,
@@ -36,10 +37,12 @@ from purveyor.roles.email.mongo_documents import (
     doubt,
     erased_key,
     erasure,
+    following,
     held_or_freed,
     key,
     new_document,
     report_of,
+    shown,
     told,
 )
 from purveyor.roles.email.mongo_owner import MongoOwner, alive_since
@@ -164,9 +167,9 @@ class MongoLedger:
 
     async def unreported(self, limit: int) -> Sequence[Report]:
         """See ``Ledger``."""
-        shown = {**SHOWN, "order_id": 1, "request_id": 1}
+        fields = {**SHOWN, "order_id": 1, "request_id": 1}
         async with bounded():
-            found = self._mails.find({"unreported": True}, shown).sort("updated_at", 1).limit(limit)
+            found = self._mails.find({"unreported": True}, fields).sort("updated_at", 1).limit(limit)
             return [report_of(document) async for document in found]
 
     async def mark_reported(self, reports: Sequence[Report]) -> None:
@@ -174,11 +177,14 @@ class MongoLedger:
         async with bounded():
             await self._mails.bulk_write([told(report) for report in reports], ordered=False)
 
-    async def of_recipient(self, recipient: str) -> Sequence[MailRecord]:
+    async def of_recipient(
+        self, recipient: str, after: MailRecord | None = None, limit: int = 100
+    ) -> Sequence[tuple[MailRecord, bytes]]:
         """See ``Ledger``."""
+        wanted = {"recipient": recipient} | (following(after) if after else {})
         async with bounded():
-            found = self._mails.find({"recipient": recipient}, SHOWN).sort([("created_at", 1), ("event_id", 1)])
-            return [MailRecord(**document) async for document in found]
+            found = self._mails.find(wanted, WITH_MESSAGE).sort([("created_at", 1), ("_id", 1)]).limit(limit)
+            return [shown(document) async for document in found]
 
     async def erase(self, recipient: str) -> int:
         """See ``Ledger``."""
@@ -197,11 +203,8 @@ class MongoLedger:
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         """See ``Ledger``."""
         async with bounded():
-            document = await self._mails.find_one({"event_id": event_id}, {**SHOWN, "message": 1})
-        if document is None:
-            return None
-        message = bytes(document.pop("message"))
-        return MailRecord(**document), message
+            document = await self._mails.find_one({"event_id": event_id}, WITH_MESSAGE)
+        return None if document is None else shown(document)
 
     async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
         """See ``Ledger``."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from uuid import UUID
 
 from purveyor.kit.ids import parse_id
 from purveyor.kit.postgres import Database, Record
@@ -176,13 +178,22 @@ class PostgresLedger:
             [f"{record.state}:{record.resends}" for record in records],
         )
 
-    async def of_recipient(self, recipient: str) -> Sequence[MailRecord]:
+    async def of_recipient(
+        self, recipient: str, after: MailRecord | None = None, limit: int = 100
+    ) -> Sequence[tuple[MailRecord, bytes]]:
         """See ``Ledger``."""
         rows = await self._database.fetch(
-            f"select {_RECORD} from email.mails where recipient = $1 order by created_at, event_id",  # noqa: S608
+            f"""
+            select {_RECORD}, message from email.mails
+            where recipient = $1 and (created_at, event_id, kind) > ($2, $3, $4)
+            order by created_at, email.mails.event_id, kind limit $5""",  # noqa: S608 - constants
             recipient,
+            after.created_at if after else datetime.min.replace(tzinfo=UTC),
+            after.event_id if after else UUID(int=0),
+            after.kind if after else "",
+            limit,
         )
-        return [_record(row) for row in rows]
+        return [(_record(row), row["message"]) for row in rows]
 
     async def erase(self, recipient: str) -> int:
         """See ``Ledger``."""

@@ -22,7 +22,7 @@ MAIL_INDEXES = (
     pymongo.IndexModel([("state", 1), ("owner", 1)], name="in_hand"),
     pymongo.IndexModel([("state", 1), ("event_id", -1)], name="by_state"),
     pymongo.IndexModel([("event_id", -1)], name="newest"),
-    pymongo.IndexModel([("recipient", 1)], name="by_recipient"),
+    pymongo.IndexModel([("recipient", 1), ("created_at", 1), ("_id", 1)], name="of_recipient"),
     pymongo.IndexModel([("updated_at", 1)], name="unreported", partialFilterExpression={"unreported": True}),
 )
 _REPORTED = ("sent", "failed", "unknown")
@@ -32,6 +32,7 @@ WITH_RECIPIENT: Document = {"recipient": {"$gt": ""}}
 """Not erased."""
 SHOWN = dict.fromkeys(MailRecord.__struct_fields__, 1) | {"_id": 0}
 """The projection to the fields of a ``MailRecord``."""
+WITH_MESSAGE = {**SHOWN, "message": 1}
 
 
 def key(mail: NewMail | Hold | MailRecord) -> str:
@@ -81,6 +82,18 @@ def claim_of(document: Document) -> Claim:
         attempt=document["attempts"],
         created_at=document["created_at"],
     )
+
+
+def shown(document: Document) -> tuple[MailRecord, bytes]:
+    """The record and the message of a document ``WITH_MESSAGE``."""
+    message = bytes(document.pop("message"))
+    return MailRecord(**document), message
+
+
+def following(record: MailRecord) -> Document:
+    """What comes after a record in the order of ``created_at`` and ``_id``."""
+    later = {"created_at": {"$gt": record.created_at}}
+    return {"$or": [later, {"created_at": record.created_at, "_id": {"$gt": key(record)}}]}
 
 
 def change(*, due_in_s: float | None = None, attempts: int = 0, resends: int = 0, **values: object) -> Change:

@@ -120,8 +120,10 @@ class Ledger(Protocol):
         """Note that somebody was told. A record that has changed meanwhile is to be reported again."""
         ...
 
-    async def of_recipient(self, recipient: str) -> Sequence[MailRecord]:
-        """Every record of an address, oldest first."""
+    async def of_recipient(
+        self, recipient: str, after: MailRecord | None = None, limit: int = 100
+    ) -> Sequence[tuple[MailRecord, bytes]]:
+        """The records of an address with their messages, oldest first: at most ``limit`` that follow ``after``."""
         ...
 
     async def erase(self, recipient: str) -> int:
