@@ -6,7 +6,7 @@ All times are the server's, so that the clocks of the senders do not matter.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
@@ -23,12 +23,11 @@ from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.mongo_documents import (
     DUE,
     IN_HAND,
-    MAIL_INDEXES,
-    SENDER_INDEXES,
     SETTLED,
     SHOWN,
     WITH_MESSAGE,
     WITH_RECIPIENT,
+    WITH_TEXT,
     Change,
     Condition,
     Document,
@@ -45,6 +44,7 @@ from purveyor.roles.email.mongo_documents import (
     shown,
     told,
 )
+from purveyor.roles.email.mongo_indexes import prepare
 from purveyor.roles.email.mongo_owner import MongoOwner, alive_since
 from purveyor.roles.email.mongo_server import LOST, OPERATION_TIMEOUT_S, URI_EXPECTED, address_of, bounded, short
 from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
@@ -63,8 +63,7 @@ class MongoLedger:
 
     async def prepare(self) -> None:
         """Make the indexes, as far as they are missing."""
-        await self._mails.create_indexes(list(MAIL_INDEXES))
-        await self._senders.create_indexes(list(SENDER_INDEXES))
+        await prepare(self._mails, self._senders, answer_within_s=STARTUP_TIMEOUT_S)
 
     async def record(self, mail: NewMail) -> bool:
         """See ``Ledger``."""
@@ -200,6 +199,15 @@ class MongoLedger:
             erased += len(documents)
         return erased
 
+    async def empty_sent(self, older_than_days: int, limit: int) -> int:
+        """See ``Ledger``."""
+        async with bounded():
+            before = await self._now() - timedelta(days=older_than_days)
+            old = {"state": "sent", "updated_at": {"$lt": before}, **WITH_TEXT}
+            ids = [document["_id"] async for document in self._mails.find(old, {"_id": 1}).limit(limit)]
+            await self._mails.update_many({"_id": {"$in": ids}, **old}, {"$set": {"message": b""}})
+            return len(ids)
+
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         """See ``Ledger``."""
         async with bounded():
@@ -230,9 +238,7 @@ class MongoLedger:
 
     async def _operate(self, event_id: str, state: Condition, update: Change) -> bool:
         async with bounded():
-            result = await self._mails.update_many(
-                {"event_id": event_id, "state": state, **WITH_RECIPIENT}, update
-            )
+            result = await self._mails.update_many({"event_id": event_id, "state": state, **WITH_TEXT}, update)
             return result.matched_count > 0
 
     async def check(self) -> str:
@@ -272,8 +278,7 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
     try:
         ledger = MongoLedger(database)
         try:
-            with pymongo.timeout(STARTUP_TIMEOUT_S):
-                await ledger.prepare()
+            await ledger.prepare()
         except LOST as error:
             raise ServerAway(f"MongoDB at {address_of(uri)} does not answer: {short(error)}.") from error
         except PyMongoError as error:

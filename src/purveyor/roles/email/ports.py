@@ -134,6 +134,13 @@ class Ledger(Protocol):
         """
         ...
 
+    async def empty_sent(self, older_than_days: int, limit: int) -> int:
+        """Empty the messages of mails that were sent so long ago, at most ``limit``; how many.
+
+        The records stay. Such a mail can no longer be sent again.
+        """
+        ...
+
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         """A record and its message."""
         ...
@@ -143,7 +150,7 @@ class Ledger(Protocol):
         ...
 
     async def resend(self, event_id: str) -> bool:
-        """Make a mail due again that no sender works on; ``False`` when there is none such."""
+        """Make a mail due again that no sender works on and that still has its message; ``False``: none such."""
         ...
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
