@@ -22,7 +22,14 @@ from purveyor.kit.ids import new_id
 from purveyor.kit.message import Envelope, Event
 from purveyor.kit.migrate import migrate
 from purveyor.kit.postgres import Database, open_database
-from purveyor.kit.transport import DeadLetter, EventHandler, EventTransport, Queue, Undeliverable
+from purveyor.kit.transport import (
+    MAX_BODY_BYTES,
+    DeadLetter,
+    EventHandler,
+    EventTransport,
+    Queue,
+    Undeliverable,
+)
 from purveyor.transports import postgres
 from purveyor.transports.postgres import MIGRATIONS, PostgresEvents
 from purveyor.transports.rabbitmq.events import RabbitEvents
@@ -322,6 +329,7 @@ UNREADABLE = {
     "empty": b"",
     "another shape": b'{"number": "one"}',
     "too deep": b'{"number": 1, "more": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+    "too large": b'{"number": 1, "more": "' + b"x" * MAX_BODY_BYTES + b'"}',
 }
 
 
@@ -336,7 +344,7 @@ async def test_a_body_that_cannot_be_read_is_a_dead_letter_at_once_and_holds_up_
     await handler.until(1)
     assert handler.done == [good.id]
     assert {letter.event_id for letter in letters} == {str(sent.id) for sent in bad}
-    assert all("cannot be read" in letter.reason for letter in letters)
+    assert all(letter.reason.startswith("Undeliverable: the body ") for letter in letters)
 
 
 async def test_a_dead_letter_is_sent_again_once(line: Line) -> None:

@@ -21,6 +21,20 @@ class Undeliverable(Exception):
     """A handler's word that this event can never be handled: it goes to the dead letters at once."""
 
 
+MAX_BODY_BYTES = 256 * 1024
+"""No event's body is larger: every transport refuses such a one, so that all give the same guarantee."""
+
+
+def decoded(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
+    """The event that a delivered body holds; raises ``Undeliverable`` for one that no handler could be given."""
+    if len(body) > MAX_BODY_BYTES:
+        raise Undeliverable(f"the body is larger than {MAX_BODY_BYTES // 1024} KiB")
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Undeliverable(f"the body cannot be read: {error}") from error
+
+
 class Asker(Protocol):
     """Carries an ask to the role that answers it, always with a deadline."""
 

@@ -24,7 +24,7 @@ from purveyor.kit.message import Envelope
 from purveyor.kit.metrics import EVENTS_HANDLED
 from purveyor.kit.outbox import COLUMNS, envelope
 from purveyor.kit.postgres import Connection, Database, Record, storable
-from purveyor.kit.transport import DeadLetter, EventHandler, Queue, Undeliverable
+from purveyor.kit.transport import DeadLetter, EventHandler, Queue, Undeliverable, decoded
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ async def _handle(row: Record, handler: EventHandler, decoder: "msgspec.json.Dec
     token = logs.request_id.set(row["correlation_id"])
     trace = tracing.traceparent.set(row["traceparent"])
     try:
-        event = _decoded(row["body"], decoder)
+        event = decoded(row["body"], decoder)
         async with asyncio.timeout(_HANDLER_TIMEOUT_S):
             failpoint("consumer.delivered")
             await handler(event, envelope(row))
@@ -204,10 +204,3 @@ async def _handle(row: Record, handler: EventHandler, decoder: "msgspec.json.Dec
     finally:
         logs.request_id.reset(token)
         tracing.traceparent.reset(trace)
-
-
-def _decoded(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
-    try:
-        return decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Undeliverable(f"the body cannot be read: {error}") from error

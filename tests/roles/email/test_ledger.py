@@ -25,8 +25,11 @@ from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailab
 from purveyor.kit.ids import new_id
 from purveyor.kit.migrate import migrate
 from purveyor.roles.email import ledger_mongo, ledger_postgres_owner, mongo_owner
-from purveyor.roles.email.ledger_mongo import open_ledger
+from purveyor.roles.email.ledger_mongo import MongoLedger, open_ledger
+from purveyor.roles.email.ledger_postgres import PostgresLedger
+from purveyor.roles.email.mongo_documents import new_document
 from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Ledger, NewMail
+from purveyor.roles.email.retention import Retention
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
 OWNER = Path(__file__).with_name("ledger_owner.py")
@@ -465,6 +468,53 @@ async def test_list_filters_and_shows_the_newest_first(ledger: Ledger, me: str) 
     assert await ids("unknown", (), 10) == []
 
 
+async def test_a_state_that_there_is_not_lists_nothing(ledger: Ledger) -> None:
+    await _recorded(ledger)
+    assert await ledger.list("' or true --", (), 10) == []
+
+
+async def _used(ledger: Ledger) -> set[str]:
+    """The indexes of the mails that some statement has used."""
+    if isinstance(ledger, MongoLedger):
+        found = ledger._mails.aggregate([{"$indexStats": {}}])
+        return {stats["name"] async for stats in found if stats["accesses"]["ops"]}
+    assert isinstance(ledger, PostgresLedger)
+    rows = await ledger._database.fetch(
+        "select indexrelname from pg_stat_user_indexes where schemaname = 'email' and idx_scan > 0"
+    )
+    return {row["indexrelname"].removeprefix("mails_") for row in rows}
+
+
+async def _fill(ledger: Ledger) -> None:
+    """So many mails of one person that PostgreSQL finds it cheaper to read an index than all."""
+    if isinstance(ledger, MongoLedger):
+        new = [new_document(mail(), now()) for _ in range(50)]
+        await ledger._mails.insert_many([document | {"state": "sent"} for document in new])
+        return
+    assert isinstance(ledger, PostgresLedger)
+    await ledger._database.execute(
+        """
+        insert into email.mails (event_id, kind, recipient, subject, message_id, message, created_at, state)
+        select gen_random_uuid(), 'order.created', 'ann@b.test', '', '', 'x', now() - interval '1 s' * n, 'sent'
+        from generate_series(1, 20000) n"""
+    )
+    await ledger._database.execute("analyze email.mails")
+
+
+async def test_no_list_reads_the_whole_ledger(bench: Bench, ledger: Ledger) -> None:
+    if bench.is_mongo and not MongoServer.genuine():
+        pytest.skip("this stand-in for MongoDB does not tell which indexes it uses")
+    await _fill(ledger)
+    (newest,) = await ledger.list("", (), 1)
+    await ledger.list("failed", (), 50)
+    await ledger.of_recipient(newest.recipient, newest, 50)
+    await ledger.empty_sent(1, 50)
+    deadline = time.monotonic() + 10
+    while not {"list", "list_of_state", "of_recipient", "kept"} <= (used := await _used(ledger)):
+        assert time.monotonic() < deadline, used  # PostgreSQL counts when a session has been idle for a moment
+        await asyncio.sleep(0.1)
+
+
 async def test_a_frozen_server_is_unavailable_in_time_and_heals(bench: Bench, ledger: Ledger, me: str) -> None:
     event_id = (await _recorded(ledger)).event_id
     claim = await take(ledger, me)
@@ -617,9 +667,66 @@ async def test_what_is_held_of_an_address(ledger: Ledger, me: str) -> None:
     ids = [await bring_to(ledger, me, wanted) for wanted in ("sent", "pending")]
     await ledger.record(mail(recipient="bob@b.test"))
     found = await ledger.of_recipient("ann@b.test")
-    assert [record.event_id for record in found] == ids
-    assert [record.state for record in found] == ["sent", "pending"]
+    assert [record.event_id for record, _ in found] == ids
+    assert [record.state for record, _ in found] == ["sent", "pending"]
+    assert {message for _, message in found} == {mail().message}
     assert await ledger.of_recipient("") == []
+
+
+async def test_what_is_held_of_an_address_comes_in_pages(ledger: Ledger) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+    new = [mail(created_at=moment) for _ in range(4)]
+    new += [mail(event_id=new[0].event_id, kind="order.shipped", created_at=moment), mail(created_at=now())]
+    for each in new:
+        await ledger.record(each)
+    found: list[tuple[str, str]] = []
+    after = None
+    while page := await ledger.of_recipient("ann@b.test", after, 2):
+        found += [(record.event_id, record.kind) for record, _ in page]
+        after = page[-1][0]
+    assert sorted(found) == sorted((each.event_id, each.kind) for each in new)
+    assert found[-1] == (new[-1].event_id, "order.created")
+
+
+async def age(ledger: Ledger, days: float) -> None:
+    """As if everything in the ledger had happened so many days earlier."""
+    if isinstance(ledger, MongoLedger):
+        earlier = {"$subtract": ["$updated_at", int(days * 86_400_000)]}
+        await ledger._mails.update_many({}, [{"$set": {"updated_at": earlier}}])
+    else:
+        assert isinstance(ledger, PostgresLedger)
+        await ledger._database.execute(
+            "update email.mails set updated_at = updated_at - make_interval(secs => $1)", days * 86_400
+        )
+
+
+async def test_the_text_of_a_mail_is_emptied_so_many_days_after_it_was_sent(ledger: Ledger, me: str) -> None:
+    more = [await bring_to(ledger, me, "sent") for _ in range(4)]
+    old = {await bring_to(ledger, me, wanted): wanted for wanted in STATES}
+    await age(ledger, 30.1)
+    new = await bring_to(ledger, me, "pending")
+    assert await Retention(ledger, 0).sweep() == 0
+    assert await Retention(ledger, 31).sweep() == 0
+    assert await ledger.empty_sent(30, 3) == 3
+    assert await Retention(ledger, 30).sweep() == 2
+    assert await ledger.empty_sent(30, 3) == 0
+    for event_id, wanted in (old | dict.fromkeys(more, "sent") | {new: "kept"}).items():
+        found = await ledger.find(event_id)
+        assert found is not None
+        record, message = found
+        assert message == (b"" if wanted == "sent" else mail().message)
+        assert (record.recipient, record.subject) == ("ann@b.test", "Order 1")
+
+
+async def test_a_mail_without_its_text_stays_recorded_and_is_not_sent_again(ledger: Ledger, me: str) -> None:
+    new = await _recorded(ledger)
+    await finish(ledger, await take(ledger, me))
+    await age(ledger, 2)
+    assert await ledger.empty_sent(1, 10) == 1
+    assert not await ledger.record(new)
+    assert not await ledger.resend(new.event_id)
+    assert await state(ledger, new.event_id) == "sent"
+    assert [message for _, message in await ledger.of_recipient("ann@b.test")] == [b""]
 
 
 STATES = ("claimed", "data", "sent", "retry", "failed", "unknown", "pending")
@@ -720,8 +827,22 @@ async def test_mongodb_documents_have_the_names_of_the_contract(bench: Bench, le
     contract = "event_id kind order_number recipient subject message_id state attempts smtp_reply error"
     contract += " created_at updated_at"
     assert set(contract.split()) <= set(document)
-    assert {"due", "in_hand", "by_state", "newest"} <= indexes
+    assert {"due", "in_hand", "newest", "list", "list_of_state", "of_recipient", "unreported", "kept"} <= indexes
     assert senders["seen_at"]["expireAfterSeconds"] == 3600
+
+
+@pytest.mark.parametrize("kind", [MongoServer], indirect=True, scope="module")
+async def test_mongodb_indexes_of_older_versions_that_no_query_needs_are_dropped(ledger: MongoLedger) -> None:
+    mails = ledger._mails
+    await mails.drop_indexes()
+    await mails.create_index([("state", 1), ("event_id", -1)], name="by_state")
+    await mails.create_index([("recipient", 1)], name="by_recipient")
+    await mails.create_index([("note", 1)], name="an_operators_own")
+    await ledger.prepare()
+    await ledger.prepare()
+    names = set(await mails.index_information())
+    assert not {"by_state", "by_recipient"} & names
+    assert {"an_operators_own", "list_of_state", "of_recipient"} <= names
 
 
 @pytest.mark.parametrize("kind", [MongoServer], indirect=True, scope="module")

@@ -17,6 +17,7 @@ from purveyor.kit.migrate import migrate
 from purveyor.kit.postgres import open_database
 from purveyor.kit.role import Background
 from purveyor.kit.supervisor import Supervisor
+from purveyor.roles.email import sender
 from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.journal import Journals
 from purveyor.roles.email.ledger_postgres import PostgresLedger
@@ -78,8 +79,8 @@ async def sending(
 ) -> AsyncIterator[None]:
     """A sender as the host runs it."""
     supervisor = Supervisor()
-    sender = Sender(ledger, mailer, policy, journals=journals, settled=settled)
-    supervisor.start("email", Background("sender", sender.run))
+    run = Sender(ledger, mailer, policy, journals=journals, settled=settled).run
+    supervisor.start("email", Background("sender", run))
     try:
         yield
     finally:
@@ -151,26 +152,86 @@ async def test_what_the_server_says_decides(
     assert (found.state, found.attempts, found.resends, taken) == tuple(expected)
 
 
-@pytest.mark.parametrize("rule", [Rule(at="dot", delay_s=1.0), Rule(at="dot", delay_s=1.0, reply="451 4.3.0 no")])
+class Discreet(SmtpMailer):
+    """Keeps what the server says to itself until ``may_tell`` is set."""
+
+    def __init__(self, sink: SmtpSink) -> None:
+        super().__init__(smtp_target(f"smtp://127.0.0.1:{sink.port}", "", ""), "orders@shop.test")
+        self.knows = asyncio.Event()
+        self.may_tell = asyncio.Event()
+
+    async def send(self, claim: Claim, before_dot: Callable[[], Awaitable[None]]) -> str:
+        try:
+            return await super().send(claim, before_dot)
+        finally:
+            self.knows.set()
+            await self.may_tell.wait()
+
+
+@pytest.fixture
+def discreet(sink: SmtpSink) -> Iterator[Discreet]:
+    mailer = Discreet(sink)
+    yield mailer
+    mailer.close()
+
+
+LATER = Rule(at="dot", reply="451 4.3.0 no")
+
+
+@pytest.mark.parametrize("rules", [(), (LATER,)], ids=["250", "451"])
 async def test_a_ledger_that_is_away_when_the_answer_comes_makes_no_second_mail(
     postgres: PostgresServer,
     ledger: PostgresLedger,
-    mailer: SmtpMailer,
+    discreet: Discreet,
     sink: SmtpSink,
     journals: Journals,
     *,
-    rule: Rule,
+    caplog: pytest.LogCaptureFixture,
+    rules: tuple[Rule, ...],
 ) -> None:
-    sink.script(rule)
+    sink.script(*rules)
     await record(ledger)
-    async with sending(ledger, mailer, journals):
-        await _until(lambda: sink.steps()["dot"] == 1)
+    async with sending(ledger, discreet, journals):
+        await discreet.knows.wait()
         postgres.halt()
-        await asyncio.sleep(2.0)
+        discreet.may_tell.set()
+        await _until(lambda: "cannot be recorded yet" in caplog.text)
         postgres.restart()
         found = await settled_again(ledger)
     assert (found.state, found.resends) == ("sent", 0)
-    assert found.attempts == (1 if rule.reply is None else 2)
+    assert found.attempts == 1 + len(rules)
+    assert set(sink.counts().values()) == {1}
+
+
+@pytest.mark.parametrize("rules", [(), (LATER,)], ids=["250", "451"])
+async def test_a_ledger_that_refuses_to_write_when_the_answer_comes_is_asked_until_it_does(
+    ledger: PostgresLedger,
+    discreet: Discreet,
+    sink: SmtpSink,
+    journals: Journals,
+    *,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    rules: tuple[Rule, ...],
+) -> None:
+    """As after a failover to a replica, which answers that it is read-only: no sign that anything is away."""
+    monkeypatch.setattr(sender, "_GRACE_S", 0.1)  # so that a sender that gives up does so within the test
+    sink.script(*rules)
+    await record(ledger)
+    async with sending(ledger, discreet, journals):
+        await discreet.knows.wait()
+        await ledger._database.execute(
+            "create function refuse() returns trigger language plpgsql "
+            "as $$ begin raise read_only_sql_transaction; end $$"
+        )
+        await ledger._database.execute(
+            "create trigger refuse before update on email.mails execute function refuse()"
+        )
+        discreet.may_tell.set()
+        await _until(lambda: caplog.text.count("cannot be recorded yet") >= 2)
+        await ledger._database.execute("drop trigger refuse on email.mails")
+        found = await settled(ledger, "sent")
+    assert (found.state, found.attempts, found.resends) == ("sent", 1 + len(rules), 0)
     assert set(sink.counts().values()) == {1}
 
 

@@ -22,14 +22,14 @@ from purveyor.kit.ids import new_id
 from purveyor.kit.message import Envelope, Event
 from purveyor.kit.migrate import migrate
 from purveyor.kit.postgres import open_database
-from purveyor.kit.transport import Queue, Undeliverable
+from purveyor.kit.transport import MAX_BODY_BYTES, Queue, Undeliverable
 from purveyor.roles.auth.contract import (
     PasswordResetRequested,
     UserErased,
     UserExportRequested,
     UserRegistered,
 )
-from purveyor.roles.email.contract import MailDataErased, MailDataExported, ResendMail, ShowMail
+from purveyor.roles.email.contract import MailDataErased, MailDataExported, ResendMail, ResolveMail, ShowMail
 from purveyor.roles.email.letters import KINDS, Shop
 from purveyor.roles.email.mime import text_of
 from purveyor.roles.email.personal_data import PersonalData
@@ -140,7 +140,7 @@ async def test_every_event_becomes_one_mail_however_often_it_comes(
     envelope = envelope_of(event)
     for _ in range(3):
         await mails.write(event, envelope)
-    (record,) = await ledger.of_recipient(ANN)
+    ((record, _),) = await ledger.of_recipient(ANN)
     shown = await mails.show(ShowMail(event_id=str(envelope.id)))
     message = message_from_bytes(shown.message.encode(), policy=policy.default)
     assert (record.event_id, record.kind, record.state) == (str(envelope.id), kind, "pending")
@@ -174,7 +174,7 @@ async def test_events_without_an_id_are_told_apart_by_order_number_or_body(mails
         event_of("user.registered", user_id="u-2"),
     ):
         await mails.write(event, envelope_of(event, **nameless))
-    kinds = [(record.kind, record.order_number) for record in await ledger.of_recipient(ANN)]
+    kinds = [(record.kind, record.order_number) for record, _ in await ledger.of_recipient(ANN)]
     assert sorted(kinds, key=str) == [
         ("order.created", 10482),
         ("order.created", 10483),
@@ -195,6 +195,23 @@ async def test_an_event_that_no_mail_can_be_made_of_is_undeliverable(
     with pytest.raises(Undeliverable):
         await mails.write(event, envelope_of(event))
     assert await ledger.of_recipient(event.user_email) == []
+
+
+async def test_a_mail_whose_text_is_no_longer_kept_says_so_when_it_is_to_be_sent_again(
+    mails: Mails, ledger: Ledger
+) -> None:
+    event = event_of("order.created")
+    envelope = envelope_of(event)
+    await mails.write(event, envelope)
+    async with ledger.ownership() as owner:
+        (claim,) = [claim for claim in await ledger.claim(owner.name, 50) if claim.event_id == str(envelope.id)]
+        await ledger.mark_data(claim)
+        await ledger.mark_sent(claim, "250 ok")
+    assert await ledger.empty_sent(0, 10) == 1
+    with pytest.raises(Conflict, match="has no text any longer"):
+        await mails.resend(ResendMail(event_id=str(envelope.id)))
+    with pytest.raises(Conflict, match="is not unknown"):
+        await mails.resolve(ResolveMail(event_id=str(envelope.id), sent=True))
 
 
 async def test_erasure_wipes_the_mails_and_says_so(mails: Mails, ledger: Ledger, events: PostgresEvents) -> None:
@@ -257,6 +274,28 @@ async def test_an_export_is_answered_in_parts_with_texts_and_without_tokens(
             assert "Guten Tag Ann" in document["text"]
     assert TOKEN not in "".join(answer.document for answer in answers)
     await ledger.erase("bob@b.test")
+
+
+async def test_each_part_of_an_export_fits_into_an_event(
+    mails: Mails, ledger: Ledger, events: PostgresEvents
+) -> None:
+    many = tuple(
+        OrderedItem(product_id=number, quantity=2, price=Decimal("12.50"), total_amt=Decimal(25))
+        for number in range(100)
+    )
+    for number in range(45):
+        event = event_of("order.created", order_number=number, items=many)
+        await mails.write(event, envelope_of(event))
+    alone = event_of("order.created", order_number=999_999, items=many * 40)  # as a foreign publisher might
+    await mails.write(alone, envelope_of(alone))
+    wanted = UserExportRequested(export_id="x-3", user_id="u-1", user_email=ANN)
+    await PersonalData(ledger, events).export(wanted, envelope_of(wanted))
+    found = await heard(events, ANSWERS[1], 2)
+    assert [answer.parts for answer, _ in found] == [len(found)] * len(found)
+    assert max(len(envelope.body) for _, envelope in found) <= MAX_BODY_BYTES
+    documents = [d for answer, _ in found for d in msgspec.json.decode(answer.document)]
+    assert sorted(d["order_number"] for d in documents) == [*range(45), 999_999]
+    assert all(len(d["text"]) > 1000 for d in documents)
 
 
 async def test_a_person_without_mails_gets_one_empty_part(ledger: Ledger, events: PostgresEvents) -> None:

@@ -6,21 +6,18 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from purveyor.kit.clock import now
 from purveyor.kit.errors import TokenInvalid
 from purveyor.kit.ids import new_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.postgres import Database
-from purveyor.kit.web import encode
 from purveyor.roles.auth.contract import Principal, UserErased, UserExportRequested
 from purveyor.roles.orders.conditions import IfMatch
 from purveyor.roles.orders.history import MailOutcome
 from purveyor.roles.orders.ports import Filter, IdempotencyKey
 from purveyor.roles.orders.service_changes import Changes, Wish
-from purveyor.roles.orders.service_persons import PART_BYTES, PART_ORDERS, PersonalData, parts
+from purveyor.roles.orders.service_persons import PersonalData
 from purveyor.roles.orders.store import PostgresOrders
 from purveyor.roles.orders.store_history import PostgresHistories
 from purveyor.roles.orders.store_persons import PostgresPersons
@@ -373,17 +370,3 @@ async def test_an_export_that_waits_goes_with_its_person(
 
     assert await exported(database, mine) == []
     assert len(await exported(database, hers)) == 1
-
-
-@given(st.lists(st.text(max_size=30) | st.integers(0, 120_000).map(lambda size: '"' * size), max_size=250))
-def test_parts_hold_everything_in_order_and_none_is_too_large(texts: list[str]) -> None:
-    documents = [encode(text).decode() for text in texts]
-    found = list(parts(documents))
-    loaded = [json.loads(part) for part in found]
-
-    assert [text for part in loaded for text in part] == texts
-    assert len(found) >= 1
-    for part, content in zip(found, loaded, strict=True):
-        assert len(content) <= PART_ORDERS
-        assert len(content) <= 1 or len(encode(part)) <= PART_BYTES + 2
-    assert found == ["[]"] or all(loaded)

@@ -51,8 +51,8 @@ class Journal:
         self._write(_note(claim, reply, recorded=False))
 
     def recorded(self, claim: Claim) -> None:
-        """Note that the ledger knows it too. The file is emptied when nothing in it counts any longer."""
-        reply = self._open.pop(_key(claim))
+        """Note that the ledger knows it too, once or again. The file is emptied when nothing in it counts."""
+        reply = self._open.pop(_key(claim), "")
         if not self._open:
             self._cut(0)
         else:

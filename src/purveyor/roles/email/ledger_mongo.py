@@ -6,7 +6,7 @@ All times are the server's, so that the clocks of the senders do not matter.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
@@ -23,11 +23,11 @@ from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.mongo_documents import (
     DUE,
     IN_HAND,
-    MAIL_INDEXES,
-    SENDER_INDEXES,
     SETTLED,
     SHOWN,
+    WITH_MESSAGE,
     WITH_RECIPIENT,
+    WITH_TEXT,
     Change,
     Condition,
     Document,
@@ -36,12 +36,15 @@ from purveyor.roles.email.mongo_documents import (
     doubt,
     erased_key,
     erasure,
+    following,
     held_or_freed,
     key,
     new_document,
     report_of,
+    shown,
     told,
 )
+from purveyor.roles.email.mongo_indexes import prepare
 from purveyor.roles.email.mongo_owner import MongoOwner, alive_since
 from purveyor.roles.email.mongo_server import LOST, OPERATION_TIMEOUT_S, URI_EXPECTED, address_of, bounded, short
 from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
@@ -60,8 +63,7 @@ class MongoLedger:
 
     async def prepare(self) -> None:
         """Make the indexes, as far as they are missing."""
-        await self._mails.create_indexes(list(MAIL_INDEXES))
-        await self._senders.create_indexes(list(SENDER_INDEXES))
+        await prepare(self._mails, self._senders, answer_within_s=STARTUP_TIMEOUT_S)
 
     async def record(self, mail: NewMail) -> bool:
         """See ``Ledger``."""
@@ -164,9 +166,9 @@ class MongoLedger:
 
     async def unreported(self, limit: int) -> Sequence[Report]:
         """See ``Ledger``."""
-        shown = {**SHOWN, "order_id": 1, "request_id": 1}
+        fields = {**SHOWN, "order_id": 1, "request_id": 1}
         async with bounded():
-            found = self._mails.find({"unreported": True}, shown).sort("updated_at", 1).limit(limit)
+            found = self._mails.find({"unreported": True}, fields).sort("updated_at", 1).limit(limit)
             return [report_of(document) async for document in found]
 
     async def mark_reported(self, reports: Sequence[Report]) -> None:
@@ -174,11 +176,14 @@ class MongoLedger:
         async with bounded():
             await self._mails.bulk_write([told(report) for report in reports], ordered=False)
 
-    async def of_recipient(self, recipient: str) -> Sequence[MailRecord]:
+    async def of_recipient(
+        self, recipient: str, after: MailRecord | None = None, limit: int = 100
+    ) -> Sequence[tuple[MailRecord, bytes]]:
         """See ``Ledger``."""
+        wanted = {"recipient": recipient} | (following(after) if after else {})
         async with bounded():
-            found = self._mails.find({"recipient": recipient}, SHOWN).sort([("created_at", 1), ("event_id", 1)])
-            return [MailRecord(**document) async for document in found]
+            found = self._mails.find(wanted, WITH_MESSAGE).sort([("created_at", 1), ("_id", 1)]).limit(limit)
+            return [shown(document) async for document in found]
 
     async def erase(self, recipient: str) -> int:
         """See ``Ledger``."""
@@ -194,14 +199,20 @@ class MongoLedger:
             erased += len(documents)
         return erased
 
+    async def empty_sent(self, older_than_days: int, limit: int) -> int:
+        """See ``Ledger``."""
+        async with bounded():
+            before = await self._now() - timedelta(days=older_than_days)
+            old = {"state": "sent", "updated_at": {"$lt": before}, **WITH_TEXT}
+            ids = [document["_id"] async for document in self._mails.find(old, {"_id": 1}).limit(limit)]
+            await self._mails.update_many({"_id": {"$in": ids}, **old}, {"$set": {"message": b""}})
+            return len(ids)
+
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         """See ``Ledger``."""
         async with bounded():
-            document = await self._mails.find_one({"event_id": event_id}, {**SHOWN, "message": 1})
-        if document is None:
-            return None
-        message = bytes(document.pop("message"))
-        return MailRecord(**document), message
+            document = await self._mails.find_one({"event_id": event_id}, WITH_MESSAGE)
+        return None if document is None else shown(document)
 
     async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
         """See ``Ledger``."""
@@ -227,9 +238,7 @@ class MongoLedger:
 
     async def _operate(self, event_id: str, state: Condition, update: Change) -> bool:
         async with bounded():
-            result = await self._mails.update_many(
-                {"event_id": event_id, "state": state, **WITH_RECIPIENT}, update
-            )
+            result = await self._mails.update_many({"event_id": event_id, "state": state, **WITH_TEXT}, update)
             return result.matched_count > 0
 
     async def check(self) -> str:
@@ -269,8 +278,7 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
     try:
         ledger = MongoLedger(database)
         try:
-            with pymongo.timeout(STARTUP_TIMEOUT_S):
-                await ledger.prepare()
+            await ledger.prepare()
         except LOST as error:
             raise ServerAway(f"MongoDB at {address_of(uri)} does not answer: {short(error)}.") from error
         except PyMongoError as error:

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import get_args
+from uuid import UUID
 
 from purveyor.kit.ids import parse_id
 from purveyor.kit.postgres import Database, Record
-from purveyor.roles.email.contract import MailRecord
+from purveyor.roles.email.contract import MailRecord, State
 from purveyor.roles.email.ledger_postgres_owner import LOCK_CLASS, PostgresOwner, ownership
 from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
 
@@ -176,13 +179,22 @@ class PostgresLedger:
             [f"{record.state}:{record.resends}" for record in records],
         )
 
-    async def of_recipient(self, recipient: str) -> Sequence[MailRecord]:
+    async def of_recipient(
+        self, recipient: str, after: MailRecord | None = None, limit: int = 100
+    ) -> Sequence[tuple[MailRecord, bytes]]:
         """See ``Ledger``."""
         rows = await self._database.fetch(
-            f"select {_RECORD} from email.mails where recipient = $1 order by created_at, event_id",  # noqa: S608
+            f"""
+            select {_RECORD}, message from email.mails
+            where recipient = $1 and (created_at, event_id, kind) > ($2, $3, $4)
+            order by created_at, email.mails.event_id, kind limit $5""",  # noqa: S608 - constants
             recipient,
+            after.created_at if after else datetime.min.replace(tzinfo=UTC),
+            after.event_id if after else UUID(int=0),
+            after.kind if after else "",
+            limit,
         )
-        return [_record(row) for row in rows]
+        return [(_record(row), row["message"]) for row in rows]
 
     async def erase(self, recipient: str) -> int:
         """See ``Ledger``."""
@@ -203,6 +215,21 @@ class PostgresLedger:
         )
         return erased
 
+    async def empty_sent(self, older_than_days: int, limit: int) -> int:
+        """See ``Ledger``."""
+        return await self._database.execute(
+            """
+            update email.mails m set message = '' from (
+                select event_id, kind, recipient from email.mails
+                where state = 'sent' and octet_length(message) > 0
+                    and updated_at < now() - make_interval(days => $1)
+                order by updated_at limit $2 for update skip locked
+            ) old
+            where m.event_id = old.event_id and m.kind = old.kind and m.recipient = old.recipient""",
+            older_than_days,
+            limit,
+        )
+
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         """See ``Ledger``."""
         row = await self._database.fetchrow(
@@ -213,15 +240,17 @@ class PostgresLedger:
 
     async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
         """See ``Ledger``."""
+        if state and state not in get_args(State):
+            return []
+        # The state itself, not a parameter: the planner has to see that a partial index serves it.
+        of_state = f"state = '{state}'" if state else "true"
+        of_events = "event_id = any($2::uuid[])" if event_ids else "$2::uuid[] is not null"
         rows = await self._database.fetch(
             f"""
-            select {_RECORD} from email.mails
-            where ($1 = '' or state = $1) and ($4 or event_id = any($2::uuid[]))
-            order by created_at desc, event_id desc limit $3""",  # noqa: S608 - constants
-            state,
-            [found for found in map(parse_id, event_ids) if found],
+            select {_RECORD} from email.mails where {of_state} and {of_events}
+            order by created_at desc, email.mails.event_id desc limit $1""",  # noqa: S608 - constants
             limit,
-            not event_ids,
+            [found for found in map(parse_id, event_ids) if found],
         )
         return [_record(row) for row in rows]
 
@@ -231,7 +260,8 @@ class PostgresLedger:
             """
             update email.mails set state = 'retry', owner = null, resends = resends + 1,
                 error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
-            where event_id = $1 and state in ('sent', 'failed', 'unknown', 'retry') and recipient <> ''""",
+            where event_id = $1 and octet_length(message) > 0
+                and state in ('sent', 'failed', 'unknown', 'retry')""",
             parse_id(event_id),
         )
         return touched > 0
@@ -243,7 +273,7 @@ class PostgresLedger:
             update email.mails set state = case when $2 then 'sent' else 'retry' end, owner = null,
                 resends = resends + (not $2)::int, error = 'resolved by an operator', next_attempt_at = now(),
                 updated_at = now()
-            where event_id = $1 and state = 'unknown' and recipient <> ''""",
+            where event_id = $1 and state = 'unknown' and octet_length(message) > 0""",
             parse_id(event_id),
             sent,
         )

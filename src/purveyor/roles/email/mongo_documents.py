@@ -1,4 +1,4 @@
-"""The mail ledger's documents in MongoDB: their keys, their indexes, and the updates that change them."""
+"""The mail ledger's documents in MongoDB: their keys, and the updates that change them."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,21 +17,14 @@ Change = list[Document]
 DUE: Condition = {"$in": ["pending", "retry"]}
 IN_HAND: Condition = {"$in": ["claimed", "data"]}
 SETTLED: Condition = {"$in": ["sent", "failed", "unknown", "retry"]}
-MAIL_INDEXES = (
-    pymongo.IndexModel([("state", 1), ("next_attempt_at", 1)], name="due"),
-    pymongo.IndexModel([("state", 1), ("owner", 1)], name="in_hand"),
-    pymongo.IndexModel([("state", 1), ("event_id", -1)], name="by_state"),
-    pymongo.IndexModel([("event_id", -1)], name="newest"),
-    pymongo.IndexModel([("recipient", 1)], name="by_recipient"),
-    pymongo.IndexModel([("updated_at", 1)], name="unreported", partialFilterExpression={"unreported": True}),
-)
 _REPORTED = ("sent", "failed", "unknown")
-SENDER_INDEXES = (pymongo.IndexModel([("seen_at", 1)], name="seen_at", expireAfterSeconds=3600),)
-"""The documents of senders that are long dead go by themselves."""
 WITH_RECIPIENT: Document = {"recipient": {"$gt": ""}}
 """Not erased."""
+WITH_TEXT: Document = {"message": {"$gt": b""}}
+"""Neither erased nor kept for too long: there is something to send."""
 SHOWN = dict.fromkeys(MailRecord.__struct_fields__, 1) | {"_id": 0}
 """The projection to the fields of a ``MailRecord``."""
+WITH_MESSAGE = {**SHOWN, "message": 1}
 
 
 def key(mail: NewMail | Hold | MailRecord) -> str:
@@ -81,6 +74,18 @@ def claim_of(document: Document) -> Claim:
         attempt=document["attempts"],
         created_at=document["created_at"],
     )
+
+
+def shown(document: Document) -> tuple[MailRecord, bytes]:
+    """The record and the message of a document ``WITH_MESSAGE``."""
+    message = bytes(document.pop("message"))
+    return MailRecord(**document), message
+
+
+def following(record: MailRecord) -> Document:
+    """What comes after a record in the order of ``created_at`` and ``_id``."""
+    later = {"created_at": {"$gt": record.created_at}}
+    return {"$or": [later, {"created_at": record.created_at, "_id": {"$gt": key(record)}}]}
 
 
 def change(*, due_in_s: float | None = None, attempts: int = 0, resends: int = 0, **values: object) -> Change:

@@ -5,12 +5,13 @@ question whose answer was not confirmed is delivered again. Their ids follow fro
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from uuid import UUID, uuid5
 
 import msgspec
 
 from purveyor.kit.message import Envelope, Event
+from purveyor.kit.parts import PART_BYTES, parts, size_inside
 from purveyor.kit.transport import EventTransport
 from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, UserExportRequested
 from purveyor.roles.email.contract import MailDataErased, MailDataExported, MailRecord
@@ -18,8 +19,6 @@ from purveyor.roles.email.mime import text_of
 from purveyor.roles.email.ports import Ledger
 
 log = logging.getLogger(__name__)
-
-PART_RECORDS = 100
 
 
 class PersonalData:
@@ -36,28 +35,20 @@ class PersonalData:
         await self._answer(MailDataErased(user_id=event.user_id), envelope)
 
     async def export(self, event: UserExportRequested, envelope: Envelope) -> None:
-        """Answer with the person's mails, in parts of 100 at most; one empty part where there is none."""
-        records = await self._ledger.of_recipient(event.user_email)
-        parts = max(1, -(-len(records) // PART_RECORDS))
-        for part in range(1, parts + 1):
+        """Answer with the person's mails, in parts that fit into events; one empty part where there is none."""
+        documents = list(parts([document async for document in self._documents(event.user_email)]))
+        for part, document in enumerate(documents, 1):
             answer = MailDataExported(
-                export_id=event.export_id,
-                part=part,
-                parts=parts,
-                document=await self._document(records[(part - 1) * PART_RECORDS : part * PART_RECORDS]),
+                export_id=event.export_id, part=part, parts=len(documents), document=document
             )
-            await self._answer(answer, envelope, f"{part}/{parts}")
+            await self._answer(answer, envelope, f"{part}/{len(documents)}")
 
-    async def _document(self, records: Sequence[MailRecord]) -> str:
-        mails = [msgspec.to_builtins(record) | {"text": await self._text(record)} for record in records]
-        return msgspec.json.encode(mails).decode()
-
-    async def _text(self, record: MailRecord) -> str:
-        # Whoever holds a stolen session could ask for an export, and would find the token of a new password in it.
-        if record.kind == PasswordResetRequested.type:
-            return ""
-        found = await self._ledger.find(record.event_id)
-        return text_of(found[1]) if found else ""
+    async def _documents(self, recipient: str) -> AsyncIterator[str]:
+        after = None
+        while page := await self._ledger.of_recipient(recipient, after):
+            for record, message in page:
+                yield _document(record, message)
+            after = page[-1][0]
 
     async def _answer(self, answer: Event, question: Envelope, detail: str = "") -> None:
         """Publish an answer; raises what kept it from being confirmed."""
@@ -73,6 +64,17 @@ class PersonalData:
         (error,) = await self._events.publish([envelope])
         if error is not None:
             raise error
+
+
+def _document(record: MailRecord, message: bytes) -> str:
+    # Whoever holds a stolen session could ask for an export, and would find the token of a new password in it.
+    text = "" if record.kind == PasswordResetRequested.type else text_of(message)
+    members = msgspec.to_builtins(record)
+    while True:
+        document = msgspec.json.encode(members | {"text": text}).decode()
+        if size_inside(document) <= PART_BYTES or not text:
+            return document
+        text = text[: len(text) // 2]  # of a foreign publisher's order, or a template: none of ours is as long
 
 
 def _answer_id(question: Envelope, answer: Event, detail: str) -> UUID:

@@ -120,8 +120,10 @@ class Ledger(Protocol):
         """Note that somebody was told. A record that has changed meanwhile is to be reported again."""
         ...
 
-    async def of_recipient(self, recipient: str) -> Sequence[MailRecord]:
-        """Every record of an address, oldest first."""
+    async def of_recipient(
+        self, recipient: str, after: MailRecord | None = None, limit: int = 100
+    ) -> Sequence[tuple[MailRecord, bytes]]:
+        """The records of an address with their messages, oldest first: at most ``limit`` that follow ``after``."""
         ...
 
     async def erase(self, recipient: str) -> int:
@@ -129,6 +131,13 @@ class Ledger(Protocol):
 
         What was not sent never will be: it becomes ``failed``. What is left of a record keeps its event, when
         that is delivered again, from making a new one.
+        """
+        ...
+
+    async def empty_sent(self, older_than_days: int, limit: int) -> int:
+        """Empty the messages of mails that were sent so long ago, at most ``limit``; how many.
+
+        The records stay. Such a mail can no longer be sent again.
         """
         ...
 
@@ -141,7 +150,7 @@ class Ledger(Protocol):
         ...
 
     async def resend(self, event_id: str) -> bool:
-        """Make a mail due again that no sender works on; ``False`` when there is none such."""
+        """Make a mail due again that no sender works on and that still has its message; ``False``: none such."""
         ...
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import parseaddr
 from pathlib import Path
@@ -69,6 +69,9 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
     mail_doubtful: Annotated[
         DoubtPolicy, Meta(description="a mail that may have been sent: resend it, or park it as unknown")
     ] = "resend"
+    mail_keep_days: Annotated[
+        int, Meta(ge=0, le=36500, description="days until the text of a sent mail is emptied; 0: never")
+    ] = 90
     smtp_ca_file: Annotated[
         Path | None,
         Meta(description="certificates (PEM) to trust besides the system's, for a private SMTP server"),
@@ -121,6 +124,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     from purveyor.roles.email.mailbox import Mailbox, mailbox_routes
     from purveyor.roles.email.personal_data import PersonalData
     from purveyor.roles.email.reports import Reports
+    from purveyor.roles.email.retention import Retention
     from purveyor.roles.email.sender import Sender
     from purveyor.roles.email.service import Mails
     from purveyor.roles.email.service_audit import Audit
@@ -133,7 +137,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
         sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=reports.wake)
         renderer = _renderer(settings)
         mails = Mails(ledger, renderer, settings.sender, sender.wake)
-        personal_data = PersonalData(ledger, env.events)
+        personal_data, retention = PersonalData(ledger, env.events), Retention(ledger, settings.mail_keep_days)
         audit = Audit(ledger, journals, settings.mail_doubtful)
         yield Actor(
             routes=mailbox_routes(mailer, renderer) if isinstance(mailer, Mailbox) and not env.production else (),
@@ -150,9 +154,13 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
                 UserErased: personal_data.erase,
                 UserExportRequested: personal_data.export,
             },
-            background=[Background("sender", sender.run), Background("reports", reports.run)],
+            background=_tasks(sender=sender.run, reports=reports.run, retention=retention.run),
             checks=_checks(env, settings, ledger, mailer),
         )
+
+
+def _tasks(**runs: Callable[[], Awaitable[None]]) -> list[Background]:
+    return [Background(name, run) for name, run in runs.items()]
 
 
 def _checks(env: Env, settings: EmailSettings, ledger: Ledger, mailer: Mailer) -> list[Check]:

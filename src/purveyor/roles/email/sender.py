@@ -33,6 +33,7 @@ _LONGEST_PAUSE_S = 900.0
 _MAX_ATTEMPTS = 40
 _GRACE_S = 15.0
 _RECORD_PAUSE_S = 0.5
+_LONGEST_RECORD_PAUSE_S = 60.0
 
 _Record = Callable[[], Awaitable[None]]
 
@@ -74,8 +75,8 @@ class Sender:
     async def _run(self, owner: Owner) -> None:
         try:
             await self._work(owner)
-        except Unavailable:
-            # What was handed over has to be recorded, or it is sent again: however long the ledger is away.
+        except Exception:
+            # What was handed over has to be recorded, or it is sent again: however long the ledger refuses it.
             if self._tasks:
                 await asyncio.wait(self._tasks)
             raise
@@ -119,7 +120,7 @@ class Sender:
         self._tasks.discard(task)
         self._woken.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a delivery died; its mail will be taken over", exc_info=error)
+            log.error("a delivery died; its mail waits until this process ends", exc_info=error)
 
     async def _finish(self) -> None:
         if self._tasks:
@@ -129,16 +130,30 @@ class Sender:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _deliver(self, claim: Claim) -> None:
-        """Hand a mail over, and record what became of it, for as long as this process lives."""
+        """Hand a mail over, and record what became of it, for as long as this process lives.
+
+        Nobody else would: a sender that lives keeps its mails. So no error of the ledger ends it, such as that of
+        a database that is read-only after a failover.
+        """
         record = await self._hand_over(claim)
+        failures = 0
         while record is not None:
             try:
                 await record()
-            except Unavailable:
-                await asyncio.sleep(_RECORD_PAUSE_S)
+            except Unavailable as away:
+                if not failures:
+                    about = {"event_id": claim.event_id, "why": str(away)}
+                    log.warning("what became of a mail cannot be recorded yet", extra=about)
+                pause_s = _RECORD_PAUSE_S
+            except Exception:
+                pause_s = min(_LONGEST_RECORD_PAUSE_S, _RECORD_PAUSE_S * 2 ** min(failures, 10))
+                about = {"event_id": claim.event_id, "again_in_s": pause_s}
+                log.exception("what became of a mail cannot be recorded yet", extra=about)
             else:
                 self._settled()
                 return
+            failures += 1
+            await asyncio.sleep(pause_s)
 
     async def _hand_over(self, claim: Claim) -> _Record | None:
         """Try to send; how to record what became of it, ``None`` when the mail is another sender's now."""

@@ -98,9 +98,9 @@ class Mails:
 
     async def resend(self, ask: ResendMail) -> MailRecord:
         """See ``ResendMail``."""
-        return await self._changed(
-            ask.event_id, await self._ledger.resend(ask.event_id), "is being sent right now"
-        )
+        changed = await self._ledger.resend(ask.event_id)
+        no_text = "has no text any longer, so long ago it was sent"
+        return await self._changed(ask.event_id, changed, "is being sent right now", no_text)
 
     async def resolve(self, ask: ResolveMail) -> MailRecord:
         """See ``ResolveMail``."""
@@ -108,13 +108,15 @@ class Mails:
             ask.event_id, await self._ledger.resolve(ask.event_id, sent=ask.sent), "is not unknown"
         )
 
-    async def _changed(self, event_id: str, changed: bool, why_not: str) -> MailRecord:  # noqa: FBT001
+    async def _changed(self, event_id: str, changed: bool, why_not: str, no_text: str = "") -> MailRecord:  # noqa: FBT001
         found = await self._ledger.find(event_id)
         if found is None:
             raise NotFound(f"There is no mail for event {event_id}.")
         if not changed:
-            why = why_not if found[0].recipient else "was erased with its recipient's account"
-            raise Conflict(f"The mail for event {event_id} {why} (it is {found[0].state}).")
+            record, message = found
+            why = why_not if message else no_text or why_not
+            why = why if record.recipient else "was erased with its recipient's account"
+            raise Conflict(f"The mail for event {event_id} {why} (it is {record.state}).")
         self._recorded()
         return found[0]
 

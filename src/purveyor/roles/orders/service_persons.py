@@ -1,11 +1,12 @@
 """The use cases of personal data: somebody is erased, somebody wants all that is held on them."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
 from purveyor.kit.clock import now
 from purveyor.kit.message import Envelope
+from purveyor.kit.parts import PART_DOCUMENTS, parts
 from purveyor.kit.web import encode
 from purveyor.roles.auth.contract import UserErased, UserExportRequested
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
@@ -14,10 +15,6 @@ from purveyor.roles.orders.history import Entry, placed
 from purveyor.roles.orders.ports import Filter, Histories, Kept, OrderBook, Persons
 from purveyor.roles.orders.views import order_view
 from purveyor.roles.orders.views_history import entry_view
-
-PART_ORDERS = 100
-PART_BYTES = 180_000
-"""The most that a part's document takes inside its event, which must stay below 200 KB."""
 
 
 class PersonalData:
@@ -60,7 +57,7 @@ class PersonalData:
 
     async def _documents(self, user_id: str) -> AsyncIterator[str]:
         after = None
-        while page := await self._book.page(Filter(user_id=user_id, after=after), PART_ORDERS):
+        while page := await self._book.page(Filter(user_id=user_id, after=after), PART_DOCUMENTS):
             for document in await self._described(page):
                 yield document
             after = page[-1].order.id
@@ -82,17 +79,3 @@ def _described(kept: Kept, later: Sequence[Entry]) -> str:
         "history": [entry_view(entry, by_staff=False) for entry in entries],
     }
     return encode(members).decode()
-
-
-def parts(documents: Sequence[str]) -> Iterator[str]:
-    """JSON arrays of at most 100 of these documents, each small enough for an event; ``[]`` for none."""
-    part: list[str] = []
-    size = 0
-    for document in documents:
-        bytes_inside = len(encode(document))
-        if part and (len(part) == PART_ORDERS or size + bytes_inside > PART_BYTES):
-            yield f"[{','.join(part)}]"
-            part, size = [], 0
-        part.append(document)
-        size += bytes_inside
-    yield f"[{','.join(part)}]"

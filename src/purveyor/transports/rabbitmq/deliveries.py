@@ -15,9 +15,8 @@ from purveyor.kit import log as logs
 from purveyor.kit import tracing
 from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.failpoints import failpoint
-from purveyor.kit.message import Event
 from purveyor.kit.metrics import EVENTS_HANDLED
-from purveyor.kit.transport import EventHandler, Queue, Undeliverable
+from purveyor.kit.transport import EventHandler, Queue, Undeliverable, decoded
 from purveyor.transports.rabbitmq import topology
 from purveyor.transports.rabbitmq.link import CONFIRM_S, Link, Refused, soon
 
@@ -26,7 +25,6 @@ log = logging.getLogger(__name__)
 _Send = Callable[[Message, str, RabbitExchange, float], Awaitable[None]]
 
 _HANDLER_S = 10.0
-_MAX_BODY_BYTES = 256 * 1024
 _LONGEST_WAIT_S = 2.0
 _REFUSED_PAUSE_S = 5.0
 
@@ -71,7 +69,7 @@ class Deliveries:
     async def _attempt(self, message: AbstractIncomingMessage) -> Exception | None:
         error: Exception | None = None
         try:
-            event = self._read(message.body)
+            event = decoded(message.body, self._decoder)
             async with asyncio.timeout(_HANDLER_S):
                 failpoint("consumer.delivered")
                 await self._handler(event, topology.envelope_of(message, self._queue))
@@ -82,14 +80,6 @@ class Deliveries:
             error = raised
         EVENTS_HANDLED.labels(self._queue.name, "failed" if error else "handled").inc()
         return error
-
-    def _read(self, body: bytes) -> Event:
-        if len(body) > _MAX_BODY_BYTES:
-            raise Undeliverable(f"the body is larger than {_MAX_BODY_BYTES // 1024} KiB")
-        try:
-            return self._decoder.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Undeliverable(f"the body cannot be read: {error}") from error
 
     async def _put_aside(self, message: AbstractIncomingMessage, error: Exception) -> None:
         """Confirmed into the next retry queue or the dead letters; the caller then acks."""
