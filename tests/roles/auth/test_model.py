@@ -162,13 +162,25 @@ def test_what_is_no_language_tag_is_refused(tag: str) -> None:
 
 @pytest.mark.parametrize(
     "password",
-    ["tr0ub4d&", "q" * 7 + "7", "z" * 127 + "Q", "Zeichenä", "        ", "correct horse", "\u6b63\u78ba" * 4],
+    [
+        "\u00bd" * 100,
+        "\ufdfa" * 128,
+        "e\u0301" * 4,
+        "\u212b" * 8,
+        "tr0ub4d&",
+        "q" * 7 + "7",
+        "z" * 127 + "Q",
+        "Zeichenä",
+        "        ",
+        "correct horse",
+        "\u6b63\u78ba" * 4,
+    ],
 )
 def test_any_characters_may_form_a_password(password: str) -> None:
     check_password(password, 8)
 
 
-@pytest.mark.parametrize("password", ["", "x7&fQ1!", "y" * 129, "\u6b63" * 7])
+@pytest.mark.parametrize("password", ["", "x7&fQ1!", "y" * 129, "\u00bd" * 7, "e\u0301" * 65, "\u6b63" * 7])
 def test_a_password_has_8_to_128_characters(password: str) -> None:
     with pytest.raises(InvalidInput, match="not valid") as refusal:
         check_password(password, 8)
