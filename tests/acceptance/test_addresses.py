@@ -35,6 +35,13 @@ async def test_one_address_at_most_is_the_default(shop: Shop, ada: Customer) -> 
     assert len(await defaults(shop, ada)) <= 1
 
 
+async def test_an_account_holds_fifty_addresses(shop: Shop, ada: Customer) -> None:
+    for _ in range(50):
+        assert (await shop.add_address(ada)).status_code == 201
+    problem(await shop.add_address(ada), 422, "invalid-input", "")
+    assert len((await shop.addresses(ada)).json()) == 50
+
+
 async def test_an_address_is_replaced_as_a_whole(shop: Shop, ada: Customer) -> None:
     stored = (await shop.add_address(ada, line2="Flat 1")).json()
     answer = await shop.address(ada, stored["id"], method="PUT", city="Bath")

@@ -191,6 +191,18 @@ def test_users_are_made_and_promoted_from_the_console(running: Shop, console: Co
     assert running.call("/verify-token", {}, Authorization=f"Bearer {token}")["role"] == "admin"
 
 
+def test_a_password_in_a_pipe_is_asked_for_once(running: Shop, console: Console) -> None:
+    add = ("user", "add", "piped@printer.local", "--name", "Mary Somerville")
+    nothing = console(*add)
+    added = console(*add, stdin=f"{PASSWORD}\n")
+
+    assert (nothing.returncode, nothing.stdout, len(nothing.stderr.splitlines())) == (1, "", 1)
+    assert "/password" in nothing.stderr
+    assert (added.returncode, added.stderr) == (0, "")
+    assert re.fullmatch(rf"piped@printer\.local is customer, id {_ID.pattern}\n", added.stdout)
+    assert running.call("/login", {"email": "piped@printer.local", "password": PASSWORD})["access_token"]
+
+
 def test_demo_makes_orders_in_every_state_it_says(running: Shop, console: Console) -> None:
     done = console("demo", "--url", running.url, "--users", "12", "--orders", "40", "--seed", "7")
     assert done.returncode == 0, done.stderr

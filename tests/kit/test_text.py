@@ -1,5 +1,6 @@
 """What people type: one clean line, a telephone number, a country; or an error that points at the member."""
 
+import re
 import unicodedata
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from purveyor.kit.errors import InvalidInput
-from purveyor.kit.text import clean_country, clean_line, clean_phone
+from purveyor.kit.text import LINE_SCHEMA, clean_country, clean_line, clean_phone
 
 HARMFUL = ["Cc", "Cf", "Cs", "Zl", "Zp"]
 
@@ -31,7 +32,14 @@ HARMFUL = ["Cc", "Cf", "Cs", "Zl", "Zp"]
         "a\u202eb",
         "a\u2066b",
         "a\u200bb",
+        "a\u200eb",
+        "a\u200fb",
+        "a\u2060b",
         "a\ufeffb",
+        "\u200d",
+        "\u200cb",
+        " \u200db",
+        "a\u200d ",
         "a\x1b[2Jb",
         "=?utf-8?q?=0D=0ABcc:x?=",
         "Jane =?",
@@ -55,6 +63,9 @@ def test_what_could_forge_a_header_a_line_or_a_direction_is_refused(text: str) -
         ("王小明", "王小明"),
         ("O'Neil & Sons <x> {{7*7}} %s", "O'Neil & Sons <x> {{7*7}} %s"),
         ("Łódź 🙂", "Łódź 🙂"),
+        ("نیک\u200cپی", "نیک\u200cپی"),
+        ("ශ්\u200dරී", "ශ්\u200dරී"),
+        ("👩\u200d❤\ufe0f\u200d👩 & 👨\u200d👩\u200d👧", "👩\u200d❤\ufe0f\u200d👩 & 👨\u200d👩\u200d👧"),
         ("", ""),
     ],
 )
@@ -62,14 +73,25 @@ def test_a_name_stays_as_it_was_typed(text: str, clean: str) -> None:
     assert clean_line(text, "/name") == clean
 
 
-@given(st.text(st.characters() | st.sampled_from("\r\n\x00\u2028\u202e=?\u0301 ")))
+@given(st.text(st.sampled_from("ab \t\u0301\u200b\u200c\u200d\u202e\u2060\ufeff=?é"), min_size=1, max_size=8))
+def test_the_api_document_tells_the_same(text: str) -> None:
+    try:
+        told = bool(clean_line(text, "/name"))
+    except InvalidInput:
+        told = False
+    said = re.search(LINE_SCHEMA["pattern"], text) and not re.search(LINE_SCHEMA["not"]["pattern"], text)
+    assert bool(said) == told
+
+
+@given(st.text(st.characters() | st.sampled_from("\r\n\x00\u200c\u200d\u2028\u202e=?\u0301 ")))
 def test_whatever_passes_is_one_harmless_line_and_stays_so(text: str) -> None:
     try:
         line = clean_line(text, "/name")
     except InvalidInput:
         assert "=?" in text or any(unicodedata.category(character) in HARMFUL for character in text)
         return
-    assert not any(unicodedata.category(character) in HARMFUL for character in line)
+    inner = line[1:-1].replace("\u200c", "").replace("\u200d", "")
+    assert not any(unicodedata.category(character) in HARMFUL for character in line[:1] + inner + line[-1:])
     assert "=?" not in line
     assert line == line.strip() == clean_line(line, "/name")
     assert len(line.splitlines()) <= 1

@@ -50,8 +50,8 @@ def add(
     password_stdin: Annotated[bool, typer.Option(help="Read the password from standard input.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Create a user; asks for the password, or reads it from standard input."""
-    if password_stdin:
+    """Create a user; asks for the password at a terminal, else reads it from standard input."""
+    if password_stdin or not sys.stdin.isatty():
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)

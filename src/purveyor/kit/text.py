@@ -21,13 +21,17 @@ _COUNTRIES = """
 """
 """The officially assigned codes of ISO 3166-1 alpha-2."""
 
+_JOINERS = "\u200c\u200d"
+"""Zero width non-joiner and joiner: spelling in Persian and in the languages of India, and part of many emoji."""
+
 # The same rules as JSON Schema, for the API document; of the characters that no line may hold those of the basic
 # multilingual plane, for regular expressions know no others in all languages.
 _FORBIDDEN = (
-    r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f"
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e\u200f"
     r"\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
 )
-_LINE = rf"[^\s{_FORBIDDEN}]([^{_FORBIDDEN}]*[^\s{_FORBIDDEN}])?"
+_END = rf"[^\s\u200c\u200d{_FORBIDDEN}]"
+_LINE = rf"{_END}([^{_FORBIDDEN}]*{_END})?"
 LINE_SCHEMA = {"pattern": rf"^\s*{_LINE}\s*$", "not": {"pattern": r"=\?"}}
 OPTIONAL_LINE_SCHEMA = {"pattern": rf"^\s*({_LINE})?\s*$", "not": {"pattern": r"=\?"}}
 _PHONE_SCHEMA = {"pattern": rf"^\s*({_PHONE.pattern})?\s*$"}
@@ -49,11 +53,14 @@ Country = Annotated[
 def clean_line(text: str, pointer: str) -> str:
     """Text on one line without control, format or bidirectional characters or encoded words (RFC 2047).
 
-    White space of any kind and length becomes one space. Raises ``InvalidInput`` at ``pointer``.
+    White space of any kind and length becomes one space. Joiners may stand between other characters. Raises
+    ``InvalidInput`` at ``pointer``.
     """
     line = unicodedata.normalize("NFC", text).strip()
+    if line.strip(_JOINERS) != line:
+        raise invalid(pointer, "must not begin or end with an invisible character")
     for character in line:
-        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        if character not in _JOINERS and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
             raise invalid(pointer, "must not hold control or formatting characters or line breaks")
     if "=?" in line:
         raise invalid(pointer, "must not hold '=?'")

@@ -105,6 +105,14 @@ def test_a_date_without_a_zone_is_refused() -> None:
         build(date=datetime(2026, 1, 2))  # noqa: DTZ001 - the very thing that is refused
 
 
+@pytest.mark.parametrize("name", ["نیک\u200cپی", "👨\u200d👩\u200d👧 Family", "a\u200db"])
+def test_joiners_in_a_name_are_kept_and_stay_inside_their_header(name: str) -> None:
+    message = parse(build(name=name, rendered=Rendered(name, f"Hello {name}", f"<p>{name}</p>")))
+    assert message.keys() == HEADERS
+    assert (message["To"].addresses[0].display_name, str(message["Subject"])) == (name, name)
+    assert not message.defects
+
+
 BAD_IN_HEADERS = [
     "a\r\nBcc: eve@evil.example", "a\nb", "a\rb", "a\0b", "a\tb", "a\x0bb", "a\x0cb", "a\x1cb", "a\x1eb",
     "a\x7fb", "a\x85b", "a\u2028b", "a\u2029b", "a\u202eb", "a\u2066b", "\n", "a\n", "\r\n a",

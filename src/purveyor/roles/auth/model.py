@@ -65,11 +65,13 @@ def normal_password(text: str) -> str:
 
 
 def check_password(text: str, minimum: int, pointer: str = "/password") -> None:
-    """Length and the list of common ones, no rules of composition (NIST SP 800-63B-4, section 3.1.1.2)."""
-    password = normal_password(text)
-    if not minimum <= len(password) <= PASSWORD_MAX_LENGTH:
+    """Length and the list of common ones, no rules of composition (NIST SP 800-63B-4, section 3.1.1.2).
+
+    The length is that of what was typed, in Unicode code points: what is hashed may be shorter or longer.
+    """
+    if not minimum <= len(text) <= PASSWORD_MAX_LENGTH:
         raise invalid(pointer, f"must have {minimum} to {PASSWORD_MAX_LENGTH} characters")
-    if password.lower() in _common_passwords():
+    if normal_password(text).lower() in _common_passwords():
         raise invalid(pointer, "is one of the most common passwords: choose another")
 
 

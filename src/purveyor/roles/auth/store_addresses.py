@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from purveyor.kit.errors import InvalidInput, NotFound
+from purveyor.kit.errors import NotFound
 from purveyor.kit.postgres import Database
+from purveyor.kit.text import invalid
 from purveyor.roles.auth.ports import StoredAddress
 
 MAX_ADDRESSES = 50
@@ -49,7 +50,7 @@ class PostgresAddresses:
                     "select count(*) from auth.addresses where user_id = $1", user_id
                 )
                 if count >= MAX_ADDRESSES:
-                    raise InvalidInput(f"An account holds at most {MAX_ADDRESSES} addresses.")
+                    raise invalid("", f"is one too many: an account holds at most {MAX_ADDRESSES} addresses")
             if address.is_default:
                 await connection.execute(
                     "update auth.addresses set is_default = false where user_id = $1 and is_default", user_id
