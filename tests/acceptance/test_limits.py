@@ -6,6 +6,7 @@ import re
 from shop import Customer, Shop, problem
 
 POLICY = re.compile(r'"orders";q=(\d+);w=(\d+)')
+NO_ID = "01a20481-297c-700c-a82d-3d9ac6bc1ffd"
 LEFT = re.compile(r'"orders";r=(\d+);t=(\d+)')
 
 
@@ -23,6 +24,18 @@ async def test_every_order_says_how_many_are_left(shop: Shop, ada: Customer) -> 
     assert left == quota - 1
     assert 1 <= reset_s <= window_s
     assert limits((await shop.place(ada)).headers)[2] == quota - 2
+
+
+async def test_a_refusal_that_cost_quota_says_how_many_are_left(shop: Shop, ada: Customer) -> None:
+    quota = limits((await shop.place(ada, key="once")).headers)[0]
+    refused = [
+        await shop.place(ada, [(999_999, 1)]),
+        await shop.place(ada, [(1, 2)], key="once"),
+        await shop.place(ada, shipping_address_id=NO_ID),
+        await shop.place(ada, key="x" * 256),
+    ]
+    assert [answer.status_code for answer in refused] == [422, 422, 422, 400]
+    assert [limits(answer.headers)[2] for answer in refused] == [quota - 2, quota - 3, quota - 4, quota - 5]
 
 
 async def test_of_any_number_at_once_exactly_the_quota_is_let_in(

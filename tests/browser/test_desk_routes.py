@@ -41,6 +41,10 @@ async def test_only_staff_may_ask(customer: Person, method: str, path: str) -> N
         (*ROUTES[3], 404),
         ("POST", "/api/dead-letters/no.such.queue/no-id/replay", 404),
         ("GET", "/api/mails?state=lost", 422),
+        ("GET", "/api/mails?state=null", 422),
+        ("GET", "/api/mails?state=", 422),
+        ("GET", "/api/mails?limit=1.0", 422),
+        ("GET", "/api/mails?limit=201", 422),
         ("GET", "/api/mails?limit=0", 422),
         ("GET", f"/api/mails?order_id={NOBODYS}", 404),
         ("GET", "/api/mails?order_id=no-id", 404),
@@ -50,6 +54,18 @@ async def test_what_is_not_there_is_a_problem(staff: Person, method: str, path: 
     answer = await staff.client.request(method, path, headers={"Authorization": f"Bearer {staff.token}"})
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(("name", "value"), [("state", "x" * 3000), ("limit", "9" * 3000)])
+async def test_what_is_wrong_with_a_filter_is_pointed_at_and_not_repeated(
+    staff: Person, name: str, value: str
+) -> None:
+    answer = await staff.client.get(
+        "/api/mails", params={name: value}, headers={"Authorization": f"Bearer {staff.token}"}
+    )
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == f"/{name}"
+    assert len(answer.text) < 1000
 
 
 async def test_the_mails_of_an_order_are_found_and_sent_again(customer: Person, staff: Person) -> None:

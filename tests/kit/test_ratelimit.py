@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from purveyor.drill.servers.redis import RedisServer
-from purveyor.kit.errors import ConfigError, TooManyRequests
+from purveyor.kit.errors import ConfigError, TooManyRequests, Unavailable
 from purveyor.kit.ids import new_id
 from purveyor.kit.ratelimit import Limiter, MemoryLimiter, Rate
 from purveyor.kit.redis import RedisAway, RedisClient, RedisLimiter, open_redis
@@ -123,6 +123,26 @@ async def test_keys_and_policies_do_not_share(limiter: Limiter, key: str) -> Non
 async def test_processes_that_cannot_talk_divide_the_quota(key: str) -> None:
     assert await count_allowed(MemoryLimiter(share=4), key, Rate(10, MINUTE), hits=20) == 2
     assert await count_allowed(MemoryLimiter(share=40), key, Rate(10, MINUTE), hits=20) == 1
+
+
+async def test_processes_that_cannot_talk_tell_of_their_part(key: str) -> None:
+    fields = (await MemoryLimiter(share=4).hit("orders", key, Rate(10, MINUTE))).headers()
+    assert fields == {"RateLimit-Policy": '"orders";q=2;w=60', "RateLimit": '"orders";r=1;t=60'}
+
+
+async def test_what_goes_wrong_tells_of_the_quota_it_cost(limiter: Limiter, key: str) -> None:
+    shared = Unavailable("Not now.", retry_after_s=7)
+    for left in (2, 1):
+        decision = await limiter.hit("orders", key, Rate(3, MINUTE))
+        with pytest.raises(Unavailable, match="Not now") as raised, decision.told():
+            raise shared from KeyError("the cause")
+        assert raised.value.headers == {
+            "RateLimit-Policy": '"orders";q=3;w=60',
+            "RateLimit": f'"orders";r={left};t=60',
+            "Retry-After": "7",
+        }
+        assert isinstance(raised.value.__cause__, KeyError)
+    assert shared.headers == {"Retry-After": "7"}, "others are told of it too, and of their own quota"
 
 
 async def test_memory_stays_bounded(monkeypatch: pytest.MonkeyPatch, key: str) -> None:

@@ -75,7 +75,8 @@ def _tidy_parameter(parameter: Json) -> None:
     """A parameter that may be left out is not ``null`` when it is: text in a URL or a header cannot be."""
     schema = parameter["schema"]
     if "oneOf" in schema:
-        schema |= next(kind for kind in schema.pop("oneOf") if kind != {"type": "null"})
+        kind = next(kind for kind in schema.pop("oneOf") if kind != {"type": "null"})
+        schema |= kind | schema  # what a route says itself counts
     if isinstance(schema.get("type"), list):
         schema["type"] = next(kind for kind in schema["type"] if kind != "null")
     if "enum" in schema:

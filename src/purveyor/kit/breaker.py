@@ -1,14 +1,18 @@
 """Circuit breaker: stops calling what keeps failing, and lets a single probe find out when it is back."""
 
+import asyncio
 import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 
 _log = logging.getLogger(__name__)
 _SLOTS = 10
+_counted: ContextVar["set[tuple[Breaker, bool]] | None"] = ContextVar("counted", default=None)
+"""The outcomes that the calls of ``as_one`` have had; a task that is begun inside it shares them."""
 
 
 class BreakerOpen(Exception):
@@ -22,9 +26,11 @@ class BreakerOpen(Exception):
 class Breaker:
     """Opens when ``ratio`` of at least ``min_calls`` calls of the last ``window_s`` seconds failed.
 
-    It stays open for ``open_s`` seconds, then half-opens: one call goes through as the probe, and its end
-    closes or re-opens the circuit. Only the exception types in ``failures`` are failures; any other means
-    that the other side answered. A call that was cancelled says nothing.
+    It opens after ``in_a_row`` failures without a success between them, too: calls one after the other that
+    each take seconds to fail are never many in a window. It stays open for ``open_s`` seconds, then half-opens:
+    one call goes through as the probe, and its end closes or re-opens the circuit; others wait for that end.
+    Only the exception types in ``failures`` are failures; any other means that the other side answered. A call
+    that was cancelled says nothing.
     """
 
     def __init__(
@@ -35,19 +41,34 @@ class Breaker:
         ratio: float = 0.5,
         min_calls: int = 20,
         window_s: float = 10.0,
+        in_a_row: int = 5,
         open_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name, self._failures, self._clock = name, failures, clock
         self._ratio, self._min_calls, self._window_s, self._open_s = ratio, min_calls, window_s, open_s
+        self._in_a_row = in_a_row
         self._slots: deque[tuple[int, list[int]]] = deque(maxlen=_SLOTS)
+        self._failed_in_a_row = 0
         self._open_until: float | None = None
-        self._probing = False
+        self._probe_ended: asyncio.Event | None = None
 
     @contextmanager
-    def call(self) -> Iterator[None]:
-        """Guard one call: ``with breaker.call(): ...``. Raises ``BreakerOpen`` instead of entering."""
-        probe = self._admit()
+    def as_one(self) -> Iterator[None]:
+        """The calls made inside, at once or in tasks begun there, count as one failure and one success at most."""
+        token = _counted.set(set())
+        try:
+            yield
+        finally:
+            _counted.reset(token)
+
+    @asynccontextmanager
+    async def call(self, wait_s: float) -> AsyncIterator[None]:
+        """Guard one call: ``async with breaker.call(wait_s=2): ...``. Raises ``BreakerOpen`` instead of entering.
+
+        Where a probe is under way it waits for its end, at most ``wait_s`` seconds.
+        """
+        probe = await self._admit(wait_s)
         try:
             yield
         except self._failures:
@@ -57,28 +78,54 @@ class Breaker:
             self._ended(probe, failed=False)
             raise
         except BaseException:
-            self._probing = self._probing and not probe  # cancelled: the next call may probe instead
+            if probe:
+                self._end_probe()  # cancelled: the next call may probe instead
             raise
         self._ended(probe, failed=False)
 
-    def _admit(self) -> bool:
+    async def _admit(self, wait_s: float) -> bool:
         """Whether the call is the probe."""
-        if self._open_until is None:
-            return False
-        wait_s = self._open_until - self._clock()
-        if wait_s > 0 or self._probing:
-            raise BreakerOpen(self._name, wait_s)
-        self._probing = True
-        return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while self._open_until is not None:
+                    open_s = self._open_until - self._clock()
+                    if open_s > 0:
+                        raise BreakerOpen(self._name, open_s)
+                    if self._probe_ended is None:
+                        self._probe_ended = asyncio.Event()
+                        return True
+                    await self._probe_ended.wait()
+                return False
+        raise BreakerOpen(self._name, 0)
+
+    def _end_probe(self) -> None:
+        if self._probe_ended is not None:
+            self._probe_ended.set()
+            self._probe_ended = None
 
     def _ended(self, probe: bool, *, failed: bool) -> None:  # noqa: FBT001
         if probe:
-            self._probing = False
+            self._end_probe()
             self._open() if failed else self._close()
         elif self._open_until is None:  # the late end of a call from before the opening is no news
             self._count(failed=failed)
 
     def _count(self, *, failed: bool) -> None:
+        if not failed:
+            self._failed_in_a_row = 0
+        counted = _counted.get()
+        if counted is not None:
+            if (self, failed) in counted:
+                return
+            counted.add((self, failed))
+        self._failed_in_a_row += failed
+        calls, failures = self._add(failed=failed)
+        often = calls >= self._min_calls and failures >= self._ratio * calls
+        if often or self._failed_in_a_row >= self._in_a_row:
+            self._open()
+
+    def _add(self, *, failed: bool) -> tuple[int, int]:
+        """Count a call; the calls of the window, and how many of them failed."""
         slot = math.floor(self._clock() / self._window_s * _SLOTS)
         while self._slots and self._slots[0][0] <= slot - _SLOTS:
             self._slots.popleft()
@@ -87,14 +134,12 @@ class Breaker:
         counts = self._slots[-1][1]
         counts[0] += 1
         counts[1] += failed
-        calls = sum(counts[0] for _, counts in self._slots)
-        failures = sum(counts[1] for _, counts in self._slots)
-        if calls >= self._min_calls and failures >= self._ratio * calls:
-            self._open()
+        return sum(counts[0] for _, counts in self._slots), sum(counts[1] for _, counts in self._slots)
 
     def _open(self) -> None:
         self._open_until = self._clock() + self._open_s
         self._slots.clear()
+        self._failed_in_a_row = 0
         _log.warning("%s keeps failing: not called for %g s", self._name, self._open_s)
 
     def _close(self) -> None:

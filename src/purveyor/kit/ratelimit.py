@@ -8,10 +8,13 @@ import math
 import re
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
-from purveyor.kit.errors import TooManyRequests
+from purveyor.kit.errors import Problem, TooManyRequests
 
 _WINDOWS = {"second": 1, "minute": 60, "hour": 3600}
 
@@ -64,6 +67,16 @@ class Decision:
                 headers=self.headers(),
             )
 
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """The ``RateLimit`` fields go with every ``Problem`` that is raised inside: it has cost quota as well."""
+        try:
+            yield
+        except Problem as problem:
+            own = copy(problem)  # one that several wait for is raised to all of them
+            own.headers = {**problem.headers, **self.headers()}
+            raise own from problem.__cause__
+
 
 class Limiter(Protocol):
     """Counts requests. Atomic: of any number at once, exactly the quota is allowed."""
@@ -74,7 +87,11 @@ class Limiter(Protocol):
 
 
 class MemoryLimiter:
-    """Counts in this process. ``share`` processes divide the quota among them."""
+    """Counts in this process. ``share`` processes divide the quota among them, and each tells of its own part.
+
+    What does not divide is left over. A part is 1 at least: with a quota below the number of processes a key
+    has as many requests as there are processes, where it meets all of them. Redis counts exactly.
+    """
 
     _MAX_KEYS: ClassVar[int] = 100_000
 
@@ -85,14 +102,14 @@ class MemoryLimiter:
     async def hit(self, policy: str, key: str, rate: Rate) -> Decision:
         """See ``Limiter``. Never waits, so it is atomic in one event loop."""
         now = time.monotonic()
-        quota = max(1, rate.quota // self._share)
+        part = replace(rate, quota=max(1, rate.quota // self._share))
         ends, used = self._windows.get((policy, key), (0.0, 0))
         if now >= ends:
             self._windows.pop((policy, key), None)
             ends, used = now + rate.window_s, 0
-        allowed = used < quota
+        allowed = used < part.quota
         used += allowed
         self._windows[policy, key] = (ends, used)
         if len(self._windows) > self._MAX_KEYS:
             self._windows.popitem(last=False)  # the oldest window: memory stays bounded under an attack
-        return Decision(policy, rate, max(0, quota - used), max(1, math.ceil(ends - now)), allowed)
+        return Decision(policy, part, part.quota - used, max(1, math.ceil(ends - now)), allowed)

@@ -5,15 +5,15 @@ served, and the page does not show them.
 """
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import PathParameter, QueryParameter
 
-from purveyor.kit.errors import Conflict, Forbidden, NotFound, Unavailable
+from purveyor.kit.errors import Conflict, FieldError, Forbidden, InvalidInput, NotFound, Unavailable
 from purveyor.kit.examples import answer, link, notes
-from purveyor.kit.parameters import refuse_null
+from purveyor.kit.parameters import number_schema, read_number
 from purveyor.kit.transport import Asker, EventTransport
 from purveyor.kit.web import BEARER, ApiResponse, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, Principal
@@ -25,7 +25,14 @@ ROLES = frozenset({"orders", "email"})
 """The roles that must run in this process."""
 
 _ID = r"^[\x21-\x7e]{1,64}$"
-Limit = Annotated[int, QueryParameter(ge=1, le=200, description="at most so many")]
+_MAX_LIMIT = 200
+Limit = Annotated[
+    str, QueryParameter(description="at most so many", schema_extra=number_schema(_MAX_LIMIT, default=50))
+]
+# Read here: Litestar would point at the name of the argument, and that cannot be ``state``.
+InState = Annotated[
+    str | None, QueryParameter(name="state", description="in this state", schema_extra={"enum": get_args(State)})
+]
 EventId = Annotated[str | None, QueryParameter(pattern=_ID, description="the mail about this event")]
 PathEventId = Annotated[str, PathParameter(description="the event that the mail or the dead letter is about")]
 Queue = Annotated[str, PathParameter(description="whose queue it died in")]
@@ -66,6 +73,14 @@ def _require_staff(request: Request[Principal, Any, Any]) -> None:
         raise Forbidden("This is for staff.")
 
 
+def _state(text: str | None) -> str:
+    """The state to look for, empty for any. Raises ``InvalidInput``."""
+    if text is not None and text not in get_args(State):
+        wrong = FieldError("/state", f"must be one of {', '.join(get_args(State))}")
+        raise InvalidInput("A parameter is not valid.", errors=[wrong])
+    return text or ""
+
+
 def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
     @get(
         "/api/mails",
@@ -81,18 +96,18 @@ def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
         request: Request[Principal, Any, Any],
         order_id: OrderId = None,
         event_id: EventId = None,
-        in_state: Annotated[State | None, QueryParameter(name="state", description="in this state")] = None,
-        limit: Limit = 50,
+        in_state: InState = None,
+        limit: Limit = "50",
     ) -> Response[MailList]:
         _require_staff(request)
-        refuse_null(request, "state")
+        state, at_most = _state(in_state), read_number("limit", limit, _MAX_LIMIT)
         wanted = [event_id] if event_id else []
         if order_id:
             of_order = (await roles.ask(TraceOrder(order=order_id))).events
             wanted = [event for event in of_order if event_id in (None, event)]
         if order_id and not wanted:
             return ApiResponse(MailList(()))
-        found = await roles.ask(ListMails(state=in_state or "", event_ids=tuple(wanted), limit=limit))
+        found = await roles.ask(ListMails(state=state, event_ids=tuple(wanted), limit=at_most))
         return ApiResponse(MailList(found.mails))
 
     @post(

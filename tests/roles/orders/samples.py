@@ -13,7 +13,7 @@ from purveyor.roles.orders.contract import OrderCreated, ProductsUnavailable
 from purveyor.roles.orders.events import created_event
 from purveyor.roles.orders.model import Draft, DraftLine, Order
 from purveyor.roles.orders.ports import IdempotencyKey, NewOrder, OrderBook
-from purveyor.roles.orders.products import ProductView
+from purveyor.roles.orders.products_answers import ProductView
 from purveyor.roles.orders.service import Orders
 from purveyor.roles.orders.views import answer_of
 from purveyor.transports.local import LocalAsker

@@ -8,12 +8,14 @@ import socket
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
 from purveyor.kit.errors import ConfigError
 from purveyor.roles.orders.contract import ProductsUnavailable, UnknownProduct
-from purveyor.roles.orders.products import ProductApi, ProductView
+from purveyor.roles.orders.products import ProductApi
+from purveyor.roles.orders.products_answers import ProductView
 from purveyor.roles.orders.products_bundled import BundledProducts
 from servers.product_api import (
     Answer,
@@ -64,6 +66,14 @@ async def products(api: ProductApiServer, clock: Clock) -> AsyncIterator[Product
 async def hasty(api: ProductApiServer, clock: Clock) -> AsyncIterator[ProductApi]:
     """A client with a deadline short enough for tests of what never ends."""
     client = ProductApi(api.url, deadline_s=0.3, clock=clock)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def brisk(api: ProductApiServer, clock: Clock) -> AsyncIterator[ProductApi]:
+    """A client that fails sooner than most, and still lets a good answer take its time."""
+    client = ProductApi(api.url, deadline_s=1.0, clock=clock)
     yield client
     await client.aclose()
 
@@ -119,13 +129,21 @@ async def test_texts_come_out_fit_for_a_database_and_a_mail(api: ProductApiServe
     assert len(view.description) == 2000
 
 
+async def test_no_text_turns_the_direction_of_what_stands_beside_it(
+    api: ProductApiServer, products: ProductApi
+) -> None:
+    api.default = bare(
+        title="Cup\u202e 99\u2066\ufeff\u200b, red\u2028\u2029big", brand="\u200f", color="\u6f22 \u00fc"
+    )
+    view = (await products.fetch([1]))[1]
+    assert (view.title, view.brand, view.color) == ("Cup 99, red big", "", "\u6f22 \u00fc")
+
+
 UNKNOWN = {
     "404": status(404),
     "404 in HTML": text("<html>", 404),
     "status ERROR": text('{"status": "ERROR", "message": "no such product"}'),
     "null product": text('{"status": "SUCCESS", "message": "", "product": null}'),
-    "absent product": text('{"status": "SUCCESS", "message": ""}'),
-    "null": text("null"),
 }
 
 
@@ -136,7 +154,10 @@ async def test_unknown_products_are_absent(api: ProductApiServer, products: Prod
 
 
 UNTRUSTED = {
-    "500": status(500),
+    "absent product": text('{"status": "SUCCESS", "message": "m"}'),
+    "null": text("null"),
+    "nothing to pay": bare("0"),
+    "nothing to pay, wrapped": wrapped("0.00"),
     "403": status(403),
     "204": text("", 204),
     "empty": text(""),
@@ -300,13 +321,27 @@ async def test_trailing_slash_of_the_base_makes_no_difference(api: ProductApiSer
 # Retries and the breaker
 
 
-@pytest.mark.parametrize("first", [status(429), status(502), status(503), status(504), cut, cut_short])
+@pytest.mark.parametrize(
+    "first", [status(429), status(500), status(502), status(503), status(504), cut, cut_short]
+)
 async def test_passing_trouble_is_tried_again_twice(
     api: ProductApiServer, products: ProductApi, first: Answer
 ) -> None:
     api.answers[1] = [first, first, wrapped()]
     assert await products.fetch([1])
     assert api.calls[1] == 3
+
+
+@pytest.mark.parametrize("then", [wrapped(), slowly(0.7, wrapped())], ids=["at once", "slowly"])
+async def test_silence_is_tried_again_once(api: ProductApiServer, products: ProductApi, then: Answer) -> None:
+    api.answers[1] = [hang, then]
+    assert await products.fetch([1])
+    assert api.calls[1] == 2
+
+
+async def test_slow_is_not_silent(api: ProductApiServer, products: ProductApi) -> None:
+    api.default = slowly(0.8, wrapped())
+    assert await products.fetch([1])
 
 
 async def test_gives_up_after_two_retries(api: ProductApiServer, products: ProductApi) -> None:
@@ -333,33 +368,58 @@ async def fail(products: ProductApi, ids: range) -> ProductsUnavailable:
     return refused.value
 
 
+async def opened(products: ProductApi) -> None:
+    """Five orders fail, one after the other."""
+    for _ in range(5):
+        await fail(products, range(1, 4))
+
+
 @pytest.mark.parametrize("answer", [status(500), hang])
 async def test_breaker_opens_and_a_single_probe_closes_it(
-    api: ProductApiServer, hasty: ProductApi, clock: Clock, answer: Answer
+    api: ProductApiServer, brisk: ProductApi, clock: Clock, answer: Answer
 ) -> None:
     api.default = answer
-    await fail(hasty, range(1, 21))
+    await opened(brisk)
     before = len(api.requests)
-    assert (await fail(hasty, range(1, 21))).headers["Retry-After"] == "5"
+    assert (await fail(brisk, range(1, 21))).headers["Retry-After"] == "5"
     assert len(api.requests) == before, "an open breaker asks nobody"
 
     clock.now += 5
-    await fail(hasty, range(1, 21))
-    assert len(api.requests) == before + 1, "one probe, and it failed"
+    await fail(brisk, range(1, 21))
+    assert set(api.requests[before:]) == {"/api/products/1"}, "one probe, and it failed"
 
     clock.now += 5
     api.default = wrapped()
-    await hasty.fetch([1])
-    assert len(await hasty.fetch(range(1, 21))) == 20
+    assert len(await brisk.fetch(range(1, 21))) == 20, "all of them wait for the probe"
 
 
-@pytest.mark.parametrize("answer", [status(400), status(404), status(429), bare("-1"), text("<html>")])
+@pytest.mark.parametrize("answer", [text("<html>"), bare("NaN"), text("{}", headers="Content-Encoding: br\r\n")])
+async def test_garbage_opens_the_breaker(api: ProductApiServer, products: ProductApi, answer: Answer) -> None:
+    api.default = answer
+    await opened(products)
+    before = len(api.requests)
+    await fail(products, range(9, 10))
+    assert len(api.requests) == before
+
+
+@pytest.mark.parametrize("answer", [status(500), hang, text("<html>")])
+async def test_one_order_opens_the_breaker_for_nobody(
+    api: ProductApiServer, brisk: ProductApi, answer: Answer
+) -> None:
+    api.answers = {number: [answer] for number in range(1, 31)}
+    for _ in range(4):
+        await fail(brisk, range(1, 31))
+    assert await brisk.fetch([99])
+
+
+@pytest.mark.parametrize("answer", [status(400), status(404), status(429), bare("-1"), text("null")])
 async def test_breaker_stays_closed_while_the_api_answers(
     api: ProductApiServer, products: ProductApi, answer: Answer
 ) -> None:
     api.answers = {number: [answer] for number in range(1, 31)}
-    for _ in range(2):
-        await asyncio.gather(products.fetch(range(1, 31)), return_exceptions=True)
+    for number in range(1, 31):
+        with suppress(ProductsUnavailable):
+            await products.fetch([number])
     assert await products.fetch([99])
 
 
@@ -379,7 +439,7 @@ async def test_fresh_for_a_minute(api: ProductApiServer, products: ProductApi, c
 async def test_last_price_serves_ten_minutes_of_trouble(
     api: ProductApiServer, products: ProductApi, clock: Clock
 ) -> None:
-    api.answers[1] = [wrapped("1"), status(500)]
+    api.answers[1] = [wrapped("1"), status(400)]
     await products.fetch([1])
     clock.now += 599
     assert (await products.fetch([1]))[1].price == 100
@@ -398,7 +458,7 @@ async def test_one_missing_price_refuses_the_whole_order(api: ProductApiServer, 
 async def test_unknown_is_remembered_for_half_a_minute_and_never_stale(
     api: ProductApiServer, products: ProductApi, clock: Clock
 ) -> None:
-    api.answers[1] = [status(404), status(500), wrapped()]
+    api.answers[1] = [status(404), status(400), wrapped()]
     assert await products.fetch([1]) == {}
     clock.now += 29
     assert await products.fetch([1]) == {}
@@ -484,7 +544,18 @@ async def test_list_leaves_out_what_cannot_be_trusted(api: ProductApiServer, pro
     assert [view.id for view in await products.page(1, 20, None)] == [1]
 
 
-@pytest.mark.parametrize("answer", [status(500), text("[null]"), text('{"products": {}}'), text("{}"), text("7")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        status(500),
+        text("[null]"),
+        text('{"products": {}}'),
+        text("{}"),
+        text("7"),
+        text("null"),
+        text('{"status": "SUCCESS"}'),
+    ],
+)
 async def test_list_that_cannot_be_trusted(api: ProductApiServer, products: ProductApi, answer: Answer) -> None:
     api.listing = answer
     with pytest.raises(ProductsUnavailable):
@@ -526,8 +597,8 @@ async def test_log_says_what_was_wrong_and_no_more(
                 await products.fetch([number])
             assert "500" not in refused.value.detail, "what is behind us is not the client's business"
     assert [record.getMessage() for record in caplog.records] == [
-        "product API, GET /1: _ServerError: answered 500",
-        "product API, GET /2: _Unusable: the body is not JSON",
+        "product API, GET /1: Broken: answered 500",
+        "product API, GET /2: Broken: the body is not JSON",
     ]
 
 

@@ -14,7 +14,8 @@ import redis.asyncio
 from purveyor.drill.servers.redis import RedisServer
 from purveyor.kit.redis import RedisCache, open_redis
 from purveyor.roles.orders.contract import ProductsUnavailable
-from purveyor.roles.orders.products import ProductApi, ProductView
+from purveyor.roles.orders.products import ProductApi
+from purveyor.roles.orders.products_answers import ProductView
 from servers.product_api import ProductApiServer, slowly, status, wrapped
 
 Process = Callable[[], ProductApi]

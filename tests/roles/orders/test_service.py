@@ -20,7 +20,7 @@ from purveyor.roles.orders.contract import (
 )
 from purveyor.roles.orders.model import Draft
 from purveyor.roles.orders.ports import Filter, Stored
-from purveyor.roles.orders.products import ProductView
+from purveyor.roles.orders.products_answers import ProductView
 from purveyor.roles.orders.service import Orders
 from purveyor.roles.orders.store import PostgresOrders
 from roles.orders.samples import HOME, Shelf, Wakes, buyer, draft, home_of_ada, shop

@@ -13,7 +13,7 @@ from purveyor.kit.errors import (
     Unavailable,
 )
 from purveyor.kit.examples import answer, body, link, notes
-from purveyor.kit.parameters import Cursor, Limit, PathId, read_cursor
+from purveyor.kit.parameters import DEFAULT_LIMIT, Cursor, Limit, PathId, read_cursor, read_limit
 from purveyor.kit.web import ApiResponse, problem_responses
 from purveyor.roles.auth import examples
 from purveyor.roles.auth.contract import Principal
@@ -56,10 +56,10 @@ def staff_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
         email: Annotated[
             str, QueryParameter(max_length=254, pattern=r"^[^\x00-\x20]*$", description="how the address begins")
         ] = "",
-        limit: Limit = 20,
+        limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor = None,
     ) -> Response[UserPage]:
-        page, following = await auth.users(request.user, email, read_cursor(cursor), limit)
+        page, following = await auth.users(request.user, email, read_cursor(cursor), read_limit(limit))
         headers = {}
         if following is not None:
             query = {"email": email, "limit": limit, "cursor": following}

@@ -9,8 +9,9 @@ from litestar.datastructures import CacheControlHeader
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import PathParameter, QueryParameter
 
-from purveyor.kit.errors import FieldError, InvalidInput, NotFound
+from purveyor.kit.errors import NotFound
 from purveyor.kit.examples import answer, link, notes
+from purveyor.kit.parameters import number_schema, read_number
 from purveyor.kit.web import ApiResponse, problem_responses
 from purveyor.roles.catalog import examples
 from purveyor.roles.catalog.contract import Product, bundled, categories
@@ -31,14 +32,14 @@ PageNumber = Annotated[
     str,
     QueryParameter(
         description="Which page, from 1.",
-        schema_extra={"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 1},
+        schema_extra=number_schema(MAX_PAGE, default=1),
     ),
 ]
 Limit = Annotated[
     str,
     QueryParameter(
         description="Products on a page.",
-        schema_extra={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": MAX_LIMIT},
+        schema_extra=number_schema(MAX_LIMIT, default=MAX_LIMIT),
     ),
 ]
 Category = Annotated[
@@ -89,8 +90,8 @@ def catalog_routes() -> list[HTTPRouteHandler]:
 )
 async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -> ProductList:
     """List the products in the order of their ids; a page after the last one is empty."""
-    size = _query_number("limit", limit, MAX_LIMIT)
-    start = (_query_number("page", page, MAX_PAGE) - 1) * size
+    size = read_number("limit", limit, MAX_LIMIT)
+    start = (read_number("page", page, MAX_PAGE) - 1) * size
     return _product_list(list(bundled().values())[start : start + size])
 
 
@@ -156,10 +157,3 @@ def _find(product_id: str) -> Product:
 
 def _product_list(products: list[Product]) -> ProductList:
     return ProductList(message=f"{len(products)} products", products=products)
-
-
-def _query_number(name: str, text: str, highest: int) -> int:
-    if not _NUMBER.fullmatch(text) or int(text) > highest:
-        wrong = FieldError(f"/{name}", f"must be a whole number from 1 to {highest}")
-        raise InvalidInput("A query parameter is not valid.", errors=[wrong])
-    return int(text)

@@ -10,7 +10,7 @@ from purveyor.kit.errors import FieldError, InvalidInput
 from purveyor.kit.money import MAX_MINOR
 from purveyor.roles.auth.contract import Address, Principal
 from purveyor.roles.orders.contract import IllegalTransition, UnknownProduct
-from purveyor.roles.orders.products import ProductView
+from purveyor.roles.orders.products_answers import ProductView
 
 MAX_QUANTITY = 1000
 NEXT_STATUS: Mapping[str, tuple[str, ...]] = {

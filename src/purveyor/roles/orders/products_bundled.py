@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from purveyor.kit.money import from_major
 from purveyor.roles.catalog.contract import bundled
-from purveyor.roles.orders.products import ProductView
+from purveyor.roles.orders.products_answers import ProductView
 
 _SAME = [name for name in ProductView.__struct_fields__ if name != "price"]
 

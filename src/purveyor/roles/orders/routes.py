@@ -133,12 +133,11 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
         request: Request[Principal, Any, Any],
     ) -> Response[OrderView]:
         admitted = await orders.admit(request.user)
-        headers = admitted.headers()
-        stored = await orders.place(
-            request.user, data.draft(), address_id=data.shipping_address_id, key=_key(request)
-        )
-        headers["Location"] = f"/api/orders/{stored.order_id}"
-        headers["ETag"] = etag(1)
+        with admitted.told():
+            stored = await orders.place(
+                request.user, data.draft(), address_id=data.shipping_address_id, key=_key(request)
+            )
+        headers = admitted.headers() | {"Location": f"/api/orders/{stored.order_id}", "ETag": etag(1)}
         if stored.replayed:
             headers["Idempotent-Replayed"] = "true"
         return Response(cast("OrderView", stored.answer), media_type=_JSON, headers=headers)

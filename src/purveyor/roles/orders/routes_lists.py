@@ -14,7 +14,16 @@ from litestar.response import Stream
 from purveyor.kit.clock import now
 from purveyor.kit.errors import FieldError, Forbidden, InvalidInput, Unavailable
 from purveyor.kit.examples import answer, link, notes
-from purveyor.kit.parameters import Cursor, Limit, read_cursor, refuse_null
+from purveyor.kit.parameters import (
+    DEFAULT_LIMIT,
+    Cursor,
+    Limit,
+    number_schema,
+    read_cursor,
+    read_limit,
+    read_number,
+    refuse_null,
+)
 from purveyor.kit.web import BEARER, ApiResponse, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.orders import examples
@@ -68,11 +77,11 @@ def _list_route(orders: Orders, identity: Identity) -> Any:
     async def list_orders(
         request: Request[Principal, Any, Any],
         wanted: NamedDependency[Filter],
-        limit: Limit = 20,
+        limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor = None,
     ) -> Response[OrderPage]:
         wanted = msgspec.structs.replace(wanted, after=read_cursor(cursor))
-        page, following = await orders.list(request.user, wanted, limit)
+        page, following = await orders.list(request.user, wanted, read_limit(limit))
         headers = {"Cache-Control": PRIVATE}
         if following is not None:
             query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
@@ -128,7 +137,8 @@ async def _wanted(  # noqa: PLR0917 - each parameter is a documented query param
     status: Annotated[Status | None, QueryParameter(description="of this status")] = None,
     payment_status: Annotated[PaymentStatus | None, QueryParameter(description="with this payment")] = None,
     order_number: Annotated[
-        int | None, QueryParameter(ge=1, le=_MAX_BIGINT, description="the one with this number")
+        str | None,
+        QueryParameter(description="the one with this number", schema_extra=number_schema(_MAX_BIGINT)),
     ] = None,
     user_id: Annotated[
         str | None, QueryParameter(pattern=r"^[\x21-\x7e]{1,64}$", description=f"{_STAFF}; of this user")
@@ -137,14 +147,14 @@ async def _wanted(  # noqa: PLR0917 - each parameter is a documented query param
     created_to: Annotated[str | None, _time("before this moment")] = None,
 ) -> Filter:
     """The filters that all lists have."""
-    refuse_null(request, "status", "payment_status", "order_number")
+    refuse_null(request, "status", "payment_status")
     if not request.user.is_staff and (user_id or created_from or created_to):
         raise Forbidden("Only staff may filter by user_id, created_from and created_to.")
     return Filter(
         user_id=user_id,
         status=status,
         payment_status=payment_status,
-        order_number=order_number,
+        order_number=None if order_number is None else read_number("order_number", order_number, _MAX_BIGINT),
         created_from=_moment(created_from, "/created_from"),
         created_to=_moment(created_to, "/created_to"),
     )

@@ -9,7 +9,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import NotFound
 from purveyor.kit.examples import answer, link, notes
-from purveyor.kit.parameters import Limit
+from purveyor.kit.parameters import DEFAULT_LIMIT, Limit, number_schema, read_limit, read_number
 from purveyor.kit.web import problem_responses
 from purveyor.roles.orders import examples
 from purveyor.roles.orders.contract import ProductsUnavailable
@@ -18,9 +18,14 @@ from purveyor.roles.orders.views import CatalogueItem, CataloguePage, catalogue_
 
 _FIRST = "$response.body#/products/0/id"
 
-# A number arrives as text and is read here: what is none is a product that does not exist.
+_MAX_PAGE = 100_000
+
+# Numbers arrive as text and are read here: what is none is a product that does not exist.
 ProductId = Annotated[
     str, PathParameter(description="Id of the product.", schema_extra={"type": "integer", "minimum": 1})
+]
+Page = Annotated[
+    str, QueryParameter(description="which page, from 1", schema_extra=number_schema(_MAX_PAGE, default=1))
 ]
 
 
@@ -47,14 +52,15 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         },
     )
     async def products(
-        page: Annotated[int, QueryParameter(ge=1, le=100_000, description="which page, from 1")] = 1,
-        limit: Limit = 20,
+        page: Page = "1",
+        limit: Limit = DEFAULT_LIMIT,
         category: Annotated[
             str | None, QueryParameter(max_length=100, description="of this category only")
         ] = None,
     ) -> CataloguePage:
-        found = await orders.products(page, limit, category)
-        return CataloguePage([catalogue_item(product, currency) for product in found], page, limit)
+        number, size = read_number("page", page, _MAX_PAGE), read_limit(limit)
+        found = await orders.products(number, size, category)
+        return CataloguePage([catalogue_item(product, currency) for product in found], number, size)
 
     @get(
         "/api/products/{product_id:str}",

@@ -20,7 +20,8 @@ from purveyor.roles.orders.contract import OrderCreated, OrderTrace, RequestInPr
 from purveyor.roles.orders.events import created_event
 from purveyor.roles.orders.model import Draft, Order
 from purveyor.roles.orders.ports import Filter, IdempotencyKey, NewOrder, OrderBook, Stored
-from purveyor.roles.orders.products import Products, ProductView
+from purveyor.roles.orders.products import Products
+from purveyor.roles.orders.products_answers import ProductView
 from purveyor.roles.orders.views import answer_of
 
 

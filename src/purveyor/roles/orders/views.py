@@ -9,7 +9,7 @@ from purveyor.kit.money import Amount, to_major
 from purveyor.kit.web import encode
 from purveyor.roles.orders.model import Order
 from purveyor.roles.orders.ports import Numbered
-from purveyor.roles.orders.products import ProductView
+from purveyor.roles.orders.products_answers import ProductView
 
 Status = Literal["pending", "confirmed", "shipped", "delivered", "cancelled"]
 PaymentStatus = Literal["unpaid", "paid", "refunded"]

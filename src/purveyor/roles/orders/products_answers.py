@@ -1,0 +1,134 @@
+"""What the answers of the product API say: a product that can be trusted, that there is none, or nothing."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
+from decimal import Decimal
+
+import msgspec
+
+from purveyor.kit.money import from_major
+
+_decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(float_hook=Decimal)
+_TEXTS = {"image": 2000, "description": 2000, "brand": 100, "model": 100, "color": 100, "category": 100}
+"""The optional texts of a product, and how many characters of each are kept."""
+_UNFIT = {"Cc": " ", "Zl": " ", "Zp": " ", "Cf": ""}
+"""What stands for a character of these categories: a space for a break, nothing for a bidirectional control."""
+
+
+class ProductView(msgspec.Struct, frozen=True, kw_only=True):
+    """A product as the orders role sees it. The texts are plain: one line, no control characters.
+
+    ``image`` is never fetched; ``discount`` (percent) is for display, the price has it taken off already.
+    """
+
+    id: int
+    title: str
+    price: int
+    """In minor units, exact."""
+    image: str = ""
+    description: str = ""
+    brand: str = ""
+    model: str = ""
+    color: str = ""
+    category: str = ""
+    discount: int = 0
+
+
+class Unusable(Exception):
+    """The API answered, but with nothing that can be trusted. ``status`` is 0 when the body was at fault."""
+
+    def __init__(self, why: str, status: int = 0) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Broken(Unusable):
+    """The API itself is at fault and not one product of it: a status from 500 on, a body that is no JSON."""
+
+
+def decode(body: bytes) -> object:
+    """JSON with exact decimals: no number is ever a float. Raises ``Broken``, and ``Unusable`` for ``null``."""
+    try:
+        answer = _decoder.decode(body)
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise Broken("the body is not JSON") from error
+    if answer is None:
+        raise Unusable("the answer is null")
+    return answer
+
+
+def read_product(answer: object, wanted: int) -> ProductView | None:
+    """The product of an answer (``None``: 404); ``None`` when there is none. Raises ``Unusable``."""
+    product = _inside(answer, "product")
+    if product is None:
+        return None
+    view = _view(product)
+    if view.id != wanted:
+        raise Unusable(f"asked for product {wanted}, got {view.id}")
+    return view
+
+
+def read_products(answer: object) -> Sequence[ProductView]:
+    """The products of a list. One that cannot be trusted is left out: it cannot be ordered either.
+
+    Raises ``Unusable`` when there is no list, or nothing in it can be trusted.
+    """
+    products = _inside(answer, "products")
+    if products is None:
+        return ()
+    if not isinstance(products, list):
+        raise Unusable("there is no list of products")
+    views: list[ProductView] = []
+    for product in products:
+        with suppress(Unusable):
+            views.append(_view(product))
+    if products and not views:
+        raise Unusable("no product of the list can be trusted")
+    return views
+
+
+def _inside(answer: object, member: str) -> object:
+    """What a wrapped answer holds, ``None`` when it says that there is nothing; a bare answer is itself."""
+    if isinstance(answer, dict) and "id" not in answer and ("status" in answer or member in answer):
+        if str(answer.get("status")).casefold() == "error":
+            return None
+        if member not in answer:
+            raise Unusable(f"there is no {member!r} in the answer, and no error")
+        return answer[member]
+    return answer
+
+
+def _view(product: object) -> ProductView:
+    if not isinstance(product, dict):
+        raise Unusable("a product is not an object")
+    number, title = product.get("id"), product.get("title")
+    if type(number) is not int or not isinstance(title, str) or not (title := _text(title, 300)):
+        raise Unusable("a product has no numeric id, or no title")
+    discount = product.get("discount")
+    return ProductView(
+        id=number,
+        title=title,
+        price=_minor(number, product.get("price")),
+        discount=discount if type(discount) is int and 0 <= discount <= 100 else 0,  # noqa: PLR2004
+        **{name: _text(product.get(name), limit) for name, limit in _TEXTS.items()},
+    )
+
+
+def _minor(number: int, price: object) -> int:
+    if isinstance(price, int | Decimal) and not isinstance(price, bool):
+        with suppress(ValueError):
+            if (minor := from_major(Decimal(price))) > 0:
+                return minor
+    raise Unusable(f"product {number} has no price in whole minor units")
+
+
+def _text(value: object, limit: int) -> str:
+    """Text or a number as one line of at most ``limit`` characters: fit for a database, a mail and a page."""
+    if not isinstance(value, str | int | Decimal):
+        return ""
+    text = str(value)[:limit]
+    if not text.isprintable():
+        text = "".join(_UNFIT.get(unicodedata.category(character), character) for character in text)
+    return re.sub(" {2,}", " ", text).strip()
