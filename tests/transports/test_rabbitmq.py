@@ -1,6 +1,7 @@
 """Events over a real RabbitMQ: what travels, what comes back, and what a dead, frozen or full server does."""
 
 import asyncio
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.ids import new_id
 from purveyor.kit.message import Envelope, Event
 from purveyor.kit.transport import DeadLetter, EventHandler, Queue, Undeliverable
+from purveyor.transports.rabbitmq import properties
 from purveyor.transports.rabbitmq.events import RabbitEvents
 from purveyor.transports.rabbitmq.link import Refused, Unroutable
 
@@ -95,6 +97,30 @@ class Foreign:
     async def put(self, name: str, body: bytes, **properties: Any) -> None:
         async with self.connection.channel() as channel:
             await channel.default_exchange.publish(aio_pika.Message(body, **properties), name)
+
+    async def put_raw(self, name: str, body: bytes, flags: int = 0, properties: bytes = b"") -> None:
+        """Below the client's own publish, which adds a message id and refuses to write odd properties."""
+        async with self.connection.channel() as channel:
+            wire: aiormq.Channel = await channel.get_underlay_channel()
+            header = RawHeader(flags, properties, body_size=len(body))
+            frames: list[Any] = [Basic.Publish(routing_key=name), header, ContentBody(body)]
+            await wire.write_queue.put(ChannelFrame.marshall(channel_number=wire.number, frames=frames))
+
+    async def consumers(self, name: str) -> int:
+        async with self.connection.channel() as channel:
+            queue = await channel.declare_queue(name, passive=True)
+            return int(queue.declaration_result.consumer_count)
+
+
+class RawHeader(ContentHeader):
+    """A content header whose properties are written as they stand (AMQP 0-9-1 section 2.3.5.2)."""
+
+    def __init__(self, flags: int, raw: bytes, body_size: int) -> None:
+        super().__init__(body_size=body_size)
+        self.flags, self.raw = flags, raw
+
+    def marshal(self) -> bytes:
+        return struct.pack(">HxxQH", 60, self.body_size, self.flags) + self.raw
 
 
 @pytest.fixture
@@ -208,17 +234,7 @@ async def test_a_foreign_body_without_any_property_is_handled(
     seen = Seen(then)
     before = datetime.now(UTC)
     async with _consuming(events, queue, seen):
-        async with foreign.connection.channel() as channel:
-            wire: aiormq.Channel = await channel.get_underlay_channel()
-            body = b'{"number": 7, "more": "ignored"}'
-            # Below the client's own publish, which adds a message id.
-            frames: list[Any] = [
-                Basic.Publish(routing_key=queue.name),
-                ContentHeader(body_size=len(body), properties=Basic.Properties()),
-                ContentBody(body),
-            ]
-            await wire.write_queue.put(ChannelFrame.marshall(channel_number=wire.number, frames=frames))
-            await _until(lambda: seen.got)
+        await foreign.put_raw(queue.name, b'{"number": 7, "more": "ignored"}')
         await _until(lambda: foreign.depth(f"{queue.name}.dead"))
 
     event, envelope = seen.got[0]
@@ -227,6 +243,95 @@ async def test_a_foreign_body_without_any_property_is_handled(
     assert (envelope.sequence, envelope.correlation_id, envelope.traceparent) == (0, "", "")
     assert envelope.occurred_at >= before.replace(microsecond=0)
     assert [letter.event_id for letter in await events.dead_letters()] == [str(UUID(int=0))]
+
+
+def _short(raw: bytes) -> bytes:
+    return bytes([len(raw)]) + raw
+
+
+def _headers(*fields: bytes) -> bytes:
+    return struct.pack(">I", sum(map(len, fields))) + b"".join(fields)
+
+
+def _nested(depth: int) -> bytes:
+    table = _headers()
+    for _ in range(depth):
+        table = _headers(_short(b"k") + b"F" + table)
+    return table
+
+
+MICROSECONDS = struct.pack(">Q", 1_795_693_821_000_000)
+ODD = {
+    "timestamp.us": (1 << 6, MICROSECONDS),
+    "timestamp.2_63": (1 << 6, struct.pack(">Q", 2**63 + 5)),
+    "message_id": (1 << 7, _short(b"\xff\xfe\x00a")),
+    "correlation_id": (1 << 10, _short(b"\xff" * 255)),
+    "type": (1 << 5, _short(b"\xff")),
+    "header.name": (1 << 13, _headers(_short(b"\xff\xfe") + b"V")),
+    "header.timestamp": (1 << 13, _headers(_short(b"k") + b"T" + MICROSECONDS)),
+    "header.text": (1 << 13, _headers(_short(b"k") + b"S" + struct.pack(">I", 2) + b"\xff\xfe")),
+    "header.double": (1 << 13, _headers(_short(b"k") + b"d" + struct.pack(">d", 1e300))),
+    "header.decimal": (1 << 13, _headers(_short(b"k") + b"D" + b"\x02" + b"\xff" * 4)),
+    "header.nested": (1 << 13, _nested(5_000)),
+    "header.large": (1 << 13, _headers(_short(b"k") + b"S" + struct.pack(">I", 130_900) + b"x" * 130_900)),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+async def test_a_message_with_an_odd_property_is_handled_dies_and_is_replayed_like_any_other(
+    server: RabbitServer, foreign: Foreign, kind: str
+) -> None:
+    queue = Queue(name=f"odd.{kind}", event=_event(f"odd.{kind}"), role="email")
+
+    async def then(count: int) -> None:
+        if count == 1:
+            raise Undeliverable("no luck")
+
+    seen = Seen(then)
+    async with _opened(server, queue) as events, _consuming(events, queue, seen):
+        await foreign.put_raw(queue.name, b'{"number":1}', *ODD[kind])
+        await _until(lambda: foreign.depth(f"{queue.name}.dead"))
+        await events.publish([_sent(queue, 2)])
+        await _until(lambda: seen.numbers == [1, 2])
+        (letter,) = await events.dead_letters()
+        assert (letter.reason, letter.attempts) == ("Undeliverable: no luck", 1)
+        assert await events.replay(queue.name, letter.event_id)
+        await _until(lambda: seen.numbers == [1, 2, 1])
+        assert await foreign.consumers(queue.name) == 1
+        await _until(lambda: _waiting(foreign, queue, 0))
+
+
+async def test_odd_messages_among_the_dead_letters_are_listed_and_dropped(
+    events: RabbitEvents, queue: Queue, foreign: Foreign
+) -> None:
+    for flags, raw in ODD.values():
+        await foreign.put_raw(f"{queue.name}.dead", b"{}", flags, raw)
+    await _until(lambda: _dead(foreign, queue, len(ODD)))
+    letters = await events.dead_letters()
+    assert len(letters) == len(ODD)
+    assert all([await events.drop(queue.name, letter.event_id) for letter in letters])
+    assert await events.dead_letters() == []
+
+
+def test_properties_cut_off_anywhere_are_read_as_far_as_they_go() -> None:
+    headers: Any = {"one": 1, "two": [{"three": "3"}]}
+    whole = Basic.Properties(content_type="text/plain", headers=headers, message_id="m", timestamp=MOMENT)
+    flags, raw = struct.unpack(">H", whole.marshal()[:2])[0], whole.marshal()[2:]
+    for end in range(len(raw) + 1):
+        got = Basic.Properties()
+        properties.read(got, flags, raw[:end])
+        assert (got == whole) is (end == len(raw))
+
+
+def test_the_client_reads_properties_where_we_replace_it() -> None:
+    """After an upgrade of the client this says whether ``properties.install`` still does anything."""
+    properties.install()
+    header = ContentHeader()
+    header.unmarshal(struct.pack(">HxxQH", 60, 0, 1 << 6) + MICROSECONDS)
+    assert header.properties.timestamp is None
+    header.unmarshal(struct.pack(">HxxQH", 60, 0, 1 << 12) + b"\x07")  # an older server refuses this one
+    assert header.properties.delivery_mode is None
+    assert aiormq.spec.Basic.Properties is Basic.Properties
 
 
 async def test_a_message_id_that_is_no_uuid_gives_the_same_event_id_each_time(

@@ -15,6 +15,7 @@ from faststream.rabbit import RabbitBroker, RabbitExchange
 from yarl import URL
 
 from purveyor.kit.errors import StartupError, Unavailable
+from purveyor.transports.rabbitmq import properties
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Link:
     """
 
     def __init__(self, url: str, purpose: str) -> None:
+        properties.install()  # before the first frame is read
         parsed = URL(url)
         self.place = f"RabbitMQ at {parsed.host}:{parsed.port or (5671 if parsed.scheme == 'amqps' else 5672)}"
         defaults = {"heartbeat": str(_HEARTBEAT_S), "name": f"purveyor {purpose}"}

@@ -17,6 +17,7 @@ from purveyor.kit.errors import StartupError
 from purveyor.kit.ids import parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.transport import DeadLetter, Queue
+from purveyor.transports.rabbitmq.properties import carried
 
 QueueType = Literal["classic", "quorum"]
 
@@ -149,7 +150,7 @@ def failed(message: AbstractMessage, error: Exception, *, dead: bool) -> Message
 def fresh(message: AbstractMessage, notes: Mapping[str, Any] | None = None) -> Message:
     """The message as it first arrived, without a trace of failed attempts; with these headers added."""
     traces = (ATTEMPT, REASON, DIED_AT, "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
-    kept = [name for name in message.headers if not name.startswith(traces)]
+    kept = {name: value for name, value in message.headers.items() if not name.startswith(traces)}
     return Message(
         message.body,
         # The client would make one up, and the event would no longer be known as one without an id.
@@ -160,7 +161,7 @@ def fresh(message: AbstractMessage, notes: Mapping[str, Any] | None = None) -> M
         content_encoding=message.content_encoding,
         correlation_id=message.correlation_id,
         delivery_mode=DeliveryMode.PERSISTENT,
-        headers={name: message.headers[name] for name in kept} | dict(notes or {}),
+        headers=carried(kept) | dict(notes or {}),
     )
 
 
