@@ -57,3 +57,10 @@ async def test_events_that_no_other_machine_can_hear_are_told_of(
             ]
 
     assert [line.partition(" ")[0] for line in told] == ([] if shared else ["AUTH_DATABASE_URL"])
+
+
+@pytest.mark.parametrize(("processes", "size"), [(1, 10), (2, 5), (3, 4), (16, 4)])
+async def test_workers_share_the_connections_of_one_process(processes: int, size: int) -> None:
+    made = Host(choose_roles(["auth"]), Sources(environ={}, dotenv=None), processes=processes, offline=True)
+    async with made.databases.open(made.schemas()[0]) as database:
+        assert database._pool.get_max_size() == size

@@ -23,7 +23,7 @@ from purveyor.kit.ids import first_id_of, new_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.metrics import REGISTRY
 from purveyor.kit.migrate import migrate
-from purveyor.kit.outbox import BATCH, COLUMNS, Outbox, Relay, envelope
+from purveyor.kit.outbox import BATCH, COLUMNS, Outbox, Relay, envelope, insert_into, values
 from purveyor.kit.postgres import Connection, Database
 
 SCHEMA = "orders"  # the real table of a role that emits
@@ -73,14 +73,19 @@ def relay(database: Database, transport: Any) -> Relay:
 
 async def add(connection: Connection | Database, *ids: UUID) -> None:
     for event_id in ids:
-        await connection.execute(
-            f"insert into {SCHEMA}.outbox ({COLUMNS}) values ($1, $2, $3, $4, $5, 1, 'r-1', 'EUR', 'de', '00-1')",
-            event_id,
-            "order.created",
-            f'{{"id": "{event_id}"}}'.encode(),
-            now(),
-            f"subject of {event_id}",
+        event = Envelope(
+            id=event_id,
+            type="order.created",
+            body=f'{{"id": "{event_id}"}}'.encode(),
+            occurred_at=now(),
+            subject=f"subject of {event_id}",
+            sequence=1,
+            correlation_id="r-1",
+            currency="EUR",
+            language="de",
+            traceparent="00-1",
         )
+        await connection.execute(insert_into(SCHEMA), *values(event))
 
 
 async def waiting(database: Database) -> list[UUID]:
@@ -415,5 +420,9 @@ async def test_an_event_that_is_not_there(orders: Database, event_id: str) -> No
 
 def test_the_envelope_has_every_column() -> None:
     assert set(COLUMNS.split(", ")) == set(Envelope.__struct_fields__)
-    assert envelope(dict.fromkeys(Envelope.__struct_fields__, 0)).sequence == 0
+    row = {name: place for place, name in enumerate(COLUMNS.split(", "))}
+    assert values(envelope(row)) == tuple(range(10))
+    assert insert_into("auth", first=9) == (
+        f"insert into auth.outbox ({COLUMNS}) values ($9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+    )
     assert module.POLL_S <= 1.0

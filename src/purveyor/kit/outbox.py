@@ -25,6 +25,7 @@ from purveyor.kit.transport import EventTransport
 log = logging.getLogger(__name__)
 
 COLUMNS = "id, type, body, occurred_at, subject, sequence, correlation_id, currency, language, traceparent"
+_NAMES = COLUMNS.split(", ")
 NO_ID = UUID(int=0)
 BATCH = 100
 POLL_S = 1.0
@@ -38,7 +39,18 @@ _FORGET = "delete from {}.outbox"
 
 def envelope(row: Record) -> Envelope:
     """An outbox row as the envelope that travels."""
-    return Envelope(**{name: row[name] for name in COLUMNS.split(", ")})
+    return Envelope(**{name: row[name] for name in _NAMES})
+
+
+def values(event: Envelope) -> tuple[object, ...]:
+    """An event as the values of an outbox row, in the order of ``COLUMNS``."""
+    return tuple(getattr(event, name) for name in _NAMES)
+
+
+def insert_into(schema: str, *, first: int = 1) -> str:
+    """The statement that stores an event, for ``values``; ``first`` is the number of their first parameter."""
+    places = ", ".join(f"${first + place}" for place in range(len(_NAMES)))
+    return f"insert into {schema}.outbox ({COLUMNS}) values ({places})"  # noqa: S608 - our own names
 
 
 class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.metrics import EVENTS_HANDLED
-from purveyor.kit.outbox import COLUMNS, envelope
+from purveyor.kit.outbox import COLUMNS, envelope, values
 from purveyor.kit.postgres import Connection, Database, Record, storable
 from purveyor.kit.transport import DeadLetter, EventHandler, Queue, Undeliverable, decoded
 
@@ -67,9 +67,8 @@ class PostgresEvents:
         """
         once = {sent.id: sent for sent in envelopes}  # one statement cannot touch a row twice
         pairs = [(queue.name, sent) for sent in once.values() for queue in self._queues.get(sent.type, ())]
-        names = COLUMNS.split(", ")
-        columns = [[queue for queue, _ in pairs]]
-        columns += [[getattr(sent, name) for _, sent in pairs] for name in names]
+        if not pairs:
+            return [None] * len(envelopes)
         await self._database.execute(
             f"""
             insert into events.deliveries (queue, {COLUMNS})
@@ -77,7 +76,7 @@ class PostgresEvents:
                                  $7::int[], $8::text[], $9::text[], $10::text[], $11::text[])
             on conflict (queue, id) do update set died_at = null, attempts = 0, next_attempt_at = now()
                 where deliveries.died_at is not null""",  # noqa: S608 - our own column names
-            *columns,
+            *zip(*((queue, *values(sent)) for queue, sent in pairs), strict=True),
         )
         for queue, _ in pairs:
             self._woken[queue].set()

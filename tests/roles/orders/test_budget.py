@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from purveyor.kit.ids import first_id_of, new_id
-from purveyor.kit.postgres import Database, open_database
+from purveyor.kit.postgres import Database, connect, open_database
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.conditions import IfMatch
 from purveyor.roles.orders.ports import Filter
@@ -97,7 +97,8 @@ async def test_round_trips(
 @pytest.fixture(scope="module")
 async def full_shop(dsn: str) -> None:
     """Two customers of whom one has nearly everything ordered; what the planner knows of it is fresh."""
-    async with open_database(dsn, application="tests", max_size=1) as opened, opened.transaction() as connection:
+    connection = await connect(dsn, application="tests")  # no pool: it may take longer than a request's statements
+    try:
         await connection.execute(
             f"""
             insert into orders.orders
@@ -109,8 +110,9 @@ async def full_shop(dsn: str) -> None:
             insert into orders.order_items
             select id, 1, 1, 'Kettle', 1, 100 from orders.orders where number > 1000000"""
         )
-    async with open_database(dsn, application="tests", max_size=1) as opened:
-        await opened.execute("analyze")
+        await connection.execute("analyze")
+    finally:
+        await connection.close()
 
 
 @pytest.fixture

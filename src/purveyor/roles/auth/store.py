@@ -7,12 +7,11 @@ import asyncpg
 
 from purveyor.kit.errors import NotFound
 from purveyor.kit.message import Envelope
-from purveyor.kit.outbox import COLUMNS
+from purveyor.kit.outbox import insert_into, values
 from purveyor.kit.postgres import Connection, Database, Record
 from purveyor.roles.auth.contract import EmailTaken
 from purveyor.roles.auth.errors import LastAdmin
 from purveyor.roles.auth.model import User
-from purveyor.roles.auth.store_outbox import event_values
 from purveyor.roles.auth.store_revocations import AGAIN, LEEWAY_S
 
 USER_COLUMNS = "u.id, u.email, u.name, u.phone, u.language, u.access, u.created_at"
@@ -47,8 +46,7 @@ class PostgresAccounts:
                         (id, email, name, phone, language, access, password_hash, created_at, updated_at)
                     values ($1, $2, $3, $4, $5, $6, $7, $8, $8)
                 )
-                insert into auth.outbox ({COLUMNS})
-                values ($9, $10, $11, $12, $13, $14, $15, $16, $17, $18)""",  # noqa: S608 - our columns
+                {insert_into("auth", first=9)}""",  # noqa: S608 - constants
                 user.id,
                 user.email,
                 user.name,
@@ -57,7 +55,7 @@ class PostgresAccounts:
                 user.access,
                 password_hash,
                 user.created_at,
-                *event_values(event),
+                *values(event),
             )
         except asyncpg.UniqueViolationError as error:
             raise EmailTaken from error

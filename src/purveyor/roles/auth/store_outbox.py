@@ -1,23 +1,15 @@
 """Events of role auth, stored in the transaction that they tell of."""
 
 from purveyor.kit.message import Envelope
-from purveyor.kit.outbox import COLUMNS
+from purveyor.kit.outbox import insert_into, values
 from purveyor.kit.postgres import Connection
 
-_NAMES = COLUMNS.split(", ")
-
-
-def event_values(event: Envelope) -> list[object]:
-    """The values of an outbox row, in the order of ``COLUMNS``."""
-    return [getattr(event, name) for name in _NAMES]
+_EMIT = insert_into("auth")
 
 
 async def emit(connection: Connection, event: Envelope) -> None:
     """Store an event; it goes out when the transaction is committed."""
-    await connection.execute(
-        f"insert into auth.outbox ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",  # noqa: S608
-        *event_values(event),
-    )
+    await connection.execute(_EMIT, *values(event))
 
 
 async def withdraw(connection: Connection, subject: str) -> None:

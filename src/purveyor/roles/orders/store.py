@@ -9,6 +9,7 @@ import msgspec
 
 from purveyor.kit.errors import NotFound, TokenInvalid
 from purveyor.kit.ids import first_id_of
+from purveyor.kit.outbox import COLUMNS
 from purveyor.kit.postgres import Database, Record
 from purveyor.roles.auth.contract import Address
 from purveyor.roles.orders.contract import KeyReused, OrderTrace, RequestInProgress
@@ -17,7 +18,7 @@ from purveyor.roles.orders.ports import Buyer, Filter, IdempotencyKey, Kept, New
 from purveyor.roles.orders.store_history import change
 from purveyor.roles.orders.store_trace import trace
 
-_INSERTS = """
+_INSERTS = f"""
 placed as (
     insert into orders.orders (id, number, user_id, user_email, user_name, status, payment_status,
         payment_method, currency, total, shipping_address, note, version, request_id, created_at, updated_at,
@@ -29,13 +30,12 @@ placed as (
     select $1, line.* from placed, unnest($15::smallint[], $16::bigint[], $17::text[], $18::int[], $19::bigint[])
         as line
 ), event as (
-    insert into orders.outbox (id, type, body, occurred_at, subject, sequence, correlation_id, currency,
-        language, traceparent)
+    insert into orders.outbox ({COLUMNS})
     select $20, $21, $22::bytea || convert_to(number::text, 'UTF8') || $23::bytea, $14, $1::text, $12, $13, $8,
         $24, $25
     from placed
 )
-"""
+"""  # noqa: S608 - constants
 
 _ERASED = "exists (select from orders.erased_users where user_id = $2)"
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from purveyor.kit.clock import now
 from purveyor.kit.ids import first_id_of
 from purveyor.kit.message import Envelope
-from purveyor.kit.outbox import COLUMNS, KEEP
+from purveyor.kit.outbox import KEEP, insert_into, values
 from purveyor.kit.postgres import Database
 
 _MARGIN = timedelta(days=1)
@@ -35,9 +35,5 @@ class PostgresAudits:
 
     async def announce(self, event: Envelope) -> bool:
         """See ``Audits``."""
-        added = await self._database.execute(
-            f"insert into orders.outbox ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "  # noqa: S608
-            "on conflict do nothing",
-            *(getattr(event, name) for name in COLUMNS.split(", ")),
-        )
+        added = await self._database.execute(f"{insert_into('orders')} on conflict do nothing", *values(event))
         return added == 1

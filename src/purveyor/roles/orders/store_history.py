@@ -6,6 +6,7 @@ from uuid import UUID
 
 from purveyor.kit import log
 from purveyor.kit.errors import NotFound
+from purveyor.kit.outbox import COLUMNS
 from purveyor.kit.postgres import Database, Record, storable
 from purveyor.roles.orders.history import By, Entry, MailOutcome, Timeline, placed
 from purveyor.roles.orders.ports import Step
@@ -14,7 +15,7 @@ _MAX_REPLY = 1000
 
 # The version guards the row: of two changes at once the second one waits for the row's lock, then finds
 # another version and changes nothing.
-_CHANGE = """
+_CHANGE = f"""
 with changed as (
     update orders.orders set status = $3, payment_status = $4, version = $5, updated_at = $6,
         entries = entries + cardinality($11::text[])
@@ -25,12 +26,11 @@ with changed as (
     select $1, before + entry.place, $6, entry.what, $7, $8, $9, $10, $12
     from changed, unnest($11::text[]) with ordinality as entry (what, place)
 ), event as (
-    insert into orders.outbox (id, type, body, occurred_at, subject, sequence, correlation_id, currency, language,
-        traceparent)
+    insert into orders.outbox ({COLUMNS})
     select $13::uuid, $14::text, $15::bytea, $6, $1::text, $5, $12, $16::text, $17::text, $18::text
     from changed where $13::uuid is not null
 )
-select count(*) from changed"""
+select count(*) from changed"""  # noqa: S608 - constants
 
 _ENTRY = """
     h.id, h.at, h.what, h.actor, h.actor_id, h.actor_name, h.reason, h.request_id, h.mail_event_id, h.mail_kind,

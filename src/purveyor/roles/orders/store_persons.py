@@ -5,7 +5,7 @@ from datetime import datetime
 
 from purveyor.kit.clock import now
 from purveyor.kit.message import Envelope
-from purveyor.kit.outbox import COLUMNS, KEEP
+from purveyor.kit.outbox import KEEP, insert_into, values
 from purveyor.kit.postgres import Connection, Database
 
 _BATCH = 200
@@ -44,7 +44,7 @@ _ERASE_EXPORTS = """
 with gone as (delete from orders.exports where user_id = any($1::text[]) returning export_id)
 delete from orders.outbox where subject in (select export_id from gone)"""
 
-_EMIT = f"insert into orders.outbox ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"  # noqa: S608
+_EMIT = insert_into("orders")
 
 
 class PostgresPersons:
@@ -96,16 +96,12 @@ class PostgresPersons:
                 at,
             )
             if new:
-                await connection.executemany(_EMIT, [_columns(part) for part in parts])
+                await connection.executemany(_EMIT, [values(part) for part in parts])
 
 
 async def _emit_again(connection: Connection, answer: Envelope) -> None:
     await connection.execute(
         f"{_EMIT} on conflict (subject, type, sequence) "
         "do update set published_at = null, next_attempt_at = now()",
-        *_columns(answer),
+        *values(answer),
     )
-
-
-def _columns(event: Envelope) -> tuple[object, ...]:
-    return tuple(getattr(event, name) for name in COLUMNS.split(", "))
