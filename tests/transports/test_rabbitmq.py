@@ -625,6 +625,17 @@ async def test_a_queue_of_another_type_ends_the_start_with_one_line_that_names_i
     assert "\n" not in line
 
 
+async def test_a_queue_with_an_argument_is_not_told_to_have_another_type(
+    server: RabbitServer, queue: Queue, foreign: Foreign
+) -> None:
+    async with foreign.connection.channel() as channel:
+        await channel.declare_queue(queue.name, durable=True, arguments={"x-message-ttl": 60_000})
+    with pytest.raises(StartupError, match=r"x-message-ttl.*Delete it when it is empty.*policy") as caught:
+        async with _opened(server, queue):
+            raise AssertionError("it opened")
+    assert "RABBITMQ_QUEUE_TYPE" not in str(caught.value)
+
+
 async def test_quorum_queues_retry_and_die_too(server: RabbitServer, queue: Queue, foreign: Foreign) -> None:
     events = RabbitEvents(server.url, queue_type="quorum", startup_wait_s=10)
     await events.open([queue])
@@ -644,7 +655,9 @@ async def test_quorum_queues_retry_and_die_too(server: RabbitServer, queue: Queu
 async def test_a_server_that_is_not_there_ends_the_start_without_its_password(queue: Queue) -> None:
     events = RabbitEvents("amqp://user:verysecret@127.0.0.1:9/", startup_wait_s=1)
     started = time.monotonic()
-    with pytest.raises(StartupError, match=r"RabbitMQ at 127\.0\.0\.1:9.*RABBITMQ_URL") as caught:
+    with pytest.raises(
+        StartupError, match=r"RabbitMQ at 127\.0\.0\.1:9: .*\w[')]*\. Start it.*RABBITMQ_URL"
+    ) as caught:
         await events.open([queue])
     assert 0.9 < time.monotonic() - started < 3
     assert "verysecret" not in str(caught.value)
@@ -657,6 +670,16 @@ async def test_a_wrong_password_ends_the_start_at_once(server: RabbitServer, que
         await events.open([queue])
     assert time.monotonic() - started < 5
     assert "verysecret" not in str(caught.value)
+
+
+async def test_an_unknown_virtual_host_ends_the_start_at_once(server: RabbitServer, queue: Queue) -> None:
+    events = RabbitEvents(f"{server.url.rpartition('/')[0]}/nope", startup_wait_s=30)
+    started = time.monotonic()
+    with pytest.raises(
+        StartupError, match=r"the virtual host 'nope' does not exist or is not open to this user\."
+    ):
+        await events.open([queue])
+    assert time.monotonic() - started < 5
 
 
 async def test_the_check_names_the_server_and_its_version(events: RabbitEvents, server: RabbitServer) -> None:

@@ -78,6 +78,8 @@ def _named(what: str) -> Iterator[None]:
         yield
     except amqp.ChannelPreconditionFailed as error:
         cure = "Delete it when it is empty, or set RABBITMQ_QUEUE_TYPE to the type that it has."
+        if "x-queue-type" not in str(error):
+            cure = "Delete it when it is empty; what an argument did for it, a policy of the server can do."
         raise StartupError(f"RabbitMQ: {what} exists in another form ({error}). {cure}") from error
     except amqp.ChannelAccessRefused as error:
         raise StartupError(f"RabbitMQ: {what} may not be declared ({error}). Grant the user configure.") from error
