@@ -200,6 +200,13 @@ def test_a_bad_value_in_dotenv_names_it(files: Any) -> None:
         ("REDIS_URL", f"http://:{CANARY}@h", "redis://"),
         ("RABBITMQ_URL", f"amqp:{CANARY}", "amqp://"),
         ("AUTH_SERVICE", f"ftp://u:{CANARY}@h", "http://"),
+        ("RABBITMQ_URL", f"amqp://u:{CANARY}@[::", "a host and a port"),
+        ("RABBITMQ_URL", f"amqp://u:{CANARY}@h:99999/", "a host and a port"),
+        ("RABBITMQ_URL", f"amqp://u:{CANARY}#@h/", "percent-encoded"),
+        ("DATABASE_URL", f"postgresql://u:{CANARY}@[::", "a host and a port"),
+        ("DATABASE_URL", f"postgresql://u:{CANARY}@h:5432,i:99999/d", "a host and a port"),
+        ("REDIS_URL", f"redis://:{CANARY}@h:x/", "a host and a port"),
+        ("AUTH_SERVICE", f"http://u:{CANARY}@[::", "a host and a port"),
     ],
 )
 def test_the_settings_of_every_process(files: Any, name: str, value: str, allowed: str) -> None:
@@ -207,6 +214,21 @@ def test_the_settings_of_every_process(files: Any, name: str, value: str, allowe
 
     assert line.startswith(name)
     assert allowed in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql://u:p@one:5432,[::1]:5433,three/d?sslmode=require"),
+        ("DATABASE_URL", "postgresql:///d?host=/run/postgresql"),
+        ("DATABASE_URL", "postgres://u:p@%2Frun%2Fpostgresql/d"),
+        ("REDIS_URL", "unix:///run/redis.sock"),
+        ("RABBITMQ_URL", "amqps://u:p%40%23@[::1]:5671/%2F"),
+        ("AUTH_SERVICE", "http://auth"),
+    ],
+)
+def test_urls_of_every_form(files: Any, name: str, value: str) -> None:
+    assert getattr(files(**{name: value}).load(Settings), name.lower()) == value
 
 
 def test_the_level_may_be_written_in_capitals(files: Any) -> None:

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
@@ -123,9 +124,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def require_scheme(name: str, url: str, *schemes: str) -> None:
-    """Raise ``ConfigError`` for a URL with another scheme, without showing it."""
+    """Raise ``ConfigError`` for a URL with another scheme, or whose host and port are none; without showing it."""
     if url and url.partition("://")[0] not in schemes:
         raise ConfigError(f"{name}: expected a URL that begins with {' or '.join(f'{s}://' for s in schemes)}.")
+    try:
+        for place in urlsplit(url).netloc.rpartition("@")[2].split(","):  # PostgreSQL's may have several
+            _ = urlsplit(f"//{place}").port
+    except ValueError:
+        raise ConfigError(
+            f"{name}: expected a host and a port up to 65535, with special characters of the password "
+            "percent-encoded."
+        ) from None  # the cause may quote the password
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -208,10 +208,11 @@ async def test_an_event_arrives_with_all_its_properties(events: RabbitEvents, qu
 
 
 async def test_a_foreign_consumer_of_the_plain_durable_queue_sees_the_contract(
-    events: RabbitEvents, queue: Queue, foreign: Foreign
+    server: RabbitServer, foreign: Foreign
 ) -> None:
+    queue = Queue(name="order.told", event=_event("order.told"), role="email")
     sent = _sent(queue, subject="order-1", sequence=3, correlation_id="request-1", currency="EUR")
-    async with foreign.connection.channel() as channel:
+    async with foreign.connection.channel() as channel, _opened(server, queue) as events:
         await channel.declare_queue(queue.name, durable=True)
         assert await events.publish([sent, _sent(queue, 2)]) == [None, None]
         got = await (await channel.get_queue(queue.name)).get(no_ack=True)
@@ -223,6 +224,22 @@ async def test_a_foreign_consumer_of_the_plain_durable_queue_sees_the_contract(
     assert got.headers == {"order_id": "order-1", "sequence": 3, "currency": "EUR"}
     assert (got.exchange, got.routing_key) == ("purveyor.events", queue.event.type)
     assert (bare.correlation_id, bare.headers) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "header"), [("user.told", "subject"), ("order_data.told", "subject"), ("mail.settled", "order_id")]
+)
+async def test_only_what_is_about_an_order_has_its_id_among_the_headers(
+    server: RabbitServer, foreign: Foreign, kind: str, header: str
+) -> None:
+    queue = Queue(name=kind, event=_event(kind), role="email")
+    sent, seen = _sent(queue, subject="7"), Seen()
+    async with _opened(server, queue) as events:
+        await events.publish([sent, sent])
+        assert (await foreign.take(queue.name)).headers == {header: "7"}
+        async with _consuming(events, queue, seen):
+            await _until(lambda: seen.got)
+    assert seen.got[0][1] == sent
 
 
 async def test_a_foreign_body_without_any_property_is_handled(
@@ -242,7 +259,31 @@ async def test_a_foreign_body_without_any_property_is_handled(
     assert (envelope.id, envelope.type, envelope.subject) == (UUID(int=0), queue.event.type, "")
     assert (envelope.sequence, envelope.correlation_id, envelope.traceparent) == (0, "", "")
     assert envelope.occurred_at >= before.replace(microsecond=0)
-    assert [letter.event_id for letter in await events.dead_letters()] == [str(UUID(int=0))]
+
+
+async def test_dead_letters_without_an_id_are_told_apart(
+    events: RabbitEvents, queue: Queue, foreign: Foreign
+) -> None:
+    async def then(count: int) -> None:
+        if count <= 3:
+            raise Undeliverable("no")
+
+    seen = Seen(then)
+    async with _consuming(events, queue, seen):
+        for _ in range(3):  # not even their bodies differ
+            await foreign.put_raw(queue.name, b'{"number":1}')
+        await _until(lambda: _dead(foreign, queue, 3))
+        letters = await events.dead_letters()
+        first, second, third = (letter.event_id for letter in letters)
+        assert len({first, second, third, str(UUID(int=0))}) == 4
+        assert letters == await events.dead_letters()
+
+        assert await events.drop(queue.name, second)
+        assert not await events.drop(queue.name, second)
+        assert await events.replay(queue.name, first)
+        await _until(lambda: len(seen.got) == 4)
+        assert [letter.event_id for letter in await events.dead_letters()] == [third]
+    assert {envelope.id for _, envelope in seen.got} == {UUID(int=0)}
 
 
 def _short(raw: bytes) -> bytes:
@@ -379,7 +420,7 @@ async def test_a_failed_event_waits_5_s_and_counts_its_attempts(
     assert 4.9 < seen.at[1] - seen.at[0] < 6.5
     assert seen.got[1] == seen.got[0]
     waiting = await foreign.take(f"{queue.name}.retry.30s")
-    assert waiting.headers == {"order_id": "order-1", "x-attempt": 2, "x-reason": "ValueError: no luck ?"}
+    assert waiting.headers == {"subject": "order-1", "x-attempt": 2, "x-reason": "ValueError: no luck ?"}
     assert waiting.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
     assert waiting.message_id == str(sent.id)
 
@@ -625,6 +666,17 @@ async def test_a_queue_of_another_type_ends_the_start_with_one_line_that_names_i
     assert "\n" not in line
 
 
+async def test_a_queue_with_an_argument_is_not_told_to_have_another_type(
+    server: RabbitServer, queue: Queue, foreign: Foreign
+) -> None:
+    async with foreign.connection.channel() as channel:
+        await channel.declare_queue(queue.name, durable=True, arguments={"x-message-ttl": 60_000})
+    with pytest.raises(StartupError, match=r"x-message-ttl.*Delete it when it is empty.*policy") as caught:
+        async with _opened(server, queue):
+            raise AssertionError("it opened")
+    assert "RABBITMQ_QUEUE_TYPE" not in str(caught.value)
+
+
 async def test_quorum_queues_retry_and_die_too(server: RabbitServer, queue: Queue, foreign: Foreign) -> None:
     events = RabbitEvents(server.url, queue_type="quorum", startup_wait_s=10)
     await events.open([queue])
@@ -644,7 +696,9 @@ async def test_quorum_queues_retry_and_die_too(server: RabbitServer, queue: Queu
 async def test_a_server_that_is_not_there_ends_the_start_without_its_password(queue: Queue) -> None:
     events = RabbitEvents("amqp://user:verysecret@127.0.0.1:9/", startup_wait_s=1)
     started = time.monotonic()
-    with pytest.raises(StartupError, match=r"RabbitMQ at 127\.0\.0\.1:9.*RABBITMQ_URL") as caught:
+    with pytest.raises(
+        StartupError, match=r"RabbitMQ at 127\.0\.0\.1:9: .*\w[')]*\. Start it.*RABBITMQ_URL"
+    ) as caught:
         await events.open([queue])
     assert 0.9 < time.monotonic() - started < 3
     assert "verysecret" not in str(caught.value)
@@ -657,6 +711,16 @@ async def test_a_wrong_password_ends_the_start_at_once(server: RabbitServer, que
         await events.open([queue])
     assert time.monotonic() - started < 5
     assert "verysecret" not in str(caught.value)
+
+
+async def test_an_unknown_virtual_host_ends_the_start_at_once(server: RabbitServer, queue: Queue) -> None:
+    events = RabbitEvents(f"{server.url.rpartition('/')[0]}/nope", startup_wait_s=30)
+    started = time.monotonic()
+    with pytest.raises(
+        StartupError, match=r"the virtual host 'nope' does not exist or is not open to this user\."
+    ):
+        await events.open([queue])
+    assert time.monotonic() - started < 5
 
 
 async def test_the_check_names_the_server_and_its_version(events: RabbitEvents, server: RabbitServer) -> None:

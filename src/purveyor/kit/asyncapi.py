@@ -13,7 +13,8 @@ _EXCHANGE = "purveyor.events"
 _HEADERS = {
     "type": "object",
     "properties": {
-        "order_id": {"type": "string", "description": "What the event is about."},
+        "order_id": {"type": "string", "description": "The order that the event is about."},
+        "subject": {"type": "string", "description": "What an event is about that is not about an order."},
         "sequence": {"type": "integer", "description": "The order of events about one thing."},
         "currency": {"type": "string", "description": "ISO 4217 code of the amounts."},
         "language": {"type": "string", "description": "The customer's language (RFC 5646)."},

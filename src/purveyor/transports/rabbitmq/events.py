@@ -210,7 +210,7 @@ class RabbitEvents:
             return False
         async with aclosing(self._dead(self._queues[queue])) as messages:
             async for message in messages:
-                if str(topology.id_of(message)) == event_id:
+                if topology.dead_id_of(message) == event_id:
                     deadline = soon(CONFIRM_S)
                     await first(message, deadline)
                     async with self._publishing.until(deadline):

@@ -25,6 +25,8 @@ _CHANNEL_S = 5.0
 _LET_GO_S = 1.0
 _RECONNECT_S = 2.0
 _HEARTBEAT_S = 5  # aiormq gives a silent server up after three times one second more: 18 s
+_OPEN = "Connection.OpenOk"
+"""In what the client says when the server closes in place of opening a virtual host; its reason is not told."""
 _ANSWERS = (
     amqp.ChannelNotFoundEntity,
     amqp.ChannelPreconditionFailed,
@@ -52,6 +54,7 @@ class Link:
         properties.install()  # before the first frame is read
         parsed = URL(url)
         self.place = f"RabbitMQ at {parsed.host}:{parsed.port or (5671 if parsed.scheme == 'amqps' else 5672)}"
+        self._vhost = parsed.path[1:] or "/"
         defaults = {"heartbeat": str(_HEARTBEAT_S), "name": f"purveyor {purpose}"}
         self._broker = RabbitBroker(
             str(parsed.update_query(defaults | dict(parsed.query))),
@@ -81,7 +84,10 @@ class Link:
         except (amqp.ProbableAuthenticationError, amqp.ConnectionNotAllowed) as error:
             raise StartupError(f"{self.place} refuses us, correct RABBITMQ_URL: {error}") from error
         except CONNECTION_EXCEPTIONS as error:
-            raise Unavailable(f"{self.place}: {error}") from error
+            if isinstance(error, amqp.InvalidFrameError) and _OPEN in str(error):
+                trouble = f"the virtual host {self._vhost!r} does not exist or is not open to this user"
+                raise StartupError(f"{self.place}: {trouble}. Correct RABBITMQ_URL.") from error
+            raise Unavailable(f"{self.place}: {str(error).rstrip('.')}.") from error
 
     async def close(self) -> None:
         """Let go of the connection."""

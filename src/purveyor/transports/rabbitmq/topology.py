@@ -14,7 +14,7 @@ from faststream.rabbit import ExchangeType, RabbitExchange
 from purveyor.kit import tracing
 from purveyor.kit.clock import now
 from purveyor.kit.errors import StartupError
-from purveyor.kit.ids import parse_id
+from purveyor.kit.ids import new_id, parse_id
 from purveyor.kit.message import Envelope
 from purveyor.kit.transport import DeadLetter, Queue
 from purveyor.transports.rabbitmq.properties import carried
@@ -24,7 +24,10 @@ QueueType = Literal["classic", "quorum"]
 EVENTS = RabbitExchange("purveyor.events", type=ExchangeType.TOPIC, durable=True, robust=False)
 DEFAULT = RabbitExchange("")
 """The exchange without a name (AMQP 0-9-1 section 3.1.3.1): the routing key is the name of the queue."""
-ATTEMPT, REASON, DIED_AT = "x-attempt", "x-reason", "x-died-at"
+ATTEMPT, REASON, DIED_AT, DEAD_ID = "x-attempt", "x-reason", "x-died-at", "x-dead-id"
+_ORDER_ID, _SUBJECT = "order_id", "subject"
+"""The header that has the envelope's subject: the first one where that is an order."""
+_ABOUT_ORDERS = ("order.", "mail.settled")
 _STEPS = {"5s": 5_000, "30s": 30_000, "5m": 300_000}
 """The retry queues' suffixes and how long a message waits there, in milliseconds."""
 _NO_ID = UUID(int=0)
@@ -79,6 +82,8 @@ def _named(what: str) -> Iterator[None]:
         yield
     except amqp.ChannelPreconditionFailed as error:
         cure = "Delete it when it is empty, or set RABBITMQ_QUEUE_TYPE to the type that it has."
+        if "x-queue-type" not in str(error):
+            cure = "Delete it when it is empty; what an argument did for it, a policy of the server can do."
         raise StartupError(f"RabbitMQ: {what} exists in another form ({error}). {cure}") from error
     except amqp.ChannelAccessRefused as error:
         raise StartupError(f"RabbitMQ: {what} may not be declared ({error}). Grant the user configure.") from error
@@ -87,7 +92,7 @@ def _named(what: str) -> Iterator[None]:
 def message_of(sent: Envelope) -> Message:
     """An event as the persistent message that travels; what is empty is left out."""
     headers: dict[str, str | int] = {
-        "order_id": sent.subject,
+        _ORDER_ID if sent.type.startswith(_ABOUT_ORDERS) else _SUBJECT: sent.subject,
         "sequence": sent.sequence,
         "currency": sent.currency,
         "language": sent.language,
@@ -113,7 +118,7 @@ def envelope_of(message: AbstractMessage, queue: Queue) -> Envelope:
         type=queue.event.type,
         body=message.body,
         occurred_at=message.timestamp or now(),
-        subject=_text(message.headers, "order_id"),
+        subject=_subject(message.headers),
         sequence=sequence if isinstance(sequence, int) else 0,
         correlation_id=message.correlation_id or "",
         currency=_text(message.headers, "currency"),
@@ -134,6 +139,11 @@ def traceparent_of(message: AbstractMessage) -> str:
     return tracing.parse(_text(message.headers, "traceparent"))
 
 
+def dead_id_of(message: AbstractMessage) -> str:
+    """What a dead letter is known by: its event id, and without one an id that it got when it died."""
+    return _text(message.headers, DEAD_ID) or str(id_of(message))
+
+
 def attempts_of(message: AbstractMessage) -> int:
     """How many times it has failed so far."""
     attempts = message.headers.get(ATTEMPT)
@@ -143,13 +153,15 @@ def attempts_of(message: AbstractMessage) -> int:
 def failed(message: AbstractMessage, error: Exception, *, dead: bool) -> Message:
     """The message for its next queue, with its count of attempts and why the last one failed."""
     reason = f"{type(error).__name__}: {error}"[:_REASON_CHARACTERS].encode("utf-8", "replace").decode()
-    died = {DIED_AT: now()} if dead else {}
+    died: dict[str, Any] = {DIED_AT: now()} if dead else {}
+    if dead and id_of(message) == _NO_ID:
+        died[DEAD_ID] = str(new_id())
     return fresh(message, {ATTEMPT: attempts_of(message) + 1, REASON: reason} | died)
 
 
 def fresh(message: AbstractMessage, notes: Mapping[str, Any] | None = None) -> Message:
     """The message as it first arrived, without a trace of failed attempts; with these headers added."""
-    traces = (ATTEMPT, REASON, DIED_AT, "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
+    traces = (ATTEMPT, REASON, DIED_AT, DEAD_ID, "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
     kept = {name: value for name, value in message.headers.items() if not name.startswith(traces)}
     return Message(
         message.body,
@@ -170,14 +182,18 @@ def dead_letter_of(message: AbstractIncomingMessage, queue: Queue) -> DeadLetter
     died_at = message.headers.get(DIED_AT)
     return DeadLetter(
         queue=queue.name,
-        event_id=str(id_of(message)),
+        event_id=dead_id_of(message),
         type=queue.event.type,
-        subject=_text(message.headers, "order_id"),
+        subject=_subject(message.headers),
         attempts=attempts_of(message),
         reason=_text(message.headers, REASON),
         died_at=died_at if isinstance(died_at, datetime) else now(),
         body=message.body[:_SHOWN_BYTES].decode("utf-8", "replace"),
     )
+
+
+def _subject(headers: Mapping[str, Any]) -> str:
+    return _text(headers, _ORDER_ID) or _text(headers, _SUBJECT)
 
 
 def _text(headers: Mapping[str, Any], name: str) -> str:
