@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from app_process import APP, Console, environment
 
+from purveyor.cli.look import out, table
 from purveyor.drill.servers.process import free_port
 from purveyor.registry import ROLES
 
@@ -153,6 +154,32 @@ def test_trace(running: Shop, console: Console, by: str) -> None:
         "mail sent",
     ):
         assert step in traced
+
+
+def test_what_people_write_is_shown_as_it_is(running: Shop, console: Console) -> None:
+    """Square brackets mean something to the library that prints."""
+    person = {"email": "bob@example.com", "password": PASSWORD}
+    running.call("/register", {**person, "name": "Bob [/b] X"})
+    headers = {"Authorization": f"Bearer {running.call('/login', person)['access_token']}"}
+    order = running.call("/api/orders/", {"items": [{"product_id": 1, "quantity": 1}]}, **headers)
+    running.call(f"/api/orders/{order['id']}/cancel", {"reason": "[red]late[/red] [/]"}, **headers)
+
+    assert "[red]late[/red] [/]" in console("trace", order["id"]).stdout
+    listed = until(console, "order.cancelled", "events", "list", "--all")
+    cancelled = next(line for line in listed.splitlines() if "order.cancelled" in line)
+    shown = console("events", "show", cancelled.split()[0])
+    assert "Bob [/b] X" in shown.stdout, shown.stderr
+
+
+def test_foreign_text_commands_no_terminal_and_forges_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    foreign = "blocked [/policy] :x: \x1b[2J\x9b31m\nok"
+    shown = table("Reply")
+    shown.add_row(foreign)
+    out.print(shown)
+    out.print(foreign)
+
+    expected = r"blocked [/policy] :x: \x1b[2J\x9b31m\nok"
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == ["Reply", expected, expected]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """``app roles``, ``config``, ``doctor``: what there is and how it is, without changing anything."""
 
 import sys
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -17,12 +18,23 @@ from purveyor.cli.options import (
     run,
 )
 from purveyor.kit.errors import ConfigError, StartupError
+from purveyor.kit.log import printable
 from purveyor.registry import ROLES
 from purveyor.settings import Settings, Url
 
 _UNBOUNDED = 10_000
+
+
+class _Out(Console):
+    """Shows every text as it is, in cells too: it may be a customer's, or a foreign server's."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See ``Console``: it turns every ``str`` into what is shown."""
+        return super().render_str(printable(text), **options)
+
+
 # A file or a pipe has no edge: an id that is folded at its 80th column is found by no grep.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+out = _Out(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
 
 
 def table(*columns: str) -> Table:
@@ -94,4 +106,4 @@ async def _examine(role: str, config: ConfigOption, seen: set[str]) -> bool:
 
 def _say(word: str, text: str) -> None:
     color = {"ok": "green", "warn": "yellow", "down": "red"}[word]
-    out.print(Text.assemble((f"{word:<5} ", color), text), soft_wrap=True)
+    out.print(Text.assemble((f"{word:<5} ", color), printable(text)), soft_wrap=True)

@@ -45,7 +45,8 @@ def show(event_id: EventId, config: ConfigOption = None) -> None:
         facts.add_row(name, str(getattr(shown.record, name)))
     out.print(facts)
     out.print()
-    out.print(shown.message, markup=False)
+    for line in shown.message.splitlines():
+        out.print(line)
 
 
 @mail.command("resend")
@@ -90,7 +91,8 @@ async def _trace(order: str, config: ConfigOption) -> None:
         shown.add_row(f"{at:%F %T}" if at else "-", what, detail)
     if not dead and not mails:
         shown.add_row("-", "no mail yet", "the event has not reached role email")
-    out.print(f"order {traced.order_number}, {traced.order_id}\n")
+    out.print(f"order {traced.order_number}, {traced.order_id}")
+    out.print()
     out.print(shown)
 
 

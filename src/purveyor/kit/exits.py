@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from purveyor.kit.errors import ConfigError, Problem, StartupError
+from purveyor.kit.log import printable
 
 WRONG_USE = 2
 """Exit code for a wrong option, role or setting."""
@@ -27,5 +28,5 @@ def exit_with_one_line() -> Iterator[None]:
 
 def end(message: str, code: int) -> NoReturn:
     """Say why on one line of stderr, and exit."""
-    sys.stderr.write(f"app: {' '.join(message.split())}\n")
+    sys.stderr.write(f"app: {printable(' '.join(message.split()))}\n")
     sys.exit(code)

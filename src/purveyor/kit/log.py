@@ -19,6 +19,13 @@ _encoder = msgspec.json.Encoder(enc_hook=str)
 _CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
+def printable(text: str) -> str:
+    """Text on one line, control characters escaped: foreign text cannot forge a line or command the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     fields: dict[str, object] = {}
     if rid := request_id.get():
@@ -63,21 +70,16 @@ class ConsoleFormatter(logging.Formatter):
         if self._color:
             level = f"{_COLORS.get(record.levelname, '')}{level}\x1b[0m"
         fields = " ".join(f"{key}={self._value(value)}" for key, value in _fields(record).items())
-        line = f"{moment} {level} {self._plain(record.getMessage())}{'  ' + fields if fields else ''}"
+        line = f"{moment} {level} {printable(record.getMessage())}{'  ' + fields if fields else ''}"
         if not record.exc_info:
             return line
         trace = self.formatException(record.exc_info).split("\n")
-        return "\n".join([line, *map(self._plain, trace)])
-
-    @classmethod
-    def _value(cls, value: object) -> str:
-        text = cls._plain(str(value))
-        return f'"{text}"' if " " in text else text
+        return "\n".join([line, *map(printable, trace)])
 
     @staticmethod
-    def _plain(text: str) -> str:
-        """Without control characters: a client's text cannot forge a line or move the cursor."""
-        return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    def _value(value: object) -> str:
+        text = printable(str(value))
+        return f'"{text}"' if " " in text else text
 
 
 def _stderr_handler() -> logging.Handler:
