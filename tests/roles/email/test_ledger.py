@@ -25,10 +25,11 @@ from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailab
 from purveyor.kit.ids import new_id
 from purveyor.kit.migrate import migrate
 from purveyor.roles.email import ledger_mongo, ledger_postgres_owner, mongo_owner
+from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.ledger_mongo import MongoLedger, open_ledger
 from purveyor.roles.email.ledger_postgres import PostgresLedger
 from purveyor.roles.email.mongo_documents import new_document
-from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Ledger, NewMail
+from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, ClaimLost, DoubtPolicy, Ledger, NewMail
 from purveyor.roles.email.retention import Retention
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
@@ -339,10 +340,69 @@ async def test_a_doubtful_mail(ledger: Ledger, me: str, policy: DoubtPolicy, exp
         await ledger.mark_doubtful(claim, "no answer to the final dot", policy)
     (record,) = await ledger.list("", (), 10)
     assert (record.state, record.resends, record.error) == (*expected, "no answer to the final dot")
-    again = await ledger.claim(me, 1)
-    assert [(c.message_id, c.message, c.attempt) for c in again] == (
-        [(claim.message_id, claim.message, 2)] if policy == "resend" else []
-    )
+    assert await ledger.claim(me, 1) == []
+    if policy == "resend":
+        again = await wait_due(ledger, me, DOUBT_PAUSE_S + 3)
+        assert (again.message_id, again.message, again.attempt) == (claim.message_id, claim.message, 2)
+        assert (await _now_of(ledger, again) - record.updated_at).total_seconds() >= DOUBT_PAUSE_S - 0.01
+
+
+async def _now_of(ledger: Ledger, claim: Claim) -> datetime:
+    """When the mail was claimed, by the server's clock."""
+    found = await ledger.find(claim.event_id)
+    assert found is not None
+    return found[0].updated_at
+
+
+async def doubt(ledger: Ledger, claim: Claim, *, dead: bool) -> MailRecord:
+    """Bring a claimed mail into doubt, told by its living sender or found after its death."""
+    await ledger.mark_data(claim)
+    if dead:
+        assert await ledger.take_over([claim.owner], "resend") == 1
+    else:
+        await ledger.mark_doubtful(claim, "cut", "resend")
+    found = await ledger.find(claim.event_id)
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.parametrize("dead", [(False, False), (True, True), (False, True), (True, False)])
+async def test_a_mail_in_doubt_twice_is_parked_though_told_to_resend(
+    ledger: Ledger, me: str, dead: tuple[bool, bool]
+) -> None:
+    await _recorded(ledger, order_id="o-1")
+    first = await doubt(ledger, await take(ledger, me), dead=dead[0])
+    again = await wait_due(ledger, me, DOUBT_PAUSE_S + 3)
+    await ledger.mark_retry(again, reply="451 later", error="not sent", pause_s=0)  # no doubt, and it forgets none
+    second = await doubt(ledger, await wait_due(ledger, me), dead=dead[1])
+    assert (first.state, first.resends) == ("retry", 1)
+    assert (second.state, second.resends, second.attempts) == ("unknown", 1, 3)
+    assert [report.record for report in await ledger.unreported(10)] == [second]
+    await asyncio.sleep(DOUBT_PAUSE_S + 0.2)
+    assert await ledger.claim(me, 1) == []
+
+
+@pytest.mark.parametrize("by", ["resend", "resolve"])
+async def test_what_an_operator_has_sent_again_may_be_in_doubt_once_more(ledger: Ledger, me: str, by: str) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    for resends in (1, 3):
+        first = await doubt(ledger, await wait_due(ledger, me), dead=False)
+        second = await doubt(ledger, await wait_due(ledger, me, DOUBT_PAUSE_S + 3), dead=False)
+        assert (first.state, first.resends) == ("retry", resends)
+        assert (second.state, second.resends) == ("unknown", resends)
+        assert await (ledger.resend(event_id) if by == "resend" else ledger.resolve(event_id, sent=False))
+    await finish(ledger, await take(ledger, me))
+    (record,) = await ledger.list("sent", (), 10)
+    assert record.resends == 4
+
+
+@pytest.mark.parametrize("kind", [MongoServer], indirect=True, scope="module")
+async def test_a_document_that_is_older_than_the_count_of_doubts(ledger: Ledger, me: str) -> None:
+    await _recorded(ledger)
+    assert isinstance(ledger, MongoLedger)
+    await ledger._mails.update_many({}, {"$unset": {"doubted": ""}})
+    assert (await doubt(ledger, await take(ledger, me), dead=False)).state == "retry"
+    assert (await doubt(ledger, await wait_due(ledger, me, DOUBT_PAUSE_S + 3), dead=True)).state == "unknown"
 
 
 @pytest.fixture
@@ -377,8 +437,9 @@ async def test_the_mails_of_a_killed_process_are_taken_over(
     }
     assert await state(ledger, mine.event_id) == "claimed"
     due = await ledger.claim(me, 5)
-    assert {claim.attempt for claim in due} == {2}
-    assert len(due) == (2 if policy == "resend" else 1)
+    if policy == "resend":
+        due = [*due, await wait_due(ledger, me, DOUBT_PAUSE_S + 3)]
+    assert [claim.attempt for claim in due] == [2] * (2 if policy == "resend" else 1)
 
 
 async def test_after_a_clean_exit_mails_are_taken_over_at_once(ledger: Ledger, other: Ledger) -> None:
@@ -772,8 +833,8 @@ async def test_check_names_the_server(bench: Bench, ledger: Ledger) -> None:
     assert (await ledger.check()).startswith("MongoDB " if bench.is_mongo else "PostgreSQL ")
 
 
-async def _recorded(ledger: Ledger) -> NewMail:
-    new = mail()
+async def _recorded(ledger: Ledger, **fields: Any) -> NewMail:
+    new = mail(**fields)
     assert await ledger.record(new)
     return new
 

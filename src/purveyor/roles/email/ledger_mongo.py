@@ -227,13 +227,17 @@ class MongoLedger:
 
     async def resend(self, event_id: str) -> bool:
         """See ``Ledger``."""
-        update = change(state="retry", owner=None, resends=1, error="sent again by an operator", due_in_s=0)
+        update = change(
+            state="retry", owner=None, resends=1, doubted=False, error="sent again by an operator", due_in_s=0
+        )
         return await self._operate(event_id, SETTLED, update)
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
         """See ``Ledger``."""
         state, resends = ("sent", 0) if sent else ("retry", 1)
-        update = change(state=state, owner=None, resends=resends, error="resolved by an operator", due_in_s=0)
+        update = change(
+            state=state, owner=None, resends=resends, doubted=False, error="resolved by an operator", due_in_s=0
+        )
         return await self._operate(event_id, "unknown", update)
 
     async def _operate(self, event_id: str, state: Condition, update: Change) -> bool:

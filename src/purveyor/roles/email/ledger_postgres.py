@@ -10,7 +10,7 @@ from purveyor.kit.ids import parse_id
 from purveyor.kit.postgres import Database, Record
 from purveyor.roles.email.contract import MailRecord, State
 from purveyor.roles.email.ledger_postgres_owner import LOCK_CLASS, PostgresOwner, ownership
-from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
+from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
 
 _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
     resends, smtp_reply, error, created_at, updated_at"""
@@ -73,14 +73,17 @@ class PostgresLedger:
         return await self._database.execute(
             """
             update email.mails set
-                state = case when state = 'claimed' or $2 = 'resend' then 'retry' else 'unknown' end,
-                resends = resends + (state = 'data' and $2 = 'resend')::int,
+                state = case when state = 'claimed' or $2 and not doubted then 'retry' else 'unknown' end,
+                resends = resends + (state = 'data' and $2 and not doubted)::int,
+                doubted = doubted or state = 'data',
                 error = case state when 'data' then 'the sender died while the server had the mail'
                     else 'the sender died' end,
-                owner = null, next_attempt_at = now(), updated_at = now()
+                next_attempt_at = now() + make_interval(secs => case state when 'data' then $3::float8 else 0 end),
+                owner = null, updated_at = now()
             where owner = any($1::int[]) and state in ('claimed', 'data')""",
             [int(owner) for owner in gone],
-            policy,
+            policy == "resend",
+            DOUBT_PAUSE_S,
         )
 
     async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
@@ -133,9 +136,10 @@ class PostgresLedger:
 
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
         """See ``Ledger``."""
-        change = """state = case $8::text when 'resend' then 'retry' else 'unknown' end, owner = null,
-            resends = resends + ($8::text = 'resend')::int, error = $7, next_attempt_at = now()"""
-        await self._transition(claim, change, "data", error, policy)
+        change = """state = case when $8 and not doubted then 'retry' else 'unknown' end, owner = null,
+            resends = resends + ($8 and not doubted)::int, doubted = true, error = $7,
+            next_attempt_at = now() + make_interval(secs => $9)"""
+        await self._transition(claim, change, "data", error, policy == "resend", DOUBT_PAUSE_S)
 
     async def _transition(self, claim: Claim, change: str, state: str, *arguments: object) -> bool:
         touched = await self._database.execute(
@@ -258,7 +262,7 @@ class PostgresLedger:
         """See ``Ledger``."""
         touched = await self._database.execute(
             """
-            update email.mails set state = 'retry', owner = null, resends = resends + 1,
+            update email.mails set state = 'retry', owner = null, resends = resends + 1, doubted = false,
                 error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
             where event_id = $1 and octet_length(message) > 0
                 and state in ('sent', 'failed', 'unknown', 'retry')""",
@@ -271,8 +275,8 @@ class PostgresLedger:
         touched = await self._database.execute(
             """
             update email.mails set state = case when $2 then 'sent' else 'retry' end, owner = null,
-                resends = resends + (not $2)::int, error = 'resolved by an operator', next_attempt_at = now(),
-                updated_at = now()
+                resends = resends + (not $2)::int, doubted = false, error = 'resolved by an operator',
+                next_attempt_at = now(), updated_at = now()
             where event_id = $1 and state = 'unknown' and octet_length(message) > 0""",
             parse_id(event_id),
             sent,

@@ -10,7 +10,12 @@ import msgspec
 from purveyor.roles.email.contract import MailRecord
 
 DoubtPolicy = Literal["resend", "park"]
-"""What to do with a mail of which nobody knows whether it was sent."""
+"""What to do with a mail of which nobody knows whether it was sent: ``resend`` it once, or ``park`` it.
+
+In doubt a second time it is parked in any case, until an operator has it sent again.
+"""
+DOUBT_PAUSE_S = 2.0
+"""How long a doubtful mail waits before it is re-sent, in seconds."""
 
 
 class NewMail(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +114,7 @@ class Ledger(Protocol):
         ...
 
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
-        """The final dot was written and no answer was read."""
+        """The final dot was written and no answer was read: see ``DoubtPolicy``."""
         ...
 
     async def unreported(self, limit: int) -> Sequence[Report]:

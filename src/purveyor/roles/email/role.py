@@ -67,7 +67,7 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(description="sender; empty: EMAIL_USER, else Purveyor <orders@purveyor.local>")
     ] = ""
     mail_doubtful: Annotated[
-        DoubtPolicy, Meta(description="a mail that may have been sent: resend it, or park it as unknown")
+        DoubtPolicy, Meta(description="a mail that may have been sent: resend it once, or park it as unknown")
     ] = "resend"
     mail_keep_days: Annotated[
         int, Meta(ge=0, le=36500, description="days until the text of a sent mail is emptied; 0: never")
