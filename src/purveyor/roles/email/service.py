@@ -66,6 +66,7 @@ class Mails:
             "recipient": event.user_email,
             "date": envelope.occurred_at,
             "rendered": rendered,
+            "request_id": envelope.correlation_id,
         }
         try:
             message = compose(recipient_name=event.user_name, **parts)  # type: ignore[arg-type]
