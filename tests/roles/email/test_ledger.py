@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -22,15 +24,19 @@ from purveyor.drill.servers.postgres import PostgresServer
 from purveyor.drill.servers.process import free_port
 from purveyor.kit.clock import now
 from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailable
+from purveyor.kit.health import examine
 from purveyor.kit.ids import new_id
 from purveyor.kit.migrate import migrate
-from purveyor.roles.email import ledger_mongo, ledger_postgres_owner, mongo_owner
+from purveyor.roles.email import ledger_mongo, ledger_postgres_owner, mongo_owner, mongo_server, role
 from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.ledger_mongo import MongoLedger, open_ledger
 from purveyor.roles.email.ledger_postgres import PostgresLedger
+from purveyor.roles.email.mailbox import Mailbox
 from purveyor.roles.email.mongo_documents import new_document
 from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, ClaimLost, DoubtPolicy, Ledger, NewMail
 from purveyor.roles.email.retention import Retention
+from purveyor.roles.email.role import EmailSettings
+from purveyor.settings import Url
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
 OWNER = Path(__file__).with_name("ledger_owner.py")
@@ -619,6 +625,27 @@ async def test_a_dead_server_is_unavailable_and_heals(bench: Bench, ledger: Ledg
         else:
             return
     raise AssertionError("did not heal")
+
+
+@pytest.mark.parametrize("kind", [MongoServer], indirect=True, scope="module")
+@pytest.mark.parametrize("console", [False, True])
+async def test_without_mongodb_a_process_is_degraded_and_says_which_server_it_misses(
+    bench: Bench, ledger: Ledger, tmp_path: Path, console: bool
+) -> None:
+    env: Any = SimpleNamespace(console=console, database_kind="embedded")
+    checks = {"email": role._checks(env, EmailSettings(mongodb_uri=Url(bench.url)), ledger, Mailbox(tmp_path))}
+    server = f"at {mongo_server.address_of(bench.url)}"
+    (said,) = [
+        one.detail for name, one in (await examine(checks, {})).dependencies.items() if name == "mail ledger"
+    ]
+    assert re.fullmatch(rf"MongoDB [0-9.]+\S* {re.escape(server)}", said)
+    bench.server.halt()
+    try:
+        health = await examine(checks, {})
+    finally:
+        bench.server.restart()
+    assert health.status == health.dependencies["mail ledger"].status == ("down" if console else "degraded")
+    assert health.dependencies["mail ledger"].detail.startswith(f"MongoDB {server}: ")
 
 
 async def test_a_sender_that_the_ledger_lost_sight_of_knows_it(

@@ -56,7 +56,10 @@ _ERASED_AT_ONCE = 25
 class MongoLedger:
     """Satisfies ``Ledger``."""
 
-    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+    def __init__(self, database: AsyncIOMotorDatabase[Document], address: str) -> None:
+        """``address``: the server's, without credentials."""
+        self.server = f"MongoDB at {address}"
+        self._address = address
         self._database = database
         self._mails = database["email_logs"]
         self._senders = database["email_senders"]
@@ -248,7 +251,8 @@ class MongoLedger:
     async def check(self) -> str:
         """See ``Ledger``."""
         async with bounded():
-            return f"MongoDB {(await self._database.command('buildInfo'))['version']}"
+            version = (await self._database.command("buildInfo"))["version"]
+            return f"MongoDB {version} at {self._address}"
 
     async def _now(self) -> datetime:
         """The server's time: ``$$NOW`` may not stand in a plain filter, where an index would serve it."""
@@ -280,7 +284,7 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
     except (InvalidURI, ConfigurationError, InvalidName, ValueError) as error:
         raise ConfigError(URI_EXPECTED) from error  # the parser's own words may hold a part of the password
     try:
-        ledger = MongoLedger(database)
+        ledger = MongoLedger(database, address_of(uri))
         try:
             await ledger.prepare()
         except LOST as error:

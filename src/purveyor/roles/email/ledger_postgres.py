@@ -20,6 +20,8 @@ _MINE = "event_id = $1 and kind = $2 and recipient = $3 and owner = $4 and attem
 class PostgresLedger:
     """Satisfies ``Ledger``."""
 
+    server = ""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 

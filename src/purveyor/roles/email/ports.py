@@ -71,6 +71,9 @@ class Ledger(Protocol):
     Raises ``Unavailable`` when the database is away.
     """
 
+    server: str
+    """Which server it is, for people; empty: the role's PostgreSQL."""
+
     async def record(self, mail: NewMail) -> bool:
         """Store a mail to be sent; ``False`` when there was one already, which then stays as it is.
 
@@ -194,6 +197,8 @@ class Mailer(Protocol):
 
     slots: int
     """How many mails may be under way at once."""
+    server: str
+    """Which server it is, for people; empty: none."""
 
     async def send(self, claim: Claim, before_dot: Callable[[], Awaitable[None]]) -> str:
         """Hand one mail over and return the server's reply.
