@@ -6,7 +6,7 @@ All times are the server's, so that the clocks of the senders do not matter.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
@@ -26,7 +26,6 @@ from purveyor.roles.email.mongo_documents import (
     SETTLED,
     SHOWN,
     WITH_MESSAGE,
-    WITH_RECIPIENT,
     WITH_TEXT,
     Change,
     Condition,
@@ -34,8 +33,8 @@ from purveyor.roles.email.mongo_documents import (
     change,
     claim_of,
     doubt,
+    erased_document,
     erased_key,
-    erasure,
     following,
     held_or_freed,
     key,
@@ -45,12 +44,12 @@ from purveyor.roles.email.mongo_documents import (
     told,
 )
 from purveyor.roles.email.mongo_indexes import prepare
+from purveyor.roles.email.mongo_keeping import Keeping
 from purveyor.roles.email.mongo_owner import MongoOwner, alive_since
 from purveyor.roles.email.mongo_server import LOST, OPERATION_TIMEOUT_S, URI_EXPECTED, address_of, bounded, short
 from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
 
 STARTUP_TIMEOUT_S = 5.0
-_ERASED_AT_ONCE = 25
 
 
 class MongoLedger:
@@ -63,6 +62,7 @@ class MongoLedger:
         self._database = database
         self._mails = database["email_logs"]
         self._senders = database["email_senders"]
+        self._keeping = Keeping(self._mails, database["email_erased"], self._now)
 
     async def prepare(self) -> None:
         """Make the indexes, as far as they are missing."""
@@ -73,11 +73,13 @@ class MongoLedger:
         async with bounded():
             if await self._mails.find_one({"_id": erased_key(mail)}, {"_id": 1}) is not None:
                 return False
+            gone = await self._keeping.is_erased(mail)
+            document = new_document(mail, await self._now())
             try:
-                await self._mails.insert_one(new_document(mail, await self._now()))
+                await self._mails.insert_one(erased_document(document) if gone else document)
             except DuplicateKeyError:
                 return False
-            return True
+            return not gone
 
     @asynccontextmanager
     async def ownership(self) -> AsyncIterator[MongoOwner]:
@@ -188,28 +190,17 @@ class MongoLedger:
             found = self._mails.find(wanted, WITH_MESSAGE).sort([("created_at", 1), ("_id", 1)]).limit(limit)
             return [shown(document) async for document in found]
 
-    async def erase(self, recipient: str) -> int:
+    async def erase(self, recipient: str, at: datetime) -> int:
         """See ``Ledger``."""
-        erased = 0
-        wanted = {"recipient": {"$eq": recipient, **WITH_RECIPIENT["recipient"]}}
-        while True:
-            async with bounded():
-                documents = await self._mails.find(wanted).to_list(_ERASED_AT_ONCE)
-                if not documents:
-                    break
-                now = await self._now()
-                await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
-            erased += len(documents)
-        return erased
+        return await self._keeping.erase(recipient, at)
+
+    async def forget_erased(self, older_than_days: int) -> None:
+        """See ``Ledger``."""
+        await self._keeping.forget_erased(older_than_days)
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
         """See ``Ledger``."""
-        async with bounded():
-            before = await self._now() - timedelta(days=older_than_days)
-            old = {"state": "sent", "updated_at": {"$lt": before}, **WITH_TEXT}
-            ids = [document["_id"] async for document in self._mails.find(old, {"_id": 1}).limit(limit)]
-            await self._mails.update_many({"_id": {"$in": ids}, **old}, {"$set": {"message": b""}})
-            return len(ids)
+        return await self._keeping.empty_sent(older_than_days, limit)
 
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         """See ``Ledger``."""

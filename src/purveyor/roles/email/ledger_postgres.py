@@ -9,6 +9,8 @@ from uuid import UUID
 from purveyor.kit.ids import parse_id
 from purveyor.kit.postgres import Database, Record
 from purveyor.roles.email.contract import MailRecord, State
+from purveyor.roles.email.erasure import digest_of
+from purveyor.roles.email.ledger_postgres_keeping import IS_ERASED, empty_sent, erase, forget_erased
 from purveyor.roles.email.ledger_postgres_owner import LOCK_CLASS, PostgresOwner, ownership
 from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
 
@@ -27,14 +29,18 @@ class PostgresLedger:
 
     async def record(self, mail: NewMail) -> bool:
         """See ``Ledger``."""
-        added = await self._database.execute(
-            """
+        recipient = await self._database.fetchval(
+            f"""
             insert into email.mails
                 (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
-                    request_id)
-            select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+                    request_id, state, error, reported)
+            select $1::uuid, $2::text, case when gone then '' else $3::text end, $4::bigint,
+                case when gone then '' else $5::text end, $6, case when gone then '' else $7::bytea end, $8, $9,
+                $10, case when gone then 'failed' else 'pending' end, case when gone then 'erased' else '' end,
+                case when gone then 'failed:0' else '' end
+            from (select {IS_ERASED} as gone) erased
             where not exists (select from email.mails where event_id = $1 and kind = $2 and recipient = '')
-            on conflict do nothing""",
+            on conflict do nothing returning recipient""",  # noqa: S608 - constants
             mail.event_id,
             mail.kind,
             mail.recipient,
@@ -45,8 +51,9 @@ class PostgresLedger:
             mail.created_at,
             mail.order_id,
             mail.request_id,
+            digest_of(mail.recipient),
         )
-        return added == 1
+        return bool(recipient)
 
     def ownership(self) -> AbstractAsyncContextManager[PostgresOwner]:
         """See ``Ledger``."""
@@ -202,39 +209,17 @@ class PostgresLedger:
         )
         return [(_record(row), row["message"]) for row in rows]
 
-    async def erase(self, recipient: str) -> int:
+    async def erase(self, recipient: str, at: datetime) -> int:
         """See ``Ledger``."""
-        erased: int = await self._database.fetchval(
-            """
-            with erased as (
-                delete from email.mails where recipient = $1 and recipient <> '' returning *,
-                    case state when 'sent' then 'sent' else 'failed' end as outcome
-            ), kept as (
-                insert into email.mails (event_id, kind, recipient, order_number, subject, message_id, message,
-                    state, attempts, resends, error, created_at, order_id, request_id, reported)
-                select event_id, kind, '', order_number, '', message_id, '', outcome, attempts, resends, 'erased',
-                    created_at, order_id, request_id, outcome || ':' || resends::text
-                from erased on conflict do nothing
-            )
-            select count(*) from erased""",
-            recipient,
-        )
-        return erased
+        return await erase(self._database, recipient, at)
+
+    async def forget_erased(self, older_than_days: int) -> None:
+        """See ``Ledger``."""
+        await forget_erased(self._database, older_than_days)
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
         """See ``Ledger``."""
-        return await self._database.execute(
-            """
-            update email.mails m set message = '' from (
-                select event_id, kind, recipient from email.mails
-                where state = 'sent' and octet_length(message) > 0
-                    and updated_at < now() - make_interval(days => $1)
-                order by updated_at limit $2 for update skip locked
-            ) old
-            where m.event_id = old.event_id and m.kind = old.kind and m.recipient = old.recipient""",
-            older_than_days,
-            limit,
-        )
+        return await empty_sent(self._database, older_than_days, limit)
 
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         """See ``Ledger``."""

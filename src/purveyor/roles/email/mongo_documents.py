@@ -142,12 +142,9 @@ def told(report: Report) -> pymongo.UpdateOne:
     return pymongo.UpdateOne(same, {"$set": {"unreported": False}})
 
 
-def erasure(document: Document, now: datetime) -> list[pymongo.ReplaceOne[Document] | pymongo.DeleteOne]:
-    """Put a document without the person in the place of one with them: the key holds the address too.
-
-    First what keeps the event from coming again, then away with the rest: safe to break off, and to do again.
-    """
-    kept = document | {
+def erased_document(document: Document) -> Document:
+    """What is left of a mail without the person: the key holds the address too."""
+    return document | {
         "_id": f"{document['event_id']}/{document['kind']}/",
         "recipient": "",
         "subject": "",
@@ -156,8 +153,15 @@ def erasure(document: Document, now: datetime) -> list[pymongo.ReplaceOne[Docume
         "owner": None,
         "smtp_reply": "",
         "error": "erased",
-        "updated_at": now,
         "unreported": False,
     }
+
+
+def erasure(document: Document, now: datetime) -> list[pymongo.ReplaceOne[Document] | pymongo.DeleteOne]:
+    """Put a document without the person in the place of one with them.
+
+    First what keeps the event from coming again, then away with the rest: safe to break off, and to do again.
+    """
+    kept = erased_document(document) | {"updated_at": now}
     stays = pymongo.ReplaceOne({"_id": kept["_id"]}, kept, upsert=True)
     return [stays, pymongo.DeleteOne({"_id": document["_id"]})]

@@ -77,7 +77,8 @@ class Ledger(Protocol):
     async def record(self, mail: NewMail) -> bool:
         """Store a mail to be sent; ``False`` when there was one already, which then stays as it is.
 
-        One that was erased counts: an event that is delivered again brings nothing back.
+        One that was erased counts: an event that is delivered again brings nothing back. When the recipient was
+        erased after ``mail.created_at``, what is stored is such a record without them, and the answer ``False``.
         """
         ...
 
@@ -134,12 +135,17 @@ class Ledger(Protocol):
         """The records of an address with their messages, oldest first: at most ``limit`` that follow ``after``."""
         ...
 
-    async def erase(self, recipient: str) -> int:
+    async def erase(self, recipient: str, at: datetime) -> int:
         """Wipe address, subject and message of an address's records; how many.
 
         What was not sent never will be: it becomes ``failed``. What is left of a record keeps its event, when
-        that is delivered again, from making a new one.
+        that is delivered again, from making a new one. That the address was erased ``at`` is remembered by its
+        digest: events from before that come only now are not mailed, later ones are.
         """
+        ...
+
+    async def forget_erased(self, older_than_days: int) -> None:
+        """Forget what addresses were erased so long ago."""
         ...
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
