@@ -72,7 +72,7 @@ class Host:
         if self.settings.production:
             failpoints.refuse()
         self._role_settings = {role.name: sources.load(role.settings) for role in roles}
-        self._console, self._offline = console or offline, offline
+        self.console, self._offline = console or offline, offline
         self._startup_wait_s = 0.0 if console else self.settings.startup_wait_s
         self._stack = AsyncExitStack()
         self._events_trouble: StartupError | None = None
@@ -110,7 +110,7 @@ class Host:
                 actor = await self._stack.enter_async_context(role.build(env, self._role_settings[role.name]))
                 self.actors[role.name] = actor
                 self.answers.update(actor.answers)
-            if not self._console:
+            if not self.console:
                 self._start_background(self._supervisor)
             self.started = True
             try:
@@ -134,7 +134,7 @@ class Host:
         name = "rabbitmq" if self.settings.rabbitmq_url else "events"
         for role in self.roles:  # a running process goes on without events, but none starts without them
             if role.emits or role.consumes:
-                checks[role.name].append(Check(name, kind, self.check_events, required=self._console))
+                checks[role.name].append(Check(name, kind, self.check_events, required=self.console))
         return checks
 
     def asker(self, kind: type[Port]) -> Asker:
@@ -186,13 +186,13 @@ class Host:
     async def _open_events(self) -> None:
         if self._offline or not self._has_events:
             return
-        if not self._console:
+        if not self.console:
             self._warn_of_lonely_events()
         self._stack.push_async_callback(self.events.close)
         try:
             await self.events.open([queue for role in ROLES.values() for queue in role.queues()])
         except StartupError as trouble:
-            if not self._console:
+            if not self.console:
                 raise
             self._events_trouble = trouble  # the rest of the role can still be asked and examined
 
@@ -231,7 +231,7 @@ class Host:
     def _check_settings(self) -> None:
         for name in (role.name for role in self.roles):
             require_scheme(f"{name.upper()}_DATABASE_URL", self._configured_dsn(name), "postgresql", "postgres")
-        if not self._console:
+        if not self.console:
             self._require_neighbours()
             for role in self.roles:
                 role.check(self._role_settings[role.name], self.settings.production)
@@ -270,6 +270,7 @@ class RoleEnv(Env):
         self._host = host
         self._role = role
         self.production = host.settings.production
+        self.console = host.console
         self.data_dir = host.settings.data_dir
         self.limiter = host.limiter
         self.backoff = host.backoff

@@ -99,6 +99,7 @@ async def test_a_request_can_be_followed_to_its_mail(shop: Shop, ada: Customer) 
     request_id = f"checkout-{ada.id}"
     order = await shop.place(ada, key="k-1", headers={"x-request-id": request_id})
     (mail,) = await shop.mails(ada.email)
+    assert mail.message["X-Request-ID"] == request_id
     by_number = await shop.trace(order.json()["order_number"])
     for fact in (request_id, "k-1", "order.created", mail.message_id, "sent", order.json()["id"]):
         assert fact in by_number

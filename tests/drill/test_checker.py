@@ -281,6 +281,13 @@ def test_a_parked_mail_is_not_lost():
     assert violated(facts) == set()
 
 
+def test_a_mail_that_was_in_doubt_twice_is_not_lost():
+    facts = good_facts()
+    changed(facts.ledger, 0, state="unknown", attempts=2, resends=1)
+    facts.mails.append(facts.mails[0])
+    assert violated(facts) == set()
+
+
 def test_a_process_that_was_hit_itself_is_excused():
     facts = good_facts()
     late = attempt("key-0", 503, retry_after=True, sent_at=BEGAN + 2, elapsed_s=5.0)

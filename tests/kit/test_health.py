@@ -1,6 +1,7 @@
 """What a load balancer and an operator are told, with everything up, something down, and while stopping."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -122,6 +123,14 @@ async def test_while_stopping_it_takes_no_work() -> None:
 )
 async def test_a_probe_says_in_one_line_what_is_wrong(error: Exception, detail: str) -> None:
     assert await probe(down("thing", error=error)) == (False, detail)
+
+
+async def test_a_probe_says_which_server_it_is_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PROBE_TIMEOUT_S", 0.1)
+    silent = dataclasses.replace(hanging("mail"), server="SMTP server smtp.test:587")
+    away = dataclasses.replace(down("ledger"), server="MongoDB at db.test:27017")
+    assert (await probe(silent))[1] == "SMTP server smtp.test:587: no answer within 0.1 s"
+    assert (await probe(away))[1] == "MongoDB at db.test:27017: ledger is away"
 
 
 async def test_every_dependency_is_asked_once_at_the_same_time_and_not_for_ever(

@@ -31,7 +31,7 @@ def list_mails(
             str(record.order_number or "-"),
             record.recipient,
             record.state,
-            record.error or record.smtp_reply,
+            record.smtp_reply or record.error,
         )
     out.print(shown if found.mails else "no mails")
 

@@ -29,7 +29,8 @@ def nothing_in_hand(facts: Facts) -> Iterator[str]:
 def none_lost(facts: Facts) -> Iterator[str]:
     """I4: events and ledger one to one, what is sent is in the sink, what is in the sink has an event.
 
-    A mail that is parked as ``unknown`` is not lost; one that ``failed`` is, since the sink refuses none for good.
+    A mail that is parked as ``unknown`` is not lost; with ``resend`` it has to be re-sent before, and so in doubt
+    twice. One that ``failed`` is lost, since the sink refuses none for good.
     """
     events = {event.id for event in facts.events}
     created = {event.id: event.subject for event in facts.events if event.type == CREATED}
@@ -44,8 +45,8 @@ def none_lost(facts: Facts) -> Iterator[str]:
             yield f"the mail of event {record.event_id} is sent by the ledger, but never arrived"
         if record.state == "failed":
             yield f"the mail of event {record.event_id} has failed, and no drill refuses one for good"
-        if record.state == "unknown" and facts.policy == "resend":
-            yield f"the mail of event {record.event_id} is unknown, and the policy is to resend"
+        if record.state == "unknown" and facts.policy == "resend" and not record.resends:
+            yield f"the mail of event {record.event_id} is unknown, and was not re-sent as the policy says"
     welcomed = {record.recipient for record in facts.ledger if record.kind == _WELCOME}
     for customer in {purchase.email for purchase in facts.purchases} - welcomed if welcomed else ():
         yield f"{customer} was registered, and has no record of a mail that says so"

@@ -72,9 +72,10 @@ async def probe(check: Check) -> tuple[bool, str]:
         async with asyncio.timeout(_PROBE_TIMEOUT_S):
             return True, await check.probe()
     except TimeoutError:
-        return False, f"no answer within {_PROBE_TIMEOUT_S:g} s"
+        wrong = f"no answer within {_PROBE_TIMEOUT_S:g} s"
     except Exception as error:
-        return False, str(error).partition("\n")[0] or type(error).__name__
+        wrong = str(error).partition("\n")[0] or type(error).__name__
+    return False, f"{check.server}: {wrong}" if check.server else wrong
 
 
 async def examine(checks: Mapping[str, Sequence[Check]], troubles: Mapping[str, str]) -> Health:

@@ -57,6 +57,8 @@ class Check:
     """``embedded`` or ``external``."""
     probe: Callable[[], Awaitable[str]]
     required: bool = True
+    server: str = ""
+    """Which server it is, such as ``MongoDB at db.test:27017``: said before what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Env(Protocol):
     """What the host gives to a role's ``build``."""
 
     production: bool
+    console: bool
+    """Whether this process only answers its operator: to that, whatever is away is down."""
     database_kind: str
     """``embedded`` or ``external``."""
     data_dir: Path

@@ -406,7 +406,7 @@ async def test_check_uses_a_kept_connection_and_finds_a_dead_server(make: Make) 
     with SmtpSink() as own:
         mailer = make(f"smtp://127.0.0.1:{own.port}", **SHORT)
         for _ in range(3):
-            assert await mailer.check() == f"127.0.0.1:{own.port}, no TLS"
+            assert await mailer.check() == f"SMTP server 127.0.0.1:{own.port} answers, no TLS"
         assert (own.steps()["connect"], own.steps()["noop"]) == (1, 3)
         own.freeze()
         with pytest.raises(NotNow, match="NOOP: no answer"):

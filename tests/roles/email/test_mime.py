@@ -37,6 +37,7 @@ def build(
     rendered: Rendered = PLAIN,
     ident: str = message_id(EVENT, "purveyor.local"),
     date: datetime = datetime(2026, 11, 22, 17, 48, 9, tzinfo=UTC),
+    request_id: str = "",
 ) -> bytes:
     return compose(
         message_id=ident,
@@ -45,6 +46,7 @@ def build(
         recipient=recipient,
         date=date,
         rendered=rendered,
+        request_id=request_id,
     )
 
 
@@ -248,3 +250,19 @@ def test_a_lone_surrogate_is_refused() -> None:
         build(name="\ud800")
     with pytest.raises(ValueError, match="surrogate"):
         build(rendered=Rendered("Your order 7", "\ud800", ""))
+
+
+@pytest.mark.parametrize("request_id", ["r-1", "0193a5f0-0000-7000-8000-000000000001", "a=b/c+d:e@f", "x" * 128])
+def test_the_request_that_caused_a_mail_stands_in_it(request_id: str) -> None:
+    raw = build(request_id=request_id)
+    message = parse(raw)
+    assert message["X-Request-ID"] == request_id
+    assert sorted(name for name in message if name != "X-Request-ID") == sorted(HEADERS)
+    assert raw == build(request_id=request_id)
+
+
+@pytest.mark.parametrize(
+    "request_id", ["", "x" * 129, "two words", "r\r\nBcc: eve@b.test", "r\n", "ünï", "\x7f", "=?utf-8?q?r?="]
+)
+def test_a_request_id_that_is_not_fit_for_a_header_is_left_out(request_id: str) -> None:
+    assert build(request_id=request_id) == build()

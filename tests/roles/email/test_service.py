@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -50,6 +50,8 @@ ANSWERS = [
     Queue(name="tests.exported", event=MailDataExported, role="tests"),
 ]
 WITHIN_S = 20.0
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+"""To wipe what a test has left without a trace that could stop a later one's mails."""
 
 
 @pytest.fixture(params=["postgres", "mongodb"])
@@ -63,7 +65,7 @@ async def ledger(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[Ledg
     async with connected(url) as opened:
         yield opened
         if request.param == "postgres":  # its tests share a database
-            await opened.erase(ANN)
+            await opened.erase(ANN, LONG_AGO)
 
 
 @pytest.fixture
@@ -109,6 +111,11 @@ def envelope_of(event: Event, **fields: Any) -> Envelope:
         "language": "de-AT",
     }
     return Envelope(**(values | fields))
+
+
+def of_whole_second(envelope: Envelope) -> Envelope:
+    """As RabbitMQ carries it."""
+    return msgspec.structs.replace(envelope, occurred_at=envelope.occurred_at.replace(microsecond=0))
 
 
 async def heard(events: PostgresEvents, queue: Queue, count: int) -> list[tuple[Any, Envelope]]:
@@ -240,7 +247,43 @@ async def test_erasure_wipes_the_mails_and_says_so(mails: Mails, ledger: Ledger,
     async with ledger.ownership() as owner:
         claims = await ledger.claim(owner.name, 10)
     assert {claim.recipient for claim in claims} == {"bob@b.test"}
-    await ledger.erase("bob@b.test")
+    await ledger.erase("bob@b.test", LONG_AGO)
+
+
+@pytest.mark.parametrize("kind", ["order.created", "user.registered"])
+async def test_an_event_from_before_an_erasure_that_comes_afterwards_is_not_mailed(
+    mails: Mails, ledger: Ledger, events: PostgresEvents, kind: str
+) -> None:
+    to = f"{new_id().hex}@b.test"
+    late, erased = event_of(kind, user_email=to), UserErased(user_id="u-1", user_email=to)
+    before = of_whole_second(envelope_of(late))
+    await asyncio.sleep(0.005)
+    question = of_whole_second(envelope_of(erased))
+    await PersonalData(ledger, events).erase(erased, question)
+    await mails.write(late, before)
+    await mails.write(late, before)  # a dead letter that was sent again
+    shown = await mails.show(ShowMail(event_id=str(before.id)))
+    assert (shown.record.recipient, shown.record.subject, shown.message) == ("", "", "")
+    assert (shown.record.state, shown.record.error) == ("failed", "erased")
+    assert await ledger.of_recipient(to) == []
+    with pytest.raises(Conflict, match="erased"):
+        await mails.resend(ResendMail(event_id=str(before.id)))
+
+
+async def test_who_registers_again_with_an_address_that_was_erased_gets_mails_again(
+    mails: Mails, ledger: Ledger, events: PostgresEvents
+) -> None:
+    to = f"{new_id().hex}@b.test"
+    erased = UserErased(user_id="u-1", user_email=to)
+    await PersonalData(ledger, events).erase(erased, envelope_of(erased))
+    for kind in ("user.registered", "order.created"):
+        event = event_of(kind, user_email=to)
+        await mails.write(event, envelope_of(event))
+    assert [(record.kind, record.state) for record, _ in await ledger.of_recipient(to)] == [
+        ("user.registered", "pending"),
+        ("order.created", "pending"),
+    ]
+    await ledger.erase(to, LONG_AGO)
 
 
 async def test_an_export_is_answered_in_parts_with_texts_and_without_tokens(
@@ -273,7 +316,7 @@ async def test_an_export_is_answered_in_parts_with_texts_and_without_tokens(
             assert re.search(rf"\b{document['order_number']}\b", document["text"])
             assert "Guten Tag Ann" in document["text"]
     assert TOKEN not in "".join(answer.document for answer in answers)
-    await ledger.erase("bob@b.test")
+    await ledger.erase("bob@b.test", LONG_AGO)
 
 
 async def test_each_part_of_an_export_fits_into_an_event(

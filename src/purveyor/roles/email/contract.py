@@ -23,7 +23,7 @@ class MailRecord(Message, frozen=True):
     state: State
     attempts: int
     resends: int
-    """How often the mail was handed over again because the time before was doubtful."""
+    """How often the mail was handed over again: after a doubt, or because an operator wanted it."""
     smtp_reply: str
     error: str
     created_at: datetime

@@ -6,7 +6,7 @@ All times are the server's, so that the clocks of the senders do not matter.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
@@ -26,7 +26,6 @@ from purveyor.roles.email.mongo_documents import (
     SETTLED,
     SHOWN,
     WITH_MESSAGE,
-    WITH_RECIPIENT,
     WITH_TEXT,
     Change,
     Condition,
@@ -34,8 +33,8 @@ from purveyor.roles.email.mongo_documents import (
     change,
     claim_of,
     doubt,
+    erased_document,
     erased_key,
-    erasure,
     following,
     held_or_freed,
     key,
@@ -45,21 +44,25 @@ from purveyor.roles.email.mongo_documents import (
     told,
 )
 from purveyor.roles.email.mongo_indexes import prepare
+from purveyor.roles.email.mongo_keeping import Keeping
 from purveyor.roles.email.mongo_owner import MongoOwner, alive_since
 from purveyor.roles.email.mongo_server import LOST, OPERATION_TIMEOUT_S, URI_EXPECTED, address_of, bounded, short
 from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
 
 STARTUP_TIMEOUT_S = 5.0
-_ERASED_AT_ONCE = 25
 
 
 class MongoLedger:
     """Satisfies ``Ledger``."""
 
-    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+    def __init__(self, database: AsyncIOMotorDatabase[Document], address: str) -> None:
+        """``address``: the server's, without credentials."""
+        self.server = f"MongoDB at {address}"
+        self._address = address
         self._database = database
         self._mails = database["email_logs"]
         self._senders = database["email_senders"]
+        self._keeping = Keeping(self._mails, database["email_erased"], self._now)
 
     async def prepare(self) -> None:
         """Make the indexes, as far as they are missing."""
@@ -70,11 +73,13 @@ class MongoLedger:
         async with bounded():
             if await self._mails.find_one({"_id": erased_key(mail)}, {"_id": 1}) is not None:
                 return False
+            gone = await self._keeping.is_erased(mail)
+            document = new_document(mail, await self._now())
             try:
-                await self._mails.insert_one(new_document(mail, await self._now()))
+                await self._mails.insert_one(erased_document(document) if gone else document)
             except DuplicateKeyError:
                 return False
-            return True
+            return not gone
 
     @asynccontextmanager
     async def ownership(self) -> AsyncIterator[MongoOwner]:
@@ -185,28 +190,17 @@ class MongoLedger:
             found = self._mails.find(wanted, WITH_MESSAGE).sort([("created_at", 1), ("_id", 1)]).limit(limit)
             return [shown(document) async for document in found]
 
-    async def erase(self, recipient: str) -> int:
+    async def erase(self, recipient: str, at: datetime) -> int:
         """See ``Ledger``."""
-        erased = 0
-        wanted = {"recipient": {"$eq": recipient, **WITH_RECIPIENT["recipient"]}}
-        while True:
-            async with bounded():
-                documents = await self._mails.find(wanted).to_list(_ERASED_AT_ONCE)
-                if not documents:
-                    break
-                now = await self._now()
-                await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
-            erased += len(documents)
-        return erased
+        return await self._keeping.erase(recipient, at)
+
+    async def forget_erased(self, older_than_days: int) -> None:
+        """See ``Ledger``."""
+        await self._keeping.forget_erased(older_than_days)
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
         """See ``Ledger``."""
-        async with bounded():
-            before = await self._now() - timedelta(days=older_than_days)
-            old = {"state": "sent", "updated_at": {"$lt": before}, **WITH_TEXT}
-            ids = [document["_id"] async for document in self._mails.find(old, {"_id": 1}).limit(limit)]
-            await self._mails.update_many({"_id": {"$in": ids}, **old}, {"$set": {"message": b""}})
-            return len(ids)
+        return await self._keeping.empty_sent(older_than_days, limit)
 
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         """See ``Ledger``."""
@@ -227,13 +221,17 @@ class MongoLedger:
 
     async def resend(self, event_id: str) -> bool:
         """See ``Ledger``."""
-        update = change(state="retry", owner=None, resends=1, error="sent again by an operator", due_in_s=0)
+        update = change(
+            state="retry", owner=None, resends=1, doubted=False, error="sent again by an operator", due_in_s=0
+        )
         return await self._operate(event_id, SETTLED, update)
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
         """See ``Ledger``."""
         state, resends = ("sent", 0) if sent else ("retry", 1)
-        update = change(state=state, owner=None, resends=resends, error="resolved by an operator", due_in_s=0)
+        update = change(
+            state=state, owner=None, resends=resends, doubted=False, error="resolved by an operator", due_in_s=0
+        )
         return await self._operate(event_id, "unknown", update)
 
     async def _operate(self, event_id: str, state: Condition, update: Change) -> bool:
@@ -244,7 +242,8 @@ class MongoLedger:
     async def check(self) -> str:
         """See ``Ledger``."""
         async with bounded():
-            return f"MongoDB {(await self._database.command('buildInfo'))['version']}"
+            version = (await self._database.command("buildInfo"))["version"]
+            return f"MongoDB {version} at {self._address}"
 
     async def _now(self) -> datetime:
         """The server's time: ``$$NOW`` may not stand in a plain filter, where an index would serve it."""
@@ -276,7 +275,7 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
     except (InvalidURI, ConfigurationError, InvalidName, ValueError) as error:
         raise ConfigError(URI_EXPECTED) from error  # the parser's own words may hold a part of the password
     try:
-        ledger = MongoLedger(database)
+        ledger = MongoLedger(database, address_of(uri))
         try:
             await ledger.prepare()
         except LOST as error:

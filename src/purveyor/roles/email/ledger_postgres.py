@@ -9,8 +9,10 @@ from uuid import UUID
 from purveyor.kit.ids import parse_id
 from purveyor.kit.postgres import Database, Record
 from purveyor.roles.email.contract import MailRecord, State
+from purveyor.roles.email.erasure import digest_of
+from purveyor.roles.email.ledger_postgres_keeping import IS_ERASED, empty_sent, erase, forget_erased
 from purveyor.roles.email.ledger_postgres_owner import LOCK_CLASS, PostgresOwner, ownership
-from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
+from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
 
 _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
     resends, smtp_reply, error, created_at, updated_at"""
@@ -20,19 +22,25 @@ _MINE = "event_id = $1 and kind = $2 and recipient = $3 and owner = $4 and attem
 class PostgresLedger:
     """Satisfies ``Ledger``."""
 
+    server = ""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def record(self, mail: NewMail) -> bool:
         """See ``Ledger``."""
-        added = await self._database.execute(
-            """
+        recipient = await self._database.fetchval(
+            f"""
             insert into email.mails
                 (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
-                    request_id)
-            select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+                    request_id, state, error, reported)
+            select $1::uuid, $2::text, case when gone then '' else $3::text end, $4::bigint,
+                case when gone then '' else $5::text end, $6, case when gone then '' else $7::bytea end, $8, $9,
+                $10, case when gone then 'failed' else 'pending' end, case when gone then 'erased' else '' end,
+                case when gone then 'failed:0' else '' end
+            from (select {IS_ERASED} as gone) erased
             where not exists (select from email.mails where event_id = $1 and kind = $2 and recipient = '')
-            on conflict do nothing""",
+            on conflict do nothing returning recipient""",  # noqa: S608 - constants
             mail.event_id,
             mail.kind,
             mail.recipient,
@@ -43,8 +51,9 @@ class PostgresLedger:
             mail.created_at,
             mail.order_id,
             mail.request_id,
+            digest_of(mail.recipient),
         )
-        return added == 1
+        return bool(recipient)
 
     def ownership(self) -> AbstractAsyncContextManager[PostgresOwner]:
         """See ``Ledger``."""
@@ -73,14 +82,17 @@ class PostgresLedger:
         return await self._database.execute(
             """
             update email.mails set
-                state = case when state = 'claimed' or $2 = 'resend' then 'retry' else 'unknown' end,
-                resends = resends + (state = 'data' and $2 = 'resend')::int,
+                state = case when state = 'claimed' or $2 and not doubted then 'retry' else 'unknown' end,
+                resends = resends + (state = 'data' and $2 and not doubted)::int,
+                doubted = doubted or state = 'data',
                 error = case state when 'data' then 'the sender died while the server had the mail'
                     else 'the sender died' end,
-                owner = null, next_attempt_at = now(), updated_at = now()
+                next_attempt_at = now() + make_interval(secs => case state when 'data' then $3::float8 else 0 end),
+                owner = null, updated_at = now()
             where owner = any($1::int[]) and state in ('claimed', 'data')""",
             [int(owner) for owner in gone],
-            policy,
+            policy == "resend",
+            DOUBT_PAUSE_S,
         )
 
     async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
@@ -133,9 +145,10 @@ class PostgresLedger:
 
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
         """See ``Ledger``."""
-        change = """state = case $8::text when 'resend' then 'retry' else 'unknown' end, owner = null,
-            resends = resends + ($8::text = 'resend')::int, error = $7, next_attempt_at = now()"""
-        await self._transition(claim, change, "data", error, policy)
+        change = """state = case when $8 and not doubted then 'retry' else 'unknown' end, owner = null,
+            resends = resends + ($8 and not doubted)::int, doubted = true, error = $7,
+            next_attempt_at = now() + make_interval(secs => $9)"""
+        await self._transition(claim, change, "data", error, policy == "resend", DOUBT_PAUSE_S)
 
     async def _transition(self, claim: Claim, change: str, state: str, *arguments: object) -> bool:
         touched = await self._database.execute(
@@ -196,39 +209,17 @@ class PostgresLedger:
         )
         return [(_record(row), row["message"]) for row in rows]
 
-    async def erase(self, recipient: str) -> int:
+    async def erase(self, recipient: str, at: datetime) -> int:
         """See ``Ledger``."""
-        erased: int = await self._database.fetchval(
-            """
-            with erased as (
-                delete from email.mails where recipient = $1 and recipient <> '' returning *,
-                    case state when 'sent' then 'sent' else 'failed' end as outcome
-            ), kept as (
-                insert into email.mails (event_id, kind, recipient, order_number, subject, message_id, message,
-                    state, attempts, resends, error, created_at, order_id, request_id, reported)
-                select event_id, kind, '', order_number, '', message_id, '', outcome, attempts, resends, 'erased',
-                    created_at, order_id, request_id, outcome || ':' || resends::text
-                from erased on conflict do nothing
-            )
-            select count(*) from erased""",
-            recipient,
-        )
-        return erased
+        return await erase(self._database, recipient, at)
+
+    async def forget_erased(self, older_than_days: int) -> None:
+        """See ``Ledger``."""
+        await forget_erased(self._database, older_than_days)
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
         """See ``Ledger``."""
-        return await self._database.execute(
-            """
-            update email.mails m set message = '' from (
-                select event_id, kind, recipient from email.mails
-                where state = 'sent' and octet_length(message) > 0
-                    and updated_at < now() - make_interval(days => $1)
-                order by updated_at limit $2 for update skip locked
-            ) old
-            where m.event_id = old.event_id and m.kind = old.kind and m.recipient = old.recipient""",
-            older_than_days,
-            limit,
-        )
+        return await empty_sent(self._database, older_than_days, limit)
 
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         """See ``Ledger``."""
@@ -258,7 +249,7 @@ class PostgresLedger:
         """See ``Ledger``."""
         touched = await self._database.execute(
             """
-            update email.mails set state = 'retry', owner = null, resends = resends + 1,
+            update email.mails set state = 'retry', owner = null, resends = resends + 1, doubted = false,
                 error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
             where event_id = $1 and octet_length(message) > 0
                 and state in ('sent', 'failed', 'unknown', 'retry')""",
@@ -271,8 +262,8 @@ class PostgresLedger:
         touched = await self._database.execute(
             """
             update email.mails set state = case when $2 then 'sent' else 'retry' end, owner = null,
-                resends = resends + (not $2)::int, error = 'resolved by an operator', next_attempt_at = now(),
-                updated_at = now()
+                resends = resends + (not $2)::int, doubted = false, error = 'resolved by an operator',
+                next_attempt_at = now(), updated_at = now()
             where event_id = $1 and state = 'unknown' and octet_length(message) > 0""",
             parse_id(event_id),
             sent,

@@ -48,6 +48,7 @@ class Mailbox:
     """Satisfies ``Mailer``. Each delivery is a new file, so that a doubled mail shows as two."""
 
     slots = _SLOTS
+    server = ""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -93,6 +93,7 @@ class SmtpMailer:
         Times are in seconds. Raises ``ConfigError``.
         """
         self.slots = slots
+        self.server = f"SMTP server {target.host}:{target.port}"
         self._target = target
         self._sender = _address(sender)
         self._tls = _tls(ca_file)
@@ -120,7 +121,7 @@ class SmtpMailer:
     async def check(self) -> str:
         """See ``Mailer``. Raises ``NotNow``, also while paused."""
         await self._use(lambda connection: connection.noop())
-        return f"{self._target.host}:{self._target.port}, {_SHOWN[self._target.tls]}"
+        return f"{self.server} answers, {_SHOWN[self._target.tls]}"
 
     def close(self) -> None:
         """Close what is idle now, and the rest as soon as its mail is done."""

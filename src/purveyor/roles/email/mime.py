@@ -26,6 +26,7 @@ _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _ADDRESS = re.compile(rf"(?=.{{3,254}}\Z)(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_DOMAIN.pattern}")
 _MESSAGE_ID = re.compile(rf"(?=.{{5,250}}\Z)<{_ATOM}(?:\.{_ATOM})*@{_DOMAIN.pattern}>")
 _SENDER = re.compile(r' *(?:"(?P<quoted>[^"\\]*)"|(?P<plain>[^"<>]*?)) *<(?P<address>[^<>]+)> *')
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _PLAIN_PHRASE = re.compile(rf"{_ATOM}(?: {_ATOM})*")
 
 _PLAIN_MAX = 60
@@ -40,6 +41,7 @@ _FRAME = (
     "Message-ID: {message_id}\r\n"
     "Subject: {subject}\r\n"
     "Auto-Submitted: auto-generated\r\n"
+    "{trace}"
     "MIME-Version: 1.0\r\n"
     'Content-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n'
     "\r\n"
@@ -89,11 +91,14 @@ def compose(
     recipient: str,
     date: datetime,
     rendered: Rendered,
+    request_id: str = "",
 ) -> bytes:
     """The whole mail, CRLF at every line end, equal for equal arguments to the byte.
 
-    ``sender`` is ``Name <address>`` or an address, ``recipient`` one address, ``date`` aware. Raises
-    ``ValueError`` for anything that could end a header or be read as more than one address or name.
+    ``sender`` is ``Name <address>`` or an address, ``recipient`` one address, ``date`` aware. A ``request_id``
+    that is not 1 to 128 printable ASCII characters without a space is left out: a foreign publisher's may be
+    anything. Raises ``ValueError`` for anything else that could end a header or be read as more than one address
+    or name.
     """
     if not _MESSAGE_ID.fullmatch(message_id):
         raise ValueError(f"not a message id: {message_id!r}")
@@ -107,6 +112,7 @@ def compose(
         recipient=_mailbox(recipient_name, recipient),
         message_id=message_id,
         subject=_unstructured(rendered.subject),
+        trace=f"X-Request-ID: {request_id}\r\n" if _is_plain_id(request_id) else "",
         boundary=boundary,
         text=_quoted_printable(rendered.text),
         html=_quoted_printable(rendered.html),
@@ -152,6 +158,10 @@ def _unstructured(text: str) -> str:
     """The value of a header of free text (RFC 5322 section 3.2.5)."""
     text = _checked(text).strip(" ")
     return text if text.isascii() and len(text) <= _PLAIN_MAX else _encoded_words(text)
+
+
+def _is_plain_id(text: str) -> bool:
+    return bool(_REQUEST_ID.fullmatch(text)) and "=?" not in text
 
 
 def _checked(text: str) -> str:

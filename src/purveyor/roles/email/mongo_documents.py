@@ -7,7 +7,7 @@ from typing import Any
 import pymongo
 
 from purveyor.roles.email.contract import MailRecord
-from purveyor.roles.email.ports import Claim, DoubtPolicy, Hold, NewMail, Report
+from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, DoubtPolicy, Hold, NewMail, Report
 
 Document = dict[str, Any]
 Condition = str | Mapping[str, Any]
@@ -51,6 +51,7 @@ def new_document(mail: NewMail, now: datetime) -> Document:
         "state": "pending",
         "attempts": 0,
         "resends": 0,
+        "doubted": False,
         "owner": None,
         "next_attempt_at": now,
         "smtp_reply": "",
@@ -105,10 +106,20 @@ def change(*, due_in_s: float | None = None, attempts: int = 0, resends: int = 0
 
 
 def doubt(error: str, policy: DoubtPolicy) -> Change:
-    """What becomes of a doubtful mail: due again, or parked for an operator."""
+    """What becomes of a doubtful mail: due again the first time, else parked for an operator."""
+    parked = change(state="unknown", owner=None, error=error, doubted=True, due_in_s=0)
     if policy == "park":
-        return change(state="unknown", owner=None, error=error, due_in_s=0)
-    return change(state="retry", owner=None, error=error, resends=1, due_in_s=0)
+        return parked
+    again = change(state="retry", owner=None, error=error, doubted=True, resends=1, due_in_s=DOUBT_PAUSE_S)
+    # A document without the field is older than it; what is missing counts as false.
+    return [
+        {
+            "$set": {
+                name: {"$cond": ["$doubted", parked[0]["$set"].get(name, f"${name}"), value]}
+                for name, value in again[0]["$set"].items()
+            }
+        }
+    ]
 
 
 def held_or_freed(claim: Hold) -> Document:
@@ -131,12 +142,9 @@ def told(report: Report) -> pymongo.UpdateOne:
     return pymongo.UpdateOne(same, {"$set": {"unreported": False}})
 
 
-def erasure(document: Document, now: datetime) -> list[pymongo.ReplaceOne[Document] | pymongo.DeleteOne]:
-    """Put a document without the person in the place of one with them: the key holds the address too.
-
-    First what keeps the event from coming again, then away with the rest: safe to break off, and to do again.
-    """
-    kept = document | {
+def erased_document(document: Document) -> Document:
+    """What is left of a mail without the person: the key holds the address too."""
+    return document | {
         "_id": f"{document['event_id']}/{document['kind']}/",
         "recipient": "",
         "subject": "",
@@ -145,8 +153,15 @@ def erasure(document: Document, now: datetime) -> list[pymongo.ReplaceOne[Docume
         "owner": None,
         "smtp_reply": "",
         "error": "erased",
-        "updated_at": now,
         "unreported": False,
     }
+
+
+def erasure(document: Document, now: datetime) -> list[pymongo.ReplaceOne[Document] | pymongo.DeleteOne]:
+    """Put a document without the person in the place of one with them.
+
+    First what keeps the event from coming again, then away with the rest: safe to break off, and to do again.
+    """
+    kept = erased_document(document) | {"updated_at": now}
     stays = pymongo.ReplaceOne({"_id": kept["_id"]}, kept, upsert=True)
     return [stays, pymongo.DeleteOne({"_id": document["_id"]})]

@@ -15,6 +15,7 @@ from purveyor.kit.parts import PART_BYTES, parts, size_inside
 from purveyor.kit.transport import EventTransport
 from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, UserExportRequested
 from purveyor.roles.email.contract import MailDataErased, MailDataExported, MailRecord
+from purveyor.roles.email.erasure import happened_at
 from purveyor.roles.email.mime import text_of
 from purveyor.roles.email.ports import Ledger
 
@@ -29,8 +30,8 @@ class PersonalData:
         self._events = events
 
     async def erase(self, event: UserErased, envelope: Envelope) -> None:
-        """Wipe the person's mails, those that wait unsent too, and say so."""
-        erased = await self._ledger.erase(event.user_email)
+        """Wipe the person's mails, those that wait unsent too and those of older events to come, and say so."""
+        erased = await self._ledger.erase(event.user_email, happened_at(envelope))
         log.info("mails erased", extra={"mails": erased, "user_id": event.user_id})
         await self._answer(MailDataErased(user_id=event.user_id), envelope)
 

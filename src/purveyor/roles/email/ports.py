@@ -10,7 +10,12 @@ import msgspec
 from purveyor.roles.email.contract import MailRecord
 
 DoubtPolicy = Literal["resend", "park"]
-"""What to do with a mail of which nobody knows whether it was sent."""
+"""What to do with a mail of which nobody knows whether it was sent: ``resend`` it once, or ``park`` it.
+
+In doubt a second time it is parked in any case, until an operator has it sent again.
+"""
+DOUBT_PAUSE_S = 2.0
+"""How long a doubtful mail waits before it is re-sent, in seconds."""
 
 
 class NewMail(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +71,14 @@ class Ledger(Protocol):
     Raises ``Unavailable`` when the database is away.
     """
 
+    server: str
+    """Which server it is, for people; empty: the role's PostgreSQL."""
+
     async def record(self, mail: NewMail) -> bool:
         """Store a mail to be sent; ``False`` when there was one already, which then stays as it is.
 
-        One that was erased counts: an event that is delivered again brings nothing back.
+        One that was erased counts: an event that is delivered again brings nothing back. When the recipient was
+        erased after ``mail.created_at``, what is stored is such a record without them, and the answer ``False``.
         """
         ...
 
@@ -109,7 +118,7 @@ class Ledger(Protocol):
         ...
 
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
-        """The final dot was written and no answer was read."""
+        """The final dot was written and no answer was read: see ``DoubtPolicy``."""
         ...
 
     async def unreported(self, limit: int) -> Sequence[Report]:
@@ -126,12 +135,17 @@ class Ledger(Protocol):
         """The records of an address with their messages, oldest first: at most ``limit`` that follow ``after``."""
         ...
 
-    async def erase(self, recipient: str) -> int:
+    async def erase(self, recipient: str, at: datetime) -> int:
         """Wipe address, subject and message of an address's records; how many.
 
         What was not sent never will be: it becomes ``failed``. What is left of a record keeps its event, when
-        that is delivered again, from making a new one.
+        that is delivered again, from making a new one. That the address was erased ``at`` is remembered by its
+        digest: events from before that come only now are not mailed, later ones are.
         """
+        ...
+
+    async def forget_erased(self, older_than_days: int) -> None:
+        """Forget what addresses were erased so long ago."""
         ...
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
@@ -189,6 +203,8 @@ class Mailer(Protocol):
 
     slots: int
     """How many mails may be under way at once."""
+    server: str
+    """Which server it is, for people; empty: none."""
 
     async def send(self, claim: Claim, before_dot: Callable[[], Awaitable[None]]) -> str:
         """Hand one mail over and return the server's reply.

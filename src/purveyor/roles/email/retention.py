@@ -1,8 +1,9 @@
-"""How long the text of a mail is kept after it was sent."""
+"""How long things are kept: the text of a mail after it was sent, and what addresses were erased."""
 
 import asyncio
 import logging
 
+from purveyor.roles.email.erasure import REMEMBERED_DAYS
 from purveyor.roles.email.ports import Ledger
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class Retention:
     async def run(self) -> None:
         """Look every 10 minutes, until cancelled. In batches, so that nobody waits long for a lock."""
         while True:
+            await self._ledger.forget_erased(REMEMBERED_DAYS)
             if emptied := await self.sweep():
                 log.info("messages of sent mails emptied", extra={"mails": emptied, "keep_days": self._keep_days})
             await asyncio.sleep(_EVERY_S)

@@ -67,7 +67,7 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(description="sender; empty: EMAIL_USER, else Purveyor <orders@purveyor.local>")
     ] = ""
     mail_doubtful: Annotated[
-        DoubtPolicy, Meta(description="a mail that may have been sent: resend it, or park it as unknown")
+        DoubtPolicy, Meta(description="a mail that may have been sent: resend it once, or park it as unknown")
     ] = "resend"
     mail_keep_days: Annotated[
         int, Meta(ge=0, le=36500, description="days until the text of a sent mail is emptied; 0: never")
@@ -164,12 +164,12 @@ def _tasks(**runs: Callable[[], Awaitable[None]]) -> list[Background]:
 
 
 def _checks(env: Env, settings: EmailSettings, ledger: Ledger, mailer: Mailer) -> list[Check]:
-    ledger_kind = "external" if settings.mongodb_uri else env.database_kind
-    mailer_kind = "external" if settings.has_smtp else "embedded"
-    return [
-        Check("mail ledger", ledger_kind, ledger.check),
-        Check("mail delivery", mailer_kind, mailer.check, required=False),
-    ]
+    if settings.mongodb_uri:  # orders go on without it, and events wait: only this role has business there
+        at = Check("mail ledger", "external", ledger.check, required=env.console, server=ledger.server)
+    else:
+        at = Check("mail ledger", env.database_kind, ledger.check)
+    kind = "external" if settings.has_smtp else "embedded"
+    return [at, Check("mail delivery", kind, mailer.check, required=False, server=mailer.server)]
 
 
 def _renderer(settings: EmailSettings) -> "Renderer":

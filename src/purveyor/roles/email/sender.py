@@ -1,7 +1,8 @@
 """The sender: takes mails from the ledger, hands each over, and records what became of it.
 
 ``claimed`` is recorded before anything is sent and ``data`` just before the final dot, so that after a crash
-only mails at ``data`` are doubtful; and of those, none that the sender's journal knows to be accepted.
+only mails at ``data`` are doubtful; and of those, none that the sender's journal knows to be accepted. For doubt
+a mail is re-sent once at most: the ledger keeps count.
 """
 
 import asyncio

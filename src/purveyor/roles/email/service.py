@@ -17,6 +17,7 @@ from purveyor.roles.email.contract import (
     ResolveMail,
     ShowMail,
 )
+from purveyor.roles.email.erasure import happened_at
 from purveyor.roles.email.letters import Letter, Line, OrderMail, ResetMail, WelcomeMail
 from purveyor.roles.email.mime import compose, message_id
 from purveyor.roles.email.ports import Ledger, NewMail
@@ -66,6 +67,7 @@ class Mails:
             "recipient": event.user_email,
             "date": envelope.occurred_at,
             "rendered": rendered,
+            "request_id": envelope.correlation_id,
         }
         try:
             message = compose(recipient_name=event.user_name, **parts)  # type: ignore[arg-type]
@@ -80,7 +82,7 @@ class Mails:
             subject=rendered.subject,
             message_id=ident,
             message=message,
-            created_at=envelope.occurred_at,
+            created_at=happened_at(envelope),
             order_id=envelope.subject if is_order else "",
             request_id=envelope.correlation_id,
         )
