@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import struct
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -67,10 +68,24 @@ def an_event(number: int, email: str) -> dict[str, Any]:
     }
 
 
-async def publish_bare(channel: aio_pika.abc.AbstractChannel, queue: str, body: bytes) -> None:
-    """Send a body with no properties at all: this client library would add a message id by itself."""
+class RawHeader(ContentHeader):
+    """A content header whose properties are written as they stand (AMQP 0-9-1 section 2.3.5.2)."""
+
+    flags: int = 0
+    raw: bytes = b""
+
+    def marshal(self) -> bytes:
+        return struct.pack(">HxxQH", 60, self.body_size, self.flags) + self.raw
+
+
+async def publish_bare(
+    channel: aio_pika.abc.AbstractChannel, queue: str, body: bytes, flags: int = 0, raw: bytes = b""
+) -> None:
+    """Send a body with no properties, or odd ones: this client library would add a message id by itself."""
     wire = await channel.get_underlay_channel()
-    frames = [Basic.Publish(routing_key=queue), ContentHeader(body_size=len(body)), ContentBody(body)]
+    header = RawHeader(body_size=len(body))
+    header.flags, header.raw = flags, raw
+    frames = [Basic.Publish(routing_key=queue), header, ContentBody(body)]
     await wire.write_queue.put(ChannelFrame.marshall(channel_number=wire.number, frames=frames))
 
 
@@ -131,15 +146,44 @@ async def test_a_body_that_cannot_be_read_goes_to_the_dead_letters(house: Proces
     house.start("mails", "worker", "email")
     await house.ready("mails")
     async with broker(house.settings) as channel:
-        for body in (b"\xff not json", b'{"order_number": "x"}', json.dumps(an_event(801, email)).encode()):
+        endless = json.dumps(an_event(2**63, email)).encode()  # no store has room for such a number
+        for body in (
+            b"\xff not json",
+            b'{"order_number": "x"}',
+            endless,
+            json.dumps(an_event(801, email)).encode(),
+        ):
             await channel.default_exchange.publish(aio_pika.Message(body), routing_key="order.created")
         async with visiting(house, servers, "mails") as shop:
             await shop.mails(email)  # the consumer lives on
         dead = await channel.declare_queue("order.created.dead", passive=True)
-        assert dead.declaration_result.message_count == 2
+        assert dead.declaration_result.message_count == 3
     running = Running({}, house.settings, house.folder, list)
     listed = await running.console("events", "list")
-    assert listed.count("dead in order.created") == 2
+    assert listed.count("dead in order.created") == 3
+
+
+async def test_a_foreign_publisher_with_odd_properties_is_served(house: Processes, servers: RealServers) -> None:
+    email = f"john-{uuid.uuid4().hex}@example.com"
+    microseconds = struct.pack(">Q", 1_795_693_821_000_000)
+    odd = {
+        901: (1 << 6, microseconds),  # timestamp
+        902: (1 << 6, struct.pack(">Q", 2**63 + 5)),
+        903: (1 << 7, b"\x02\xff\xfe"),  # message_id
+        904: (1 << 10, b"\x02\xff\xfe"),  # correlation_id
+        905: (1 << 13, struct.pack(">I", 4) + b"\x02\xff\xfeV"),  # the name of a header
+        906: (1 << 13, struct.pack(">I", 11) + b"\x01kT" + microseconds),
+    }
+    house.start("mails", "worker", "email")
+    await house.ready("mails")
+    async with broker(house.settings) as channel:
+        for number, (flags, raw) in odd.items():
+            await publish_bare(channel, "order.created", json.dumps(an_event(number, email)).encode(), flags, raw)
+        async with visiting(house, servers, "mails") as shop:
+            mails = await settled(shop, email, len(odd))
+        queue = await channel.declare_queue("order.created", passive=True)
+        assert queue.declaration_result.consumer_count == 1
+    assert sorted(mail.subject[-3:] for mail in mails) == sorted(map(str, odd))
 
 
 async def test_processes_of_a_role_share_the_work(house: Processes, servers: RealServers) -> None:

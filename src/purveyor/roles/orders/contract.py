@@ -3,10 +3,15 @@
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
 
 from purveyor.kit.errors import Conflict, FieldError, InvalidInput, Problem, TooManyRequests, Unavailable
 from purveyor.kit.message import Ask, Event, Message
+
+OrderNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""What every store keeps as an integer of 64 bits; with any other number no reader could ever be done."""
 
 
 class OrderedItem(Message, frozen=True):
@@ -19,7 +24,7 @@ class OrderedItem(Message, frozen=True):
 
 
 class _OrderEvent(Event, frozen=True):
-    order_number: int
+    order_number: OrderNumber
     user_email: str
     user_name: str
     total_amount: Decimal
