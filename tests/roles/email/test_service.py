@@ -221,6 +221,15 @@ async def test_a_mail_whose_text_is_no_longer_kept_says_so_when_it_is_to_be_sent
         await mails.resolve(ResolveMail(event_id=str(envelope.id), sent=True))
 
 
+async def test_a_sender_with_an_international_domain_has_ascii_message_ids(ledger: Ledger) -> None:
+    mails = Mails(ledger, Renderer(Shop()), "Bücher <orders@bücher.de>", lambda: None)
+    event = event_of("order.created")
+    envelope = envelope_of(event)
+    await mails.write(event, envelope)
+    ((record, _),) = await ledger.of_recipient(ANN)
+    assert record.message_id == f"<{envelope.id}@xn--bcher-kva.de>"
+
+
 async def test_erasure_wipes_the_mails_and_says_so(mails: Mails, ledger: Ledger, events: PostgresEvents) -> None:
     kept, sent_before, waiting = (event_of("order.created", user_email=to) for to in ("bob@b.test", ANN, ANN))
     envelopes = [envelope_of(event) for event in (kept, sent_before, waiting)]

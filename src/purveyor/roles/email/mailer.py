@@ -4,13 +4,12 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
-from email.utils import parseaddr
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from purveyor.kit.errors import ConfigError
-from purveyor.roles.email.mime import ascii_address
+from purveyor.roles.email.mime import ascii_address, sender_parts
 from purveyor.roles.email.ports import Claim, NotNow, Refused
 from purveyor.roles.email.smtp import AuthFailed, ConnectionEnded, Deadlines, SmtpConnection, Target, Tls
 
@@ -49,6 +48,8 @@ def smtp_target(smtp_url: str, email_user: str, email_pass: str) -> Target:
         raise ConfigError("SMTP_URL: it names a user, but no password; EMAIL_PASS is empty too.")
     if not user and email_pass:
         user = email_user
+        if not user:
+            raise ConfigError("EMAIL_PASS: it is set, but neither EMAIL_USER nor a user in SMTP_URL is.")
     return Target(url.hostname or "", port or default_port, tls, user, password if user else "")
 
 
@@ -90,12 +91,12 @@ class SmtpMailer:
     ) -> None:
         """``sender``: ``Name <address>`` or an address, ``ca_file``: certificates (PEM) trusted besides the usual.
 
-        Times are in seconds. Raises ``ConfigError``.
+        Times are in seconds. Raises ``ConfigError`` for the file, ``ValueError`` for the sender.
         """
         self.slots = slots
         self.server = f"SMTP server {target.host}:{target.port}"
         self._target = target
-        self._sender = _address(sender)
+        _, self._sender = sender_parts(sender)
         self._tls = _tls(ca_file)
         self._deadlines = Deadlines(connect_s, command_s, dot_s)
         self._idle_s = idle_s
@@ -223,13 +224,6 @@ class _Pause:
             raise NotNow(
                 f"paused for {left_s:.0f} s more, because the server refuses our credentials: {self._why}"
             )
-
-
-def _address(sender: str) -> str:
-    try:
-        return ascii_address(parseaddr(sender)[1])
-    except ValueError as error:
-        raise ConfigError(f"EMAIL_FROM: expected an address or Name <address>, not {sender!r}.") from error
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext:

@@ -83,6 +83,16 @@ def ascii_address(address: str) -> str:
     return address
 
 
+def sender_parts(sender: str) -> tuple[str, str]:
+    """Name and ASCII address of ``Name <address>``, ``"Name" <address>`` or an address; the name may be empty.
+
+    Raises ``ValueError`` for anything else, and for a name that is not fit for a header.
+    """
+    match = _SENDER.fullmatch(sender)
+    name, address = (match["quoted"] or match["plain"] or "", match["address"]) if match else ("", sender)
+    return _checked(name).strip(" "), ascii_address(address.strip(" "))
+
+
 def compose(
     *,
     message_id: str,
@@ -134,11 +144,8 @@ def bodies(message: Message) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=16)
 def _sender(sender: str) -> str:
-    """``Name <address>``, ``"Name" <address>`` or an address, as a header value."""
-    match = _SENDER.fullmatch(sender)
-    if match is None:
-        return _mailbox("", sender.strip(" "))
-    return _mailbox(match["quoted"] or match["plain"] or "", match["address"])
+    """A sender as a header value."""
+    return _mailbox(*sender_parts(sender))
 
 
 def _mailbox(name: str, address: str) -> str:

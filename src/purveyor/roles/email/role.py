@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from email.utils import parseaddr
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -31,7 +30,7 @@ from purveyor.roles.email.contract import (
     ShowMail,
     WhichUnrecorded,
 )
-from purveyor.roles.email.ports import DoubtPolicy, Ledger, Mailer
+from purveyor.roles.email.ports import DoubtPolicy, Ledger
 from purveyor.roles.orders.contract import (
     OrderCancelled,
     OrderConfirmed,
@@ -110,7 +109,11 @@ def _is_base_url(url: str) -> bool:
 
 
 def check(settings: EmailSettings, production: bool) -> None:  # noqa: FBT001 - the signature of all checks
-    """Templates of the operator's own that can be used."""
+    """A sender, a server and templates of the operator's own that can be used."""
+    if settings.email_from or settings.email_pass or settings.has_smtp:
+        from purveyor.roles.email.delivery import check_delivery
+
+        check_delivery(settings)
     if settings.mail_templates:
         from purveyor.roles.email.template_check import check_templates
 
@@ -120,8 +123,8 @@ def check(settings: EmailSettings, production: bool) -> None:  # noqa: FBT001 - 
 @asynccontextmanager
 async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     """Start role email."""
+    from purveyor.roles.email.delivery import delivery_check, mailbox_pages, open_mailer
     from purveyor.roles.email.journal import Journals
-    from purveyor.roles.email.mailbox import Mailbox, mailbox_routes
     from purveyor.roles.email.personal_data import PersonalData
     from purveyor.roles.email.reports import Reports
     from purveyor.roles.email.retention import Retention
@@ -131,7 +134,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
 
     async with AsyncExitStack() as stack:
         ledger = await _open_ledger(env, settings, stack)
-        mailer = await _open_mailer(env, settings, stack)
+        mailer = open_mailer(env, settings, stack)
         reports = Reports(ledger, env.events)
         journals = Journals(env.data_dir / "sender-journals" / ("mongodb" if settings.mongodb_uri else "postgres"))
         sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=reports.wake)
@@ -140,7 +143,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
         personal_data, retention = PersonalData(ledger, env.events), Retention(ledger, settings.mail_keep_days)
         audit = Audit(ledger, journals, settings.mail_doubtful)
         yield Actor(
-            routes=mailbox_routes(mailer, renderer) if isinstance(mailer, Mailbox) and not env.production else (),
+            routes=mailbox_pages(env, mailer, renderer),
             answers={
                 ListMails: mails.list,
                 ShowMail: mails.show,
@@ -155,7 +158,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
                 UserExportRequested: personal_data.export,
             },
             background=_tasks(sender=sender.run, reports=reports.run, retention=retention.run),
-            checks=_checks(env, settings, ledger, mailer),
+            checks=[_ledger_check(env, settings, ledger), delivery_check(env, mailer)],
         )
 
 
@@ -163,20 +166,18 @@ def _tasks(**runs: Callable[[], Awaitable[None]]) -> list[Background]:
     return [Background(name, run) for name, run in runs.items()]
 
 
-def _checks(env: Env, settings: EmailSettings, ledger: Ledger, mailer: Mailer) -> list[Check]:
+def _ledger_check(env: Env, settings: EmailSettings, ledger: Ledger) -> Check:
     if settings.mongodb_uri:  # orders go on without it, and events wait: only this role has business there
-        at = Check("mail ledger", "external", ledger.check, required=env.console, server=ledger.server)
-    else:
-        at = Check("mail ledger", env.database_kind, ledger.check)
-    kind = "external" if settings.has_smtp else "embedded"
-    return [at, Check("mail delivery", kind, mailer.check, required=False, server=mailer.server)]
+        return Check("mail ledger", "external", ledger.check, required=env.console, server=ledger.server)
+    return Check("mail ledger", env.database_kind, ledger.check)
 
 
 def _renderer(settings: EmailSettings) -> "Renderer":
     from purveyor.roles.email.letters import Shop
+    from purveyor.roles.email.mime import sender_parts
     from purveyor.roles.email.rendering import Renderer
 
-    shop = Shop(name=parseaddr(settings.sender)[0] or "Purveyor", url=settings.public_url.rstrip("/"))
+    shop = Shop(name=sender_parts(settings.sender)[0] or "Purveyor", url=settings.public_url.rstrip("/"))
     return Renderer(shop, settings.mail_templates)
 
 
@@ -188,21 +189,6 @@ async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack)
     from purveyor.roles.email.ledger_postgres import PostgresLedger
 
     return PostgresLedger(await stack.enter_async_context(env.database()))
-
-
-async def _open_mailer(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> Mailer:
-    if settings.has_smtp:
-        from purveyor.roles.email.mailer import SmtpMailer, smtp_target
-
-        target = smtp_target(settings.smtp_url, settings.email_user, settings.email_pass.reveal())
-        mailer = SmtpMailer(target, settings.sender, ca_file=settings.smtp_ca_file)
-        stack.callback(mailer.close)
-        return mailer
-    from purveyor.roles.email.mailbox import Mailbox
-
-    if env.production:
-        log.warning("no SMTP server is set: mails are kept in DATA_DIR and reach nobody")
-    return Mailbox(env.data_dir / "mailbox")
 
 
 ROLE = Role(

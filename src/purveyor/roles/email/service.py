@@ -1,7 +1,6 @@
 """The use cases of role email: an event becomes a mail in the ledger; operators look, resend and resolve."""
 
 from collections.abc import Callable
-from email.utils import parseaddr
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from purveyor.kit.errors import Conflict, NotFound
@@ -19,7 +18,7 @@ from purveyor.roles.email.contract import (
 )
 from purveyor.roles.email.erasure import happened_at
 from purveyor.roles.email.letters import Letter, Line, OrderMail, ResetMail, WelcomeMail
-from purveyor.roles.email.mime import compose, message_id
+from purveyor.roles.email.mime import compose, message_id, sender_parts
 from purveyor.roles.email.ports import Ledger, NewMail
 from purveyor.roles.email.rendering import Renderer
 from purveyor.roles.orders.contract import (
@@ -43,7 +42,7 @@ class Mails:
         self._renderer = renderer
         self._sender = sender
         self._recorded = recorded
-        self._domain = parseaddr(sender)[1].rpartition("@")[2] or "purveyor.local"
+        self._domain = sender_parts(sender)[1].rpartition("@")[2]
 
     async def write(self, event: MailedEvent, envelope: Envelope) -> None:
         """Write to the person whom an event is about, once however often it is delivered.
