@@ -223,6 +223,7 @@ def test_names_come_back_as_they_were(name: str) -> None:
 @example(text="", html="")
 @example(text=".\n..\n.", html="x" * 998)
 @example(text="a \r\nb\t\rc\n\n", html=" " * 500)
+@example(text="a", html="<<<<<<<<<<<=======\x85\x85\x85\x85\u2028\u2028\t")
 @example(text="--=_0\nFrom me", html="ü" * 500)
 @settings(max_examples=300, deadline=None)
 def test_bodies_come_back_as_they_were_with_one_line_end(text: str, html: str) -> None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
+from email import quoprimime
 from email.message import Message
 from email.utils import format_datetime
 from uuid import UUID
@@ -34,6 +35,7 @@ _PLAIN_MAX = 60
 _WORD_BYTES = 39
 """Bytes of UTF-8 in one encoded word: 64 characters, so that ``Subject:`` fits before it in 76."""
 
+_LONGEST_LINE = 76
 _FRAME = (
     "Date: {date}\r\n"
     "From: {sender}\r\n"
@@ -200,4 +202,9 @@ def _quoted_printable(text: str) -> str:
     """A body in quoted-printable (RFC 2045 section 6.7): lines of at most 76 characters, CRLF throughout."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
     # b2a_qp folds with the line end that it meets first, so there has to be one, and it has to be CRLF.
-    return binascii.b2a_qp(lines.replace("\n", "\r\n").encode("utf-8"), istext=True).decode("ascii")
+    raw = lines.replace("\n", "\r\n").encode("utf-8")
+    encoded = binascii.b2a_qp(raw, istext=True).decode("ascii")
+    if max(map(len, encoded.split("\r\n"))) <= _LONGEST_LINE:
+        return encoded
+    # It counts a white space at the end of a full line for one character, and writes three.
+    return quoprimime.body_encode(raw.decode("latin-1"), _LONGEST_LINE, "\r\n")
