@@ -34,7 +34,7 @@ def host(*roles: str, **settings: str) -> Host:
         (["auth"], {"AUTH_DATABASE_URL": NOWHERE, "_DATABASE_URL": NOWHERE}, {"events"}),
         (["catalog"], {}, set()),
     ],
-    ids=str,
+    ids=lambda given: ",".join(sorted(given)) or "none",
 )
 def test_what_is_in_the_embedded_database(roles: list[str], settings: dict[str, str], embedded: set[str]) -> None:
     made = host(*roles, **settings)
