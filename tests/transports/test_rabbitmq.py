@@ -86,6 +86,11 @@ class Foreign:
                 return 0
             return int(queue.declaration_result.message_count)
 
+    async def consumers(self, name: str) -> int:
+        async with self.connection.channel() as channel:
+            queue = await channel.declare_queue(name, passive=True)
+            return int(queue.declaration_result.consumer_count)
+
     async def delete(self, name: str) -> None:
         async with self.connection.channel() as channel:
             await channel.queue_delete(name)
@@ -518,11 +523,11 @@ async def test_while_what_the_handler_needs_is_away_events_wait_and_burn_no_atte
     seen = Seen(then)
     async with _consuming(events, queue, seen):
         await events.publish([_sent(queue)])
-        await asyncio.sleep(2.5)
-        assert 2 <= len(seen.got) <= 6
+        await _until(lambda: len(seen.got) == 2)
         away = False
-        tries = len(seen.got)
-        await _until(lambda: len(seen.got) > tries)
+        await _until(lambda: len(seen.got) == 3)
+    assert seen.at[1] - seen.at[0] > 0.39
+    assert seen.at[2] - seen.at[1] > 0.79
     assert await foreign.depth(queue.name) == 0
     assert await foreign.depth(f"{queue.name}.retry.5s") == 0
     assert await events.dead_letters() == []
@@ -593,7 +598,13 @@ async def test_a_queue_deleted_under_its_consumer_is_made_and_consumed_again(
         assert time.monotonic() - started < 2.5
 
 
-async def test_two_consumers_share_a_queue(events: RabbitEvents, queue: Queue, server: RabbitServer) -> None:
+async def _consumed_by(foreign: Foreign, queue: Queue, count: int) -> bool:
+    return await foreign.consumers(queue.name) == count
+
+
+async def test_two_consumers_share_a_queue(
+    events: RabbitEvents, queue: Queue, server: RabbitServer, foreign: Foreign
+) -> None:
     async def slow(_: int) -> None:
         await asyncio.sleep(0.05)
 
@@ -604,7 +615,7 @@ async def test_two_consumers_share_a_queue(events: RabbitEvents, queue: Queue, s
         _consuming(first, queue, one),
         _consuming(second, queue, other),
     ):
-        await asyncio.sleep(0.3)
+        await _until(lambda: _consumed_by(foreign, queue, 2))
         await events.publish([_sent(queue, number) for number in range(40)])
         await _until(lambda: len(one.got) + len(other.got) == 40)
     assert sorted(one.numbers + other.numbers) == list(range(40))
@@ -632,16 +643,19 @@ async def test_when_cancelled_the_handlers_in_hand_finish_and_the_rest_stays(
     server: RabbitServer, queue: Queue, foreign: Foreign
 ) -> None:
     finished: list[int] = []
+    may_finish = asyncio.Event()
 
     async def then(count: int) -> None:
-        await asyncio.sleep(1)
+        await may_finish.wait()
         finished.append(count)
 
     seen = Seen(then)
     async with _opened(server, queue, prefetch=2) as events:
-        async with _consuming(events, queue, seen):
+        async with _consuming(events, queue, seen) as consuming:
             await events.publish([_sent(queue, number) for number in range(5)])
             await _until(lambda: len(seen.got) == 2)
+            consuming.cancel()
+            asyncio.get_running_loop().call_later(0.1, may_finish.set)
         assert finished == [1, 2]
         assert len(seen.got) == 2
         await _until(lambda: _waiting(foreign, queue, 3))

@@ -64,6 +64,12 @@ def mailer(sink: SmtpSink) -> Iterator[SmtpMailer]:
     mailer.close()
 
 
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be sent is tried again at once."""
+    monkeypatch.setattr(sender, "_FIRST_PAUSE_S", 0.05)
+
+
 @pytest.fixture
 def journals(tmp_path: Path) -> Journals:
     return Journals(tmp_path / "journals")
