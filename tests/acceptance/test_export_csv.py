@@ -22,7 +22,7 @@ def rows(answer: httpx.Response) -> list[dict[str, str]]:
 async def test_the_file_tells_of_each_order(shop: Shop, staff: Customer) -> None:
     zoe = await shop.customer(name="Zoë 漢字, O'Hara")
     order = exact(
-        await shop.place(zoe, [(1, 2), (2, 1)], note='say "hi", then wait', shipping_address=an_address())
+        await shop.place(zoe, [(1, 2), (2, 1)], note='say "hi",\nthen wait', shipping_address=an_address())
     )
     answer = await shop.export(staff, user_id=zoe.id)
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
@@ -34,7 +34,7 @@ async def test_the_file_tells_of_each_order(shop: Shop, staff: Customer) -> None
     assert row["items"] == "; ".join(titles)
     assert Decimal(row["total_amount"]) == order["total_amount"]
     assert (row["order_number"], row["quantity"]) == (str(order["order_number"]), "3")
-    assert (row["user_name"], row["user_email"], row["note"]) == (zoe.name, zoe.email, 'say "hi", then wait')
+    assert (row["user_name"], row["user_email"], row["note"]) == (zoe.name, zoe.email, 'say "hi",\nthen wait')
     for name in ("id", "user_id", "status", "payment_status", "payment_method", "currency", "created_at"):
         assert row[name] == order[name]
     for name, value in an_address().items():

@@ -109,6 +109,8 @@ async def test_an_order_at_its_bounds_is_placed(shop: Shop, ada: Customer) -> No
     [
         ("payment_method", "gold", "/payment_method"),
         ("note", "x" * 501, "/note"),
+        ("note", "ring\rtwice", "/note"),
+        ("note", "ring\n\x1b[2Jtwice", "/note"),
         ("items", "1", "/items"),
         ("items", [{"product_id": 1}], "/items/0/quantity"),
         ("items", [{"product_id": "1", "quantity": 1}], "/items/0/product_id"),
@@ -125,6 +127,20 @@ async def test_what_is_wrong_with_an_order_is_pointed_at(
 ) -> None:
     body = {"items": [{"product_id": 1, "quantity": 1}], member: value}
     problem(await shop.raw("POST", "/api/orders/", visitor, json=body), 422, "invalid-input", pointer)
+
+
+async def test_a_note_may_have_several_lines(shop: Shop, ada: Customer) -> None:
+    placed = await shop.place(ada, note="Ring twice.\r\n\nThen  wait.\n")
+    assert placed.json()["note"] == "Ring twice.\n\nThen wait."
+    assert (await shop.get(ada, placed.json()["id"])).json() == placed.json()
+
+
+async def test_an_address_of_the_address_book_can_be_sent_as_it_is(shop: Shop, ada: Customer) -> None:
+    placed = await shop.place(ada, shipping_address=an_address() | {"is_default": True})
+    assert placed.status_code == 201
+    assert "is_default" not in placed.json()["shipping_address"]
+    wrong = await shop.place(ada, shipping_address=an_address() | {"is_default": "yes"})
+    problem(wrong, 422, "invalid-input", "/shipping_address/is_default")
 
 
 async def test_the_customer_chooses_how_to_pay(shop: Shop, ada: Customer) -> None:

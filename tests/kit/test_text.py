@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from purveyor.kit.errors import InvalidInput
-from purveyor.kit.text import LINE_SCHEMA, clean_country, clean_line, clean_phone
+from purveyor.kit.text import LINE_SCHEMA, TEXT_SCHEMA, clean_country, clean_line, clean_phone, clean_text
 
 HARMFUL = ["Cc", "Cf", "Cs", "Zl", "Zp"]
 
@@ -123,3 +123,27 @@ def test_no_country(text: str) -> None:
         clean_country(text)
 
     assert refused.value.errors[0].pointer == "/country"
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("ring twice", "ring twice"),
+        ("ring twice,\nthen  wait", "ring twice,\nthen wait"),
+        ("\r\n Back door. \r\n\r\nThanks! \n", "Back door.\n\nThanks!"),
+        ("\n\n", ""),
+        ("", ""),
+    ],
+)
+def test_text_keeps_its_lines(text: str, clean: str) -> None:
+    assert clean_text(text, "/note") == clean
+    assert re.search(str(TEXT_SCHEMA["pattern"]), text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a\rb", "a\tb", "a\n\x1b[2Jb", "a\n\u202eb", "a\u2028b", "a\n=?utf-8?q?x?=", "a\x00"]
+)
+def test_text_holds_nothing_else_that_could_forge(text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        clean_text(text, "/note")
+    assert [error.pointer for error in refused.value.errors] == ["/note"]

@@ -1,4 +1,4 @@
-"""Text that people type: one line, a telephone number, a country; safe for mail headers, pages and logs."""
+"""Text that people type: lines, a telephone number, a country; safe for mail headers, pages and logs."""
 
 import re
 import unicodedata
@@ -34,6 +34,7 @@ _END = rf"[^\s\u200c\u200d{_FORBIDDEN}]"
 _LINE = rf"{_END}([^{_FORBIDDEN}]*{_END})?"
 LINE_SCHEMA = {"pattern": rf"^\s*{_LINE}\s*$", "not": {"pattern": r"=\?"}}
 OPTIONAL_LINE_SCHEMA = {"pattern": rf"^\s*({_LINE})?\s*$", "not": {"pattern": r"=\?"}}
+TEXT_SCHEMA = {"pattern": rf"^\s*({_LINE}(\s*\n\s*{_LINE})*)?\s*$", "not": {"pattern": r"=\?"}}
 _PHONE_SCHEMA = {"pattern": rf"^\s*({_PHONE.pattern})?\s*$"}
 
 Line = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema=LINE_SCHEMA)]
@@ -65,6 +66,12 @@ def clean_line(text: str, pointer: str) -> str:
     if "=?" in line:
         raise invalid(pointer, "must not hold '=?'")
     return " ".join(line.split())
+
+
+def clean_text(text: str, pointer: str) -> str:
+    """Lines of text, each as ``clean_line`` has them, without blank ones at the ends. Raises ``InvalidInput``."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return "\n".join(clean_line(line, pointer) for line in lines).strip("\n")
 
 
 def clean_phone(text: str, pointer: str = "/phone") -> str:

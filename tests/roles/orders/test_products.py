@@ -133,10 +133,12 @@ async def test_no_text_turns_the_direction_of_what_stands_beside_it(
     api: ProductApiServer, products: ProductApi
 ) -> None:
     api.default = bare(
-        title="Cup\u202e 99\u2066\ufeff\u200b, red\u2028\u2029big", brand="\u200f", color="\u6f22 \u00fc"
+        title="Cup\u202e 99\u2066\ufeff\u200b, red\u2028\u2029big",
+        brand="\u200f\u200d",
+        color="\u06c1\u200c\u00fc",
     )
     view = (await products.fetch([1]))[1]
-    assert (view.title, view.brand, view.color) == ("Cup 99, red big", "", "\u6f22 \u00fc")
+    assert (view.title, view.brand, view.color) == ("Cup 99, red big", "", "\u06c1\u200c\u00fc")
 
 
 UNKNOWN = {
@@ -410,6 +412,16 @@ async def test_one_order_opens_the_breaker_for_nobody(
     for _ in range(4):
         await fail(brisk, range(1, 31))
     assert await brisk.fetch([99])
+
+
+async def test_orders_that_gave_up_leave_no_connection_behind(
+    api: ProductApiServer, hasty: ProductApi, clock: Clock
+) -> None:
+    api.default = hang
+    for _ in range(10):
+        await fail(hasty, range(1, 61))
+        clock.now += 5
+    assert hasty._client._transport._pool.connections == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("answer", [status(400), status(404), status(429), bare("-1"), text("null")])

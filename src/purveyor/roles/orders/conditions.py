@@ -12,7 +12,8 @@ PRIVATE = "private, no-cache"
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _TAGS = re.compile(rf"{_TAG}(?:[ \t]*,[ \t]*{_TAG})*")
-IF_MATCH = r'^(\*|(W/)?"[\x21\x23-\x7e]*"([ \t]*,[ \t]*(W/)?"[\x21\x23-\x7e]*")*)$'
+_VERSION = re.compile(r"[0-9]+")
+IF_MATCH = r'^(\*|[0-9]+|(W/)?"[\x21\x23-\x7e]*"([ \t]*,[ \t]*(W/)?"[\x21\x23-\x7e]*")*)$'
 """What an ``If-Match`` header may be, for the API document, which asks nobody for more than ASCII."""
 
 
@@ -33,12 +34,17 @@ class IfMatch(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, header: str | None) -> "IfMatch | None":
-        """The condition of an ``If-Match`` header, ``None`` without one. Raises ``BadRequest``."""
+        """The condition of an ``If-Match`` header, ``None`` without one. Raises ``BadRequest``.
+
+        A version without its quotes is understood as well.
+        """
         if header is None:
             return None
         text = header.strip()
         if text == "*":
             return cls(None)
+        if _VERSION.fullmatch(text):
+            return cls(frozenset([f'"{text}"']))
         if not _TAGS.fullmatch(text):
             raise BadRequest('If-Match: send the ETag of the order in quotes, such as "3".')
         return cls(frozenset(re.findall(_TAG, text)))

@@ -65,6 +65,7 @@ class ProductApi:
 
     _RETRY_PAUSES_S: ClassVar = (0.05, 0.2)
     _RETRY_STATUS: ClassVar = frozenset({429, 500, 502, 503, 504})
+    _AT_ONCE: ClassVar = 20
     _SILENCE: ClassVar = 0.48
     """The part of the deadline after which silence is a failure: a pause and a second try fit into the rest."""
 
@@ -80,11 +81,14 @@ class ProductApi:
         self._deadline_s = deadline_s
         self._client = httpx.AsyncClient(
             headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "purveyor"},
-            timeout=httpx.Timeout(deadline_s * self._SILENCE, pool=deadline_s),
-            limits=httpx.Limits(max_connections=20),
+            timeout=httpx.Timeout(deadline_s * self._SILENCE),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._AT_ONCE),
             follow_redirects=False,
             trust_env=False,
         )
+        # Not the client's own limit: whoever gives up while they wait for that one leaves a connection in it that
+        # nobody can use, until none is left.
+        self._places = asyncio.Semaphore(self._AT_ONCE)
         failures = (TimeoutError, *_CUT_OFF, Broken)
         self._breaker = Breaker("the product API", failures=failures, clock=clock)
         loader = SharedLoader(
@@ -158,7 +162,7 @@ class ProductApi:
 
     async def _get(self, url: str) -> bytes | None:
         """The body, ``None`` when there is nothing at that address."""
-        async with self._client.stream("GET", url) as response:
+        async with self._places, self._client.stream("GET", url) as response:
             status = response.status_code
             if status == httpx.codes.OK:
                 return await _body(response)

@@ -15,6 +15,8 @@ _TEXTS = {"image": 2000, "description": 2000, "brand": 100, "model": 100, "color
 """The optional texts of a product, and how many characters of each are kept."""
 _UNFIT = {"Cc": " ", "Zl": " ", "Zp": " ", "Cf": ""}
 """What stands for a character of these categories: a space for a break, nothing for a bidirectional control."""
+_JOINERS = "\u200c\u200d"
+"""Invisible too, but spelling in Persian and in the languages of India, and part of many emoji."""
 
 
 class ProductView(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,5 +132,5 @@ def _text(value: object, limit: int) -> str:
         return ""
     text = str(value)[:limit]
     if not text.isprintable():
-        text = "".join(_UNFIT.get(unicodedata.category(character), character) for character in text)
-    return re.sub(" {2,}", " ", text).strip()
+        text = "".join(one if one in _JOINERS else _UNFIT.get(unicodedata.category(one), one) for one in text)
+    return re.sub(" {2,}", " ", text).strip(f" {_JOINERS}")

@@ -19,7 +19,7 @@ from purveyor.kit.errors import (
 )
 from purveyor.kit.examples import RequestHeader, answer, body, link, notes
 from purveyor.kit.parameters import PathId
-from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, clean_line
+from purveyor.kit.text import TEXT_SCHEMA, clean_text
 from purveyor.kit.web import BEARER, ApiResponse, find_header, header, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, PostalAddress, Principal
 from purveyor.roles.orders import examples
@@ -45,14 +45,21 @@ class ItemBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantity: Annotated[int, Meta(ge=1, le=MAX_QUANTITY, examples=[2])]
 
 
+class ShippingAddress(PostalAddress, frozen=True, kw_only=True):
+    """A postal address for this order alone: ``is_default`` may stand in it, and changes no address book."""
+
+    is_default: bool = False
+
+
 class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An order. The same product twice is merged; prices come from the catalogue, never from here."""
 
     items: Annotated[tuple[ItemBody, ...], Meta(min_length=1, max_length=100)]
     payment_method: PaymentMethod = "cash_on_delivery"
     shipping_address_id: Annotated[str, Meta(max_length=64, extra_json_schema={"format": "uuid"})] | None = None
-    shipping_address: PostalAddress | None = None
-    note: Annotated[str, Meta(max_length=500, extra_json_schema=OPTIONAL_LINE_SCHEMA)] | None = None
+    shipping_address: ShippingAddress | None = None
+    note: Annotated[str, Meta(max_length=500, extra_json_schema=TEXT_SCHEMA)] | None = None
+    """Of several lines, if need be."""
     rules: ClassVar = {
         "not": {
             "required": ["shipping_address", "shipping_address_id"],
@@ -73,7 +80,7 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             lines=tuple(DraftLine(item.product_id, item.quantity) for item in self.items),
             payment_method=self.payment_method,
             shipping_address=address,
-            note=clean_line(self.note, "/note") if self.note else "",
+            note=clean_text(self.note, "/note") if self.note else "",
         )
 
 
