@@ -57,6 +57,8 @@ class Check:
     """``embedded`` or ``external``."""
     probe: Callable[[], Awaitable[str]]
     required: bool = True
+    setting: str = ""
+    """The setting that names an external one; empty: the one that names the role's database."""
 
 
 @dataclass(frozen=True)

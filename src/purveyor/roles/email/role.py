@@ -167,8 +167,14 @@ def _checks(env: Env, settings: EmailSettings, ledger: Ledger, mailer: Mailer) -
     ledger_kind = "external" if settings.mongodb_uri else env.database_kind
     mailer_kind = "external" if settings.has_smtp else "embedded"
     return [
-        Check("mail ledger", ledger_kind, ledger.check),
-        Check("mail delivery", mailer_kind, mailer.check, required=False),
+        Check("mail ledger", ledger_kind, ledger.check, setting="MONGODB_URI" if settings.mongodb_uri else ""),
+        Check(
+            "mail delivery",
+            mailer_kind,
+            mailer.check,
+            required=False,
+            setting="SMTP_URL" if settings.smtp_url else "EMAIL_USER",
+        ),
     ]
 
 
