@@ -1,12 +1,16 @@
 """Which database each part of a process is in, with these settings or those."""
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from purveyor.drill.servers.postgres import PostgresServer
 from purveyor.host import Host, choose_roles
+from purveyor.kit.health import probe
 from purveyor.settings import Sources
 from real_servers import SERVERS
 
@@ -64,3 +68,26 @@ async def test_workers_share_the_connections_of_one_process(processes: int, size
     made = Host(choose_roles(["auth"]), Sources(environ={}, dotenv=None), processes=processes, offline=True)
     async with made.databases.open(made.schemas()[0]) as database:
         assert database._pool.get_max_size() == size
+
+
+async def test_the_role_that_is_asked_over_http_is_checked(tmp_path: Path) -> None:
+    """Any HTTP answer is a sign of life: a foreign service has other routes. A proxy's is none."""
+    async with answering(404) as foreign, answering(502) as proxy:
+        for url, well in ((foreign, True), (proxy, False), ("http://127.0.0.1:1", False)):
+            sources = Sources(environ={"DATA_DIR": str(tmp_path), "AUTH_SERVICE": url}, dotenv=None)
+            async with Host(choose_roles(["orders"]), sources, offline=True).running() as made:
+                checks = {check.name: check for check in made.checks()["orders"]}
+                assert (await probe(checks[f"auth at {url.removeprefix('http://')}"]))[0] == well
+
+
+@asynccontextmanager
+async def answering(status: int) -> AsyncIterator[str]:
+    """A server that gives every request the same answer."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

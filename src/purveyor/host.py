@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar, cast
 
 from purveyor.kit import failpoints
 from purveyor.kit.backoff import Backoff, MemoryBackoff
@@ -12,14 +12,14 @@ from purveyor.kit.databases import Databases, Schema
 from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.kit.health import Health, examine
 from purveyor.kit.message import Ask
-from purveyor.kit.postgres import Database
 from purveyor.kit.ratelimit import Limiter, MemoryLimiter
-from purveyor.kit.reach import reach
-from purveyor.kit.role import Actor, Background, Check, Env, Port, Role
+from purveyor.kit.reach import reach, stand_in
+from purveyor.kit.role import Actor, Background, Check, Port, Role
 from purveyor.kit.shared import SharedCache
 from purveyor.kit.supervisor import Supervisor
 from purveyor.kit.transport import Asker, EventTransport
 from purveyor.registry import ROLES
+from purveyor.role_env import RoleEnv
 from purveyor.settings import Settings, Sources, require_scheme
 from purveyor.transports.local import LocalAsker
 from purveyor.transports.postgres import SCHEMA as EVENTS
@@ -27,7 +27,6 @@ from purveyor.transports.postgres import PostgresEvents
 
 log = logging.getLogger(__name__)
 
-P = TypeVar("P", bound=Port)
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -47,7 +46,8 @@ class Host:
 
     ``processes`` share this process's part of in-process limits. A ``console`` host answers asks only: it
     runs no background task, may lack the roles that its own need, and brings no schema up to date but those of
-    the embedded database. An ``offline`` one reaches no server at all: it is only asked for its routes.
+    the embedded database. One for ``doctor`` is a console that comes up whatever is away: the checks tell. An
+    ``offline`` one reaches no server at all: it is only asked for its routes.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Host:
         *,
         processes: int = 1,
         console: bool = False,
+        doctor: bool = False,
         offline: bool = False,
     ) -> None:
-        self.roles = list(roles)
+        self.roles, self.sources = list(roles), sources
         self.settings = sources.load(Settings)
-        self.sources = sources
         self.actors: dict[str, Actor] = {}
         self.answers: dict[type[Ask[Any]], Any] = {}
         self.started = self.stopping = False
@@ -72,9 +72,9 @@ class Host:
         if self.settings.production:
             failpoints.refuse()
         self._role_settings = {role.name: sources.load(role.settings) for role in roles}
-        self.console, self._offline = console or offline, offline
-        self._startup_wait_s = 0.0 if console else self.settings.startup_wait_s
-        self._stack = AsyncExitStack()
+        self.console, self._offline, self._doctor = console or doctor or offline, offline, doctor
+        self._startup_wait_s = 0.0 if console or doctor else self.settings.startup_wait_s
+        self._stack, self._peers = AsyncExitStack(), dict[type[Port], Any]()
         self._events_trouble: StartupError | None = None
         self.databases = Databases(
             self._configured_dsn,
@@ -84,7 +84,8 @@ class Host:
             wait_s=self._startup_wait_s,
             migration_wait_s=self.settings.startup_wait_s,
             processes=processes,
-            looking=console,
+            looking=console or doctor,
+            stand_in=stand_in if doctor else None,
             offline=self._offline,
         )
         self._supervisor: Supervisor | None = None
@@ -134,7 +135,15 @@ class Host:
         name = "rabbitmq" if self.settings.rabbitmq_url else "events"
         for role in self.roles:  # a running process goes on without events, but none starts without them
             if role.emits or role.consumes:
-                checks[role.name].append(Check(name, kind, self.check_events, required=self.console))
+                setting = "RABBITMQ_URL" if self.settings.rabbitmq_url else "DATABASE_URL"
+                check = Check(name, kind, self.check_events, required=self.console, setting=setting)
+                checks[role.name].append(check)
+            for port in [port for port in role.needs if port in self._peers]:
+                peer, setting = self._peers[port], port.service.upper()
+                check = Check(
+                    f"{port.role} at {peer.peer}", "external", peer.check, required=self.console, setting=setting
+                )
+                checks[role.name].append(check)
         return checks
 
     def asker(self, kind: type[Port]) -> Asker:
@@ -146,7 +155,13 @@ class Host:
 
         client = http_client(url)
         self._stack.push_async_callback(client.aclose)
-        return HttpAsker(client, timeout_s=self.settings.ask_timeout_s)
+        self._peers[kind] = asker = HttpAsker(client, timeout_s=self.settings.ask_timeout_s)
+        return asker
+
+    def database_setting(self, role: str) -> str:
+        """The name of the setting that says which database a role's is."""
+        own = f"{role.upper()}_DATABASE_URL"
+        return own if self.sources.find(own)[0] else "DATABASE_URL"
 
     def _configured_dsn(self, role: str | None) -> str:
         """The DSN that the settings give to a role, its own before that of all; empty: the embedded server's."""
@@ -169,7 +184,12 @@ class Host:
 
     async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
         """Connect to a server that may be away: tries again until ``STARTUP_WAIT_S`` is over."""
-        return await reach(connect, self._startup_wait_s)
+        try:
+            return await reach(connect, self._startup_wait_s)
+        except StartupError as trouble:
+            if not self._doctor:
+                raise
+            return cast("T", stand_in(trouble))
 
     def event_transport(self) -> EventTransport:
         """What carries the events of this process."""
@@ -226,7 +246,7 @@ class Host:
         self.limiter = RedisLimiter(client, fallback=self.limiter)
         self.backoff = RedisBackoff(client, fallback=self.backoff)
         self.shared_cache = RedisCache(client)
-        self.shared_checks = [Check("redis", "external", client.check, required=False)]
+        self.shared_checks = [Check("redis", "external", client.check, required=False, setting="REDIS_URL")]
 
     def _check_settings(self) -> None:
         for name in (role.name for role in self.roles):
@@ -261,38 +281,3 @@ class Host:
                     await self.events.consume(queue, handler)
 
                 supervisor.start(role.name, Background(f"consumer of {queue.name}", consume))
-
-
-class RoleEnv(Env):
-    """What a host gives to one role."""
-
-    def __init__(self, host: Host, role: Role[Any]) -> None:
-        self._host = host
-        self._role = role
-        self.production = host.settings.production
-        self.console = host.console
-        self.data_dir = host.settings.data_dir
-        self.limiter = host.limiter
-        self.backoff = host.backoff
-        self.shared_cache = host.shared_cache
-        self.shared_checks = host.shared_checks
-        self.events = host.events
-        self.database_kind = "external" if host.databases.configured(role.name) else "embedded"
-
-    def stopping(self) -> bool:
-        """See ``Env``."""
-        return self._host.stopping
-
-    def database(self) -> AbstractAsyncContextManager[Database]:
-        """See ``Env``."""
-        if self._role.migrations is None:
-            raise RuntimeError(f"role {self._role.name} has no migrations")
-        return self._host.databases.open(Schema(self._role.name, self._role.migrations, self._role.name))
-
-    async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
-        """See ``Env``."""
-        return await self._host.reach(connect)
-
-    def port(self, kind: type[P]) -> P:
-        """See ``Env``."""
-        return kind(self._host.asker(kind))

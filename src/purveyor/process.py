@@ -59,7 +59,7 @@ class Plan:
 
 def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     """A listening socket. Raises ``StartupError`` that says how to choose another port: with ``option``."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = _family(host, port)
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -74,6 +74,19 @@ def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     return listener
 
 
+def _family(host: str, port: int) -> socket.AddressFamily:
+    """IPv4 or IPv6. Raises ``ConfigError`` for what is no address or name of one."""
+    if not host:  # the system would take it for every address
+        raise ConfigError("--host '': expected an address of this machine.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:  # ValueError: a name that is none
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--host {host!r}: expected an address of this machine ({reason}).") from error
+    return family
+
+
 def configure_logging(plan: Plan) -> None:
     """Send the logs of this process where its settings say."""
     settings = plan.make_sources().load(Settings)
@@ -82,7 +95,7 @@ def configure_logging(plan: Plan) -> None:
 
 def run(plan: Plan) -> int:
     """Run until SIGTERM or SIGINT; the exit code. Raises ``ConfigError`` and ``StartupError``."""
-    choose_roles(plan.roles)
+    Host(choose_roles(plan.roles), plan.make_sources())  # refuses wrong settings once, before anything is started
     configure_logging(plan)
     option = "--port" if plan.public else "--health-port"
     listener = bind(plan.host, plan.port, option) if plan.port is not None else None
@@ -170,7 +183,9 @@ async def _run_host(host: Host, plan: Plan, listener: socket.socket | None, stop
 
 def _announce(host: Host, plan: Plan) -> None:
     roles = ",".join(host.actors)
-    url = None if plan.port is None else f"http://{plan.host}:{plan.port}"
+    url = (
+        None if plan.port is None else f"http://{f'[{plan.host}]' if ':' in plan.host else plan.host}:{plan.port}"
+    )
     log.info("ready", extra={"roles": roles, **({"url": url} if url else {})})
     if not sys.stderr.isatty() or url is None or not plan.public:
         return
@@ -229,7 +244,7 @@ def application(host: Host, *, public: bool = True) -> Shedding:
         routes += shared
         for actor in host.actors.values():
             routes += actor.routes
-    app = web_app(routes, version=__version__, about=ABOUT)
+    app = web_app(routes, version=__version__, about=ABOUT, documented=public)
     return Shedding(Edge(app, trusted=host.settings.trusted_proxies))
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -66,10 +67,20 @@ class Networks(tuple[Network, ...]):
     @classmethod
     def parse(cls, text: str) -> "Networks":
         """Raises ``ValueError`` that names the entry which is not a network."""
-        return cls(ipaddress.ip_network(part) for part in text.replace(",", " ").split())
+        return cls(map(_network, text.replace(",", " ").split()))
 
     def __str__(self) -> str:
         return ", ".join(map(str, self))
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        meant = "addresses or networks such as 10.0.0.0/8"
+        with suppress(ValueError):  # an address inside a network
+            meant = f"the network's own address, {ipaddress.ip_network(text, strict=False)}"
+        raise ValueError(f"'{text}': expected {meant}") from error
 
 
 def _default_data_dir() -> Path:
@@ -192,7 +203,7 @@ class Sources:
             for field in msgspec.structs.fields(kind):
                 name = field.name.upper()
                 value = getattr(loaded, field.name)
-                shown = value.masked if isinstance(value, Url) else str(value)
+                shown = value.masked if isinstance(value, Url) else "" if value is None else str(value)
                 entries[name] = Entry(name, shown, self.find(name)[1], _about(field.type))
         return list(entries.values())
 
@@ -209,22 +220,32 @@ def _convert(field: msgspec.structs.FieldInfo, raw: Any, source: str) -> Any:
         kind = getattr(field.type, "__origin__", field.type)
         if hasattr(kind, "parse"):  # Rate and Networks; msgspec would look for an object or an array
             return kind.parse(str(raw))
-        if isinstance(raw, str) and field.name == "log_level":
+        if isinstance(raw, str) and getattr(kind, "__origin__", None) is Literal:
             raw = raw.lower()
         return msgspec.convert(raw, field.type, strict=False, dec_hook=_parse)
     except (msgspec.ValidationError, ValueError, RuntimeError) as error:
         reason = str(error).replace("`", "'").partition(" - at ")[0]
-        allowed = _allowed(field.type)
+        allowed = _allowed(field)
         text = str(raw)
         shown = "" if "Secret" in str(field.type) else f"={text if text.isprintable() else repr(text)}"
         raise ConfigError(f"{field.name.upper()}{shown} ({source}): {allowed or reason}") from error
 
 
-def _allowed(kind: Any) -> str:
-    part = kind.__origin__ if hasattr(kind, "__metadata__") else kind
-    if getattr(part, "__origin__", None) is Literal:
-        return "allowed: " + ", ".join(str(choice) for choice in part.__args__ if choice != "")
-    return ""
+def _allowed(field: msgspec.structs.FieldInfo) -> str:
+    """What the type takes, in words; empty where the error itself says it."""
+    kind = field.type.__origin__ if hasattr(field.type, "__metadata__") else field.type
+    if getattr(kind, "__origin__", None) is Literal:
+        return "allowed: " + ", ".join(str(choice) for choice in kind.__args__ if choice != "")
+    meta = next(
+        (m for m in getattr(field.type, "__metadata__", ()) if isinstance(m, msgspec.Meta)), msgspec.Meta()
+    )
+    if kind is bool:
+        return "expected true or false"
+    if kind in (int, float):
+        least = f" from {meta.ge}" if meta.ge is not None else f" above {meta.gt}" if meta.gt is not None else ""
+        most = "" if meta.le is None else f" to {meta.le}" if meta.ge is not None else f", at most {meta.le}"
+        return f"expected a {'whole ' if kind is int else ''}number{least}{most}"
+    return f"expected {meta.description}, such as {field.default}" if meta.pattern else ""
 
 
 def _about(kind: Any) -> str:

@@ -1,12 +1,16 @@
 """What cannot work ends with one line on stderr that says what is wrong and what is allowed, and an exit code."""
 
+import re
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from app_process import Console
+from app_process import Console, environment
 
 from purveyor.kit.errors import StartupError
 from purveyor.process import bind
@@ -23,6 +27,9 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "option without a value": (("serve", "--port"), {}, ("--port",)),
     "port that is none": (("serve", "--port", "eighty"), {}, ("--port", "integer")),
     "port out of range": (("serve", "--port", "70000"), {}, ("--port", "65535")),
+    "host that is none": (("serve", "--host", "no.such.host.invalid"), {}, ("--host 'no.such.host.invalid'",)),
+    "empty host": (("serve", "--host", ""), {}, ("--host ''",)),
+    "bad setting of several": (("serve", "--workers", "2"), {"JWT_SECRET": "short"}, ("JWT_SECRET",)),
     "no workers": (("serve", "--workers", "0"), {}, ("--workers",)),
     "missing neighbour": (
         ("serve", "--roles", "orders"),
@@ -31,10 +38,12 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     ),
     "bad choice": (("config",), {"ENVIRONMENT": "staging"}, ("ENVIRONMENT", "development", "production")),
     "bad number": (("config",), {"PASSWORD_MIN_LENGTH": "7"}, ("PASSWORD_MIN_LENGTH", "8")),
+    "bad currency": (("config",), {"CURRENCY": "eur"}, ("expected ISO 4217 code", "such as EUR")),
     "bad rate": (("config",), {"RATE_LIMIT_ORDERS": "60/day"}, ("RATE_LIMIT_ORDERS", "N/minute")),
     "bad network": (("config",), {"TRUSTED_PROXIES": "proxy"}, ("TRUSTED_PROXIES", "proxy")),
     "bad URL": (("serve",), {"DATABASE_URL": "mysql://x"}, ("DATABASE_URL", "postgresql://")),
     "short secret": (("serve",), {"JWT_SECRET": _SECRET[:-1]}, ("JWT_SECRET", "32 bytes")),
+    "half a login for mails": (("doctor",), {"EMAIL_USER": "shop@example.com"}, ("EMAIL_PASS",)),
     "no secret in production": (("serve",), {"ENVIRONMENT": "production"}, ("JWT_SECRET", "production")),
     "bad sender": (("serve",), {"EMAIL_FROM": "the shop"}, ("EMAIL_FROM", "Name <address>")),
     "bad mail server": (("worker", "--roles", "email"), {"SMTP_URL": f"smtp://me:{_SECRET}@x:0"}, ("SMTP_URL",)),
@@ -71,6 +80,37 @@ def test_wrong_use_is_told_in_one_line_with_exit_code_2(
     assert done.stdout == ""
     assert [word for word in words if word not in said] == [], said
     assert _SECRET[:-1] not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "code"),
+    [
+        (("serve",), signal.SIGTERM, 0),
+        (("serve",), signal.SIGINT, 0),
+        (("worker", "--roles", "email"), signal.SIGTERM, 0),
+        (("roles",), signal.SIGINT, 130),
+    ],
+    ids=str,
+)
+def test_a_signal_before_anything_has_started_ends_without_a_word(
+    folder: Path, command: tuple[str, ...], number: int, code: int
+) -> None:
+    """The signal comes while the imports are under way."""
+    early = (
+        "import os, sys, purveyor.__main__ as app\n"
+        "class Import:\n"
+        f"    def find_spec(self, name, *_): name == 'typer' and os.kill(os.getpid(), {int(number)})\n"
+        f"sys.meta_path.insert(0, Import()); sys.argv = {['app', *command]!r}; app.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", early],
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
 
 
 @pytest.fixture
@@ -116,6 +156,39 @@ def test_doctor_says_which_server_is_down(console: Console) -> None:
     assert "127.0.0.1:1/shop" in down[0]
     assert "Traceback" not in done.stderr
     assert _SECRET not in done.stdout + done.stderr
+
+
+def test_doctor_names_everything_that_is_down_once_with_what_to_do(console: Console) -> None:
+    settings = {
+        "DATABASE_URL": "postgresql://127.0.0.1:1/shop",
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "RABBITMQ_URL": "amqp://127.0.0.1:1",
+        "MONGODB_URI": "mongodb://127.0.0.1:1/mails",
+        "SMTP_URL": "smtp://127.0.0.1:1",
+        "PRODUCTS_API": "http://127.0.0.1:1",
+        "AUTH_SERVICE": "http://127.0.0.1:1",
+    }
+    done = console("doctor", "--roles", "orders,email", settings=settings)
+    ill = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
+
+    assert done.returncode == 1
+    assert sorted(re.sub(r"\(external\):.*correct", "->", line) for line in ill) == [
+        "down  auth at 127.0.0.1:1 -> AUTH_SERVICE.",
+        "down  mail ledger -> MONGODB_URI.",
+        "down  postgres orders -> DATABASE_URL.",
+        "down  rabbitmq -> RABBITMQ_URL.",
+        "warn  mail delivery -> SMTP_URL.",
+        "warn  products -> PRODUCTS_API.",
+        "warn  redis -> REDIS_URL.",
+    ]
+
+
+def test_doctor_says_what_one_dead_server_takes_away_on_one_line(console: Console) -> None:
+    done = console("doctor", "--roles", "auth", settings={"DATABASE_URL": "postgresql://127.0.0.1:1/shop"})
+    down = [line for line in done.stdout.splitlines() if line.startswith("down")]
+
+    assert len(down) == 1
+    assert down[0].startswith("down  postgres auth, events (external): PostgreSQL at 127.0.0.1:1/shop does not")
 
 
 def test_help_is_no_error(console: Console) -> None:

@@ -52,8 +52,12 @@ async def test_doctor_finds_what_is_missing_and_all_is_well_after_a_migration(
 ) -> None:
     ill = console("doctor", settings=settings)
     assert ill.returncode == 1
-    for role, first in {"auth": "0001_accounts", "orders": "0001_orders", "email": "0001_mails"}.items():
-        line = f"down  role {role}: The schema {role} lacks migration {first}: run app migrate."
+    for name, schema, first in (
+        ("postgres auth", "auth", "0001_accounts"),
+        ("postgres orders", "orders", "0001_orders"),
+        ("mail ledger", "email", "0001_mails"),
+    ):
+        line = f"down  {name} (external): The schema {schema} lacks migration {first}: run app migrate."
         assert line in ill.stdout.splitlines()
     assert await schemas(settings) == set()
 

@@ -111,11 +111,6 @@ class Foreign:
             frames: list[Any] = [Basic.Publish(routing_key=name), header, ContentBody(body)]
             await wire.write_queue.put(ChannelFrame.marshall(channel_number=wire.number, frames=frames))
 
-    async def consumers(self, name: str) -> int:
-        async with self.connection.channel() as channel:
-            queue = await channel.declare_queue(name, passive=True)
-            return int(queue.declaration_result.consumer_count)
-
 
 class RawHeader(ContentHeader):
     """A content header whose properties are written as they stand (AMQP 0-9-1 section 2.3.5.2)."""

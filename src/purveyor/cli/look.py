@@ -1,6 +1,9 @@
 """``app roles``, ``config``, ``doctor``: what there is and how it is, without changing anything."""
 
+import asyncio
+import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -12,12 +15,11 @@ from purveyor.cli.options import (
     ALL_ROLES,
     ConfigOption,
     RolesOption,
-    console,
     read_sources,
     role_names,
     run,
 )
-from purveyor.kit.errors import ConfigError, StartupError
+from purveyor.kit import log
 from purveyor.kit.log import printable
 from purveyor.registry import ROLES
 from purveyor.settings import Settings, Url
@@ -75,33 +77,38 @@ def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
 
 def doctor(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
     """Check the configuration and every dependency of the roles, a line each; exit code 1 if one is down."""
-    from purveyor.host import Host, choose_roles
-
-    chosen = choose_roles(role_names(roles))
-    Host(chosen, read_sources(config))
-    _say("ok", "configuration")
-    seen: set[str] = set()
-    results = [run(_examine(role.name, config, seen)) for role in chosen]
-    if not all(results):
+    if not run(_doctor(role_names(roles), config)):
         raise typer.Exit(1)
 
 
-async def _examine(role: str, config: ConfigOption, seen: set[str]) -> bool:
+async def _doctor(roles: Sequence[str], config: ConfigOption) -> bool:
+    from purveyor.host import Host, choose_roles
     from purveyor.kit.health import probe
 
-    healthy = True
-    try:
-        async with console(role, config, log_level="critical") as host:
-            for check in [one for one in host.checks()[role] if one.name not in seen]:
-                seen.add(check.name)
-                well, detail = await probe(check)
-                word = "ok" if well else "down" if check.required else "warn"
-                _say(word, f"{check.name} ({check.kind}): {detail}")
-                healthy = healthy and (well or not check.required)
-    except (StartupError, ConfigError) as error:
-        _say("down", f"role {role}: {error}")
-        return False
-    return healthy
+    log.configure("console", "critical")
+    chosen, sources = choose_roles(roles), read_sources(config)
+    Host(chosen, sources)
+    async with Host(chosen, sources, doctor=True).running() as host:
+        _say("ok", "configuration")
+        checks = {check.name: (role, check) for role, group in host.checks().items() for check in group}
+        results = await asyncio.gather(*(probe(check) for _, check in checks.values()))
+        lines: dict[tuple[str, str, str], list[str]] = {}  # what is down may be several dependencies at once
+        for (role, check), (well, detail) in zip(checks.values(), results, strict=True):
+            if well:
+                _say("ok", f"{check.name} ({check.kind}): {detail}")
+                continue
+            cure = _cure(detail, check.setting or host.database_setting(role)) if check.kind == "external" else ""
+            word = "down" if check.required else "warn"
+            lines.setdefault((word, check.kind, detail + cure), []).append(check.name)
+        for (word, kind, detail), names in lines.items():
+            _say(word, f"{', '.join(names)} ({kind}): {detail}")
+    return all(word != "down" for word, _, _ in lines)
+
+
+def _cure(detail: str, setting: str) -> str:
+    """What to do next, unless the error says it."""
+    told = re.search(r"\brun (app|the)\b|\bcorrect [A-Z_]+", detail)
+    return "" if told else f"{'' if detail.endswith('.') else '.'} Start it, or correct {setting}."
 
 
 def _say(word: str, text: str) -> None:

@@ -34,8 +34,10 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 _NOTHING_MORE = About()
 
 
-def web_app(routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE) -> Litestar:
-    """The application that serves these routes, and their document at ``/openapi.json``."""
+def web_app(
+    routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE, documented: bool = True
+) -> Litestar:
+    """The application that serves these routes, and their document, if wanted, at ``/openapi.json``."""
 
     @cache
     def document() -> bytes:
@@ -45,7 +47,7 @@ def web_app(routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE
     async def openapi_json() -> Response[bytes]:
         return Response(document(), media_type="application/json")
 
-    return _litestar([*routes, openapi_json], None)
+    return _litestar([*routes, openapi_json] if documented else routes, None)
 
 
 def openapi(routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from purveyor.kit.embedded import EmbeddedPostgres
+from purveyor.kit.errors import StartupError
 from purveyor.kit.migrate import migrate, require
 from purveyor.kit.postgres import Database, open_database
 from purveyor.kit.reach import reach
@@ -31,7 +32,7 @@ class Databases:
     how long a server that is away is waited for, ``migration_wait_s`` how long another process that migrates.
     ``processes`` like this one share the servers' connections. A ``looking`` one migrates no server but the
     embedded: that is private to this installation, and has nobody else to do it. An ``offline`` one opens pools
-    that are never used.
+    that are never used. ``stand_in`` makes what stands in for a database that cannot be opened.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Databases:
         migration_wait_s: float,
         processes: int,
         looking: bool,
+        stand_in: Callable[[StartupError], Database] | None = None,
         offline: bool,
     ) -> None:
         self.configured = configured
@@ -53,7 +55,7 @@ class Databases:
         self._statement_cache = statement_cache
         self._wait_s, self._migration_wait_s = wait_s, migration_wait_s
         self._pool_size = max(_LEAST_POOL_SIZE, _POOL_SIZE // processes)
-        self._looking, self._offline = looking, offline
+        self._looking, self._offline, self._stand_in = looking, offline, stand_in
         self._starting = asyncio.Lock()
         self._embedded = ""
 
@@ -67,11 +69,13 @@ class Databases:
     @asynccontextmanager
     async def open(self, schema: Schema) -> AsyncIterator[Database]:
         """A pool for a schema that is up to date; it connects at its first use."""
-        dsn = await self._dsn(schema)
-        if self._looking and self.configured(schema.role):
-            await reach(lambda: require(dsn, schema.name, schema.migrations), self._wait_s)
-        elif not self._offline:
-            await self.migrate(schema)
+        try:
+            dsn = await self._ready(schema)
+        except StartupError as trouble:
+            if self._stand_in is None:
+                raise
+            yield self._stand_in(trouble)
+            return
         async with open_database(
             dsn,
             application=f"purveyor {schema.name}",
@@ -79,6 +83,15 @@ class Databases:
             statement_cache_size=self._statement_cache,
         ) as database:
             yield database
+
+    async def _ready(self, schema: Schema) -> str:
+        """Where the schema is, once it is up to date."""
+        dsn = await self._dsn(schema)
+        if self._looking and self.configured(schema.role):
+            await reach(lambda: require(dsn, schema.name, schema.migrations), self._wait_s)
+        elif not self._offline:
+            await self.migrate(schema)
+        return dsn
 
     async def _dsn(self, schema: Schema) -> str:
         """Starts the embedded server, or attaches to it, at the first need."""

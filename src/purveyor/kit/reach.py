@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from purveyor.kit.errors import ServerAway, StartupError
 
@@ -26,3 +26,16 @@ async def reach(connect: Callable[[], Awaitable[T]], within_s: float) -> T:
                 raise StartupError(f"{away}{waited}") from away
             log.warning("waiting: %s", away)
             await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+
+def stand_in(trouble: StartupError) -> Any:
+    """In place of what could not be reached, where that is to be found out: every method raises why."""
+
+    class StandIn:
+        def __getattr__(self, name: str) -> Any:
+            async def say_why(*_: object) -> None:
+                raise trouble
+
+            return say_why
+
+    return StandIn()

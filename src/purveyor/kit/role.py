@@ -59,6 +59,8 @@ class Check:
     required: bool = True
     server: str = ""
     """Which server it is, such as ``MongoDB at db.test:27017``: said before what is wrong with it."""
+    setting: str = ""
+    """The setting that names an external one; empty: the one that names the role's database."""
 
 
 @dataclass(frozen=True)

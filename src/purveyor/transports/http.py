@@ -34,6 +34,7 @@ _WORD = re.compile(r"[!-~]+")  # what a header field carries unchanged
 _CARRIED = ("Retry-After", "RateLimit-Policy", "RateLimit")
 """The header fields that belong to an error; what else comes with one belongs to the answer."""
 _VALUE = re.compile(r"[ -~]{1,200}")
+_FROM_A_PROXY = (502, 503, 504)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -60,7 +61,7 @@ class HttpAsker:
         self._client = client
         self._timeout_s = timeout_s
         self._repeat = repeat
-        self._peer = f"{client.base_url.host}:{client.base_url.port or client.base_url.scheme}"  # no credentials
+        self.peer = f"{client.base_url.host}:{client.base_url.port or client.base_url.scheme}"  # no credentials
 
     async def ask(self, message: Ask[R]) -> R:
         """See ``Asker``."""
@@ -74,15 +75,26 @@ class HttpAsker:
                     request = self._request(message)
                 response, body = await self._send(request)
         except httpx.DecodingError as error:
-            raise RemoteFailure(f"{self._peer} gave an unreadable answer.") from error
+            raise RemoteFailure(f"{self.peer} gave an unreadable answer.") from error
         except (TimeoutError, httpx.HTTPError, *RESET) as error:
-            raise Unavailable(f"{self._peer} does not answer.") from error
+            raise Unavailable(f"{self.peer} does not answer.") from error
         if not response.is_success:  # a redirect is no answer either
             raise _problem(message, response, body)
         try:
             return msgspec.json.decode(body, type=message.reply, strict=False)  # type: ignore[return-value]
         except _UNREADABLE as error:
-            raise RemoteFailure(f"{self._peer} gave an unreadable answer.") from error
+            raise RemoteFailure(f"{self.peer} gave an unreadable answer.") from error
+
+    async def check(self) -> str:
+        """A sign of life: any answer will do, for a foreign service has other routes. Raises ``Unavailable``."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response, _ = await self._send(self._client.build_request("GET", "/health/live"))
+        except (TimeoutError, httpx.HTTPError, *RESET) as error:
+            raise Unavailable(f"{self.peer} does not answer.") from error
+        if response.status_code in _FROM_A_PROXY:
+            raise Unavailable(f"{self.peer} answers {response.status_code}: what is behind it does not.")
+        return "answers"
 
     def _request(self, message: Ask[Any]) -> httpx.Request:
         fields = msgspec.to_builtins(message)
@@ -136,6 +148,6 @@ def _problem(message: Ask[Any], response: httpx.Response, body: bytes) -> Proble
         return kind(sent.detail, errors=sent.errors, headers=headers)
     if status in message.refusals:
         return message.refusals[status]()
-    if status in (429, 502, 503, 504):
+    if status in (429, *_FROM_A_PROXY):
         return Unavailable("A service behind this one is not available.")
     return RemoteFailure(f"A service behind this one answered {status}.")

@@ -46,11 +46,12 @@ def open_mailer(env: Env, settings: "EmailSettings", stack: AsyncExitStack) -> S
     return Mailbox(env.data_dir / "mailbox")
 
 
-def delivery_check(env: Env, mailer: SmtpMailer | Mailbox) -> Check:
+def delivery_check(env: Env, settings: "EmailSettings", mailer: SmtpMailer | Mailbox) -> Check:
     """The sign of life of who delivers; in production, a mailbox that nobody reads is none."""
     if isinstance(mailer, Mailbox):
         return Check("mail delivery", "embedded", _nobody if env.production else mailer.check, required=False)
-    return Check("mail delivery", "external", mailer.check, required=False, server=mailer.server)
+    setting = "SMTP_URL" if settings.smtp_url else "EMAIL_USER"
+    return Check("mail delivery", "external", mailer.check, required=False, server=mailer.server, setting=setting)
 
 
 def mailbox_pages(env: Env, mailer: SmtpMailer | Mailbox, renderer: Renderer) -> Sequence[Any]:

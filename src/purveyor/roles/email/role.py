@@ -158,7 +158,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
                 UserExportRequested: personal_data.export,
             },
             background=_tasks(sender=sender.run, reports=reports.run, retention=retention.run),
-            checks=[_ledger_check(env, settings, ledger), delivery_check(env, mailer)],
+            checks=[_ledger_check(env, settings, ledger), delivery_check(env, settings, mailer)],
         )
 
 
@@ -167,9 +167,11 @@ def _tasks(**runs: Callable[[], Awaitable[None]]) -> list[Background]:
 
 
 def _ledger_check(env: Env, settings: EmailSettings, ledger: Ledger) -> Check:
-    if settings.mongodb_uri:  # orders go on without it, and events wait: only this role has business there
-        return Check("mail ledger", "external", ledger.check, required=env.console, server=ledger.server)
-    return Check("mail ledger", env.database_kind, ledger.check)
+    if not settings.mongodb_uri:
+        return Check("mail ledger", env.database_kind, ledger.check)
+    required = env.console  # orders go on without it, and events wait: only this role has business there
+    server = ledger.server
+    return Check("mail ledger", "external", ledger.check, required=required, server=server, setting="MONGODB_URI")
 
 
 def _renderer(settings: EmailSettings) -> "Renderer":

@@ -79,7 +79,7 @@ def _checks(
     source = "external" if settings.products_api else "embedded"
     return [
         Check("postgres orders", env.database_kind, database.check),
-        Check("products", source, products.check, required=False),
+        Check("products", source, products.check, required=False, setting="PRODUCTS_API"),
         Check("event backlog", env.database_kind, backlog.check, required=False),
         *env.shared_checks,
     ]
