@@ -11,6 +11,7 @@ import pytest
 from purveyor.drill.servers.postgres import PostgresServer
 from purveyor.host import Host, choose_roles
 from purveyor.kit.health import probe
+from purveyor.process import uvicorn_config
 from purveyor.settings import Sources
 from real_servers import SERVERS
 
@@ -68,6 +69,16 @@ async def test_workers_share_the_connections_of_one_process(processes: int, size
     made = Host(choose_roles(["auth"]), Sources(environ={}, dotenv=None), processes=processes, offline=True)
     async with made.databases.open(made.schemas()[0]) as database:
         assert database._pool.get_max_size() == size
+
+
+@pytest.mark.parametrize(("error", "told"), [(asyncio.CancelledError("shutdown"), 0), (ValueError("a bug"), 1)])
+def test_a_request_that_is_cancelled_at_the_end_leaves_no_traceback(
+    caplog: pytest.LogCaptureFixture, error: BaseException, told: int
+) -> None:
+    uvicorn_config(None)
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error)
+
+    assert len(caplog.records) == told
 
 
 async def test_the_role_that_is_asked_over_http_is_checked(tmp_path: Path) -> None:

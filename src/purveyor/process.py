@@ -203,8 +203,14 @@ def _has_mailbox(host: Host) -> bool:
     return any("/mailbox" in route.paths for actor in host.actors.values() for route in actor.routes)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for the tracebacks of requests that uvicorn cancels at the end: it has said how many there are."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 def uvicorn_config(app: Any, connections: Connections | None = None) -> uvicorn.Config:
     """How the HTTP server is run, in every shape."""
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     return uvicorn.Config(
         app,
         loop="none",

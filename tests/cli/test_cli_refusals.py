@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from app_process import Console, environment
+from app_process import APP, Console, environment
 
 from purveyor.kit.errors import StartupError
 from purveyor.process import bind
@@ -51,6 +51,9 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "no such file": (("serve", "--config", "none.toml"), {}, ("none.toml", "No such file")),
     "unknown name in the profile": (("config", "--config", "unknown.toml"), {}, ("unknown.toml", "'databse_url'")),
     "profile that is no TOML": (("config", "--config", "broken.toml"), {}, ("broken.toml", "line 1")),
+    "URL with half a bracket": (("demo", "--url", "http://[::1"), {}, ("--url", "http://127.0.0.1:8000")),
+    "URL with no such port": (("demo", "--url", "http://127.0.0.1:99999"), {}, ("--url",)),
+    "no URL": (("demo", "--url", "notaurl"), {}, ("--url notaurl",)),
     "bad access": (("user", "role", "a@example.com", "owner"), {}, ("owner", "customer", "admin")),
     "bad outcome": (("mail", "resolve", "x", "lost"), {}, ("lost", "sent", "resend")),
 }
@@ -189,6 +192,21 @@ def test_doctor_says_what_one_dead_server_takes_away_on_one_line(console: Consol
 
     assert len(down) == 1
     assert down[0].startswith("down  postgres auth, events (external): PostgreSQL at 127.0.0.1:1/shop does not")
+
+
+def test_output_that_finds_no_room_is_told_in_one_line(folder: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*APP, "roles"],
+            env=environment(folder),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "No space left" in one_line(done.stderr)
 
 
 def test_help_is_no_error(console: Console) -> None:

@@ -252,6 +252,13 @@ def test_demo_without_a_server_or_with_half_a_login_is_told_in_one_line(console:
     assert half.stderr == "app: --staff: expected EMAIL:PASSWORD.\n"
 
 
+def test_demo_says_that_the_server_has_another_database(running: Shop, console: Console, tmp_path: Path) -> None:
+    done = console("demo", "--url", running.url, "--users", "1", settings={"DATA_DIR": str(tmp_path)})
+
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert f"The server at {running.url} uses another database" in done.stderr
+
+
 def test_the_schema_is_up_to_date(running: Shop, console: Console) -> None:
     assert console("migrate").stdout == "up to date\n"
 

@@ -1,8 +1,9 @@
 """Wrong options and commands, as the other errors: one line on stderr, exit code 2."""
 
+import errno
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -26,6 +27,12 @@ def exit_with_one_line() -> Iterator[None]:
         exits.end(f"{error.format_message()}{_allowed(error)}", error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        with suppress(OSError):  # else the interpreter tries again at its end, and complains
+            sys.stdout.close()
+        exits.end(f"The output cannot be written: {error.strerror}.", exits.NOT_THERE)
 
 
 def _allowed(error: Any) -> str:

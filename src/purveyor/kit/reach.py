@@ -32,6 +32,8 @@ def stand_in(trouble: StartupError) -> Any:
     """In place of what could not be reached, where that is to be found out: every method raises why."""
 
     class StandIn:
+        server = ""  # the trouble says it
+
         def __getattr__(self, name: str) -> Any:
             async def say_why(*_: object) -> None:
                 raise trouble

@@ -5,8 +5,10 @@ import random
 import secrets
 from collections.abc import Awaitable, Iterable
 from contextlib import aclosing
+from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,6 +17,9 @@ from purveyor.cli.look import out
 from purveyor.cli.options import ConfigOption, console, run
 from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.roles.auth.contract import OpenAccount
+
+if TYPE_CHECKING:  # it brings the HTTP client with it
+    from purveyor.cli.demo.shop import DemoShop
 
 T = TypeVar("T")
 
@@ -46,6 +51,8 @@ def demo(  # noqa: PLR0917 - each is an option
     """Make customers, addresses and orders in every state through the public HTTP API of a running server."""
     import httpx
 
+    if not _is_url(url):
+        raise ConfigError(f"--url {url}: expected a URL such as http://127.0.0.1:8000.")
     email, _, password = staff.partition(":")
     if staff and not password:
         raise ConfigError("--staff: expected EMAIL:PASSWORD.")
@@ -53,6 +60,16 @@ def demo(  # noqa: PLR0917 - each is an option
         run(_demo(_Plan(url, users, orders, seed, (email, password) if staff else None, config)))
     except httpx.TransportError as error:
         raise StartupError(f"There is no server at {url} ({error}): start one with app serve.") from error
+
+
+def _is_url(url: str) -> bool:
+    import httpx
+
+    try:
+        parts = httpx.URL(url)
+        return parts.scheme in ("http", "https") and bool(parts.host) and urlsplit(url).port != 0
+    except (httpx.InvalidURL, ValueError):
+        return False
 
 
 async def _demo(plan: _Plan) -> None:
@@ -63,7 +80,7 @@ async def _demo(plan: _Plan) -> None:
     async with aclosing(DemoShop(plan.url, chance)) as shop:
         products = await shop.products()
         email, password = plan.staff or await _make_staff(plan.config)
-        token = await shop.sign_in(email, password)
+        token = await _sign_in(shop, plan, email, password)
         fates = [fate(chance) for _ in range(plan.orders)]
         with _progress() as progress:
             joining = (shop.join(number, customers_password) for number in range(plan.users))
@@ -76,6 +93,20 @@ async def _demo(plan: _Plan) -> None:
     out.print(f"A customer:  {customers[0].email}  password {customers_password}  (the same for all of them)")
     out.print(f"Staff:       {email}  password {password}")
     out.print(f"Their mails: {plan.url}/mailbox")
+
+
+async def _sign_in(shop: "DemoShop", plan: _Plan, email: str, password: str) -> str:
+    from purveyor.cli.demo.shop import Refused
+
+    try:
+        return await shop.sign_in(email, password)
+    except Refused as refused:
+        if plan.staff or refused.status != HTTPStatus.UNAUTHORIZED:
+            raise
+        raise StartupError(
+            f"The server at {plan.url} uses another database than this command: run it with the same DATA_DIR or "
+            "DATABASE_URL, or name a member of staff with --staff EMAIL:PASSWORD."
+        ) from refused
 
 
 async def _each(progress: Progress, name: str, work: Iterable[Awaitable[T]]) -> list[T]:

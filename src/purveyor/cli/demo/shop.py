@@ -31,6 +31,14 @@ _FATES: tuple[tuple[int, str, tuple[Step, ...]], ...] = (
 """Weight, end, and the steps that lead there; a cancelled order is cancelled after them by its owner."""
 
 
+class Refused(StartupError):
+    """The server answered with an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Customer(NamedTuple):
     """Somebody who has signed in."""
 
@@ -127,7 +135,7 @@ class DemoShop:
     async def _call(
         self, method: str, path: str, token: str = "", *, client: httpx.AsyncClient | None = None, **rest: Any
     ) -> Any:
-        """One request; waits where a limit or an overload says so. Raises ``StartupError`` for a refusal."""
+        """One request; waits where a limit or an overload says so. Raises ``Refused``."""
         headers = rest.pop("headers", {}) | ({"Authorization": f"Bearer {token}"} if token else {})
         while True:
             async with self._slots:
@@ -136,5 +144,7 @@ class DemoShop:
                 break
             await asyncio.sleep(float(answer.headers.get("Retry-After", "1")))
         if answer.is_error:
-            raise StartupError(f"{method} {path} was answered with {answer.status_code}: {answer.text[:300]}")
+            raise Refused(
+                answer.status_code, f"{method} {path} was answered with {answer.status_code}: {answer.text[:300]}"
+            )
         return answer.json()
