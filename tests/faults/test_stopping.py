@@ -179,7 +179,8 @@ async def test_it_ends_while_it_waits_for_a_server_at_its_start(
     away = {"RABBITMQ_URL": "amqp", "MONGODB_URI": "mongodb", "DATABASE_URL": "postgresql"}[setting]
     settings = {"DATABASE_URL": postgres.url} | {setting: f"{away}://127.0.0.1:{free_port()}/x"}
     async with started(tmp_path, STARTUP_WAIT_S="300", **settings) as running:
-        await asyncio.sleep(2.5)
+        await until(lambda: _awaits_sigterm(running.process.pid))
+        await asyncio.sleep(1)
         assert running.process.returncode is None, (tmp_path / "log").read_text()
         code, seconds = await running.stopped()
 
@@ -229,6 +230,12 @@ async def test_workers_end_when_the_process_that_started_them_was_killed(tmp_pat
         await running.stopped(signal.SIGKILL)
         for worker in workers:
             await until(lambda gone=worker: _is_gone(gone))
+
+
+async def _awaits_sigterm(pid: int) -> bool:
+    """Whether it has come so far that a SIGTERM does not just kill it."""
+    caught = Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 async def _is_gone(pid: int) -> bool:
