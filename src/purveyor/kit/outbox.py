@@ -33,6 +33,7 @@ _MEASURE_EVERY_S = 5.0
 KEEP = timedelta(days=30)
 """How long an event is kept once it was published."""
 _MAX_BACKOFF_S = 60
+_CANCEL_AGAIN_S = 0.5
 _MARK = "update {}.outbox set published_at = now(), attempts = attempts + 1"
 _FORGET = "delete from {}.outbox"
 
@@ -166,9 +167,7 @@ class Relay:
         try:
             await asyncio.gather(*tasks)
         finally:  # when one dies, gather leaves the other running, and ``run`` is called again
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await _end(tasks)
 
     async def _relay(self) -> None:
         while True:
@@ -252,6 +251,16 @@ class Relay:
         await self._database.purge(
             f"{self._schema}.outbox", "id < $1 and published_at is not null", first_id_of(now() - KEEP)
         )
+
+
+async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel until they have ended: a connection that is made at that very moment swallows a cancellation
+    (asyncpg's ``wait_for``, as Python's own before 3.12: python/cpython#86296).
+    """
+    while waiting := [task for task in tasks if not task.done()]:
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
 
 
 def _pause_s(attempts: int, error: Exception | None) -> float:

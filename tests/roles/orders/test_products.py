@@ -334,15 +334,17 @@ async def test_passing_trouble_is_tried_again_twice(
     assert api.calls[1] == 3
 
 
-@pytest.mark.parametrize("then", [wrapped(), slowly(0.7, wrapped())], ids=["at once", "slowly"])
-async def test_silence_is_tried_again_once(api: ProductApiServer, products: ProductApi, then: Answer) -> None:
-    api.answers[1] = [hang, then]
-    assert await products.fetch([1])
-    assert api.calls[1] == 2
-
-
 async def test_slow_is_not_silent(api: ProductApiServer, products: ProductApi) -> None:
-    api.default = slowly(0.8, wrapped())
+    api.default = slowly(1.3, wrapped())
+    assert await products.fetch([1])
+    assert api.calls[1] == 1
+
+
+async def test_lists_that_fail_keep_nobody_from_ordering(api: ProductApiServer, products: ProductApi) -> None:
+    api.listing = status(500)
+    for page in range(1, 7):
+        with pytest.raises(ProductsUnavailable):
+            await products.page(page, 10, None)
     assert await products.fetch([1])
 
 

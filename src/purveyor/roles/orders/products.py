@@ -56,18 +56,16 @@ class Products(Protocol):
 class ProductApi:
     """The product API at a base URL, understood in the fakestoreapi.in shape and in the bare one.
 
-    A call has ``deadline_s`` seconds in all, retries included; what says nothing for nearly half of them is
-    asked again. Answers are fresh for a minute, and serve for up to ten while the API fails; a product, in all
-    processes that have ``shared`` in common. There is one call at a time per product, and one breaker over all
-    calls, in which the products of one order count as one. The base URL alone decides who is asked: no redirects,
-    no proxies of the environment.
+    A call has ``deadline_s`` seconds in all, retries included. Answers are fresh for a minute, and serve for up
+    to ten while the API fails; a product, in all processes that have ``shared`` in common. There is one call at a
+    time per product, and one breaker over all of them, in which the products of one order count as one; lists
+    have one of their own, so that who looks at odd ones keeps nobody from ordering. The base URL alone decides
+    who is asked: no redirects, no proxies of the environment.
     """
 
     _RETRY_PAUSES_S: ClassVar = (0.05, 0.2)
     _RETRY_STATUS: ClassVar = frozenset({429, 500, 502, 503, 504})
     _AT_ONCE: ClassVar = 20
-    _SILENCE: ClassVar = 0.48
-    """The part of the deadline after which silence is a failure: a pause and a second try fit into the rest."""
 
     def __init__(
         self,
@@ -81,7 +79,7 @@ class ProductApi:
         self._deadline_s = deadline_s
         self._client = httpx.AsyncClient(
             headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "purveyor"},
-            timeout=httpx.Timeout(deadline_s * self._SILENCE),
+            timeout=httpx.Timeout(deadline_s, connect=deadline_s / 2),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._AT_ONCE),
             follow_redirects=False,
             trust_env=False,
@@ -91,6 +89,7 @@ class ProductApi:
         self._places = asyncio.Semaphore(self._AT_ONCE)
         failures = (TimeoutError, *_CUT_OFF, Broken)
         self._breaker = Breaker("the product API", failures=failures, clock=clock)
+        self._list_breaker = Breaker("the product API's lists", failures=failures, clock=clock)
         loader = SharedLoader(
             self._load,
             shared,
@@ -132,15 +131,15 @@ class ProductApi:
         await self._client.aclose()
 
     async def _load(self, wanted: int) -> ProductView | None:
-        return await self._ask(f"/{wanted:d}", partial(read_product, wanted=wanted))
+        return await self._ask(f"/{wanted:d}", partial(read_product, wanted=wanted), self._breaker)
 
     async def _list(self, path: str) -> Sequence[ProductView]:
-        return await self._ask(path, read_products)
+        return await self._ask(path, read_products, self._list_breaker)
 
-    async def _ask(self, path: str, read: Callable[[object], T]) -> T:
+    async def _ask(self, path: str, read: Callable[[object], T], breaker: Breaker) -> T:
         ends = asyncio.get_running_loop().time() + self._deadline_s
         try:
-            async with self._breaker.call(wait_s=self._deadline_s):
+            async with breaker.call(wait_s=self._deadline_s):
                 async with asyncio.timeout_at(ends):
                     body = await self._get_with_retries(self._base + path)
                 return read(None if body is None else decode(body))
