@@ -101,8 +101,6 @@ def run(plan: Plan) -> int:
     listener = bind(plan.host, plan.port, option) if plan.port is not None else None
     with contextlib.closing(listener) if listener else contextlib.nullcontext():
         if plan.workers > 1:
-            if listener is None:
-                raise ConfigError("--workers needs a port to share.")
             return _loop(lambda: _supervise(plan, listener))
         return _loop(lambda: _serve(plan, listener, processes=1))
 
@@ -254,8 +252,8 @@ def application(host: Host, *, public: bool = True) -> Shedding:
     return Shedding(Edge(app, trusted=host.settings.trusted_proxies))
 
 
-async def _supervise(plan: Plan, listener: socket.socket) -> int:
-    """Keep ``workers`` processes on one socket; the embedded database, where they need it, is ours."""
+async def _supervise(plan: Plan, listener: socket.socket | None) -> int:
+    """Keep ``workers`` processes, on one socket if any; the embedded database, where they need it, is ours."""
     workers = Workers(partial(_worker, plan, listener), plan.workers, grace_s=GRACE_S + 3)  # each ends before that
     async with contextlib.AsyncExitStack() as stack, stop_signal(workers.kill) as stop:
         host = Host(choose_roles(plan.roles), plan.make_sources(), processes=plan.workers)
@@ -264,7 +262,7 @@ async def _supervise(plan: Plan, listener: socket.socket) -> int:
         return await workers.run(stop)
 
 
-def _worker(plan: Plan, listener: socket.socket) -> None:
+def _worker(plan: Plan, listener: socket.socket | None) -> None:
     """The main function of one of several worker processes."""
     with exit_with_one_line():
         configure_logging(plan)

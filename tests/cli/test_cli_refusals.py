@@ -209,8 +209,9 @@ def test_output_that_finds_no_room_is_told_in_one_line(folder: Path) -> None:
     assert "No space left" in one_line(done.stderr)
 
 
-def test_help_is_no_error(console: Console) -> None:
-    done = console("serve", "--help")
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_help_is_no_error(console: Console, command: str) -> None:
+    done = console(command, "--help")
 
     assert (done.returncode, done.stderr) == (0, "")
     for option in ("--roles", "--host", "--port", "--workers", "--config"):

@@ -73,7 +73,7 @@ def running(console: Console, folder: Path) -> Iterator[Shop]:
     port = free_port()
     logs = folder / "front.log", folder / "mails.log"
     front = start(folder, logs[0], "serve", "--roles", "auth,orders", "--port", str(port))
-    mails = start(folder, logs[1], "worker", "--roles", "email")
+    mails = start(folder, logs[1], "worker", "--roles", "email", "--workers", "2")
     try:
         running = Shop(f"http://127.0.0.1:{port}", "", 0)
         person = {"email": "ada@example.com", "password": PASSWORD}

@@ -11,13 +11,14 @@ if TYPE_CHECKING:  # see cli.options
     from purveyor.process import Plan
 
 Port = Annotated[int, typer.Option(help="Port of the HTTP server.", min=1, max=65535)]
+Workers = Annotated[int, typer.Option(help="How many processes; they share the port.", min=1, max=64)]
 
 
 def serve(
     roles: RolesOption = ALL_ROLES,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Port = 8000,
-    workers: Annotated[int, typer.Option(help="Processes on one port.", min=1, max=64)] = 1,
+    workers: Workers = 1,
     config: ConfigOption = None,
 ) -> None:
     """Run roles with their routes, events and background tasks; without options all, on the embedded default."""
@@ -38,9 +39,17 @@ def worker(
     roles: Annotated[str, typer.Option("--roles", help="Roles, separated by commas.", show_default=False)] = "",
     health_port: Annotated[
         int | None,
-        typer.Option(help="Serve only health and metrics here.", min=1, max=65535, show_default=False),
+        typer.Option(
+            "--health-port",
+            "--port",
+            help="Serve only health and metrics here.",
+            min=1,
+            max=65535,
+            show_default=False,
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address of the health port.")] = "127.0.0.1",
+    workers: Workers = 1,
     config: ConfigOption = None,
 ) -> None:
     """Run roles' events and background tasks, without their public HTTP routes."""
@@ -54,6 +63,7 @@ def worker(
             make_sources=sources_factory(config),
             host=host,
             port=health_port,
+            workers=workers,
             public=False,
         )
     )
