@@ -1,18 +1,37 @@
 """What every test may use: the shop in each shape, and Hypothesis that behaves in CI."""
 
 import os
+import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from real_servers import SERVERS
 from shapes import SHAPES
 from shop import Shop
 
-_SHARING = ("browser", "cli", "gateway")
-"""The folders whose modules share what a conftest of theirs starts once."""
+_FOLDERS = ("browser", "cli", "gateway")
+"""Their modules share what a conftest of theirs starts once."""
+_SHAPE = re.compile(rf"tests/acceptance/.*\[({'|'.join(SHAPES)})[-\]]")
+
+
+class Sharing(LoadScopeScheduling):
+    """What shares a running shop or browser goes to one process, and so does a module.
+
+    Not by marks (``--dist loadgroup``): pytest-xdist 3.8 loses them with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        if shape := _SHAPE.match(nodeid):
+            return shape[1]
+        module = nodeid.partition("::")[0]
+        folder = module.split("/")[1]
+        return folder if folder in _FOLDERS else module
+
 
 settings.register_profile("suite", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 settings.load_profile("suite")
@@ -38,17 +57,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("shop", chosen, indirect=True, scope="session")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With ``-n``, what shares a running shop or browser goes to one process, and so does a module."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-
-
-def _group(item: pytest.Item) -> str:
-    if isinstance(item, pytest.Function) and "shop" in item.fixturenames:
-        return str(item.callspec.params["shop"])
-    return item.path.parent.name if item.path.parent.name in _SHARING else item.path.stem
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """With ``-n``: see ``Sharing``."""
+    return Sharing(config, log)
 
 
 @pytest_asyncio.fixture(scope="session")
