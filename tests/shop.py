@@ -339,11 +339,12 @@ class Shop:
         return found
 
     async def mails(
-        self, to: str, *, at_least: int = 1, within_s: float = 10.0, account: bool = False
+        self, to: str, *, at_least: int = 1, within_s: float = 60.0, account: bool = False
     ) -> Sequence[Mail]:
         """Every mail to an address about orders, once there are ``at_least`` so many; fails when they do not come.
 
-        With ``account`` those about the account instead.
+        With ``account`` those about the account instead. They wait behind those of hundreds of orders that another
+        test may have placed, and the server that stands in for MongoDB is slow.
         """
         deadline = time.monotonic() + within_s
         while True:
