@@ -296,7 +296,5 @@ def _read_profile(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         return {name.upper(): value for name, value in tomllib.loads(path.read_text(encoding="utf-8")).items()}
-    except OSError as error:
-        raise ConfigError(f"--config {path}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: {error}.") from error
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: {getattr(error, 'strerror', '') or error}.") from error
