@@ -31,7 +31,6 @@ from purveyor.roles.email import ledger_mongo, ledger_postgres_owner, mongo_owne
 from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.ledger_mongo import MongoLedger, open_ledger
 from purveyor.roles.email.ledger_postgres import PostgresLedger
-from purveyor.roles.email.mailbox import Mailbox
 from purveyor.roles.email.mongo_documents import new_document
 from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, ClaimLost, DoubtPolicy, Ledger, NewMail
 from purveyor.roles.email.retention import Retention
@@ -641,14 +640,12 @@ async def test_a_dead_server_is_unavailable_and_heals(bench: Bench, ledger: Ledg
 @pytest.mark.parametrize("kind", [MongoServer], indirect=True, scope="module")
 @pytest.mark.parametrize("console", [False, True])
 async def test_without_mongodb_a_process_is_degraded_and_says_which_server_it_misses(
-    bench: Bench, ledger: Ledger, tmp_path: Path, console: bool
+    bench: Bench, ledger: Ledger, console: bool
 ) -> None:
     env: Any = SimpleNamespace(console=console, database_kind="embedded")
-    checks = {"email": role._checks(env, EmailSettings(mongodb_uri=Url(bench.url)), ledger, Mailbox(tmp_path))}
+    checks = {"email": [role._ledger_check(env, EmailSettings(mongodb_uri=Url(bench.url)), ledger)]}
     server = f"at {mongo_server.address_of(bench.url)}"
-    (said,) = [
-        one.detail for name, one in (await examine(checks, {})).dependencies.items() if name == "mail ledger"
-    ]
+    said = (await examine(checks, {})).dependencies["mail ledger"].detail
     assert re.fullmatch(rf"MongoDB [0-9.]+\S* {re.escape(server)}", said)
     bench.server.halt()
     try:

@@ -222,15 +222,14 @@ async def test_a_ledger_that_refuses_to_write_when_the_answer_comes_is_asked_unt
     monkeypatch: pytest.MonkeyPatch,
     rules: tuple[Rule, ...],
 ) -> None:
-    """As after a failover to a replica, which answers that it is read-only: no sign that anything is away."""
+    """An error of the ledger's own, no sign that anything is away."""
     monkeypatch.setattr(sender, "_GRACE_S", 0.1)  # so that a sender that gives up does so within the test
     sink.script(*rules)
     await record(ledger)
     async with sending(ledger, discreet, journals):
         await discreet.knows.wait()
         await ledger._database.execute(
-            "create function refuse() returns trigger language plpgsql "
-            "as $$ begin raise read_only_sql_transaction; end $$"
+            "create function refuse() returns trigger language plpgsql as $$ begin raise data_corrupted; end $$"
         )
         await ledger._database.execute(
             "create trigger refuse before update on email.mails execute function refuse()"
