@@ -68,4 +68,6 @@ async def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """The shop in one shape, the same for all tests: each makes its own customers."""
     shape = SHAPES[request.param]
     async with shape.start(tmp_path_factory.mktemp(shape.name)) as deployment:
-        yield Shop(deployment)
+        opened = Shop(deployment)
+        yield opened
+        await opened.confirmed()

@@ -28,8 +28,10 @@ class SunkMails:
     def __init__(self, sink: SmtpSink) -> None:
         self._sink = sink
         self._read: list[Mail] = []
+        self._position = 0
 
     def read(self) -> Sequence[Mail]:
         """Every mail, oldest first."""
-        self._read += [Mail(received.content) for received in self._sink.messages(after=len(self._read))]
+        new, self._position = self._sink.messages_since(self._position)
+        self._read += [Mail(received.content) for received in new]
         return self._read

@@ -46,7 +46,7 @@ class Mail:
     def to(self) -> str:
         return str(self.message["To"].addresses[0].addr_spec)
 
-    @property
+    @cached_property
     def subject(self) -> str:
         return str(self.message["Subject"])
 
@@ -130,6 +130,7 @@ class Shop:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self.shows_mailbox = deployment.shows_mailbox
+        self._unconfirmed: dict[str, str] = {}
 
     async def raw(self, method: str, path: str, by: Customer | None = None, **request: Any) -> httpx.Response:
         """Any request at all; ``request`` is what httpx takes."""
@@ -210,7 +211,12 @@ class Shop:
 
     async def erase(self, by: Customer, user_id: str = "") -> httpx.Response:
         """Delete an account, one's own without an id."""
-        return await self.raw("DELETE", f"/user/{user_id or by.id}", by)
+        answer = await self.raw("DELETE", f"/user/{user_id or by.id}", by)
+        if answer.status_code == 204:  # who is gone gets no mail any more
+            self._unconfirmed = {
+                number: buyer for number, buyer in self._unconfirmed.items() if buyer != (user_id or by.id)
+            }
+        return answer
 
     async def erasures(self) -> str:
         """What an operator is told of deleted accounts."""
@@ -265,7 +271,21 @@ class Shop:
         """Place an order, with an ``Idempotency-Key`` where there is one."""
         body = {"items": [{"product_id": product, "quantity": quantity} for product, quantity in items]}
         sent_headers = dict(headers or {}) | ({} if key is None else {"idempotency-key": key})
-        return await self.raw("POST", "/api/orders/", by, json=body | members, headers=sent_headers)
+        answer = await self.raw("POST", "/api/orders/", by, json=body | members, headers=sent_headers)
+        if answer.status_code == 201:
+            order = answer.json()
+            self._unconfirmed[str(order["order_number"])] = order["user_id"]
+        return answer
+
+    async def confirmed(self, *, but: int = 0, within_s: float = 90.0) -> None:
+        """Wait until every order placed here has a mail, ``but`` for so many."""
+        deadline = time.monotonic() + within_s
+        while len(self._unconfirmed) > but:
+            for mail in await self._deployment.mails():
+                if number := re.search(r"\d+", mail.subject):
+                    self._unconfirmed.pop(number[0], None)
+            assert time.monotonic() < deadline, f"no mail after {within_s:g} s: {sorted(self._unconfirmed)}"
+            await asyncio.sleep(0.05)
 
     async def get(self, by: Customer, order_id: str, *, if_none_match: str | None = None) -> httpx.Response:
         """Read one order."""
@@ -339,12 +359,11 @@ class Shop:
         return found
 
     async def mails(
-        self, to: str, *, at_least: int = 1, within_s: float = 60.0, account: bool = False
+        self, to: str, *, at_least: int = 1, within_s: float = 10.0, account: bool = False
     ) -> Sequence[Mail]:
         """Every mail to an address about orders, once there are ``at_least`` so many; fails when they do not come.
 
-        With ``account`` those about the account instead. They wait behind those of hundreds of orders that another
-        test may have placed, and the server that stands in for MongoDB is slow.
+        With ``account`` those about the account instead.
         """
         deadline = time.monotonic() + within_s
         while True:

@@ -45,9 +45,13 @@ async def test_says_what_to_install_where_there_are_no_programs(
 async def test_runs_the_systems_programs_without_the_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wheel = next(pgbinaries.installed())
+    system = tmp_path / "postgresql"
+    (system / str(wheel.major)).mkdir(parents=True)
+    (system / str(wheel.major) / "bin").symlink_to(wheel.bin)
     hide_wheel(monkeypatch)
-    if not any(pgbinaries.installed()):
-        pytest.skip("no PostgreSQL of the system is installed")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(pgbinaries, "_SYSTEM", system)
     async with EmbeddedPostgres(tmp_path / "data", durable=False) as dsn:
         assert (await run(dsn, "SELECT 1"))[0][0] == 1
 

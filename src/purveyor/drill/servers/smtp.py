@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +20,7 @@ __all__ = ["Received", "Rule", "SmtpSink", "Step"]
 
 _USER, _PASSWORD = "mailer", "tests"
 _CONTROL_TIMEOUT_S = 5.0
+_DECODER = msgspec.json.Decoder(Received)
 
 
 class SmtpSink(Server):
@@ -58,19 +58,23 @@ class SmtpSink(Server):
         """The self-signed certificate (PEM) of ``localhost`` and 127.0.0.1, for clients to trust."""
         return self.folder / "certificate.pem"
 
-    def messages(self, *, after: int = 0) -> list[Received]:
-        """The mails taken, oldest first, without the first ``after``; read from the disk, so also while the sink
-        is down or frozen.
-        """
-        return list(self.each_message(after=after))
+    def messages(self) -> list[Received]:
+        """The mails taken, oldest first; read from the disk, so also while the sink is down or frozen."""
+        return list(self.each_message())
 
-    def each_message(self, *, after: int = 0) -> Iterator[Received]:
+    def each_message(self) -> Iterator[Received]:
         """The same one by one, for more mails than memory holds."""
-        decoder = msgspec.json.Decoder(Received)
         with self.mails_file.open("rb") as lines:
-            for line in islice(lines, after, None):
+            for line in lines:
                 if line.endswith(b"\n"):  # else it is just being written
-                    yield decoder.decode(line)
+                    yield _DECODER.decode(line)
+
+    def messages_since(self, position: int) -> tuple[list[Received], int]:
+        """The mails taken since a position that an earlier call returned, at first 0; and the next position."""
+        with self.mails_file.open("rb") as file:
+            file.seek(position)
+            whole, end, _ = file.read().rpartition(b"\n")
+        return _DECODER.decode_lines(whole), position + len(whole + end)
 
     def counts(self) -> Counter[str]:
         """How often each Message-ID was taken."""
