@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 from acceptance import strategies as sent
 from shop import PASSWORD, Customer, Shop, an_address, exact, fresh_address, fresh_email
 
-ELSEWHERE = ("processes",)
-"""Shapes left out: what reads and stores input there is the same as in the shapes embedded and split."""
-
 bounded = settings(
     max_examples=40,
     deadline=None,

@@ -57,8 +57,8 @@ async def exchange(port: int, data: bytes) -> bytes:
 
 async def cut_after(port: int, opening: bytes, *, drip: bytes = b"") -> float:
     """Seconds until the gateway cuts a client that sends ``drip`` ten times a second after its opening."""
+    started = time.monotonic()  # its time runs as soon as it is accepted, which we may learn late
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    started = time.monotonic()
     closed = asyncio.ensure_future(reader.read())
     try:
         writer.write(opening)

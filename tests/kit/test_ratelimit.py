@@ -342,7 +342,14 @@ async def test_check_names_the_server(client: RedisClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://host:port", "redis://user:pass/word@host", "redis://host?cluster=yes", "http://host"]
+    "url",
+    [
+        "redis://host:port",
+        "redis://host/zero",
+        "redis://user:pass/word@host",
+        "redis://host?cluster=yes",
+        "http://host",
+    ],
 )
 async def test_impossible_url_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ConfigError, match="REDIS_URL") as refused:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
@@ -172,6 +173,8 @@ def _pool(url: str) -> BlockingConnectionPool:
     options |= {"socket_timeout": None, "socket_connect_timeout": None}  # the deadlines are ours
     try:
         options |= parse_url(url)
+        if not url.startswith("unix:"):
+            int(urlsplit(url).path.strip("/") or 0)  # the parser passes over a database that is not a number
         # No retry: a command that timed out may have been done, and would be done twice.
         pool = BlockingConnectionPool(**options | {"retry": Retry(NoBackoff(), 0), "decode_responses": False})
         pool.connection_class(**pool.connection_kwargs)  # an unknown option in the URL shows only here
