@@ -9,6 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
+from cheap_hashes import cheap_hashes
 from mailboxes import MailFolder
 from own_processes import SETTINGS, own_processes
 from purveyor.drill.servers.process import free_port
@@ -47,7 +48,9 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def _in_this_process(host: Host, settings: Mapping[str, str], folder: Path) -> AsyncIterator[Deployment]:
     port = free_port()
-    async with host.running():
+    async with AsyncExitStack() as stack:
+        with cheap_hashes():
+            await stack.enter_async_context(host.running())
         config = uvicorn_config(application(host))
         config.host, config.port = "127.0.0.1", port
         server = _Server(config)

@@ -15,7 +15,7 @@ from acceptance import strategies as sent
 from shop import PASSWORD, Customer, Shop, an_address, exact, fresh_address, fresh_email
 
 bounded = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
