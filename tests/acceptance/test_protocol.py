@@ -24,6 +24,19 @@ async def operations(shop: Shop) -> Operations:
     return list(found.items())
 
 
+async def test_what_is_protected_asks_who_is_there_before_anything_else(shop: Shop) -> None:
+    asked = 0
+    for document in await shop.everywhere("/openapi.json"):
+        for template, item in document.json()["paths"].items():
+            for method in METHODS:
+                if not (ways := item.get(method, {}).get("security")) or {} in ways:
+                    continue
+                answer = await shop.raw(method, re.sub(r"\{\w+\}", "1", template), content=b"{", headers=JSON)
+                problem(answer, 401, "unauthorized")
+                asked += 1
+    assert asked > 15
+
+
 async def test_every_path_answers_with_and_without_its_slash(shop: Shop) -> None:
     for path, methods in await operations(shop):
         for method in methods:

@@ -232,7 +232,7 @@ async def verify(token: str) -> str:
     return "Jane"
 
 
-@get("/me", guards=[signed_in(verify)])
+@get("/me", before_request=signed_in(verify))
 async def me(request: Request[Any, Any, Any]) -> dict[str, str]:
     return {"user": request.user}
 

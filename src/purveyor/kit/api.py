@@ -6,13 +6,12 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Request, Response, get, route
+from litestar import Litestar, Response, get, route
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Server
 
 from purveyor.kit.api_document import complete
-from purveyor.kit.errors import BodyTooLarge
-from purveyor.kit.web import EXCEPTION_HANDLERS, MAX_BODY_BYTES, ApiRequest, ApiResponse, find_header
+from purveyor.kit.web import EXCEPTION_HANDLERS, MAX_BODY_BYTES, ApiRequest, ApiResponse, require_short_body
 
 _BEARER = SecurityScheme(
     type="http",
@@ -87,17 +86,10 @@ def _options_route(path: str, methods: set[str]) -> Any:
     return options
 
 
-async def _require_short_body(request: Request[Any, Any, Any]) -> None:
-    """Litestar looks at a body's length only where a handler reads the body."""
-    length = find_header(request, b"content-length")
-    if length is not None and int(length) > MAX_BODY_BYTES:  # the server's parser has taken it for a number
-        raise BodyTooLarge
-
-
 def _litestar(routes: Sequence[Any], openapi_config: OpenAPIConfig | None) -> Litestar:
     return Litestar(
         [*_options(routes), *routes],  # first, else Litestar adds its own
-        before_request=_require_short_body,
+        before_request=require_short_body,
         request_class=ApiRequest,
         response_class=ApiResponse,
         exception_handlers=EXCEPTION_HANDLERS,

@@ -15,13 +15,19 @@ import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, InternalServerException, ValidationException
-from litestar.handlers import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.types import Guard
 
 from purveyor.kit import errors, log
-from purveyor.kit.errors import BadRequest, FieldError, InvalidInput, Problem, TokenInvalid, Unauthorized
+from purveyor.kit.errors import (
+    BadRequest,
+    BodyTooLarge,
+    FieldError,
+    InvalidInput,
+    Problem,
+    TokenInvalid,
+    Unauthorized,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +48,7 @@ _BY_STATUS = {
     403: errors.Forbidden,
     404: errors.NotFound,
     405: errors.MethodNotAllowed,
-    413: errors.BodyTooLarge,
+    413: BodyTooLarge,
     415: errors.UnsupportedMediaType,
 }
 
@@ -174,13 +180,25 @@ def bearer_token(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     return token
 
 
-def signed_in(verify: Callable[[str], Awaitable[object]]) -> Guard:
-    """A guard that lets only holders of a valid access token pass; the handler finds them in ``request.user``."""
+async def require_short_body(request: Request[Any, Any, Any]) -> None:
+    """Every route's ``before_request``: Litestar looks at a body's length only where a handler reads the body."""
+    length = find_header(request, b"content-length")
+    if length is not None and int(length) > MAX_BODY_BYTES:  # the server's parser has taken it for a number
+        raise BodyTooLarge
 
-    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        connection.scope["user"] = await verify(bearer_token(connection))
 
-    return guard
+def signed_in(verify: Callable[[str], Awaitable[object]]) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
+    """A route's ``before_request`` that lets only holders of a valid access token pass, before the body is read.
+
+    The handler finds them in ``request.user``. Not a guard of Litestar's: for each, every request copies the
+    whole handler, a twentieth of its time.
+    """
+
+    async def let_in(request: Request[Any, Any, Any]) -> None:
+        request.scope["user"] = await verify(bearer_token(request))
+        await require_short_body(request)
+
+    return let_in
 
 
 def problem_responses(*kinds: type[Problem]) -> dict[int, ResponseSpec]:

@@ -15,7 +15,7 @@ from purveyor.roles.auth.service_sessions import Sessions
 
 def auth_routes(auth: Auth, sessions: Sessions, passwords: PasswordChanges, privacy: Privacy) -> list[Any]:
     """Every route of the role."""
-    protected: dict[str, Any] = {"guards": [signed_in(sessions.principal)], "security": BEARER}
+    protected: dict[str, Any] = {"before_request": signed_in(sessions.principal), "security": BEARER}
     return [
         register_route(auth),
         *session_routes(sessions, protected),

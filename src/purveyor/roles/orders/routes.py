@@ -131,7 +131,7 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
             "Prices come from the catalogue. With an `Idempotency-Key` header the same request can be sent "
             "again at any time within 24 hours: it is placed once, and answered the same."
         ),
-        guards=[signed_in(identity.verify)],
+        before_request=signed_in(identity.verify),
         security=BEARER,
         responses=_PLACE_ANSWERS,
     )
@@ -162,7 +162,7 @@ def _get_route(orders: Orders, identity: Identity) -> Any:
             reads=(_READS_TAG,), headers={"ETag": "the version", "Cache-Control": "private"}, links=_TO_ORDER
         ),
         description="One's own, any for staff. With `If-None-Match` it is sent only if it has changed (304).",
-        guards=[signed_in(identity.verify)],
+        before_request=signed_in(identity.verify),
         security=BEARER,
         responses={
             **problem_responses(NotFound, Unavailable),

@@ -78,7 +78,7 @@ def _change_route(changes: Changes, identity: Identity) -> Any:
             "to `cancelled`; a payment goes from `unpaid` to `paid` to `refunded`. `If-Match` holds the ETag of "
             "the order that the decision was made on: of two changes at once, one is made."
         ),
-        guards=[signed_in(identity.verify)],
+        before_request=signed_in(identity.verify),
         security=BEARER,
         responses={
             **problem_responses(
@@ -115,7 +115,7 @@ def _cancel_route(changes: Changes, identity: Identity) -> Any:
             "One's own while it is `pending` or `confirmed`; staff cancel anybody's. Cancelling it again is "
             "refused (409). `If-Match` may say on which version the decision was made."
         ),
-        guards=[signed_in(identity.verify)],
+        before_request=signed_in(identity.verify),
         security=BEARER,
         responses={
             **problem_responses(NotFound, IllegalTransition, Conflict, PreconditionFailed, Unavailable),

@@ -69,7 +69,7 @@ def _list_route(orders: Orders, identity: Identity) -> Any:
             "One's own; staff see everybody's. `next_cursor` (and `Link: rel=\"next\"`) lead to the next page; "
             "orders that come in meanwhile do not move it."
         ),
-        guards=[signed_in(identity.verify)],
+        before_request=signed_in(identity.verify),
         security=BEARER,
         dependencies={"wanted": Provide(_wanted)},
         responses=_LIST_ANSWERS,
@@ -105,7 +105,7 @@ def _export_route(book: OrderBook, identity: Identity) -> Any:
             "For staff: all orders that pass the filters, newest first, a line each (RFC 4180, UTF-8). The file "
             "is sent while it is read. An apostrophe goes before texts that a spreadsheet would take for formulas."
         ),
-        guards=[signed_in(identity.verify)],
+        before_request=signed_in(identity.verify),
         security=BEARER,
         dependencies={"wanted": Provide(_wanted)},
         media_type="text/csv",

@@ -41,7 +41,7 @@ def _timeline_route(timelines: Timelines, identity: Identity) -> Any:
             "`cancelled`, `paid`, `refunded`, `mail_sent`, `mail_failed`, `mail_unknown`, `erased`. Staff see who "
             "of the staff it was, the request, and what the mail server said."
         ),
-        guards=[signed_in(identity.verify)],
+        before_request=signed_in(identity.verify),
         security=BEARER,
         responses={
             **problem_responses(NotFound, Unavailable),
@@ -69,7 +69,7 @@ def _live_route(live: Live, identity: Identity) -> Any:
             "the entry as JSON. A reconnecting client sends `Last-Event-ID` and gets what came after it; without "
             "one all is told from the beginning. The stream ends with the token, and when the server restarts."
         ),
-        guards=[signed_in(identity.verify)],
+        before_request=signed_in(identity.verify),
         security=BEARER,
         media_type="text/event-stream",
         responses={
