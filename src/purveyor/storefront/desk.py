@@ -64,7 +64,11 @@ class DeadLetterList(msgspec.Struct, frozen=True):
 
 def desk_routes(identity: Identity, roles: Asker, events: EventTransport) -> list[Any]:
     """The routes; ``roles`` asks the roles of this process, ``identity`` tells whose token a request carries."""
-    protected: dict[str, Any] = {"before_request": signed_in(identity.verify), "security": BEARER, "tags": ["desk"]}
+    protected: dict[str, Any] = {
+        "before_request": signed_in(identity.verify),
+        "security": BEARER,
+        "tags": ["desk"],
+    }
     return [*_mail_routes(roles, protected), *_dead_letter_routes(events, protected)]
 
 
