@@ -178,7 +178,7 @@ def test_doctor_names_everything_that_is_down_once_with_what_to_do(console: Cons
     assert sorted(re.sub(r"\(external\):.*correct", "->", line) for line in ill) == [
         "down  auth at 127.0.0.1:1 -> AUTH_SERVICE.",
         "down  mail ledger -> MONGODB_URI.",
-        "down  postgres orders -> DATABASE_URL.",
+        "down  postgres orders, event backlog -> DATABASE_URL.",
         "down  rabbitmq -> RABBITMQ_URL.",
         "warn  mail delivery -> SMTP_URL.",
         "warn  products -> PRODUCTS_API.",

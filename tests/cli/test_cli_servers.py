@@ -31,6 +31,19 @@ async def schemas(settings: Mapping[str, str]) -> set[str]:
         await connection.close()
 
 
+async def write_event(settings: Mapping[str, str]) -> None:
+    """An event of an hour ago that no relay has taken yet."""
+    connection = await asyncpg.connect(settings["DATABASE_URL"])
+    try:
+        await connection.execute(
+            """
+            insert into orders.outbox values
+                (gen_random_uuid(), 'order.created', '{}', now() - interval '1 hour', '', 1, '', '', '', '')"""
+        )
+    finally:
+        await connection.close()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("events", "list"), ("mail", "list"), ("trace", "1"), ADD],
@@ -63,8 +76,10 @@ async def test_doctor_finds_what_is_missing_and_all_is_well_after_a_migration(
 
     assert "applied events 0001_deliveries" in console("migrate", settings=settings).stdout
     assert await schemas(settings) == {"auth", "orders", "email", "events"}
+    await write_event(settings)
     well = console("doctor", settings=settings)
     assert well.returncode == 0, well.stdout
+    assert "event backlog (external): 1 events wait, the oldest is 36" in well.stdout
     added = console(*ADD, stdin=PASSWORD, settings=settings)
     assert "ada@example.com is admin" in added.stdout, added.stderr
     assert "user.registered" in console("events", "list", settings=settings).stdout

@@ -227,7 +227,7 @@ class Relay:
         """Measure and clean up, regularly. What fails here is tried again, and never stops the relay."""
         while True:
             try:
-                await self._measure()
+                await self.measure()
                 await self._clean_up()
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
@@ -236,7 +236,8 @@ class Relay:
                 )
             await asyncio.sleep(_MEASURE_EVERY_S)
 
-    async def _measure(self) -> None:
+    async def measure(self) -> None:
+        """Tell the backlog what waits; ``run`` does so regularly. Raises ``Unavailable``."""
         row = await self._database.fetchrow(
             f"""
             select count(*) as waiting, (
