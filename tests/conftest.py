@@ -1,6 +1,7 @@
 """What every test may use: the shop in each shape, and Hypothesis that behaves in CI."""
 
 import os
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,9 +11,27 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from real_servers import SERVERS
-from scheduling import Sharing
 from shapes import SHAPES
 from shop import Shop
+
+_FOLDERS = ("browser", "cli", "gateway")
+"""Their modules share what a conftest of theirs starts once."""
+_SHAPE = re.compile(rf"tests/acceptance/.*\[({'|'.join(SHAPES)})[-\]]")
+
+
+class Sharing(LoadScopeScheduling):
+    """What shares a running shop or browser goes to one process, and so does a module.
+
+    Not by marks (``--dist loadgroup``): pytest-xdist 3.8 loses them with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        if shape := _SHAPE.match(nodeid):
+            return shape[1]
+        module = nodeid.partition("::")[0]
+        folder = module.split("/")[1]
+        return folder if folder in _FOLDERS else module
+
 
 settings.register_profile("suite", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 settings.load_profile("suite")
