@@ -33,6 +33,13 @@ class Sharing(LoadScopeScheduling):
         return folder if folder in _FOLDERS else module
 
 
+LEFT_BEHIND = 7
+"""The exit code when something failed at the end of a test or shape, such as an order without a mail.
+
+It would pass if that test were run again alone, so ``scripts/test`` does not.
+"""
+_left_behind: list[str] = []
+
 settings.register_profile("suite", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 settings.load_profile("suite")
 
@@ -46,8 +53,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_sessionfinish() -> None:
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed and report.when == "teardown":
+        _left_behind.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
     SERVERS.stop()
+    if _left_behind:
+        session.exitstatus = LEFT_BEHIND
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

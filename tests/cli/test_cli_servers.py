@@ -67,7 +67,7 @@ async def test_doctor_finds_what_is_missing_and_all_is_well_after_a_migration(
     assert ill.returncode == 1
     for name, schema, first in (
         ("postgres auth", "auth", "0001_accounts"),
-        ("postgres orders", "orders", "0001_orders"),
+        ("postgres orders, event backlog", "orders", "0001_orders"),
         ("mail ledger", "email", "0001_mails"),
     ):
         line = f"down  {name} (external): The schema {schema} lacks migration {first}: run app migrate."

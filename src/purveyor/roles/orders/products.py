@@ -31,6 +31,9 @@ from purveyor.roles.orders.products_answers import (
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _MAX_BYTES = 256 * 1024
+_GRACE_S = 0.25
+"""For what httpx's own timeouts, which are for one read, cannot end: an answer that drips. Who is cancelled from
+outside between the making of a connection and its first byte leaves it open for good (httpcore 1.0)."""
 _CUT_OFF = (httpx.TransportError, *RESET)
 
 
@@ -79,7 +82,6 @@ class ProductApi:
         self._deadline_s = deadline_s
         self._client = httpx.AsyncClient(
             headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "purveyor"},
-            timeout=httpx.Timeout(deadline_s, connect=deadline_s / 2),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._AT_ONCE),
             follow_redirects=False,
             trust_env=False,
@@ -140,8 +142,8 @@ class ProductApi:
         ends = asyncio.get_running_loop().time() + self._deadline_s
         try:
             async with breaker.call(wait_s=self._deadline_s):
-                async with asyncio.timeout_at(ends):
-                    body = await self._get_with_retries(self._base + path)
+                async with asyncio.timeout_at(ends + _GRACE_S):
+                    body = await self._get_with_retries(self._base + path, ends)
                 return read(None if body is None else decode(body))
         except BreakerOpen as error:
             raise ProductsUnavailable(retry_after_s=error.retry_after_s) from error
@@ -149,25 +151,33 @@ class ProductApi:
             _log.warning("product API, GET %s: %s: %s", path, type(error).__name__, error)
             raise ProductsUnavailable from error
 
-    async def _get_with_retries(self, url: str) -> bytes | None:
+    async def _get_with_retries(self, url: str, ends: float) -> bytes | None:
         for pause_s in self._RETRY_PAUSES_S:
             try:
-                return await self._get(url)
+                return await self._get(url, ends)
             except (*_CUT_OFF, Unusable) as error:
                 if isinstance(error, Unusable) and error.status not in self._RETRY_STATUS:
                     raise
-            await asyncio.sleep(pause_s * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
-        return await self._get(url)
+                wait_s = pause_s * (0.5 + random.random())  # noqa: S311 - jitter, not a secret
+                if asyncio.get_running_loop().time() + wait_s >= ends:
+                    raise
+            await asyncio.sleep(wait_s)
+        return await self._get(url, ends)
 
-    async def _get(self, url: str) -> bytes | None:
+    async def _get(self, url: str, ends: float) -> bytes | None:
         """The body, ``None`` when there is nothing at that address."""
-        async with self._places, self._client.stream("GET", url) as response:
-            status = response.status_code
-            if status == httpx.codes.OK:
-                return await _body(response)
-            if status == httpx.codes.NOT_FOUND:
-                return None
-            raise (Broken if response.is_server_error else Unusable)(f"answered {status}", status)
+        async with self._places:
+            left_s = ends - asyncio.get_running_loop().time()
+            if left_s <= 0:
+                raise TimeoutError
+            timeout = httpx.Timeout(left_s, connect=min(left_s, self._deadline_s / 2))
+            async with self._client.stream("GET", url, timeout=timeout) as response:
+                status = response.status_code
+                if status == httpx.codes.OK:
+                    return await _body(response)
+                if status == httpx.codes.NOT_FOUND:
+                    return None
+                raise (Broken if response.is_server_error else Unusable)(f"answered {status}", status)
 
 
 def _lifetime(answer: ProductView | Sequence[ProductView] | None) -> Lifetime:
