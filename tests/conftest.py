@@ -66,9 +66,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "shop" in metafunc.fixturenames:
-        module = metafunc.module.__name__.rpartition(".")[2]
-        wanted = metafunc.config.getoption("--shape") or SHAPES
-        chosen = [name for name in wanted if module not in SHAPES[name].leaves_out]
+        elsewhere = getattr(metafunc.module, "ELSEWHERE", ())
+        chosen = [name for name in metafunc.config.getoption("--shape") or SHAPES if name not in elsewhere]
         metafunc.parametrize("shop", chosen, indirect=True, scope="session")
 
 

@@ -25,15 +25,10 @@ from wire import WireHost
 
 @dataclass(frozen=True)
 class Shape:
-    """One line of the table.
-
-    ``start`` takes an empty folder for everything that the shape keeps; ``leaves_out`` are modules of
-    tests/acceptance whose subject is the same there as in another shape.
-    """
+    """One line of the table; ``start`` takes an empty folder for everything that the shape keeps."""
 
     name: str
     start: Callable[[Path], AbstractAsyncContextManager[Deployment]]
-    leaves_out: frozenset[str] = frozenset()
 
 
 class _Server(uvicorn.Server):
@@ -105,23 +100,12 @@ async def processes(folder: Path) -> AsyncIterator[Deployment]:
         yield Running(clients, house.settings, folder, mailbox.read, shows_mailbox=False)
 
 
-_STAYS_IN_A_PROCESS = frozenset(
-    {
-        "test_accounts",
-        "test_addresses",
-        "test_any_input",
-        "test_export_csv",
-        "test_order_list",
-        "test_orders",
-    }
-)
-
 SHAPES = {
     shape.name: shape
     for shape in (
         Shape("embedded", embedded),
         Shape("wire", wire),
-        Shape("processes", processes, leaves_out=_STAYS_IN_A_PROCESS),
+        Shape("processes", processes),
         Shape("monolith", monolith),
         Shape("split", split),
     )

@@ -59,11 +59,11 @@ class Products(Protocol):
 class ProductApi:
     """The product API at a base URL, understood in the fakestoreapi.in shape and in the bare one.
 
-    A call has ``deadline_s`` seconds in all, retries included. Answers are fresh for a minute, and serve for up
-    to ten while the API fails; a product, in all processes that have ``shared`` in common. There is one call at a
-    time per product, and one breaker over all of them, in which the products of one order count as one; lists
-    have one of their own, so that who looks at odd ones keeps nobody from ordering. The base URL alone decides
-    who is asked: no redirects, no proxies of the environment.
+    A call has ``deadline_s`` seconds in all, retries included; an answer that drips is cut 0.25 s later. Answers
+    are fresh for a minute, and serve for up to ten while the API fails; a product, in all processes that have
+    ``shared`` in common. There is one call at a time per product, and one breaker over all of them, in which the
+    products of one order count as one; lists have one of their own, so that who looks at odd ones keeps nobody
+    from ordering. The base URL alone decides who is asked: no redirects, no proxies of the environment.
     """
 
     _RETRY_PAUSES_S: ClassVar = (0.05, 0.2)
