@@ -90,10 +90,15 @@ def fault(action: str, target: str, began_at: float, ended_at: float, ready_at: 
     )
 
 
-def samples(descriptors: list[int], memory: list[int]) -> list[Sample]:
+def samples(
+    descriptors: list[int], memory: list[int], *, process: str = "front", waited_s: list[float] | None = None
+) -> list[Sample]:
     """One process, looked at every 10 s."""
-    pairs = enumerate(zip(descriptors, memory, strict=True))
-    return [Sample("front", 1, BEGAN + 10 * place, files, size) for place, (files, size) in pairs]
+    waits = waited_s or [None] * len(memory)
+    seen = enumerate(zip(descriptors, memory, waits, strict=True))
+    return [
+        Sample(process, 1, BEGAN + 10 * place, files, size, waited_s=wait) for place, (files, size, wait) in seen
+    ]
 
 
 def changed(rows: list, place: int, **values: object) -> None:

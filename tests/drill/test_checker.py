@@ -7,7 +7,7 @@ import pytest
 
 from drill.samples import BEGAN, attempt, changed, fault, good_facts, samples
 from purveyor.drill.checker import check
-from purveyor.drill.facts import Facts
+from purveyor.drill.facts import CLIENT, Facts, Sample
 
 
 def violated(facts: Facts) -> set[str]:
@@ -187,6 +187,20 @@ def answer_503_late(facts: Facts) -> None:
     facts.purchases[0].attempts.append(attempt("key-0", 503, retry_after=True, elapsed_s=5.0))
 
 
+def waited(process: str, seconds: list[float]) -> list[Sample]:
+    return samples([20] * len(seconds), [10**8] * len(seconds), process=process, waited_s=seconds)
+
+
+def answer_503_late_with_processors_free(facts: Facts) -> None:
+    facts.purchases[0].attempts.append(attempt("key-0", 503, retry_after=True, sent_at=BEGAN + 11, elapsed_s=2.6))
+    facts.samples = waited("orders-1", [0.0, 9.0, 9.05]) + waited("orders-2", [0.0, 9.0, 18.0])
+
+
+def answer_503_later_than_the_wait_explains(facts: Facts) -> None:
+    facts.purchases[0].attempts.append(attempt("key-0", 503, retry_after=True, sent_at=BEGAN + 11, elapsed_s=5.0))
+    facts.samples = waited("orders-1", [0.0, 9.0, 11.4]) + waited(CLIENT, [0.0, 9.0, 9.05])
+
+
 def never_answer(facts: Facts) -> None:
     facts.purchases[0].attempts.append(attempt("key-0", 0, error="TimeoutError", elapsed_s=6.0))
 
@@ -236,7 +250,14 @@ SPOILT: dict[str, list[Callable[[Facts], None]]] = {
     "I6": [double_record, welcome_a_customer_twice],
     "I7": [wrong_total, wrong_event_total, wrong_mail_total, other_quantities],
     "I8": [replay_differently, replay_unmarked],
-    "I9": [answer_500, answer_503_bare, answer_503_late, never_answer],
+    "I9": [
+        answer_500,
+        answer_503_bare,
+        answer_503_late,
+        answer_503_late_with_processors_free,
+        answer_503_later_than_the_wait_explains,
+        never_answer,
+    ],
     "I10": [leak],
     "I11": [leak_descriptors, leak_memory, stick],
 }
@@ -293,6 +314,26 @@ def test_a_process_that_was_hit_itself_is_excused():
     late = attempt("key-0", 503, retry_after=True, sent_at=BEGAN + 2, elapsed_s=5.0)
     facts.purchases[0].attempts.append(late)
     facts.injected.append(fault("freeze", "orders-1", BEGAN + 1, BEGAN + 6, BEGAN + 6))
+    assert violated(facts) == set()
+
+
+def test_a_refusal_is_late_only_beyond_the_wait_for_a_processor():
+    facts = good_facts()
+    late = attempt("key-0", 503, retry_after=True, sent_at=BEGAN + 11, elapsed_s=5.0)
+    facts.purchases[0].attempts.append(late)
+    facts.samples = waited("orders-1", [0.0, 0.0, 2.0]) + waited(CLIENT, [0.0, 0.0, 0.6])
+    assert violated(facts) == set()
+
+
+def test_each_process_of_the_last_look_is_judged():
+    facts = good_facts()
+    facts.samples = samples([20, 25, 30, 31], [10**8] * 4, process="orders-1") + samples([20] * 4, [10**8] * 4)
+    assert violated(facts) == {"I11"}
+
+
+def test_the_drill_itself_is_not_judged():
+    facts = good_facts()
+    facts.samples = samples([20, 90, 90, 90], [10**8] * 4, process=CLIENT)
     assert violated(facts) == set()
 
 

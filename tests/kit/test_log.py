@@ -76,6 +76,25 @@ def test_any_text_is_one_line_in_either_style(message: str, field: str) -> None:
         assert len(line.splitlines()) == 1
 
 
+def test_what_an_error_came_of_is_a_line() -> None:
+    assert log.cause_of(ValueError("alone")) == {}
+    try:
+        try:
+            raise ConnectionResetError
+        except OSError as gone:
+            raise TimeoutError("no answer") from gone
+    except TimeoutError as late:
+        error = ValueError("away")
+        error.__cause__ = late
+    assert log.cause_of(error) == {"cause": "TimeoutError: no answer < ConnectionResetError"}
+
+
+def test_an_error_that_came_of_itself_ends() -> None:
+    error = ValueError("away")
+    error.__cause__ = error
+    assert log.cause_of(error) == {"cause": "ValueError: away"}
+
+
 def test_json_has_the_standard_fields_and_the_extras() -> None:
     entry = json.loads(JsonFormatter().format(record("hello %s", "you", order=7, tags=["a"])))
 

@@ -197,9 +197,16 @@ class Taken(errors.Conflict):
     code, title = "taken-in-test", "Taken"
 
 
+def away() -> Unavailable:
+    """As a store or a client raises it."""
+    problem = Unavailable("Away.", retry_after_s=3)
+    problem.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    return problem
+
+
 RAISED: dict[str, Exception] = {
     "problem": Taken("It is taken.", errors=[FieldError("/email", "is taken")]),
-    "unavailable": Unavailable("Away.", retry_after_s=3),
+    "unavailable": away(),
     "bug": ZeroDivisionError("secret-canary"),
     "http-404": HTTPException(status_code=404, detail="secret-canary"),
     "http-418": HTTPException(status_code=418, detail="secret-canary"),
@@ -341,6 +348,16 @@ async def test_a_problem_has_its_detail_errors_and_headers(client: httpx.AsyncCl
     response = await client.get("/raise/unavailable")
     problem(response, Unavailable)
     assert response.headers["retry-after"] == "3"
+
+
+async def test_a_problem_of_a_server_is_logged_in_a_line(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.get("/raise/unavailable")
+
+    (line,) = [record for record in caplog.records if record.message == "Away."]
+    assert vars(line)["cause"] == "ConnectionRefusedError: [Errno 111] Connection refused"
+    assert line.exc_info is None
 
 
 @pytest.mark.parametrize(

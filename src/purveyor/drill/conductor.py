@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -14,12 +15,13 @@ import msgspec
 
 from purveyor.drill.collect import Reader
 from purveyor.drill.customers import Customer, new_password, register
-from purveyor.drill.facts import Doubt, Facts, Purchase, Sample
+from purveyor.drill.facts import CLIENT, Doubt, Facts, Purchase, Sample
 from purveyor.drill.houses import House
 from purveyor.drill.injector import SLOTS, Injector, play
+from purveyor.drill.invariants_system import still_held
 from purveyor.drill.journal import Journal
 from purveyor.drill.load import Load, LoadPlan
-from purveyor.drill.processes import Application
+from purveyor.drill.processes import Application, sample
 from purveyor.drill.schedule import Fault
 from purveyor.drill.servers.process import StartFailed
 from purveyor.drill.wire import HttpClient
@@ -27,6 +29,7 @@ from purveyor.drill.wire import HttpClient
 _SAMPLE_EVERY_S = 1.0
 _WATCH_EVERY_S = 0.5
 _REST_S = 2.0
+_RETURNED_WITHIN_S = 60.0
 _PRODUCTS = 100
 _TOKEN = "eyJhbGciOi"
 """How every access token begins (RFC 7515: the header in base64url)."""
@@ -93,8 +96,7 @@ class Conductor:
                 ended_at = time.time()
                 self._observe(Progress(stage="waiting for the rest"))
                 settled_in_s = await reader.settle(self._settle_s)
-                await asyncio.sleep(_REST_S)
-        self._sample()
+                await self._rest()
         self._observe(Progress(stage="gathering facts"))
         facts = await self._facts(reader, injector, notes.purchases)
         return msgspec.structs.replace(facts, began_at=began_at, ended_at=ended_at, settled_in_s=settled_in_s)
@@ -160,14 +162,26 @@ class Conductor:
             )
             await asyncio.sleep(1.0)
 
+    async def _rest(self) -> None:
+        """Until what was taken under load is given back, at most 60 s: pools let go of it after a while."""
+        rested_at = time.monotonic() + _RETURNED_WITHIN_S
+        while True:
+            await asyncio.sleep(_REST_S)
+            self._sample()
+            if time.monotonic() > rested_at or not any(still_held(self._samples)):
+                return
+
     async def _sampling(self) -> None:
         while True:
             self._sample()
             await asyncio.sleep(_SAMPLE_EVERY_S)
 
     def _sample(self) -> None:
-        samples = [one.sample() for one in self._house.applications.values() if one.alive]
-        self._samples += [sample for sample in samples if sample is not None]
+        running = {one.name: one.pid for one in self._house.applications.values() if one.alive}
+        at = time.time()  # one moment for all: the last tells which of them were still there at the end
+        for name, pid in {**running, CLIENT: os.getpid()}.items():
+            if (taken := sample(name, pid, at)) is not None:
+                self._samples.append(taken)
 
     async def _keeping(self, injector: Injector) -> None:
         """Start again what ended by itself, as a supervisor would, and note it."""

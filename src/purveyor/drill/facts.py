@@ -6,6 +6,7 @@ import msgspec
 
 AttemptKind = Literal["order", "repeat", "get"]
 
+CLIENT = "drill"
 UNANSWERED = 0
 """The status of an attempt that ended without an answer."""
 
@@ -111,7 +112,7 @@ class SinkMail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The resources of one process at one moment."""
+    """The resources of one process at one moment; the drill's own process is ``CLIENT``."""
 
     process: str
     pid: int
@@ -119,6 +120,8 @@ class Sample(msgspec.Struct, frozen=True):
     descriptors: int
     memory: int
     """Resident set in bytes."""
+    waited_s: float | None = None
+    """How long since its beginning it was ready to go on and no processor was free; ``None``: nobody counts."""
 
 
 class Doubt(msgspec.Struct, frozen=True, kw_only=True):

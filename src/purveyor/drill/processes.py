@@ -128,16 +128,6 @@ class Application:
         self.frozen = False
         self._signal(signal.SIGCONT)
 
-    def sample(self) -> Sample | None:
-        """What it uses now; ``None`` where the system does not tell (it has no /proc)."""
-        try:
-            descriptors = len(list((_PROC / str(self.pid) / "fd").iterdir()))
-            pages = int((_PROC / str(self.pid) / "statm").read_text().split()[1])
-        except (OSError, IndexError):
-            return None
-        memory = pages * os.sysconf("SC_PAGE_SIZE")
-        return Sample(self.name, self.pid, time.time(), descriptors, memory)
-
     def _signal(self, number: signal.Signals) -> None:
         if self._child is not None and self._child.running:
             os.kill(self._child.pid, number)
@@ -154,3 +144,23 @@ class Application:
 
     def _takes(self, name: str) -> bool:
         return not self.part.takes or name in self.part.takes
+
+
+def sample(name: str, pid: int, at: float) -> Sample | None:
+    """What a process uses now, which is ``at``; ``None`` where the system does not tell (it has no /proc)."""
+    about = _PROC / str(pid)
+    try:
+        descriptors = len(list((about / "fd").iterdir()))
+        pages = int((about / "statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return None
+    memory = pages * os.sysconf("SC_PAGE_SIZE")
+    return Sample(name, pid, at, descriptors, memory, _waited_s(about))
+
+
+def _waited_s(about: Path) -> float | None:
+    """How long its first thread, which runs the event loop, has waited (Linux, scheduler/sched-stats.rst)."""
+    try:
+        return int((about / "schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):  # a kernel that does not count it
+        return None

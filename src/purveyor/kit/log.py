@@ -14,6 +14,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _COLORS = {"DEBUG": "\x1b[2m", "INFO": "\x1b[36m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m"}
 _CHATTY = ("uvicorn.error", "httpx", "httpcore", "aio_pika", "asyncpg", "stamina", "pymongo", "faststream")
+_LONGEST_CHAIN = 4
 _encoder = msgspec.json.Encoder(enc_hook=str)
 # What JSON may hold as it is, but a terminal or a reader of lines takes for a command or a line's end.
 _CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -89,6 +90,18 @@ def _stderr_handler() -> logging.Handler:
         return WriterHandler(sys.stderr.fileno())
     except (AttributeError, OSError):  # something else stands in its place, such as a test's buffer
         return logging.StreamHandler()
+
+
+def cause_of(error: BaseException) -> dict[str, str]:
+    """What an error came of, in a line, for ``extra``: ``{"cause": "ReadError < ConnectionResetError: gone"}``."""
+    chain: dict[str, None] = {}
+    cause = error.__cause__
+    for _ in range(_LONGEST_CHAIN):
+        if cause is None:
+            break
+        chain[f"{type(cause).__name__}: {cause}".removesuffix(": ")] = None  # once: httpx repeats httpcore
+        cause = cause.__cause__
+    return {"cause": " < ".join(chain)} if chain else {}
 
 
 def configure(style: Literal["json", "console", ""], level: str) -> None:

@@ -249,7 +249,8 @@ def _answer(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes
 
 def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
     if problem.status >= 500:  # noqa: PLR2004 - server errors
-        logger.warning("%s", problem.detail, extra={"code": problem.code}, exc_info=problem.__cause__)
+        # No traceback: always the same, and dear just when a server is away and every request fails.
+        logger.warning("%s", problem.detail, extra={"code": problem.code} | log.cause_of(problem))
     return _answer(request, problem)
 
 
