@@ -1,9 +1,11 @@
 """What a database that is busy, lost or turned into a standby looks like to the stores."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import pytest
 
+from purveyor.drill.proxy import Proxy, SlowClose
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.postgres import Database, open_database
 
@@ -104,3 +106,30 @@ async def test_a_transaction_that_was_idle_for_too_long_is_lost(things: Database
     with pytest.raises(Unavailable):
         await idle()
     assert await things.fetchval("select count(*) from things") == 0
+
+
+@pytest.mark.parametrize("inside", ["statement", "transaction"])
+async def test_a_connection_that_was_told_of_the_servers_end_is_lost(
+    database: Database, database_url: str, inside: str
+) -> None:
+    """Between these words and the end of the connection, which a busy machine sees later."""
+    parts = urlsplit(database_url)
+    async with Proxy(parts.hostname or "", parts.port or 0) as proxy:
+        proxy.set(SlowClose(delay_s=5.0))
+        async with open_database(proxy.through(database_url), application="told", max_size=1) as told:
+            pid = await told.fetchval("select pg_backend_pid()")
+            received = proxy.passed["to_client"]
+            assert await database.fetchval("select pg_terminate_backend($1, 5000)", pid)
+            async with asyncio.timeout(5):
+                while proxy.passed["to_client"] == received:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+
+            with pytest.raises(Unavailable):
+                if inside == "statement":
+                    await told.fetchval("select 1")
+                else:
+                    async with told.transaction() as connection:
+                        await connection.fetchval("select 1")
+
+            assert await told.fetchval("select pg_backend_pid()") != pid

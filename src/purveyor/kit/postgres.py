@@ -42,12 +42,20 @@ LOST = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
 )
-"""What asyncpg raises when a server is lost, or cannot do now what it could do later."""
+"""What asyncpg raises when a server is lost, or cannot do now what it could do later. ``InternalClientError`` is one:
+an idle connection that was told that the server ends is given out until its end itself comes, and is good for nothing.
+"""
 
-_USELESS = (TimeoutError, asyncio.CancelledError, asyncpg.ReadOnlySQLTransactionError)
+_USELESS = (
+    TimeoutError,
+    asyncio.CancelledError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InternalClientError,
+)
 """What ends a connection too: to give it back in order would be to wait once more for who does not answer, and a
 server that became a standby is not the one that the next connection reaches."""
 
