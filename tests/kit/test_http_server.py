@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import socket
+import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -10,7 +13,7 @@ import pytest
 
 from purveyor.drill.servers.process import free_port
 from purveyor.kit import http_server
-from purveyor.kit.http_server import Connections, Server
+from purveyor.kit.http_server import WAITED, Connections, Server
 from purveyor.process import uvicorn_config
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -25,12 +28,14 @@ class Site:
         self.port = free_port()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.waited: list[float] = []
         self.connections = connections
         config = uvicorn_config(self._app, connections)
         config.host, config.port = "127.0.0.1", self.port
         self.server = Server(config, connections)
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        self.waited.append(scope["state"].get(WAITED, 0.0))
         body = b""
         while (message := await receive())["type"] == "http.request":
             body += message["body"]
@@ -268,8 +273,9 @@ async def test_a_request_that_arrives_in_the_last_second_is_answered() -> None:
 async def test_a_request_that_is_refused_gets_the_answer_and_the_next_one_its_turn() -> None:
     refusing = True
 
-    def refusal(method: str, path: str, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    def refusal(method: str, path: str, headers: list[tuple[bytes, bytes]], waited_s: float) -> bytes | None:
         assert (method, path, dict(headers)[b"host"]) == ("POST", "/", b"x")
+        assert waited_s < 1
         return b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n" if refusing else None
 
     async with running(Connections(refusal=refusal)) as site:
@@ -284,3 +290,28 @@ async def test_a_request_that_is_refused_gets_the_answer_and_the_next_one_its_tu
         stream[1].write(POST + b"1234")
         assert (await head(stream)).startswith(b"HTTP/1.1 200")
         assert await stream[0].readexactly(4) == b"1234"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a socket's bytes came")
+@pytest.mark.parametrize("kept", [False, True], ids=["new connection", "kept connection"])
+async def test_the_wait_before_a_request_is_read_is_counted(*, kept: bool) -> None:
+    """As after a stop of the process, or in one that has no time for its connections."""
+    waits: list[float] = []
+
+    def refusal(method: str, path: str, headers: list[tuple[bytes, bytes]], waited_s: float) -> None:
+        waits.append(waited_s)
+
+    async with running(Connections(refusal=refusal)) as site:
+        with socket.create_connection(("127.0.0.1", site.port)) as client:
+            if kept:
+                client.sendall(GET)
+                await until(lambda: bool(waits))
+                await asyncio.sleep(0.3)
+            client.sendall(GET)
+            time.sleep(0.5)  # the server, in this loop, cannot read meanwhile
+            await until(lambda: len(waits) == 1 + kept)
+            await until(lambda: len(site.waited) == 1 + kept)
+
+    assert waits == site.waited
+    assert 0.45 < waits[-1] < 5
+    assert all(wait_s < 0.3 for wait_s in waits[:-1])

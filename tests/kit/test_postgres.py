@@ -1,6 +1,7 @@
 """What a database that is busy, lost or turned into a standby looks like to the stores."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -108,9 +109,18 @@ async def test_a_transaction_that_was_idle_for_too_long_is_lost(things: Database
     assert await things.fetchval("select count(*) from things") == 0
 
 
-@pytest.mark.parametrize("inside", ["statement", "transaction"])
+async def in_a_statement(database: Database) -> None:
+    await database.fetchval("select 1")
+
+
+async def in_a_transaction(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.fetchval("select 1")
+
+
+@pytest.mark.parametrize("ask", [in_a_statement, in_a_transaction])
 async def test_a_connection_that_was_told_of_the_servers_end_is_lost(
-    database: Database, database_url: str, inside: str
+    database: Database, database_url: str, ask: Callable[[Database], Awaitable[None]]
 ) -> None:
     """Between these words and the end of the connection, which a busy machine sees later."""
     parts = urlsplit(database_url)
@@ -126,10 +136,6 @@ async def test_a_connection_that_was_told_of_the_servers_end_is_lost(
             await asyncio.sleep(0.1)
 
             with pytest.raises(Unavailable):
-                if inside == "statement":
-                    await told.fetchval("select 1")
-                else:
-                    async with told.transaction() as connection:
-                        await connection.fetchval("select 1")
+                await ask(told)
 
             assert await told.fetchval("select pg_backend_pid()") != pid

@@ -8,6 +8,7 @@ import pytest
 
 from purveyor.kit import shedding
 from purveyor.kit.deadline import ANSWER_WITHIN_S, seconds_left
+from purveyor.kit.http_server import WAITED
 from purveyor.kit.shedding import Shedding
 
 
@@ -32,13 +33,16 @@ class App:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def call(app: Any, path: str, method: str = "POST") -> tuple[int, dict[bytes, bytes], bytes]:
+async def call(
+    app: Any, path: str, method: str = "POST", *, waited_s: float = 0.0
+) -> tuple[int, dict[bytes, bytes], bytes]:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     scope: Any = {"type": "http", "method": method, "path": path, "headers": [(b"x-request-id", b"r-1")]}
+    scope["state"] = {WAITED: waited_s}
     await app(scope, None, send)
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1].get("body", b"")
 
@@ -86,6 +90,33 @@ async def test_who_waits_too_long_is_turned_away_before_any_work_and_reads_go_fi
     app.gate.set()
     assert [(await task)[0] for task in (first, write)] == [200, 200]
     assert wrapped.refusal("GET", "/api/orders", []) is None, "nobody waits any more"
+
+
+async def test_who_waited_too_long_to_be_read_is_turned_away_although_there_is_room() -> None:
+    wrapped = Shedding(App())
+
+    assert wrapped.refusal("POST", "/api/orders", [], 1.9) is None
+    refusal = wrapped.refusal("POST", "/api/orders", [], 2.1) or b""
+    assert refusal.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in refusal
+    assert wrapped.refusal("GET", "/health/live", [], 60.0) is None
+
+
+async def test_the_wait_to_be_read_is_part_of_every_other() -> None:
+    app = App()
+    app.gate.set()
+    wrapped = Shedding(app, at_work=1)
+    await call(wrapped, "/", waited_s=1.3)
+    assert app.left[0] == pytest.approx(ANSWER_WITHIN_S - 1.3, abs=0.2)
+
+    app.gate.clear()
+    busy = asyncio.create_task(call(wrapped, "/busy"))
+    await settle()
+    async with asyncio.timeout(0.5):
+        status, _, _ = await call(wrapped, "/late", waited_s=1.0)
+    assert status == 503
+    app.gate.set()
+    assert (await busy)[0] == 200
 
 
 async def test_health_is_answered_however_much_there_is_to_do() -> None:

@@ -16,9 +16,9 @@ _answer_by: ContextVar[float | None] = ContextVar("answer_by", default=None)
 
 
 @contextmanager
-def request_deadline() -> Iterator[None]:
-    """Begin a request: what is done inside counts against ``ANSWER_WITHIN_S`` from now."""
-    token = _answer_by.set(asyncio.get_running_loop().time() + ANSWER_WITHIN_S)
+def request_deadline(waited_s: float = 0.0) -> Iterator[None]:
+    """Begin a request that came ``waited_s`` seconds ago: its answer is due ``ANSWER_WITHIN_S`` after that."""
+    token = _answer_by.set(asyncio.get_running_loop().time() + ANSWER_WITHIN_S - waited_s)
     try:
         yield
     finally:

@@ -29,8 +29,13 @@ LINGER_S = 1.0
 MAX_HEAD_BYTES = 32 * 1024
 _GRACE_S = 0.1
 _MOST_CONNECTIONS = 20_000
-Refusal = Callable[[str, str, list[tuple[bytes, bytes]]], bytes | None]
-"""From a request's method, path and headers to the whole answer that turns it away, or ``None``."""
+Refusal = Callable[[str, str, list[tuple[bytes, bytes]], float], bytes | None]
+"""From a request's method, path and headers, and how long it has waited in the system's buffer in seconds, to the
+whole answer that turns it away, or ``None``."""
+WAITED = "waited_s"
+"""Where the application finds that wait, in the state of its scope."""
+_LAST_RECEIVED = slice(52, 56)
+"""``tcpi_last_data_recv`` in Linux's ``tcp_info``: for how many milliseconds nothing has come."""
 _DEADLINES = {"head": HEAD_WITHIN_S, "body": BODY_WITHIN_S}
 _LAST_WORDS: dict[str, type[Problem]] = {
     "head": RequestTimeout,
@@ -48,7 +53,7 @@ class Connections:
     """
 
     def __init__(
-        self, most: int | None = None, *, refusal: Refusal = lambda _method, _path, _headers: None
+        self, most: int | None = None, *, refusal: Refusal = lambda _method, _path, _headers, _waited_s: None
     ) -> None:
         self.most = most or _affordable()
         self.refusal = refusal
@@ -101,10 +106,12 @@ class _Connection(HttpToolsProtocol):
         self._turned_away = self._leaves = False
         self._timer: TimerHandle | None = None
         self._writing: TimerHandle | None = None
+        self._socket: socket.socket | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See ``asyncio.Protocol``."""
         super().connection_made(transport)
+        self._socket = transport.get_extra_info("socket") if sys.platform == "linux" else None
         self._all.open.add(self)
         self._all.waiting[self] = None
         self._expect("silent", HEAD_WITHIN_S)
@@ -143,9 +150,11 @@ class _Connection(HttpToolsProtocol):
                 self._refused, self._leaves = self._farewell(HeadTooLarge()), True
                 return
             path = self.url.partition(b"?")[0].decode("ascii", "replace")
-            self._refused = self._all.refusal(self.parser.get_method().decode("ascii"), path, self.headers)
+            method, waited_s = self.parser.get_method().decode("ascii"), self._waited_s()
+            self._refused = self._all.refusal(method, path, self.headers, waited_s)
             if self._refused is not None:
                 return
+            self.scope["state"][WAITED] = waited_s
         super().on_headers_complete()
         self.headers = deque(maxlen=0)  # type: ignore[assignment]  # what comes after the body is no header field
         if self._all.draining:
@@ -187,6 +196,17 @@ class _Connection(HttpToolsProtocol):
         status = HTTPStatus(problem.status)
         line = f"{status.value} {status.phrase}".encode()
         return http_1_answer(line, [*fields, (b"connection", b"close")], body)
+
+    def _waited_s(self) -> float:
+        """For how long what was read last had been there; 0 where the system does not tell (see tcp(7))."""
+        if self._socket is None:
+            return 0.0
+        try:
+            about = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED.stop)
+        except OSError:  # no TCP, or no Linux
+            self._socket = None
+            return 0.0
+        return int.from_bytes(about[_LAST_RECEIVED], sys.byteorder) / 1000
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)

@@ -46,8 +46,9 @@ LOST = (
     OSError,
     TimeoutError,
 )
-"""What asyncpg raises when a server is lost, or cannot do now what it could do later. ``InternalClientError`` is one:
-an idle connection that was told that the server ends is given out until its end itself comes, and is good for nothing.
+"""What asyncpg raises when a server is lost, or cannot do now what it could do later.
+
+``InternalClientError`` is one: an idle connection that was told of the server's end is in the pool until closed.
 """
 
 _USELESS = (

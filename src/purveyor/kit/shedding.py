@@ -1,7 +1,8 @@
 """Load shedding: few requests are worked on at a time, few wait, and the rest is turned away before any work.
 
 What waits too long is of no use to anybody, and work on it slows down what could still be in time. Reads are
-turned away sooner than writes: a page can be asked for again, an order may not come back.
+turned away sooner than writes: a page can be asked for again, an order may not come back. The wait in the system's
+own buffers counts too: after a stall they are full of requests whose clients have gone.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from litestar.types import ASGIApp, Message, Receive, Send
 from purveyor.kit.deadline import request_deadline
 from purveyor.kit.edge import Headers, request_id_of
 from purveyor.kit.errors import Overloaded
+from purveyor.kit.http_server import WAITED
 from purveyor.kit.metrics import REQUESTS_SHED, REQUESTS_WAITED
 from purveyor.kit.turned_away import http_1_answer, problem_answer
 from purveyor.kit.web import sent_path
@@ -21,6 +23,8 @@ from purveyor.kit.web import sent_path
 AT_WORK = 64
 READ_WAITS_S = 0.5
 WRITE_WAITS_S = 1.0
+TOO_LATE_S = 2.0
+"""Who has waited this long before being read would be answered too late, and may be gone."""
 _WEIGHT = 0.02  # of the latest interval in the moving average
 _EXEMPT = ("/health/", "/metrics", "/static/")
 _READS = ("GET", "HEAD", "OPTIONS")
@@ -38,17 +42,16 @@ class Shedding:
         """How long it takes from letting one in to letting the next one in, while there is a queue."""
         self._let_in_at: float | None = None
 
-    def refusal(self, method: str, path: str, headers: Headers) -> bytes | None:
+    def refusal(self, method: str, path: str, headers: Headers, waited_s: float = 0.0) -> bytes | None:
         """The whole HTTP/1.1 answer to a request that need not even begin, or ``None``.
 
-        That is one that would wait for more than half of the time that it may, by the queue's length and pace, or
-        by what its first has waited. The server asks before it makes anything of a request: under three times
-        the load most end here, for next to nothing.
+        That is one that has waited for ``TOO_LATE_S`` before it was read, or one that would wait for more than
+        half of the time that it may, by the queue's length and pace, or by what its first has waited. The server
+        asks before it makes anything of a request: under three times the load most end here, for next to nothing.
         """
-        if not self._waiting or path.startswith(_EXEMPT):
+        if (waited_s < TOO_LATE_S and not self._waiting) or path.startswith(_EXEMPT):
             return None
-        waited_s = asyncio.get_running_loop().time() - self._waiting[0][0]
-        if max(waited_s, len(self._waiting) * self._pace_s) <= _patience_s(method) / 2:
+        if waited_s < TOO_LATE_S and self._wait_s() <= _patience_s(method) / 2:
             return None
         fields, body = _turned_away(method, path, headers)
         return http_1_answer(b"503 Service Unavailable", fields, b"" if method == "HEAD" else body)
@@ -58,10 +61,11 @@ class Shedding:
         if scope["type"] != "http" or scope["path"].startswith(_EXEMPT):
             await self._app(scope, receive, send)
             return
-        with request_deadline():
+        waited_s = scope.get("state", {}).get(WAITED, 0.0)
+        with request_deadline(waited_s):
             if self._free > 0:
                 self._free -= 1
-            elif not await self._turn(_patience_s(scope["method"])):
+            elif not await self._turn(_patience_s(scope["method"]) - waited_s):
                 fields, body = _turned_away(scope["method"], sent_path(scope), scope["headers"])
                 await send({"type": "http.response.start", "status": Overloaded.status, "headers": fields})
                 await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -80,6 +84,11 @@ class Shedding:
             finally:
                 if at_work:
                     self._next()
+
+    def _wait_s(self) -> float:
+        """How long one more would have to wait."""
+        first_waited_s = asyncio.get_running_loop().time() - self._waiting[0][0]
+        return max(first_waited_s, len(self._waiting) * self._pace_s)
 
     async def _turn(self, patience_s: float) -> bool:
         """Wait to be worked on; ``False`` when that takes longer than ``patience_s`` seconds."""
