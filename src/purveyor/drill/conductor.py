@@ -80,19 +80,19 @@ class Conductor:
         reader = Reader(self._house, self._domain, began_at)
         self._observe(Progress(stage="opening accounts"))
         injector = Injector(self._house, reader.at_data)
-        async with HttpClient() as client, contextlib.AsyncExitStack() as stack:
-            known = await self._prepare(client, customers)
-            notes = stack.enter_context(Journal(journal))
-            load = Load(
-                plan,
-                client=client,
-                fronts=self._house.running("orders"),
-                customers=known,
-                products=await self._products(client),
-                journal=notes,
-            )
+        with Journal(journal) as notes:
             async with _beside(self._sampling()), _beside(self._keeping(injector)):
-                await self._both(load, injector, plan, faults)
+                async with HttpClient() as client:  # its connections are none of the house's at rest
+                    known = await self._prepare(client, customers)
+                    load = Load(
+                        plan,
+                        client=client,
+                        fronts=self._house.running("orders"),
+                        customers=known,
+                        products=await self._products(client),
+                        journal=notes,
+                    )
+                    await self._both(load, injector, plan, faults)
                 ended_at = time.time()
                 self._observe(Progress(stage="waiting for the rest"))
                 settled_in_s = await reader.settle(self._settle_s)

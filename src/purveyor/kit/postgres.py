@@ -28,6 +28,8 @@ _SESSION_SETTINGS = {  # in milliseconds
     "lock_timeout": "2000",
     "statement_timeout": "5000",  # the server ends a statement that nobody waits for any longer
 }
+_IDLE_S = 30.0
+"""How long a connection stays without use: what a moment of load took is given back soon after it."""
 _OLDEST = 14
 _PURGE_BATCH = 1000
 
@@ -239,7 +241,7 @@ async def open_database(
         max_size=max_size,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
-        max_inactive_connection_lifetime=60.0,
+        max_inactive_connection_lifetime=_IDLE_S,
         statement_cache_size=statement_cache_size,
         connection_class=_PooledConnection,
         server_settings={"application_name": application, **_session_settings(dsn)},
