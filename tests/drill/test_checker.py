@@ -325,6 +325,16 @@ def test_a_refusal_is_late_only_beyond_the_wait_for_a_processor():
     assert violated(facts) == set()
 
 
+@pytest.mark.parametrize(("elapsed_s", "late"), [(4.2, False), (4.4, True)])
+def test_where_nobody_counts_the_wait_1_5_s_stand_for_it(elapsed_s: float, late: bool):
+    facts = good_facts()
+    facts.purchases[0].attempts.append(
+        attempt("key-0", 503, retry_after=True, sent_at=BEGAN + 11, elapsed_s=elapsed_s)
+    )
+    facts.samples = waited(CLIENT, [0.0, 0.0, 0.3])
+    assert violated(facts) == ({"I9"} if late else set())
+
+
 def test_each_process_of_the_last_look_is_judged():
     facts = good_facts()
     facts.samples = samples([20, 25, 30, 31], [10**8] * 4, process="orders-1") + samples([20] * 4, [10**8] * 4)
