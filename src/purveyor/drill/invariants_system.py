@@ -9,8 +9,8 @@ from http import HTTPStatus
 from purveyor.drill.facts import CLIENT, Attempt, Facts, Injected, Sample
 
 REFUSED_WITHIN_S = 2.5
-_UNKNOWN_WAIT_S = 1.5
-"""What stands for the wait for a processor where the system does not count it."""
+_MOST_EXCUSED_S = 1.5
+"""At most so much of a wait for a processor counts; where the system does not count it, this stands for it."""
 _MORE_DESCRIPTORS = 5
 _MORE_MEMORY = 1.2
 _MEMORY_SLACK = 24 * 1024 * 1024
@@ -21,8 +21,8 @@ def refusals_in_order(facts: Facts) -> Iterator[str]:
     """I9: no 5xx but 503, and that with Retry-After and in time; silence is worse than a late 503.
 
     In time is 2.5 s, and as long as the process and the drill itself were meanwhile ready to go on and no
-    processor was free: a machine that does everything at once, load, drill and servers, is itself late. A process
-    that was hit by a fault is excused from its beginning until it takes work again.
+    processor was free, at most 1.5 s: a machine that does everything at once, load, drill and servers, is itself
+    late. A process that was hit by a fault is excused from its beginning until it takes work again.
     """
     outages: defaultdict[str, list[Injected]] = defaultdict(list)
     for fault in facts.injected:
@@ -68,8 +68,10 @@ class _Waits:
 def _is_late(attempt: Attempt, waits: _Waits) -> bool:
     ended_at = attempt.sent_at + attempt.elapsed_s
     own_s = waits.during(attempt.process, attempt.sent_at, ended_at)
-    drills_s = waits.during(CLIENT, attempt.sent_at, ended_at)
-    return attempt.elapsed_s > REFUSED_WITHIN_S + (_UNKNOWN_WAIT_S if own_s is None else own_s) + (drills_s or 0.0)
+    waited_s = (
+        _MOST_EXCUSED_S if own_s is None else own_s + (waits.during(CLIENT, attempt.sent_at, ended_at) or 0.0)
+    )
+    return attempt.elapsed_s > REFUSED_WITHIN_S + min(waited_s, _MOST_EXCUSED_S)
 
 
 def _was_hit(attempt: Attempt, outages: list[Injected]) -> bool:
