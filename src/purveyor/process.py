@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
@@ -29,7 +28,7 @@ from purveyor.kit.health import health_routes
 from purveyor.kit.http_server import Connections, Server
 from purveyor.kit.pages import page_routes
 from purveyor.kit.shedding import Shedding
-from purveyor.kit.workers import Workers
+from purveyor.kit.workers import Workers, starter_gone
 from purveyor.registry import ROLES
 from purveyor.roles.auth.contract import Identity
 from purveyor.settings import Settings, Sources
@@ -42,7 +41,6 @@ GRACE_S = 20
 _HTTP_GRACE_S = 10
 _STARTING_GRACE_S = 3
 _LAST_PORT = 65_535
-_ORPHAN_POLL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -136,9 +134,9 @@ async def stop_signal(at_once: Callable[[], None] = lambda: None) -> AsyncIterat
             loop.remove_signal_handler(number)
 
 
-async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int, parent: int | None = None) -> int:
+async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int) -> int:
     async with stop_signal() as stop:
-        watching = asyncio.ensure_future(_stop_when_orphaned(parent, stop)) if parent else None
+        watching = asyncio.ensure_future(_stop_when_orphaned(stop))
         host = Host(choose_roles(plan.roles), plan.make_sources(), processes=processes)
         running = asyncio.ensure_future(_run_host(host, plan, listener, stop))
         stopped = asyncio.ensure_future(stop.wait())
@@ -150,8 +148,7 @@ async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int, 
             running.cancel()
             await asyncio.wait({running}, timeout=2)
         stopped.cancel()
-        if watching:
-            watching.cancel()
+        watching.cancel()
         if running.done() and not running.cancelled():
             running.result()
         return 0
@@ -266,13 +263,11 @@ def _worker(plan: Plan, listener: socket.socket | None) -> None:
     """The main function of one of several worker processes."""
     with exit_with_one_line():
         configure_logging(plan)
-        parent = os.getppid()
-        sys.exit(_loop(lambda: _serve(plan, listener, processes=plan.workers, parent=parent)))
+        sys.exit(_loop(lambda: _serve(plan, listener, processes=plan.workers)))
 
 
-async def _stop_when_orphaned(parent: int, stop: asyncio.Event) -> None:
+async def _stop_when_orphaned(stop: asyncio.Event) -> None:
     """Who restarts workers, and stops the embedded database, is gone: end as by SIGTERM."""
-    while os.getppid() == parent:  # noqa: ASYNC110 - the system tells nobody
-        await asyncio.sleep(_ORPHAN_POLL_S)
+    await starter_gone()
     log.warning("the process that started this worker is gone")
     stop.set()

@@ -223,9 +223,11 @@ async def test_one_of_two_workers_is_replaced_and_no_request_notices(tmp_path: P
     assert not (tmp_path / "postgres").exists(), "nobody needs a database here"
 
 
-async def test_workers_end_when_the_process_that_started_them_was_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["while they start", "while they run"])
+async def test_workers_end_when_the_process_that_started_them_was_killed(tmp_path: Path, when: str) -> None:
     async with started(tmp_path, "--workers", "2", roles=["catalog"]) as running:
-        await ready(running)
+        if when == "while they run":
+            await ready(running)
         workers = await two_workers(running.process.pid)
         await running.stopped(signal.SIGKILL)
         for worker in workers:

@@ -80,6 +80,25 @@ class Workers:
             await asyncio.sleep(0.05)
 
 
+async def starter_gone() -> None:
+    """In a worker, wait until the process that started it has ended, however it did; elsewhere for ever.
+
+    No comparing of parent process ids: who was orphaned while it was still importing would compare with the
+    wrong one. The sentinel is a pipe whose other end the starter holds, so it tells also what has already been.
+    """
+    starter = multiprocessing.parent_process()
+    if starter is None:
+        await asyncio.Event().wait()
+        return
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    loop.add_reader(starter.sentinel, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(starter.sentinel)
+
+
 def _how(exitcode: int) -> str:
     if exitcode >= 0:
         return f"with exit code {exitcode}"
