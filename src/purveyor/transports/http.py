@@ -3,7 +3,6 @@
 So the asking role also works against a foreign service that speaks the same routes.
 """
 
-import asyncio
 import re
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -23,6 +22,7 @@ from purveyor.kit.errors import (
     Unavailable,
     problem_for,
 )
+from purveyor.kit.http_client import HttpClient
 from purveyor.kit.message import Ask
 from purveyor.kit.postgres import inside_transaction
 from purveyor.kit.shedding import AT_WORK
@@ -38,26 +38,15 @@ _FROM_A_PROXY = (502, 503, 504)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def http_client(base_url: str, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """A client with kept connections that follows no redirect and reads no proxy from the environment.
-
-    How long an answer may take is the asker's affair. There are connections for one ask of each request that is
-    worked on, and as many again for streams and for what runs in the background.
-    """
-    return httpx.AsyncClient(
-        base_url=base_url,
-        transport=transport,
-        trust_env=False,
-        follow_redirects=False,
-        timeout=httpx.Timeout(None, connect=1.0, pool=1.0),
-        limits=httpx.Limits(max_connections=2 * AT_WORK, max_keepalive_connections=AT_WORK),
-    )
+def http_client(base_url: str, transport: httpx.AsyncBaseTransport | None = None) -> HttpClient:
+    """A client for one ask of each request that is worked on, and as many again for what runs beside them."""
+    return HttpClient(base_url, at_once=2 * AT_WORK, transport=transport)
 
 
 class HttpAsker:
     """Asks a role in another process. ``repeat`` sends idempotent asks twice, to prove that they are."""
 
-    def __init__(self, client: httpx.AsyncClient, *, timeout_s: float, repeat: bool = False) -> None:
+    def __init__(self, client: HttpClient, *, timeout_s: float, repeat: bool = False) -> None:
         self._client = client
         self._timeout_s = timeout_s
         self._repeat = repeat
@@ -67,13 +56,11 @@ class HttpAsker:
         """See ``Asker``."""
         if inside_transaction():
             raise RuntimeError(f"{type(message).__name__} was asked inside an open database transaction")
-        request = self._request(message)
+        within_s = seconds_left(self._timeout_s)
         try:
-            async with asyncio.timeout(seconds_left(self._timeout_s)):
-                if self._repeat and message.idempotent:
-                    await self._send(request)
-                    request = self._request(message)
-                response, body = await self._send(request)
+            if self._repeat and message.idempotent:
+                await self._client.exchange(self._request(message), _read, within_s=within_s)
+            response, body = await self._client.exchange(self._request(message), _read, within_s=within_s)
         except httpx.DecodingError as error:
             raise RemoteFailure(f"{self.peer} gave an unreadable answer.") from error
         except (TimeoutError, httpx.HTTPError, *RESET) as error:
@@ -88,8 +75,8 @@ class HttpAsker:
     async def check(self) -> str:
         """A sign of life: any answer will do, for a foreign service has other routes. Raises ``Unavailable``."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                response, _ = await self._send(self._client.build_request("GET", "/health/live"))
+            request = self._client.request("GET", "/health/live")
+            response, _ = await self._client.exchange(request, _read, within_s=self._timeout_s)
         except (TimeoutError, httpx.HTTPError, *RESET) as error:
             raise Unavailable(f"{self.peer} does not answer.") from error
         if response.status_code in _FROM_A_PROXY:
@@ -114,19 +101,16 @@ class HttpAsker:
             if segment in ("", ".", ".."):  # it would make another path, and be answered for that one
                 raise NotFound
             path = path.replace("{" + name + "}", quote(segment, safe=""))
-        return self._client.build_request(method, path, headers=headers, json=fields or None)
+        return self._client.request(method, path, headers=headers, json=fields or None)
 
-    async def _send(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
-        response = await self._client.send(request, stream=True)
-        try:
-            chunks, size = [], 0
-            async for chunk in response.aiter_bytes():
-                chunks.append(chunk)
-                if (size := size + len(chunk)) > _MAX_REPLY_BYTES:
-                    raise httpx.DecodingError("the answer is too large")
-            return response, b"".join(chunks)
-        finally:
-            await response.aclose()
+
+async def _read(response: httpx.Response) -> tuple[httpx.Response, bytes]:
+    chunks, size = [], 0
+    async for chunk in response.aiter_bytes():
+        chunks.append(chunk)
+        if (size := size + len(chunk)) > _MAX_REPLY_BYTES:
+            raise httpx.DecodingError("the answer is too large")
+    return response, b"".join(chunks)
 
 
 class _Sent(msgspec.Struct):

@@ -17,6 +17,7 @@ import msgspec
 from purveyor.kit.breaker import Breaker, BreakerOpen
 from purveyor.kit.cache import Cache, Lifetime
 from purveyor.kit.errors import RESET, ConfigError
+from purveyor.kit.http_client import HttpClient
 from purveyor.kit.shared import Dated, SharedCache, SharedLoader
 from purveyor.roles.orders.contract import ProductsUnavailable
 from purveyor.roles.orders.products_answers import (
@@ -31,9 +32,6 @@ from purveyor.roles.orders.products_answers import (
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _MAX_BYTES = 256 * 1024
-_GRACE_S = 0.25
-"""For what httpx's own timeouts, which are for one read, cannot end: an answer that drips. Who is cancelled from
-outside between the making of a connection and its first byte leaves it open for good (httpcore 1.0)."""
 _CUT_OFF = (httpx.TransportError, *RESET)
 
 
@@ -59,11 +57,11 @@ class Products(Protocol):
 class ProductApi:
     """The product API at a base URL, understood in the fakestoreapi.in shape and in the bare one.
 
-    A call has ``deadline_s`` seconds in all, retries included; an answer that drips is cut 0.25 s later. Answers
-    are fresh for a minute, and serve for up to ten while the API fails; a product, in all processes that have
-    ``shared`` in common. There is one call at a time per product, and one breaker over all of them, in which the
-    products of one order count as one; lists have one of their own, so that who looks at odd ones keeps nobody
-    from ordering. The base URL alone decides who is asked: no redirects, no proxies of the environment.
+    A call has ``deadline_s`` seconds in all, retries included. Answers are fresh for a minute, and serve for up
+    to ten while the API fails; a product, in all processes that have ``shared`` in common. There is one call at a
+    time per product, and one breaker over all of them, in which the products of one order count as one; lists have
+    one of their own, so that who looks at odd ones keeps nobody from ordering. The base URL alone decides who is
+    asked: no redirects, no proxies of the environment.
     """
 
     _RETRY_PAUSES_S: ClassVar = (0.05, 0.2)
@@ -80,15 +78,11 @@ class ProductApi:
     ) -> None:
         self._base = _base(base_url)
         self._deadline_s = deadline_s
-        self._client = httpx.AsyncClient(
+        self._client = HttpClient(
+            at_once=self._AT_ONCE,
+            connect_s=deadline_s / 2,
             headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "purveyor"},
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._AT_ONCE),
-            follow_redirects=False,
-            trust_env=False,
         )
-        # Not the client's own limit: whoever gives up while they wait for that one leaves a connection in it that
-        # nobody can use, until none is left.
-        self._places = asyncio.Semaphore(self._AT_ONCE)
         failures = (TimeoutError, *_CUT_OFF, Broken)
         self._breaker = Breaker("the product API", failures=failures, clock=clock)
         self._list_breaker = Breaker("the product API's lists", failures=failures, clock=clock)
@@ -142,8 +136,7 @@ class ProductApi:
         ends = asyncio.get_running_loop().time() + self._deadline_s
         try:
             async with breaker.call(wait_s=self._deadline_s):
-                async with asyncio.timeout_at(ends + _GRACE_S):
-                    body = await self._get_with_retries(self._base + path, ends)
+                body = await self._get_with_retries(self._base + path, ends)
                 return read(None if body is None else decode(body))
         except BreakerOpen as error:
             raise ProductsUnavailable(retry_after_s=error.retry_after_s) from error
@@ -165,19 +158,18 @@ class ProductApi:
         return await self._get(url, ends)
 
     async def _get(self, url: str, ends: float) -> bytes | None:
-        """The body, ``None`` when there is nothing at that address."""
-        async with self._places:
-            left_s = ends - asyncio.get_running_loop().time()
-            if left_s <= 0:
-                raise TimeoutError
-            timeout = httpx.Timeout(left_s, connect=min(left_s, self._deadline_s / 2))
-            async with self._client.stream("GET", url, timeout=timeout) as response:
-                status = response.status_code
-                if status == httpx.codes.OK:
-                    return await _body(response)
-                if status == httpx.codes.NOT_FOUND:
-                    return None
-                raise (Broken if response.is_server_error else Unusable)(f"answered {status}", status)
+        left_s = ends - asyncio.get_running_loop().time()
+        return await self._client.exchange(self._client.request("GET", url), _read, within_s=left_s)
+
+
+async def _read(response: httpx.Response) -> bytes | None:
+    """The body, ``None`` when there is nothing at that address."""
+    status = response.status_code
+    if status == httpx.codes.OK:
+        return await _body(response)
+    if status == httpx.codes.NOT_FOUND:
+        return None
+    raise (Broken if response.is_server_error else Unusable)(f"answered {status}", status)
 
 
 def _lifetime(answer: ProductView | Sequence[ProductView] | None) -> Lifetime:
