@@ -209,7 +209,7 @@ async def test_one_of_two_workers_is_replaced_and_no_request_notices(tmp_path: P
 
         customers = [asyncio.create_task(customer()) for _ in range(4)]
         for replaced in range(3):  # one after the other: there is always one that serves
-            await until(lambda started=2 + replaced: _are_ready(tmp_path / "log", started))
+            await until(lambda count=2 + replaced: _are_ready(tmp_path / "log", count))
             workers = await two_workers(running.process.pid)
             if replaced < 2:
                 os.kill(workers[0], signal.SIGTERM)

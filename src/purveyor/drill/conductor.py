@@ -24,7 +24,7 @@ from purveyor.drill.load import Load, LoadPlan
 from purveyor.drill.processes import Application, sample
 from purveyor.drill.schedule import Fault
 from purveyor.drill.servers.process import StartFailed
-from purveyor.drill.wire import HttpClient
+from purveyor.drill.wire import WireClient
 
 _SAMPLE_EVERY_S = 1.0
 _WATCH_EVERY_S = 0.5
@@ -82,7 +82,7 @@ class Conductor:
         injector = Injector(self._house, reader.at_data)
         with Journal(journal) as notes:
             async with _beside(self._sampling()), _beside(self._keeping(injector)):
-                async with HttpClient() as client:  # its connections are none of the house's at rest
+                async with WireClient() as client:  # its connections are none of the house's at rest
                     known = await self._prepare(client, customers)
                     load = Load(
                         plan,
@@ -101,11 +101,11 @@ class Conductor:
         facts = await self._facts(reader, injector, notes.purchases)
         return msgspec.structs.replace(facts, began_at=began_at, ended_at=ended_at, settled_in_s=settled_in_s)
 
-    async def _prepare(self, client: HttpClient, customers: int) -> Sequence[Customer]:
+    async def _prepare(self, client: WireClient, customers: int) -> Sequence[Customer]:
         auth = self._house.running("auth")[0]
         return await register(client, customers, self._domain, self._canaries["the password"], auth)
 
-    async def _products(self, client: HttpClient) -> Sequence[int]:
+    async def _products(self, client: WireClient) -> Sequence[int]:
         front = self._house.running("orders")[0]
         answer = await client.request(front.port, "GET", f"/api/products?limit={_PRODUCTS}")
         if answer.status != HTTPStatus.OK:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from purveyor.drill.processes import Application
 from purveyor.drill.servers.process import StartFailed
-from purveyor.drill.wire import HttpClient, NoAnswer
+from purveyor.drill.wire import NoAnswer, WireClient
 
 _RENEW_BEFORE_END = 0.5
 _TRIES = 20
@@ -27,7 +27,7 @@ class Customer:
         self._renew_at = 0.0
         self._renewing = asyncio.Lock()
 
-    async def register(self, client: HttpClient) -> None:
+    async def register(self, client: WireClient) -> None:
         """Open the account and log in. Raises ``StartFailed``."""
         body = {"email": self.email, "password": self._password, "name": "Drill Customer", "language": "en"}
         refusal = "no answer"
@@ -44,7 +44,7 @@ class Customer:
             await asyncio.sleep(_AGAIN_S)
         raise StartFailed(f"{self.email} could not be registered: {refusal}")
 
-    async def renew(self, client: HttpClient, *, refused: bool = False) -> None:
+    async def renew(self, client: WireClient, *, refused: bool = False) -> None:
         """Log in again when half of the token's life is over, or when it was refused; else do nothing.
 
         Raises ``NoAnswer``. When the answer is another one, the token stays what it was.
@@ -63,7 +63,7 @@ class Customer:
 
 
 async def register(
-    client: HttpClient, number: int, domain: str, password: str, auth: Application
+    client: WireClient, number: int, domain: str, password: str, auth: Application
 ) -> Sequence[Customer]:
     """Open so many accounts, a few at a time. Raises ``StartFailed``."""
     customers = [Customer(place, domain, password, auth) for place in range(1, number + 1)]

@@ -15,7 +15,7 @@ from purveyor.drill.customers import Customer
 from purveyor.drill.facts import UNANSWERED, Attempt, AttemptKind, Purchase
 from purveyor.drill.journal import Journal
 from purveyor.drill.processes import Application
-from purveyor.drill.wire import Answer, HttpClient, NoAnswer
+from purveyor.drill.wire import Answer, NoAnswer, WireClient
 
 ATTEMPT_TIMEOUT_S = 6.0
 RETRY_FOR_S = 30.0
@@ -54,7 +54,7 @@ class Load:
         self,
         plan: LoadPlan,
         *,
-        client: HttpClient,
+        client: WireClient,
         fronts: Sequence[Application],
         customers: Sequence[Customer],
         products: Sequence[int],

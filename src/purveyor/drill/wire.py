@@ -34,7 +34,7 @@ class Answer(msgspec.Struct, frozen=True):
         return json.loads(self.body)
 
 
-class HttpClient:
+class WireClient:
     """Talks to processes on this machine by their ports. Has no deadlines of its own."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class HttpClient:
         except OSError as error:
             raise NoAnswer(type(error).__name__) from error
 
-    async def __aenter__(self) -> "HttpClient":
+    async def __aenter__(self) -> "WireClient":
         return self
 
     async def __aexit__(self, *_: object) -> None:
