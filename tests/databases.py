@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from purveyor.drill.servers.postgres import PostgresServer
-from purveyor.kit.postgres import Database, open_database
+from purveyor.kit.db.postgres import Database, open_database
+from purveyor_drill.servers.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from purveyor.drill.servers.smtp import SmtpSink
+from purveyor_drill.servers.smtp import SmtpSink
 from shop import Mail
 
 

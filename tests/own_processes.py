@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from purveyor.drill.servers.process import Child, free_port, talk
+from purveyor_drill.servers.process import Child, free_port, talk
 
 SETTINGS = {
     "TRUSTED_PROXIES": "127.0.0.0/8",  # a test says where a customer comes from with X-Forwarded-For

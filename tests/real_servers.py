@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from mailboxes import SunkMails
-from purveyor.drill.servers.mongodb import MongoServer
-from purveyor.drill.servers.postgres import PostgresServer
-from purveyor.drill.servers.rabbitmq import RabbitServer
-from purveyor.drill.servers.redis import RedisServer
-from purveyor.drill.servers.smtp import SmtpSink
+from purveyor_drill.servers.mongodb import MongoServer
+from purveyor_drill.servers.postgres import PostgresServer
+from purveyor_drill.servers.rabbitmq import RabbitServer
+from purveyor_drill.servers.redis import RedisServer
+from purveyor_drill.servers.smtp import SmtpSink
 
 _PLACES = 1000
 KINDS = (PostgresServer, RedisServer, RabbitServer, MongoServer, SmtpSink)

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from own_processes import own_processes
-from purveyor.drill.servers.process import free_port
 from purveyor.registry import ROLES
+from purveyor_drill.servers.process import free_port
 from real_servers import only, require_servers
 from running import Running, public_client
 from shop import Deployment

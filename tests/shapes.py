@@ -12,11 +12,11 @@ import uvicorn
 from cheap_hashes import cheap_hashes
 from mailboxes import MailFolder
 from own_processes import SETTINGS, own_processes
-from purveyor.drill.servers.process import free_port
 from purveyor.host import Host, choose_roles
 from purveyor.process import application, uvicorn_config
 from purveyor.registry import ROLES
 from purveyor.settings import Sources
+from purveyor_drill.servers.process import free_port
 from running import Running, public_client
 from server_shapes import monolith, split
 from shop import Deployment

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from purveyor.drill.servers.postgres import PostgresServer
 from purveyor.host import Host, choose_roles
-from purveyor.kit.health import probe
+from purveyor.kit.http.health import probe
 from purveyor.process import uvicorn_config
 from purveyor.settings import Sources
+from purveyor_drill.servers.postgres import PostgresServer
 from real_servers import SERVERS
 
 NOWHERE = "postgresql://127.0.0.1:1/x"

@@ -14,10 +14,10 @@ import msgspec
 import pytest
 
 from own_processes import environment
-from purveyor.drill.servers.process import free_port
 from purveyor.kit.role import Role
 from purveyor.registry import ROLES
 from purveyor.settings import Settings
+from purveyor_drill.servers.process import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60.0

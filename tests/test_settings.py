@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from purveyor.kit.errors import ConfigError
-from purveyor.kit.ratelimit import Rate
+from purveyor.kit.limits.memory import Rate
 from purveyor.settings import Networks, Secret, Settings, Sources, Url
 
 

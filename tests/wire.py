@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 
 from purveyor.host import Host
-from purveyor.kit.message import Envelope
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.transport import Asker, DeadLetter, EventHandler, EventTransport, Queue
+from purveyor.kit.http.middleware import Shedding
 from purveyor.kit.role import Port
-from purveyor.kit.shedding import Shedding
-from purveyor.kit.transport import Asker, DeadLetter, EventHandler, EventTransport, Queue
 from purveyor.process import application
 from purveyor.transports.http import HttpAsker, http_client
 

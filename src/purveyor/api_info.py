@@ -1,6 +1,6 @@
 """What the API document says of the whole: what holds for every route, and the groups of routes in their order."""
 
-from purveyor.kit.api import About
+from purveyor.kit.http.app import About
 
 _DESCRIPTION = """\
 Order management: the same guarantees as one process or as many services.

@@ -7,17 +7,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar, cast
 
 from purveyor.kit import failpoints
-from purveyor.kit.backoff import Backoff, MemoryBackoff
-from purveyor.kit.databases import Databases, Schema
+from purveyor.kit.cache import SharedCache
+from purveyor.kit.db.databases import Databases, Schema
 from purveyor.kit.errors import ConfigError, StartupError
-from purveyor.kit.health import Health, examine
-from purveyor.kit.message import Ask
-from purveyor.kit.ratelimit import Limiter, MemoryLimiter
-from purveyor.kit.reach import reach, stand_in
+from purveyor.kit.events.message import Ask
+from purveyor.kit.events.transport import Asker, EventTransport
+from purveyor.kit.http.health import Health, examine
+from purveyor.kit.limits.memory import Backoff, Limiter, MemoryBackoff, MemoryLimiter
+from purveyor.kit.process.supervisor import Supervisor
 from purveyor.kit.role import Actor, Background, Check, Port, Role
-from purveyor.kit.shared import SharedCache
-from purveyor.kit.supervisor import Supervisor
-from purveyor.kit.transport import Asker, EventTransport
+from purveyor.kit.startup_retry import reach, stand_in
 from purveyor.registry import ROLES
 from purveyor.role_env import RoleEnv
 from purveyor.settings import Settings, Sources, require_scheme
@@ -239,8 +238,7 @@ class Host:
     async def _open_shared(self) -> None:
         if self._offline or not self.settings.redis_url:
             return
-        from purveyor.kit.redis import RedisCache, RedisLimiter, open_redis
-        from purveyor.kit.redis_backoff import RedisBackoff
+        from purveyor.kit.limits.redis import RedisBackoff, RedisCache, RedisLimiter, open_redis
 
         client = await self._stack.enter_async_context(open_redis(self.settings.redis_url))
         self.limiter = RedisLimiter(client, fallback=self.limiter)

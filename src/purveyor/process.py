@@ -17,18 +17,16 @@ from purveyor import __version__
 from purveyor.api_info import ABOUT
 from purveyor.host import Host, choose_roles
 from purveyor.kit import log as logs
-from purveyor.kit.api import web_app
-from purveyor.kit.asyncapi import asyncapi
-from purveyor.kit.edge import Edge
-from purveyor.kit.embedded import EmbeddedPostgres
+from purveyor.kit.db.embedded.owner import EmbeddedPostgres
 from purveyor.kit.errors import ConfigError, StartupError
-from purveyor.kit.event_page import event_routes
-from purveyor.kit.exits import exit_with_one_line
-from purveyor.kit.health import health_routes
-from purveyor.kit.http_server import Connections, Server
-from purveyor.kit.pages import page_routes
-from purveyor.kit.shedding import Shedding
-from purveyor.kit.workers import Workers, starter_gone
+from purveyor.kit.events.asyncapi import asyncapi
+from purveyor.kit.http.app import web_app
+from purveyor.kit.http.health import health_routes
+from purveyor.kit.http.middleware import Edge, Shedding
+from purveyor.kit.http.pages import event_routes, page_routes
+from purveyor.kit.http.server import Connections, Server
+from purveyor.kit.process.exit_codes import exit_with_one_line
+from purveyor.kit.process.supervisor import Workers, starter_gone
 from purveyor.registry import ROLES
 from purveyor.roles.auth.contract import Identity
 from purveyor.settings import Settings, Sources

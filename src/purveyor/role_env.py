@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from purveyor.kit.databases import Schema
-from purveyor.kit.postgres import Database
+from purveyor.kit.db.databases import Schema
+from purveyor.kit.db.postgres import Database
 from purveyor.kit.role import Env, Port, Role
 
 if TYPE_CHECKING:  # it imports this module

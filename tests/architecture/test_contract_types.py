@@ -10,7 +10,7 @@ import pytest
 from msgspec import inspect
 
 import purveyor.roles
-from purveyor.kit.message import Ask, Event, Message
+from purveyor.kit.events.message import Ask, Event, Message
 from purveyor.kit.role import Port
 
 _SCALARS = (

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from purveyor.host import Host
-from purveyor.kit.message import Ask
+from purveyor.kit.events.message import Ask
 from purveyor.registry import ROLES
 from purveyor.settings import Settings, Sources
 

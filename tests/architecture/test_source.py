@@ -11,14 +11,17 @@ import purveyor
 
 SOURCE = Path(purveyor.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
-MAX_MODULE = 300
-MAX_FUNCTION = 40
+MAX_MODULE = 600
+MAX_FUNCTION = 60
 
 _SQL = re.compile(
     r"\bselect\s.+\sfrom\s|\binsert\s+into\s|\bupdate\s+[\w.{}]+\s+set\s|\bdelete\s+from\s|\bcreate\s+table\s",
     re.IGNORECASE | re.DOTALL,
 )
-_SQL_MAY_STAND_IN = re.compile(r"kit/|transports/|drill/database\.py|roles/\w+/(store|ledger_postgres)(_\w+)?\.py")
+_SQL_MAY_STAND_IN = re.compile(
+    r"kit/(db|events)/|transports/|roles/\w+/(store|sessions|password_changes|revocations|privacy|reconcile)\.py"
+    r"|roles/email/ledger/postgres\.py"
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -67,7 +70,7 @@ def long_functions(module: ast.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
-def test_a_module_is_small_and_says_what_belongs_there(path: Path) -> None:
+def test_module_is_below_the_fuse_and_has_a_docstring(path: Path) -> None:
     opening = ast.get_docstring(tree(path))
 
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_MODULE
@@ -83,7 +86,7 @@ def test_functions_are_short(path: Path) -> None:
 def test_sql_stands_only_in_stores_ledgers_the_kit_and_the_transports() -> None:
     found = [name(path) for path in MODULES if any(_SQL.search(text) for text in texts(tree(path)))]
 
-    assert {"roles/auth/store.py", "roles/orders/store.py", "kit/outbox.py"} <= set(found)
+    assert {"roles/auth/store.py", "roles/orders/store.py", "kit/events/outbox.py"} <= set(found)
     assert [path for path in found if not _SQL_MAY_STAND_IN.match(path)] == []
 
 
@@ -101,7 +104,7 @@ def test_the_measures_find_what_they_are_for() -> None:
     body = "\n".join(f"    x = {number}" for number in range(MAX_FUNCTION))
     inner = "\n".join(f"        x = {number}" for number in range(MAX_FUNCTION - 1))
 
-    assert long_functions(ast.parse(f"def long():\n{body}")) == ["long: 41 lines"]
+    assert long_functions(ast.parse(f"def long():\n{body}")) == ["long: 61 lines"]
     assert long_functions(ast.parse(f"def outer():\n    def inner():\n{inner}\n    return inner")) == []
     assert list(texts(ast.parse('"""select a from b."""\nx = f"update {y}.t set a = 1"'))) == [
         "update {}.t set a = 1",

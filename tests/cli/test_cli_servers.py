@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from app_process import Console
 
-from purveyor.drill.servers.postgres import PostgresServer
+from purveyor_drill.servers.postgres import PostgresServer
 from real_servers import SERVERS
 
 ADD = ("user", "add", "ada@example.com", "--name", "Ada", "--role", "admin", "--password-stdin")

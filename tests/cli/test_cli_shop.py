@@ -15,8 +15,8 @@ import pytest
 from app_process import APP, Console, environment
 
 from purveyor.cli.look import out, table
-from purveyor.drill.servers.process import free_port
 from purveyor.registry import ROLES
+from purveyor_drill.servers.process import free_port
 
 PASSWORD = "correct horse"
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")

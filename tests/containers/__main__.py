@@ -14,8 +14,8 @@ from pathlib import Path
 from containers import journey
 from containers.engine import Engine, Failed, given_engine, private_engine, say
 from containers.images import Debian, Images
-from purveyor.drill.servers import reaper
-from purveyor.drill.servers.process import free_port
+from purveyor_drill.servers import reaper
+from purveyor_drill.servers.process import free_port
 
 _UNAVAILABLE = 69
 _IMAGE = "purveyor:test-containers"

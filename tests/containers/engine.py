@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from purveyor.drill.servers import reaper, tree
+from purveyor_drill.servers import process_tree as tree
+from purveyor_drill.servers import reaper
 
 CHECKOUT = Path(__file__).parents[2]
 _SCRIPT = Path(__file__).with_name("engine.sh")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from purveyor.kit.asyncapi import asyncapi
+from purveyor.kit.events.asyncapi import asyncapi
 from purveyor.registry import ROLES
 
 DOCUMENT = asyncapi(list(ROLES.values()), version="1")

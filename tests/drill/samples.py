@@ -4,7 +4,7 @@ import json
 
 import msgspec
 
-from purveyor.drill.facts import (
+from purveyor_drill.observations import (
     Attempt,
     Doubt,
     EventRow,

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from purveyor.drill.checker import check
-from purveyor.drill.facts import Facts
-from purveyor.drill.houses import PROGRAM, House, house
-from purveyor.drill.load import LoadPlan
-from purveyor.drill.processes import Part
-from purveyor.drill.run import gather
-from purveyor.drill.schedule import Fault
-from purveyor.drill.servers.rabbitmq import RabbitServer
-from purveyor.drill.servers.smtp import Rule
+from purveyor_drill.checker import check
+from purveyor_drill.load import LoadPlan
+from purveyor_drill.observations import Facts
+from purveyor_drill.processes import Part
+from purveyor_drill.run import gather
+from purveyor_drill.schedule import Fault
+from purveyor_drill.servers.rabbitmq import RabbitServer
+from purveyor_drill.servers.smtp import Rule
+from purveyor_drill.testbed import PROGRAM, House, house
 
 BROKEN = Path(__file__).parent / "broken"
 PARTS = (

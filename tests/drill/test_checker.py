@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from drill.samples import BEGAN, attempt, changed, fault, good_facts, samples
-from purveyor.drill.checker import check
-from purveyor.drill.facts import CLIENT, Facts, Sample
+from purveyor_drill.checker import check
+from purveyor_drill.observations import CLIENT, Facts, Sample
 
 
 def violated(facts: Facts) -> set[str]:

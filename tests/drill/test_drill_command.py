@@ -12,11 +12,11 @@ import asyncpg
 import msgspec
 import pytest
 
-from purveyor.drill.collect import preflight
-from purveyor.drill.houses import House
-from purveyor.drill.report import Report
-from purveyor.drill.servers.postgres import PostgresServer
-from purveyor.drill.servers.process import StartFailed
+from purveyor_drill.collect import preflight
+from purveyor_drill.report import Report
+from purveyor_drill.servers.postgres import PostgresServer
+from purveyor_drill.servers.process import StartFailed
+from purveyor_drill.testbed import House
 
 _WITHIN_S = 180
 

@@ -7,10 +7,10 @@ import msgspec
 from rich.console import Console
 
 from drill.samples import BEGAN, changed, fault, good_facts
-from purveyor.drill.measures import Spread, measure, per_second
-from purveyor.drill.report import Report, Run, judge, write
-from purveyor.drill.schedule import Fault
-from purveyor.drill.terminal import show
+from purveyor_drill.measures import Spread, measure, per_second
+from purveyor_drill.report import Report, Run, judge, write
+from purveyor_drill.schedule import Fault
+from purveyor_drill.terminal import show
 
 RUN = Run(shape="split", seconds=60, rate=50, seed=4711, policy="resend", ledger="postgres")
 PLANNED = [Fault(at_s=1.0, action="kill", target="mails-1", lasts_s=0.5)]

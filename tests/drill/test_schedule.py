@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from purveyor.drill.load import LoadPlan
-from purveyor.drill.schedule import RATES, schedule
+from purveyor_drill.load import LoadPlan
+from purveyor_drill.schedule import RATES, schedule
 
 SPLIT = {
     "process": ["auth", "orders-1", "orders-2", "mails-1", "mails-2"],

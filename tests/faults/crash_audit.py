@@ -6,8 +6,8 @@ import pytest
 
 from faults.crash_house import House, until
 from faults.crash_rows import Placed, Row
-from purveyor.drill.servers.smtp import Received
 from purveyor.roles.email.contract import MailRecord
+from purveyor_drill.servers.smtp import Received
 from real_servers import SERVERS
 
 DUPLICATES = pytest.StashKey[dict[str, list[int]]]()

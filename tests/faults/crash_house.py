@@ -14,13 +14,13 @@ import asyncpg
 import httpx
 
 from own_processes import Processes, own_processes
-from purveyor.drill.servers.process import free_port
+from purveyor.kit.db.postgres import open_database
 from purveyor.kit.failpoints import VARIABLE
-from purveyor.kit.postgres import open_database
 from purveyor.registry import ROLES
-from purveyor.roles.email.ledger_mongo import open_ledger
-from purveyor.roles.email.ledger_postgres import PostgresLedger
+from purveyor.roles.email.ledger.mongo import open_ledger
+from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import DoubtPolicy, Ledger
+from purveyor_drill.servers.process import free_port
 from real_servers import only, require_servers
 from running import Running, public_client
 from server_shapes import SECRET

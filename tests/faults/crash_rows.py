@@ -13,7 +13,7 @@ import aio_pika
 import httpx
 
 from faults.crash_house import House, until
-from purveyor.drill.servers.smtp import Rule
+from purveyor_drill.servers.smtp import Rule
 from real_servers import SERVERS
 from running import Running, public_client
 from shop import Shop

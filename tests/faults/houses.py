@@ -15,13 +15,13 @@ import pytest
 from pymongo import MongoClient
 
 from own_processes import Processes, own_processes
-from purveyor.drill.proxy import Proxy
-from purveyor.drill.proxy.amqp import Amqp
-from purveyor.drill.proxy.conversation import Speaks
-from purveyor.drill.proxy.conversations import InTurn, Smtp
-from purveyor.drill.proxy.postgres import Postgres
-from purveyor.drill.servers.process import free_port
 from purveyor.registry import ROLES
+from purveyor_drill.proxy import Proxy
+from purveyor_drill.proxy.amqp import Amqp
+from purveyor_drill.proxy.conversation import Speaks
+from purveyor_drill.proxy.conversations import InTurn, Smtp
+from purveyor_drill.proxy.postgres import Postgres
+from purveyor_drill.servers.process import free_port
 from real_servers import RealServers, require_servers
 from running import Running, public_client
 from server_shapes import SECRET

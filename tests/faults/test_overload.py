@@ -9,7 +9,7 @@ from pathlib import Path
 
 from faults.test_stopping import LIST, LIVE, Running, Stream, ready, started
 from own_processes import SETTINGS, environment
-from purveyor.drill.servers.process import free_port
+from purveyor_drill.servers.process import free_port
 
 GOOD = 40
 

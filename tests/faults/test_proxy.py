@@ -19,7 +19,7 @@ import redis.asyncio as redis
 from aio_pika.exceptions import AMQPError
 
 from own_processes import own_processes
-from purveyor.drill.proxy import (
+from purveyor_drill.proxy import (
     Bandwidth,
     Blackhole,
     Cut,
@@ -32,9 +32,9 @@ from purveyor.drill.proxy import (
     SlowClose,
     Swallow,
 )
-from purveyor.drill.proxy.amqp import Amqp
-from purveyor.drill.proxy.conversations import InTurn, Smtp
-from purveyor.drill.proxy.postgres import Postgres
+from purveyor_drill.proxy.amqp import Amqp
+from purveyor_drill.proxy.conversations import InTurn, Smtp
+from purveyor_drill.proxy.postgres import Postgres
 from real_servers import SERVERS, require_servers
 
 SOON_S = 0.3

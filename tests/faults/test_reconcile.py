@@ -11,9 +11,9 @@ import pytest
 
 from faults.test_while_down import House, house, until
 from own_processes import environment
-from purveyor.drill.servers.postgres import PostgresServer
 from purveyor.kit.ids import new_id
 from purveyor.registry import ROLES
+from purveyor_drill.servers.postgres import PostgresServer
 
 LONG_AGO = "now() - interval '5 minutes'"
 

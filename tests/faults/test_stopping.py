@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from own_processes import SETTINGS, environment
-from purveyor.drill.servers.postgres import PostgresServer
-from purveyor.drill.servers.process import free_port
 from purveyor.registry import ROLES
+from purveyor_drill.servers.postgres import PostgresServer
+from purveyor_drill.servers.process import free_port
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 LIST = b"GET /catalog/products HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

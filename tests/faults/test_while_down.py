@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from own_processes import Processes, own_processes
-from purveyor.drill.servers.postgres import PostgresServer
-from purveyor.drill.servers.rabbitmq import RabbitServer
 from purveyor.registry import ROLES
+from purveyor_drill.servers.postgres import PostgresServer
+from purveyor_drill.servers.rabbitmq import RabbitServer
 from running import public_client
 
 FEW_EVENTS = 12

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from own_processes import Processes, environment, own_processes
-from purveyor.drill.servers.process import Child, free_port, talk
+from purveyor_drill.servers.process import Child, free_port, talk
 
 _CONFIG = Path(__file__).parents[2] / "configs" / "nginx.conf"
 _ROLES = ("auth", "orders", "catalog")

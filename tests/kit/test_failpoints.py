@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from own_processes import environment
-from purveyor.drill.servers.process import free_port
 from purveyor.kit.failpoints import VARIABLE
+from purveyor_drill.servers.process import free_port
 
 PASSES = """
 import sys

@@ -8,8 +8,7 @@ import sys
 import threading
 import time
 
-from purveyor.kit.log import JsonFormatter
-from purveyor.kit.log_writer import WriterHandler
+from purveyor.kit.log import JsonFormatter, WriterHandler
 from purveyor.kit.metrics import REGISTRY
 
 MEBIBYTE = 1024 * 1024

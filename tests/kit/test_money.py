@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from purveyor.kit.http.web import decode, encode
 from purveyor.kit.money import MAX_MINOR, Amount, from_major, to_major
-from purveyor.kit.web import decode, encode
 
 
 class Priced(msgspec.Struct):

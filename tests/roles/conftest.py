@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from purveyor.kit.migrate import migrate
-from purveyor.kit.postgres import Database, open_database
+from purveyor.kit.db.migrate import migrate
+from purveyor.kit.db.postgres import Database, open_database
 from purveyor.registry import ROLES
 
 

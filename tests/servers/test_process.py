@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from purveyor.drill.servers import postgres, tree
-from purveyor.drill.servers.postgres import PostgresServer
-from purveyor.drill.servers.process import Child, StartFailed, free_port
-from purveyor.drill.servers.rabbitmq import RabbitServer
-from purveyor.drill.servers.redis import RedisServer
-from purveyor.drill.servers.server import NotOurs, Server
-from purveyor.drill.servers.smtp import SmtpSink
+from purveyor_drill.servers import postgres
+from purveyor_drill.servers import process_tree as tree
+from purveyor_drill.servers.postgres import PostgresServer
+from purveyor_drill.servers.process import Child, StartFailed, free_port
+from purveyor_drill.servers.rabbitmq import RabbitServer
+from purveyor_drill.servers.redis import RedisServer
+from purveyor_drill.servers.server import NotOurs, Server
+from purveyor_drill.servers.smtp import SmtpSink
 
 S = TypeVar("S", bound=Server)
 
@@ -57,7 +58,7 @@ def test_postgres_binaries_in_a_private_folder_are_copied(monkeypatch: pytest.Mo
 async def test_a_killed_test_run_leaves_nothing_behind() -> None:
     _require(RedisServer())
     script = (
-        "import time; from purveyor.drill.servers.redis import RedisServer; "
+        "import time; from purveyor_drill.servers.redis import RedisServer; "
         "server = RedisServer(); server.start(); "
         "print(server._child.pid, server.folder, flush=True); time.sleep(60)"
     )

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from purveyor.drill.proxy.postgres import FrontendMessages
-from purveyor.drill.servers.postgres import PostgresServer
+from purveyor_drill.proxy.postgres import FrontendMessages
+from purveyor_drill.servers.postgres import PostgresServer
 from servers.roundtrips import RoundTrips
 
 

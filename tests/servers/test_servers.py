@@ -13,13 +13,13 @@ import pytest
 import redis.asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from purveyor.drill.servers import tree
-from purveyor.drill.servers.mongodb import MongoServer
-from purveyor.drill.servers.postgres import PostgresServer
-from purveyor.drill.servers.rabbitmq import RabbitServer
-from purveyor.drill.servers.redis import RedisServer
-from purveyor.drill.servers.server import Server
-from purveyor.drill.servers.smtp import SmtpSink
+from purveyor_drill.servers import process_tree as tree
+from purveyor_drill.servers.mongodb import MongoServer
+from purveyor_drill.servers.postgres import PostgresServer
+from purveyor_drill.servers.rabbitmq import RabbitServer
+from purveyor_drill.servers.redis import RedisServer
+from purveyor_drill.servers.server import Server
+from purveyor_drill.servers.smtp import SmtpSink
 
 _FROZEN_FOR_S = 0.5
 

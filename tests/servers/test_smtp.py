@@ -9,7 +9,7 @@ from email.message import EmailMessage
 import aiosmtplib
 import pytest
 
-from purveyor.drill.servers.smtp import Rule, SmtpSink, Step
+from purveyor_drill.servers.smtp import Rule, SmtpSink, Step
 
 
 @pytest.fixture(scope="module")

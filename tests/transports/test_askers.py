@@ -15,8 +15,7 @@ from litestar import Request, get, post
 from litestar.params import Body, FromPath
 
 from purveyor.kit import deadline, log, tracing
-from purveyor.kit.api import web_app
-from purveyor.kit.edge import Edge
+from purveyor.kit.db.postgres import Database, inside_transaction
 from purveyor.kit.errors import (
     Conflict,
     FieldError,
@@ -30,13 +29,12 @@ from purveyor.kit.errors import (
     Unauthorized,
     Unavailable,
 )
-from purveyor.kit.message import Ask, Message
-from purveyor.kit.postgres import Database, inside_transaction
-from purveyor.kit.shedding import AT_WORK
-from purveyor.kit.transport import Asker
-from purveyor.kit.web import bearer_token
-from purveyor.roles.auth.contract import Identity
-from purveyor.roles.auth.errors import ResetTokenInvalid
+from purveyor.kit.events.message import Ask, Message
+from purveyor.kit.events.transport import Asker
+from purveyor.kit.http.app import web_app
+from purveyor.kit.http.middleware import AT_WORK, Edge
+from purveyor.kit.http.web import bearer_token
+from purveyor.roles.auth.contract import Identity, ResetTokenInvalid
 from purveyor.transports.http import HttpAsker, http_client
 from purveyor.transports.local import LocalAsker
 

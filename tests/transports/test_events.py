@@ -14,15 +14,13 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from purveyor.drill.servers.rabbitmq import RabbitServer
 from purveyor.kit import log, tracing
 from purveyor.kit.clock import now
+from purveyor.kit.db.migrate import migrate
+from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import Unavailable
-from purveyor.kit.ids import new_id
-from purveyor.kit.message import Envelope, Event
-from purveyor.kit.migrate import migrate
-from purveyor.kit.postgres import Database, open_database
-from purveyor.kit.transport import (
+from purveyor.kit.events.message import Envelope, Event
+from purveyor.kit.events.transport import (
     MAX_BODY_BYTES,
     DeadLetter,
     EventHandler,
@@ -30,9 +28,11 @@ from purveyor.kit.transport import (
     Queue,
     Undeliverable,
 )
+from purveyor.kit.ids import new_id
 from purveyor.transports import postgres
 from purveyor.transports.postgres import MIGRATIONS, PostgresEvents
 from purveyor.transports.rabbitmq.events import RabbitEvents
+from purveyor_drill.servers.rabbitmq import RabbitServer
 
 
 class Case(ABC):
@@ -57,7 +57,7 @@ class PostgresCase(Case):
     def __init__(self, url: str) -> None:
         self._url = url
         self.make_in_process = (
-            "from purveyor.kit.postgres import open_database\n"
+            "from purveyor.kit.db.postgres import open_database\n"
             "from purveyor.transports.postgres import PostgresEvents\n"
             f"made = PostgresEvents(open_database({url!r}, application='killed', max_size=2))"
         )
@@ -409,8 +409,8 @@ async def test_two_consumers_share_the_work_and_do_none_of_it_twice(line: Line) 
 CONSUMER = """
 import asyncio, sys
 from typing import ClassVar
-from purveyor.kit.message import Event
-from purveyor.kit.transport import Queue
+from purveyor.kit.events.message import Event
+from purveyor.kit.events.transport import Queue
 {make}
 
 class Happened(Event, frozen=True):

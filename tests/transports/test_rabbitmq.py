@@ -18,15 +18,15 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from purveyor.drill.servers.rabbitmq import RabbitServer
 from purveyor.kit import log, tracing
 from purveyor.kit.errors import StartupError, Unavailable
+from purveyor.kit.events.message import Envelope, Event
+from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue, Undeliverable
 from purveyor.kit.ids import new_id
-from purveyor.kit.message import Envelope, Event
-from purveyor.kit.transport import DeadLetter, EventHandler, Queue, Undeliverable
 from purveyor.transports.rabbitmq import properties
 from purveyor.transports.rabbitmq.events import RabbitEvents
 from purveyor.transports.rabbitmq.link import Refused, Unroutable
+from purveyor_drill.servers.rabbitmq import RabbitServer
 
 MOMENT = datetime(2026, 11, 22, 12, 30, 15, tzinfo=UTC)
 

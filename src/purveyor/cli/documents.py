@@ -21,7 +21,7 @@ def openapi(roles: RolesOption = ALL_ROLES, indent: IndentOption = 2) -> None:
 
 def asyncapi(indent: IndentOption = 2) -> None:
     """Print the AsyncAPI document of every event."""
-    from purveyor.kit import asyncapi as document
+    from purveyor.kit.events import asyncapi as document
 
     _print(document.asyncapi(list(ROLES.values()), version=__version__), indent)
 
@@ -29,8 +29,8 @@ def asyncapi(indent: IndentOption = 2) -> None:
 async def _openapi(roles: str) -> dict[str, Any]:
     from purveyor.api_info import ABOUT
     from purveyor.host import Host, choose_roles
-    from purveyor.kit import api
-    from purveyor.kit.health import health_routes
+    from purveyor.kit.http import app as api
+    from purveyor.kit.http.health import health_routes
     from purveyor.process import shared_routes
 
     with tempfile.TemporaryDirectory() as folder:

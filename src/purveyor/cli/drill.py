@@ -14,8 +14,8 @@ from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.settings import Settings
 
 if TYPE_CHECKING:  # it brings every server's library with it
-    from purveyor.drill.houses import Policy, ShapeName
-    from purveyor.drill.report import Report
+    from purveyor_drill.report import Report
+    from purveyor_drill.testbed import Policy, ShapeName
 
 _MISSING = 69
 """EX_UNAVAILABLE of sysexits.h: something that the command needs is not there."""
@@ -96,7 +96,7 @@ def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _actions(text: str) -> tuple[str, ...]:
-    from purveyor.drill.schedule import ACTIONS
+    from purveyor_drill.schedule import ACTIONS
 
     actions = tuple(name.strip() for name in text.split(",") if name.strip())
     for action in actions:
@@ -108,10 +108,10 @@ def _run(folder: Path, **wanted: Any) -> None:
     import uvloop
     from rich.console import Console
 
-    from purveyor.drill.houses import Missing
-    from purveyor.drill.report import write
-    from purveyor.drill.servers.process import StartFailed
-    from purveyor.drill.terminal import show
+    from purveyor_drill.report import write
+    from purveyor_drill.servers.process import StartFailed
+    from purveyor_drill.terminal import show
+    from purveyor_drill.testbed import Missing
 
     console = Console(highlight=False)
     console.print(f"seed {wanted['seed']}", soft_wrap=True)
@@ -153,10 +153,10 @@ async def _drill(
     only: Any,
     given: dict[str, str] | None,
 ) -> "Report":
-    from purveyor.drill.houses import usual_ledger
-    from purveyor.drill.load import LoadPlan
-    from purveyor.drill.run import drill
-    from purveyor.drill.terminal import ProgressLine
+    from purveyor_drill.load import LoadPlan
+    from purveyor_drill.run import drill
+    from purveyor_drill.terminal import ProgressLine
+    from purveyor_drill.testbed import usual_ledger
 
     stop = asyncio.Event()
     _end_early_on_signal(stop)

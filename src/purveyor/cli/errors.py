@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from purveyor.kit import exits
+from purveyor.kit.process import exit_codes as exits
 
 # Typer carries its own copy of click and gives only the leaves of its tree of errors a public name.
 _CommandLineError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

@@ -83,7 +83,7 @@ def doctor(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
 
 async def _doctor(roles: Sequence[str], config: ConfigOption) -> bool:
     from purveyor.host import Host, choose_roles
-    from purveyor.kit.health import probe
+    from purveyor.kit.http.health import probe
 
     log.configure("console", "critical")
     chosen, sources = choose_roles(roles), read_sources(config)

@@ -16,7 +16,7 @@ from purveyor.cli.options import (
     run,
 )
 from purveyor.kit import log
-from purveyor.kit.message import Ask
+from purveyor.kit.events.message import Ask
 from purveyor.roles.auth.contract import ListErasures, OpenAccount, SetAccess
 
 R = TypeVar("R")

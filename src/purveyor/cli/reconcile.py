@@ -16,8 +16,8 @@ from purveyor.roles.orders.contract import AnnounceOrders, FindUnannounced
 
 if TYPE_CHECKING:  # see cli.options
     from purveyor.host import Host
-    from purveyor.kit.outbox import Outbox
-    from purveyor.kit.transport import DeadLetter
+    from purveyor.kit.events.outbox import Outbox
+    from purveyor.kit.events.transport import DeadLetter
 
 _ON_THE_WAY = timedelta(minutes=1)
 _PAGE = 500

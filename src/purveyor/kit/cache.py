@@ -4,13 +4,33 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from purveyor.kit.deadline import no_deadline, seconds_left
 
+
+class SharedCache(Protocol):
+    """Bytes by key, kept for all processes. Never raises: what cannot be had is absent."""
+
+    async def get(self, key: str) -> bytes | None:
+        """The value, ``None`` when there is none."""
+        ...
+
+    async def put(self, key: str, value: bytes, ttl_s: float) -> None:
+        """Keep a value for ``ttl_s`` seconds at most."""
+        ...
+
+    async def claim(self, key: str, ttl_s: float) -> bool:
+        """Take a key for ``ttl_s`` seconds unless it is taken; whether it is ours. True without a cache."""
+        ...
+
+    async def drop(self, key: str) -> None:
+        """Forget a key."""
+        ...
+
+
 K = TypeVar("K")
 V = TypeVar("V")
-
 _RETRY_S = 1.0
 """How long a stale value counts as fresh after a load failed: else each caller in turn would wait for the next."""
 _LONGEST_S = 60.0

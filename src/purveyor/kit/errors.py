@@ -1,6 +1,6 @@
 """Every error that a client or another role can meet: one tree, each with a code, a status and a sentence.
 
-``kit/web.py`` alone turns them into responses (RFC 9457); transports carry them by their code, so that the
+``kit/http/web.py`` alone turns them into responses (RFC 9457); transports carry them by their code, so that the
 same class is caught whether the role that raised it runs here or elsewhere.
 """
 

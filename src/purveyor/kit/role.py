@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from purveyor.kit.backoff import Backoff
-from purveyor.kit.message import Ask, Event
-from purveyor.kit.ratelimit import Limiter
-from purveyor.kit.shared import SharedCache
-from purveyor.kit.transport import Answers, Asker, EventHandler, EventTransport, Queue
+from purveyor.kit.cache import SharedCache
+from purveyor.kit.events.message import Ask, Event
+from purveyor.kit.events.transport import Answers, Asker, EventHandler, EventTransport, Queue
+from purveyor.kit.limits.memory import Backoff, Limiter
 
 if TYPE_CHECKING:  # it brings the database driver with it, and declarations are read without starting anything
-    from purveyor.kit.outbox import Outbox
+    from purveyor.kit.events.outbox import Outbox
 
 S = TypeVar("S")
 T = TypeVar("T")

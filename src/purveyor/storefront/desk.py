@@ -12,10 +12,9 @@ from litestar import Request, Response, get, post
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import Conflict, FieldError, Forbidden, InvalidInput, NotFound, Unavailable
-from purveyor.kit.examples import answer, link, notes
-from purveyor.kit.parameters import number_schema, read_number
-from purveyor.kit.transport import Asker, EventTransport
-from purveyor.kit.web import BEARER, ApiResponse, problem_responses, signed_in
+from purveyor.kit.events.transport import Asker, EventTransport
+from purveyor.kit.http.openapi import answer, link, notes, number_schema, read_number
+from purveyor.kit.http.web import BEARER, ApiResponse, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.email.contract import ListMails, MailRecord, ResendMail, State
 from purveyor.roles.orders.contract import TraceOrder

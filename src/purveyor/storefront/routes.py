@@ -9,8 +9,8 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from purveyor.kit.assets import REVALIDATE, Asset
 from purveyor.kit.errors import NotFound
+from purveyor.kit.http.pages import REVALIDATE, Asset
 
 _STATIC = files("purveyor.storefront") / "static"
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}

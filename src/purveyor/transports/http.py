@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from purveyor.kit import log, tracing
+from purveyor.kit.db.postgres import inside_transaction
 from purveyor.kit.deadline import seconds_left
 from purveyor.kit.errors import (
     RESET,
@@ -22,10 +23,9 @@ from purveyor.kit.errors import (
     Unavailable,
     problem_for,
 )
-from purveyor.kit.http_client import HttpClient
-from purveyor.kit.message import Ask
-from purveyor.kit.postgres import inside_transaction
-from purveyor.kit.shedding import AT_WORK
+from purveyor.kit.events.message import Ask
+from purveyor.kit.http.client import HttpClient
+from purveyor.kit.http.middleware import AT_WORK
 
 R = TypeVar("R")
 

@@ -3,11 +3,11 @@
 import asyncio
 from typing import TypeVar, cast
 
+from purveyor.kit.db.postgres import inside_transaction
 from purveyor.kit.deadline import seconds_left
 from purveyor.kit.errors import Unavailable
-from purveyor.kit.message import Ask
-from purveyor.kit.postgres import inside_transaction
-from purveyor.kit.transport import Answers
+from purveyor.kit.events.message import Ask
+from purveyor.kit.events.transport import Answers
 
 R = TypeVar("R")
 

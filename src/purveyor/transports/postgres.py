@@ -16,15 +16,15 @@ import msgspec
 
 from purveyor.kit import log as logs
 from purveyor.kit import tracing
-from purveyor.kit.databases import Schema
+from purveyor.kit.db.databases import Schema
+from purveyor.kit.db.postgres import Connection, Database, Record, storable
 from purveyor.kit.errors import Unavailable
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.outbox import COLUMNS, envelope, values
+from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue, Undeliverable, decoded
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import parse_id
-from purveyor.kit.message import Envelope
 from purveyor.kit.metrics import EVENTS_HANDLED
-from purveyor.kit.outbox import COLUMNS, envelope, values
-from purveyor.kit.postgres import Connection, Database, Record, storable
-from purveyor.kit.transport import DeadLetter, EventHandler, Queue, Undeliverable, decoded
 
 log = logging.getLogger(__name__)
 

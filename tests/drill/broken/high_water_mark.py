@@ -5,7 +5,7 @@ from collections import defaultdict
 from uuid import UUID
 
 from purveyor.cli import main
-from purveyor.kit import outbox
+from purveyor.kit.events import outbox
 
 _marks: defaultdict[str, UUID] = defaultdict(lambda: UUID(int=0))
 

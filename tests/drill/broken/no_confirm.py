@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from purveyor.cli import main
-from purveyor.kit.message import Envelope
+from purveyor.kit.events.message import Envelope
 from purveyor.transports.rabbitmq.events import RabbitEvents
 
 _publish = RabbitEvents.publish

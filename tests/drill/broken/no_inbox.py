@@ -6,7 +6,7 @@ import msgspec
 
 from purveyor.cli import main
 from purveyor.kit.ids import new_id
-from purveyor.roles.email.ledger_postgres import PostgresLedger
+from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import NewMail
 
 _record = PostgresLedger.record

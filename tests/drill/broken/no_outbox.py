@@ -3,7 +3,7 @@
 import sys
 
 from purveyor.cli import main
-from purveyor.kit import outbox
+from purveyor.kit.events import outbox
 
 
 async def _batch(self: outbox.Relay) -> int:

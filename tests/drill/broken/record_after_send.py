@@ -4,7 +4,7 @@ import contextlib
 import sys
 
 from purveyor.cli import main
-from purveyor.roles.email.ledger_postgres import PostgresLedger
+from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import Claim, ClaimLost
 
 _mark_data, _mark_sent = PostgresLedger.mark_data, PostgresLedger.mark_sent

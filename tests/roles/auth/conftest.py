@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from purveyor.kit.postgres import Database
+from purveyor.kit.db.postgres import Database
 from purveyor.roles.auth.passwords import Passwords
 from roles.auth.samples import Process
 

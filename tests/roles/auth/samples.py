@@ -5,25 +5,22 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from purveyor.kit.backoff import Backoff, MemoryBackoff
 from purveyor.kit.clock import now
+from purveyor.kit.db.postgres import Database
+from purveyor.kit.events.message import Envelope, Event
 from purveyor.kit.ids import new_id
-from purveyor.kit.message import Envelope, Event
-from purveyor.kit.postgres import Database
-from purveyor.kit.ratelimit import MemoryLimiter, Rate
+from purveyor.kit.limits.memory import Backoff, MemoryBackoff, MemoryLimiter, Rate
 from purveyor.roles.auth.assembly import Stores
 from purveyor.roles.auth.contract import Address, Principal, UserRegistered
-from purveyor.roles.auth.events import about
-from purveyor.roles.auth.model import User
+from purveyor.roles.auth.model import User, about
+from purveyor.roles.auth.password_changes import PasswordChanges
 from purveyor.roles.auth.passwords import Passwords
-from purveyor.roles.auth.refresh import RefreshChain
+from purveyor.roles.auth.privacy import Privacy
 from purveyor.roles.auth.revocations import Revocations
 from purveyor.roles.auth.service import Auth, Registration
-from purveyor.roles.auth.service_passwords import PasswordChanges
-from purveyor.roles.auth.service_privacy import Privacy
-from purveyor.roles.auth.service_sessions import Sessions, TokenPair
+from purveyor.roles.auth.sessions import Sessions, TokenPair
 from purveyor.roles.auth.throttle import Throttle
-from purveyor.roles.auth.tokens import Tokens
+from purveyor.roles.auth.tokens import RefreshChain, Tokens
 
 E = TypeVar("E", bound=Event)
 

@@ -7,9 +7,15 @@ import time
 import pytest
 
 from purveyor.kit.errors import InvalidInput, TokenInvalid
-from purveyor.kit.ratelimit import Rate
-from purveyor.roles.auth.contract import PasswordResetRequested, UserRegistered
-from purveyor.roles.auth.errors import InvalidCredentials, ResetTokenInvalid, TooManyLogins, WrongPassword
+from purveyor.kit.limits.memory import Rate
+from purveyor.roles.auth.contract import (
+    InvalidCredentials,
+    PasswordResetRequested,
+    ResetTokenInvalid,
+    TooManyLogins,
+    UserRegistered,
+    WrongPassword,
+)
 from purveyor.roles.auth.model import User
 from purveyor.roles.auth.passwords import Passwords
 from roles.auth.samples import HERE, NEW_PASSWORD, PASSWORD, Process, fresh_email

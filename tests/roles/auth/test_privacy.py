@@ -6,24 +6,27 @@ from typing import Any
 import msgspec
 import pytest
 
+from purveyor.kit.db.postgres import Database
 from purveyor.kit.errors import NotFound, TokenInvalid
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.transport import Undeliverable
 from purveyor.kit.ids import new_id
-from purveyor.kit.message import Envelope
-from purveyor.kit.postgres import Database
-from purveyor.kit.transport import Undeliverable
 from purveyor.roles.auth.contract import (
     Erasure,
+    InvalidCredentials,
+    LastAdmin,
     ListErasures,
     Principal,
+    RefreshTokenInvalid,
+    ResetTokenInvalid,
     UserErased,
     UserExportRequested,
     UserRegistered,
     VerifyToken,
 )
-from purveyor.roles.auth.errors import InvalidCredentials, LastAdmin, RefreshTokenInvalid, ResetTokenInvalid
-from purveyor.roles.auth.events import about
+from purveyor.roles.auth.model import about
 from purveyor.roles.auth.passwords import Passwords
-from purveyor.roles.auth.service_privacy import PersonalExport
+from purveyor.roles.auth.privacy import PersonalExport
 from purveyor.roles.email.contract import MailDataErased, MailDataExported
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
 from roles.auth.samples import HOME, NEW_PASSWORD, Process, a_user

@@ -11,12 +11,13 @@ from purveyor.kit.ids import new_id
 from purveyor.roles.auth.contract import (
     EmailTaken,
     GetAddress,
+    InvalidCredentials,
+    LastAdmin,
     OpenAccount,
     Principal,
     SetAccess,
     UserRegistered,
 )
-from purveyor.roles.auth.errors import InvalidCredentials, LastAdmin
 from purveyor.roles.auth.service import Auth, Registration
 from roles.auth.samples import HERE, HOME, PASSWORD, Process, fresh_email
 

@@ -8,12 +8,17 @@ import time
 import pytest
 from argon2 import PasswordHasher
 
+from purveyor.kit.db.postgres import Database
 from purveyor.kit.errors import TokenInvalid
-from purveyor.kit.postgres import Database
-from purveyor.roles.auth.contract import GetAddress, SetAccess, VerifyToken
-from purveyor.roles.auth.errors import InvalidCredentials, RefreshTokenInvalid
+from purveyor.roles.auth.contract import (
+    GetAddress,
+    InvalidCredentials,
+    RefreshTokenInvalid,
+    SetAccess,
+    VerifyToken,
+)
 from purveyor.roles.auth.passwords import Passwords
-from purveyor.roles.auth.service_sessions import TokenPair
+from purveyor.roles.auth.sessions import TokenPair
 from purveyor.roles.auth.tokens import Tokens
 from roles.auth.samples import HERE, HOME, LIFETIME_S, PASSWORD, SECRET, Process
 

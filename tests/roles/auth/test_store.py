@@ -9,18 +9,18 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from purveyor.drill.servers.postgres import PostgresServer
 from purveyor.kit.clock import now
+from purveyor.kit.db.migrate import migrate
+from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import InvalidInput, NotFound
 from purveyor.kit.ids import new_id
-from purveyor.kit.migrate import migrate
-from purveyor.kit.postgres import Database, open_database
 from purveyor.registry import ROLES
 from purveyor.roles.auth.assembly import Stores
 from purveyor.roles.auth.contract import EmailTaken
 from purveyor.roles.auth.model import User
 from purveyor.roles.auth.ports import StoredAddress
-from purveyor.roles.auth.store_addresses import MAX_ADDRESSES
+from purveyor.roles.auth.store import MAX_ADDRESSES
+from purveyor_drill.servers.postgres import PostgresServer
 from roles.auth.samples import LIFETIME_S, a_user, fresh_email, welcome
 
 

@@ -6,18 +6,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from purveyor.drill.servers.postgres import PostgresServer
-from purveyor.drill.servers.redis import RedisServer
-from purveyor.kit.backoff import Backoff, Growth, MemoryBackoff
+from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import Problem, Unavailable
 from purveyor.kit.ids import new_id
-from purveyor.kit.postgres import Database, open_database
-from purveyor.kit.ratelimit import MemoryLimiter, Rate
-from purveyor.kit.redis import open_redis
-from purveyor.kit.redis_backoff import RedisBackoff
-from purveyor.roles.auth.errors import InvalidCredentials, TooManyLogins
+from purveyor.kit.limits.memory import Backoff, Growth, MemoryBackoff, MemoryLimiter, Rate
+from purveyor.kit.limits.redis import RedisBackoff, open_redis
+from purveyor.roles.auth.contract import InvalidCredentials, TooManyLogins
 from purveyor.roles.auth.passwords import Passwords
 from purveyor.roles.auth.throttle import Throttle
+from purveyor_drill.servers.postgres import PostgresServer
+from purveyor_drill.servers.redis import RedisServer
 from roles.auth.samples import HERE, NEW_PASSWORD, PASSWORD, Process, fresh_email
 from roles.auth.test_password_changes import forgotten
 

@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 from litestar import Litestar
 
+from purveyor.kit.http.web import EXCEPTION_HANDLERS
 from purveyor.kit.role import Env
-from purveyor.kit.web import EXCEPTION_HANDLERS
 from purveyor.roles.catalog.contract import Product, bundled, categories
 from purveyor.roles.catalog.role import ROLE, CatalogSettings
 

@@ -13,15 +13,15 @@ import pytest
 from journal_owner import claim_of
 
 import purveyor.roles.email
-from purveyor.drill.servers.postgres import PostgresServer
 from purveyor.kit.clock import now
+from purveyor.kit.db.migrate import migrate
+from purveyor.kit.db.postgres import open_database
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.ids import new_id
-from purveyor.kit.migrate import migrate
-from purveyor.kit.postgres import open_database
 from purveyor.roles.email.journal import Journals
-from purveyor.roles.email.ledger_postgres import PostgresLedger
+from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import Claim, NewMail
+from purveyor_drill.servers.postgres import PostgresServer
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
 OWNER = Path(__file__).with_name("journal_owner.py")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from purveyor.roles.email.language import best
-from purveyor.roles.email.letters import KINDS
+from purveyor.roles.email.mail_models import KINDS
 from purveyor.roles.email.template_files import load_languages
 
 CODES = ("de", "en", "es", "fr")

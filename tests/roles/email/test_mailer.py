@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from purveyor.drill.servers.smtp import Rule, SmtpSink, Step
 from purveyor.kit.errors import ConfigError
 from purveyor.roles.email.mailer import SmtpMailer, smtp_target
 from purveyor.roles.email.ports import Claim, ClaimLost, Doubtful, NotNow, Refused
+from purveyor_drill.servers.smtp import Rule, SmtpSink, Step
 
 SENDER = "Purveyor <orders@shop.test>"
 SHORT = {"connect_s": 0.3, "command_s": 0.3, "dot_s": 0.3}

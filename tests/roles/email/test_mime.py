@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from purveyor.roles.email.letters import CONTROLS
+from purveyor.roles.email.mail_models import CONTROLS
 from purveyor.roles.email.mime import ascii_address, compose, message_id, text_of
 from purveyor.roles.email.rendering import Rendered
 

@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from purveyor.roles.email.letters import CONTROLS, KINDS, Letter, Line, OrderMail, ResetMail, Shop, WelcomeMail
+from purveyor.roles.email.mail_models import (
+    CONTROLS,
+    KINDS,
+    Letter,
+    Line,
+    OrderMail,
+    ResetMail,
+    Shop,
+    WelcomeMail,
+)
 from purveyor.roles.email.rendering import Rendered, Renderer
-from purveyor.roles.email.samples import SAMPLES
+from purveyor.roles.email.template_check import SAMPLES
 
 CODES = ("de", "en", "es", "fr")
 RENDERER = Renderer()

@@ -9,14 +9,14 @@ import pytest
 
 import purveyor.roles.email
 from purveyor.kit.clock import now
+from purveyor.kit.db.migrate import migrate
+from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import Unavailable
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.transport import Queue
 from purveyor.kit.ids import new_id
-from purveyor.kit.message import Envelope
-from purveyor.kit.migrate import migrate
-from purveyor.kit.postgres import Database, open_database
-from purveyor.kit.transport import Queue
 from purveyor.roles.email.contract import MailSettled
-from purveyor.roles.email.ledger_postgres import PostgresLedger
+from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import NewMail
 from purveyor.roles.email.reports import BATCH, Reports
 from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS

@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 
 import purveyor.roles.email
-from purveyor.drill.servers.postgres import PostgresServer
-from purveyor.drill.servers.smtp import Rule, SmtpSink
 from purveyor.kit.clock import now
+from purveyor.kit.db.migrate import migrate
+from purveyor.kit.db.postgres import open_database
 from purveyor.kit.ids import new_id
-from purveyor.kit.migrate import migrate
-from purveyor.kit.postgres import open_database
+from purveyor.kit.process.supervisor import Supervisor
 from purveyor.kit.role import Background
-from purveyor.kit.supervisor import Supervisor
 from purveyor.roles.email import sender
 from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.journal import Journals
-from purveyor.roles.email.ledger_postgres import PostgresLedger
+from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.mailbox import Mailbox
 from purveyor.roles.email.mailer import SmtpMailer, smtp_target
 from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, DoubtPolicy, Mailer, NewMail
 from purveyor.roles.email.sender import Sender
+from purveyor_drill.servers.postgres import PostgresServer
+from purveyor_drill.servers.smtp import Rule, SmtpSink
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
 

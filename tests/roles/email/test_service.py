@@ -15,15 +15,14 @@ import msgspec
 import pytest
 from ledger_owner import connected
 
-from purveyor.drill.servers.process import free_port
 from purveyor.host import Host, choose_roles
 from purveyor.kit.clock import now
+from purveyor.kit.db.migrate import migrate
+from purveyor.kit.db.postgres import open_database
 from purveyor.kit.errors import Conflict, Unavailable
+from purveyor.kit.events.message import Envelope, Event
+from purveyor.kit.events.transport import MAX_BODY_BYTES, Queue, Undeliverable
 from purveyor.kit.ids import new_id
-from purveyor.kit.message import Envelope, Event
-from purveyor.kit.migrate import migrate
-from purveyor.kit.postgres import open_database
-from purveyor.kit.transport import MAX_BODY_BYTES, Queue, Undeliverable
 from purveyor.roles.auth.contract import (
     PasswordResetRequested,
     UserErased,
@@ -31,10 +30,10 @@ from purveyor.roles.auth.contract import (
     UserRegistered,
 )
 from purveyor.roles.email.contract import MailDataErased, MailDataExported, ResendMail, ResolveMail, ShowMail
-from purveyor.roles.email.letters import KINDS, Shop
+from purveyor.roles.email.mail_models import KINDS, Shop
 from purveyor.roles.email.mime import text_of
-from purveyor.roles.email.personal_data import PersonalData
 from purveyor.roles.email.ports import Ledger
+from purveyor.roles.email.privacy import PersonalData
 from purveyor.roles.email.rendering import Renderer
 from purveyor.roles.email.role import MAILED
 from purveyor.roles.email.service import Mails
@@ -42,6 +41,7 @@ from purveyor.roles.orders.contract import OrderCancelled, OrderCreated, Ordered
 from purveyor.settings import Sources
 from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
 from purveyor.transports.postgres import PostgresEvents
+from purveyor_drill.servers.process import free_port
 from real_servers import SERVERS, MongoServer
 
 ANN = "ann@b.test"

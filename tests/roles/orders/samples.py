@@ -5,17 +5,17 @@ from datetime import datetime
 
 from purveyor.kit.clock import now
 from purveyor.kit.errors import NotFound
+from purveyor.kit.events.message import Envelope
 from purveyor.kit.ids import first_id_of, new_id
-from purveyor.kit.message import Envelope
-from purveyor.kit.ratelimit import MemoryLimiter, Rate
+from purveyor.kit.limits.memory import MemoryLimiter, Rate
 from purveyor.roles.auth.contract import Address, GetAddress, Identity, Principal
 from purveyor.roles.orders.contract import OrderCreated, ProductsUnavailable
 from purveyor.roles.orders.events import created_event
 from purveyor.roles.orders.model import Draft, DraftLine, Order
 from purveyor.roles.orders.ports import IdempotencyKey, NewOrder, OrderBook
-from purveyor.roles.orders.products_answers import ProductView
+from purveyor.roles.orders.products.answers import ProductView
+from purveyor.roles.orders.schemas import answer_of
 from purveyor.roles.orders.service import Orders
-from purveyor.roles.orders.views import answer_of
 from purveyor.transports.local import LocalAsker
 
 HOME = Address(recipient="Ada", line1="1 High Street", city="Berlin", postal_code="10115", country="DE")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from purveyor.kit.postgres import Database
+from purveyor.kit.db.postgres import Database
 from purveyor.roles.auth.contract import Address
 from purveyor.roles.orders.export import BATCH, COLUMNS, export, guarded
 from purveyor.roles.orders.ports import Filter

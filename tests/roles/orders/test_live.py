@@ -10,17 +10,22 @@ import msgspec
 import pytest
 
 from purveyor.kit.clock import now
+from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import NotFound, TokenInvalid, Unavailable
 from purveyor.kit.ids import new_id
-from purveyor.kit.postgres import Database, open_database
-from purveyor.roles.auth.contract import GetAddress, Identity, Principal, VerifiedToken, VerifyToken
-from purveyor.roles.orders.conditions import IfMatch
+from purveyor.roles.auth.contract import (
+    GetAddress,
+    Identity,
+    Principal,
+    VerifiedToken,
+    VerifyToken,
+)
 from purveyor.roles.orders.contract import TooManyStreams
-from purveyor.roles.orders.history import Entry, MailOutcome
+from purveyor.roles.orders.etag import IfMatch
 from purveyor.roles.orders.live import POLL_S, Live, Stream
-from purveyor.roles.orders.service_changes import Changes, Wish
-from purveyor.roles.orders.store import PostgresOrders
-from purveyor.roles.orders.store_history import PostgresHistories
+from purveyor.roles.orders.model import Entry, MailOutcome
+from purveyor.roles.orders.service import Changes, Wish
+from purveyor.roles.orders.store import PostgresHistories, PostgresOrders
 from purveyor.transports.local import LocalAsker
 from roles.orders.samples import buyer, home_of_ada, new_order
 

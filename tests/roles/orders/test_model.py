@@ -14,7 +14,7 @@ from purveyor.kit.ids import new_id
 from purveyor.kit.money import MAX_MINOR
 from purveyor.roles.orders.contract import IllegalTransition, UnknownProduct
 from purveyor.roles.orders.model import MAX_QUANTITY, NEXT_PAYMENT_STATUS, NEXT_STATUS, Order
-from purveyor.roles.orders.products_answers import ProductView
+from purveyor.roles.orders.products.answers import ProductView
 from roles.orders.samples import HOME, SHELF, buyer, draft
 
 ADA = buyer()

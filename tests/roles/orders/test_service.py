@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 
 import pytest
 
+from purveyor.kit.db.postgres import Database
 from purveyor.kit.errors import InvalidInput, NotFound, TooManyRequests
 from purveyor.kit.ids import new_id
-from purveyor.kit.postgres import Database
-from purveyor.kit.ratelimit import Rate
+from purveyor.kit.limits.memory import Rate
 from purveyor.roles.auth.contract import Address, GetAddress, Principal
 from purveyor.roles.orders.contract import (
     KeyReused,
@@ -20,7 +20,7 @@ from purveyor.roles.orders.contract import (
 )
 from purveyor.roles.orders.model import Draft
 from purveyor.roles.orders.ports import Filter, Stored
-from purveyor.roles.orders.products_answers import ProductView
+from purveyor.roles.orders.products.answers import ProductView
 from purveyor.roles.orders.service import Orders
 from purveyor.roles.orders.store import PostgresOrders
 from roles.orders.samples import HOME, Shelf, Wakes, buyer, draft, home_of_ada, shop

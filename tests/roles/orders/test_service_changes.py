@@ -5,16 +5,15 @@ from uuid import UUID
 
 import pytest
 
+from purveyor.kit.db.postgres import Database
 from purveyor.kit.errors import Conflict, Forbidden, NotFound
 from purveyor.kit.ids import new_id
-from purveyor.kit.postgres import Database
 from purveyor.roles.auth.contract import Principal
-from purveyor.roles.orders.conditions import IfMatch
 from purveyor.roles.orders.contract import IllegalTransition, PreconditionFailed, PreconditionRequired
+from purveyor.roles.orders.etag import IfMatch
 from purveyor.roles.orders.ports import Step
-from purveyor.roles.orders.service_changes import Changes, Wish
-from purveyor.roles.orders.store import PostgresOrders
-from purveyor.roles.orders.store_history import PostgresHistories
+from purveyor.roles.orders.service import Changes, Wish
+from purveyor.roles.orders.store import PostgresHistories, PostgresOrders
 from roles.orders.samples import buyer, new_order
 
 CONFIRM = Wish(status="confirmed")

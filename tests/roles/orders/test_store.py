@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
+from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import NotFound
 from purveyor.kit.ids import new_id
-from purveyor.kit.postgres import Database, open_database
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.contract import KeyReused, RequestInProgress
 from purveyor.roles.orders.model import Order

@@ -8,19 +8,18 @@ from uuid import UUID
 
 import pytest
 
-from purveyor.drill.servers.postgres import PostgresServer
 from purveyor.kit.clock import now
+from purveyor.kit.db.migrate import load, migrate
+from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import NotFound
 from purveyor.kit.ids import new_id
-from purveyor.kit.migrate import load, migrate
-from purveyor.kit.postgres import Database, open_database
 from purveyor.registry import ROLES
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.events import status_event
-from purveyor.roles.orders.history import By, MailOutcome
+from purveyor.roles.orders.model import By, MailOutcome
 from purveyor.roles.orders.ports import Step
-from purveyor.roles.orders.store import PostgresOrders
-from purveyor.roles.orders.store_history import PostgresHistories
+from purveyor.roles.orders.store import PostgresHistories, PostgresOrders
+from purveyor_drill.servers.postgres import PostgresServer
 from roles.orders.samples import buyer, new_order
 
 CLERK = By("staff", "clerk 1", "Grace")

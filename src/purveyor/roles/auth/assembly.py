@@ -5,29 +5,30 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from purveyor.kit.message import Event
-from purveyor.kit.outbox import Outbox, Relay
-from purveyor.kit.postgres import Database
+from purveyor.kit.db.postgres import Database
+from purveyor.kit.events.message import Event
+from purveyor.kit.events.outbox import Outbox, Relay
+from purveyor.kit.events.transport import Answers, EventHandler
 from purveyor.kit.role import Actor, Background, Check, Env
-from purveyor.kit.transport import Answers, EventHandler
-from purveyor.roles.auth.contract import GetAddress, GetProfile, ListErasures, OpenAccount, SetAccess, VerifyToken
+from purveyor.roles.auth.contract import (
+    GetAddress,
+    GetProfile,
+    ListErasures,
+    OpenAccount,
+    SetAccess,
+    VerifyToken,
+)
+from purveyor.roles.auth.password_changes import PasswordChanges, PostgresPasswords
 from purveyor.roles.auth.passwords import Passwords
-from purveyor.roles.auth.refresh import RefreshChain
-from purveyor.roles.auth.revocations import Revocations
+from purveyor.roles.auth.privacy import PostgresPersonalData, Privacy
+from purveyor.roles.auth.revocations import PostgresRevocations, Revocations
 from purveyor.roles.auth.role import AuthSettings
 from purveyor.roles.auth.routes import auth_routes
 from purveyor.roles.auth.service import Auth
-from purveyor.roles.auth.service_passwords import PasswordChanges
-from purveyor.roles.auth.service_privacy import Privacy
-from purveyor.roles.auth.service_sessions import Sessions
-from purveyor.roles.auth.store import PostgresAccounts
-from purveyor.roles.auth.store_addresses import PostgresAddresses
-from purveyor.roles.auth.store_passwords import PostgresPasswords
-from purveyor.roles.auth.store_privacy import PostgresPersonalData
-from purveyor.roles.auth.store_revocations import PostgresRevocations
-from purveyor.roles.auth.store_sessions import PostgresSessions
+from purveyor.roles.auth.sessions import PostgresSessions, Sessions
+from purveyor.roles.auth.store import PostgresAccounts, PostgresAddresses
 from purveyor.roles.auth.throttle import Throttle
-from purveyor.roles.auth.tokens import Tokens, development_secret
+from purveyor.roles.auth.tokens import RefreshChain, Tokens, development_secret
 from purveyor.roles.email.contract import MailDataErased, MailDataExported
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
 

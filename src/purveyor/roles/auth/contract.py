@@ -5,17 +5,79 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from datetime import datetime
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
+from msgspec import Meta
 
-from purveyor.kit.errors import Conflict, NotFound, RemoteFailure, TokenInvalid, Unavailable
-from purveyor.kit.message import Ask, Event, Message
+from purveyor.kit import text
+from purveyor.kit.errors import (
+    Conflict,
+    FieldError,
+    InvalidInput,
+    NotFound,
+    RemoteFailure,
+    TokenInvalid,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+)
+from purveyor.kit.events.message import Ask, Event, Message
+from purveyor.kit.events.transport import Asker
 from purveyor.kit.role import Port
-from purveyor.kit.transport import Asker
-from purveyor.roles.auth.contract_addresses import Address as Address
-from purveyor.roles.auth.contract_addresses import GetAddress as GetAddress
-from purveyor.roles.auth.contract_addresses import PostalAddress as PostalAddress
+
+
+class Address(Message, frozen=True, omit_defaults=True):
+    """A postal address; ``country`` is an ISO 3166-1 alpha-2 code."""
+
+    recipient: str
+    line1: str
+    city: str
+    postal_code: str
+    country: str
+    line2: str = ""
+    region: str = ""
+    phone: str = ""
+
+
+class PostalAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A postal address as a client sends it."""
+
+    recipient: text.Line
+    line1: text.Line
+    city: text.Line
+    postal_code: Annotated[str, Meta(min_length=1, max_length=20, extra_json_schema=text.LINE_SCHEMA)]
+    country: text.Country
+    line2: text.OptionalLine | None = None
+    region: text.OptionalLine | None = None
+    phone: text.Phone | None = None
+
+    def checked(self, pointer: str = "") -> Address:
+        """The address, cleaned. Raises ``InvalidInput``; ``pointer`` is where it stands in the request."""
+        lines = {
+            name: text.clean_line(getattr(self, name) or "", f"{pointer}/{name}")
+            for name in ("recipient", "line1", "line2", "city", "region", "postal_code")
+        }
+        for name in ("recipient", "line1", "city", "postal_code"):
+            if not lines[name]:
+                raise text.invalid(f"{pointer}/{name}", "must not be empty")
+        country = text.clean_country(self.country, f"{pointer}/country")
+        return Address(**lines, country=country, phone=text.clean_phone(self.phone or "", f"{pointer}/phone"))
+
+
+class GetAddress(Ask[Address], frozen=True):
+    """One address of the token's holder. Raises ``NotFound``."""
+
+    reply: ClassVar = Address
+    route: ClassVar = "GET /user/{user_id}/addresses/{address_id}"
+    bearer: ClassVar = "token"
+    idempotent: ClassVar = True
+    refusals: ClassVar = {401: TokenInvalid, 403: NotFound, 404: NotFound}
+
+    user_id: str
+    address_id: str
+    token: str
+
 
 ACCESS_LEVELS = ("customer", "staff", "admin")
 _CLOCKS_DIFFER_S = 30
@@ -295,3 +357,47 @@ def _foreign(text: str) -> str:
     if len(text) > _LONGEST or "\x00" in text:
         raise RemoteFailure("The auth service says of the token's holder what cannot be true.")
     return text
+
+
+class InvalidCredentials(Unauthorized):
+    """The answer is the same whether or not there is an account with this address."""
+
+    code, title = "invalid-credentials", "The e-mail address or the password is wrong"
+
+
+class TooManyLogins(TooManyRequests):
+    """Attempts are limited per account and per network address, and after many wrong passwords each one doubles
+    the time to wait, up to 15 minutes. Retry-After says when to try again.
+    """
+
+    code, title = "too-many-logins", "Too many attempts to log in"
+
+
+class RefreshTokenInvalid(Unauthorized):
+    """The refresh token is unknown, expired or revoked, or it was exchanged before: then somebody else may hold
+    it, and the whole session has ended. Log in again.
+    """
+
+    code, title = "refresh-token-invalid", "The refresh token does not work"
+
+
+class WrongPassword(InvalidInput):
+    """Who changes a password says the present one too, so that a device left unattended is not enough for it."""
+
+    code, title = "wrong-password", "The current password is wrong"
+    default_errors = (FieldError("/current_password", "is not the current password"),)
+
+
+class ResetTokenInvalid(InvalidInput):
+    """A token to set a new password comes by mail. It works once, for 30 minutes, and no longer when another one
+    was used. Ask for a new one with POST /password/forgot.
+    """
+
+    code, title = "reset-token-invalid", "The token to reset the password does not work"
+    default_errors = (FieldError("/token", "is unknown, expired or was used"),)
+
+
+class LastAdmin(Conflict):
+    """Somebody must be able to look after the shop: make somebody else an admin first."""
+
+    code, title = "last-admin", "There is no other admin"

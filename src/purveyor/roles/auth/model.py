@@ -9,12 +9,16 @@ from uuid import UUID
 
 import msgspec
 
+from purveyor.kit import log, tracing
+from purveyor.kit.clock import now
 from purveyor.kit.errors import InvalidInput
+from purveyor.kit.events.message import Envelope, Event
+from purveyor.kit.http.web import encode
+from purveyor.kit.ids import new_id
 from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address
 from purveyor.kit.text import clean_line, invalid
 
 PASSWORD_MAX_LENGTH = 128
-
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -87,3 +91,17 @@ def account_name(email: str) -> str:
 def _common_passwords() -> frozenset[str]:
     text = files(__package__).joinpath("common_passwords.txt").read_text(encoding="utf-8")
     return frozenset(line for line in text.splitlines() if not line.startswith("#"))
+
+
+def about(user: User, event: Event) -> Envelope:
+    """An event about an account, in its language."""
+    return Envelope(
+        id=new_id(),
+        type=event.type,
+        body=encode(event),
+        occurred_at=now(),
+        subject=str(user.id),
+        correlation_id=log.request_id.get(),
+        traceparent=tracing.traceparent.get(),
+        language=user.language,
+    )

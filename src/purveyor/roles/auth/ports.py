@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from purveyor.kit.message import Envelope
+from purveyor.kit.events.message import Envelope
 from purveyor.roles.auth.contract import Erasure
 from purveyor.roles.auth.model import User
 

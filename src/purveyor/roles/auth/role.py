@@ -9,9 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from purveyor.kit.errors import ConfigError
-from purveyor.kit.ratelimit import Rate
+from purveyor.kit.limits.memory import Rate
 from purveyor.kit.role import Actor, Env, Role
-from purveyor.roles.auth import errors  # noqa: F401 - a process without this role has a page of each as well
 from purveyor.roles.auth.contract import (
     Identity,
     PasswordResetRequested,

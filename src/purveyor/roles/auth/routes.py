@@ -2,15 +2,19 @@
 
 from typing import Any
 
-from purveyor.kit.web import BEARER, signed_in
-from purveyor.roles.auth.routes_accounts import privacy_routes, profile_routes, register_route
-from purveyor.roles.auth.routes_addresses import address_routes
+from purveyor.kit.http.web import BEARER, signed_in
+from purveyor.roles.auth.password_changes import PasswordChanges
+from purveyor.roles.auth.privacy import Privacy
+from purveyor.roles.auth.routes_accounts import (
+    address_routes,
+    privacy_routes,
+    profile_routes,
+    register_route,
+    staff_routes,
+)
 from purveyor.roles.auth.routes_sessions import password_routes, session_routes
-from purveyor.roles.auth.routes_staff import staff_routes
 from purveyor.roles.auth.service import Auth
-from purveyor.roles.auth.service_passwords import PasswordChanges
-from purveyor.roles.auth.service_privacy import Privacy
-from purveyor.roles.auth.service_sessions import Sessions
+from purveyor.roles.auth.sessions import Sessions
 
 
 def auth_routes(auth: Auth, sessions: Sessions, passwords: PasswordChanges, privacy: Privacy) -> list[Any]:

@@ -1,34 +1,49 @@
 """The routes of accounts: open one, see and change the profile, take the data away, delete it all."""
 
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import msgspec
-from litestar import Request, Response, delete, get, patch, post
+from litestar import Request, Response, delete, get, patch, post, put
+from litestar.openapi.spec import Link
+from litestar.params import QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
-from purveyor.kit.errors import NotFound, Unavailable
-from purveyor.kit.examples import answer, body, link, notes
-from purveyor.kit.parameters import PathId
+from purveyor.kit.errors import Forbidden, NotFound, Unavailable
+from purveyor.kit.http.openapi import (
+    DEFAULT_LIMIT,
+    Cursor,
+    Limit,
+    PathId,
+    answer,
+    body,
+    link,
+    notes,
+    read_cursor,
+    read_limit,
+)
+from purveyor.kit.http.web import ApiResponse, problem_responses
 from purveyor.kit.text import Line, Phone
-from purveyor.kit.web import ApiResponse, problem_responses
-from purveyor.roles.auth import examples
-from purveyor.roles.auth.contract import EmailTaken, Principal
-from purveyor.roles.auth.errors import LastAdmin
+from purveyor.roles.auth import schemas
+from purveyor.roles.auth.contract import EmailTaken, LastAdmin, PostalAddress, Principal
 from purveyor.roles.auth.model import LANGUAGE
-from purveyor.roles.auth.service import Auth, Registration
-from purveyor.roles.auth.service_privacy import Privacy
-from purveyor.roles.auth.views import (
+from purveyor.roles.auth.privacy import Privacy
+from purveyor.roles.auth.schemas import (
+    Access,
     AccountView,
+    AddressView,
     ExportView,
     NewPassword,
     ProfileView,
+    UserPage,
     account_view,
+    address_view,
     export_view,
     profile_view,
 )
+from purveyor.roles.auth.service import Auth, Registration
 
 _RETRY_AFTER_S = 2
-
 LanguageText = Annotated[
     str,
     Meta(
@@ -76,10 +91,10 @@ def register_route(auth: Auth) -> Any:
             "The address is folded to lower case and counts once, however it is written. A welcome goes out by "
             "mail. The password may hold any characters; it must not be one of the most common ones."
         ),
-        responses=answer(AccountView, "The new account; `Location` is its profile.", examples.ACCOUNT, status=201)
+        responses=answer(AccountView, "The new account; `Location` is its profile.", schemas.ACCOUNT, status=201)
         | problem_responses(EmailTaken, Unavailable),
     )
-    async def register(data: Annotated[RegisterBody, body(examples.REGISTER)]) -> Response[AccountView]:
+    async def register(data: Annotated[RegisterBody, body(schemas.REGISTER)]) -> Response[AccountView]:
         user = await auth.register(
             Registration(
                 email=data.email,
@@ -102,7 +117,7 @@ def profile_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
         operation_id="get_profile",
         summary="A profile with its addresses",
         description="One's own; staff see everybody's. Somebody else's does not exist for others.",
-        responses=answer(ProfileView, "The profile.", examples.PROFILE) | problem_responses(NotFound, Unavailable),
+        responses=answer(ProfileView, "The profile.", schemas.PROFILE) | problem_responses(NotFound, Unavailable),
         tags=["accounts"],
         **protected,
     )
@@ -114,14 +129,14 @@ def profile_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
         operation_id="change_profile",
         summary="Change one's own profile",
         description="Members that are not sent stay as they are. Access tokens show it from the next one on.",
-        responses=answer(AccountView, "The account as it is now.", examples.CHANGED)
+        responses=answer(AccountView, "The account as it is now.", schemas.CHANGED)
         | problem_responses(NotFound, Unavailable),
         tags=["accounts"],
         **protected,
     )
     async def change(
         user_id: PathId,
-        data: Annotated[ProfileChange, body(examples.CHANGE)],
+        data: Annotated[ProfileChange, body(schemas.CHANGE)],
         request: Request[Principal, Any, Any],
     ) -> AccountView:
         return account_view(
@@ -149,8 +164,8 @@ def privacy_routes(privacy: Privacy, protected: dict[str, Any]) -> list[Any]:
             "with `Retry-After` says that some is still to come; the same request again, within the hour, goes "
             "on with it. After an hour what was gathered is thrown away."
         ),
-        responses=answer(ExportView, "All of it.", examples.EXPORT)
-        | answer(ExportView, "What has come so far: ask again.", examples.PARTIAL_EXPORT, status=202)
+        responses=answer(ExportView, "All of it.", schemas.EXPORT)
+        | answer(ExportView, "What has come so far: ask again.", schemas.PARTIAL_EXPORT, status=202)
         | problem_responses(NotFound, Unavailable),
         tags=["privacy"],
         **protected,
@@ -178,3 +193,183 @@ def privacy_routes(privacy: Privacy, protected: dict[str, Any]) -> list[Any]:
         await privacy.erase(request.user, user_id)
 
     return [export, erase]
+
+
+_COLLECTION = "/user/{user_id:str}/addresses"
+_MISSING = problem_responses(NotFound, Unavailable)
+_SINGLE = "/user/{user_id:str}/addresses/{address_id:str}"
+
+
+def _to_address(address_id: str) -> tuple[Link, ...]:
+    return tuple(
+        link(operation, user_id="$request.path.user_id", address_id=address_id)
+        for operation in ("get_address", "replace_address", "delete_address")
+    )
+
+
+class AddressBody(PostalAddress, frozen=True, kw_only=True):
+    """A postal address of an account; at most one is the default."""
+
+    is_default: bool = False
+
+
+def address_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
+    """``protected`` is what every route for signed-in people says."""
+    protected = {**protected, "tags": ["addresses"]}
+    return [*_reading_routes(auth, protected), *_writing_routes(auth, protected)]
+
+
+def _reading_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
+    @get(
+        _COLLECTION,
+        operation_id="list_addresses",
+        summary="One's addresses",
+        opt=notes(links=_to_address("$response.body#/0/id")),
+        description="Oldest first. Staff see everybody's.",
+        responses=answer(list[AddressView], "The addresses.", schemas.ADDRESSES) | _MISSING,
+        **protected,
+    )
+    async def addresses(user_id: PathId, request: Request[Principal, Any, Any]) -> list[AddressView]:
+        return [address_view(one) for one in await auth.addresses(request.user, user_id)]
+
+    @get(
+        _SINGLE,
+        operation_id="get_address",
+        summary="One address",
+        description="One's own; staff see everybody's.",
+        responses=answer(AddressView, "The address.", schemas.ADDRESS) | _MISSING,
+        **protected,
+    )
+    async def address(user_id: PathId, address_id: PathId, request: Request[Principal, Any, Any]) -> AddressView:
+        return address_view(await auth.address(request.user, user_id, address_id))
+
+    return [addresses, address]
+
+
+def _writing_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
+    @post(
+        _COLLECTION,
+        operation_id="add_address",
+        summary="Add an address",
+        opt=notes(
+            headers={"Location": "the address"},
+            links=_to_address("$response.body#/id"),
+        ),
+        description="At most 50. One that is the default takes the place of the default before.",
+        responses=answer(
+            AddressView, "The new address; `Location` is where it stands.", schemas.ADDRESS, status=201
+        )
+        | _MISSING,
+        **protected,
+    )
+    async def add(
+        user_id: PathId,
+        data: Annotated[AddressBody, body(schemas.NEW_ADDRESS)],
+        request: Request[Principal, Any, Any],
+    ) -> Response[AddressView]:
+        stored = await auth.add_address(request.user, user_id, data.checked(), is_default=data.is_default)
+        return Response(address_view(stored), headers={"Location": f"/user/{user_id}/addresses/{stored.id}"})
+
+    @put(
+        _SINGLE,
+        operation_id="replace_address",
+        summary="Replace an address",
+        description="As a whole: members that are not sent are emptied. Orders keep what they were sent to.",
+        responses=answer(AddressView, "The address as it is now.", schemas.ADDRESS) | _MISSING,
+        **protected,
+    )
+    async def replace(
+        user_id: PathId,
+        address_id: PathId,
+        data: Annotated[AddressBody, body(schemas.NEW_ADDRESS)],
+        request: Request[Principal, Any, Any],
+    ) -> AddressView:
+        stored = await auth.replace_address(
+            request.user, user_id, address_id, data.checked(), is_default=data.is_default
+        )
+        return address_view(stored)
+
+    @delete(
+        _SINGLE,
+        operation_id="delete_address",
+        summary="Delete an address",
+        response_description="The address is gone.",
+        description="Orders that were sent there keep their copy.",
+        responses=_MISSING,
+        **protected,
+    )
+    async def remove(user_id: PathId, address_id: PathId, request: Request[Principal, Any, Any]) -> None:
+        await auth.remove_address(request.user, user_id, address_id)
+
+    return [add, replace, remove]
+
+
+class AccessBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What somebody may do."""
+
+    access: Access = msgspec.field(name="role")
+
+
+def staff_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
+    """``protected`` is what every route for signed-in people says."""
+
+    @get(
+        "/users",
+        operation_id="list_users",
+        summary="Users, newest first",
+        opt=notes(
+            headers={"Link": "the next page (RFC 8288), where there is one"},
+            links=(
+                link("list_users", cursor="$response.body#/next_cursor"),
+                link("get_profile", user_id="$response.body#/users/0/id"),
+            ),
+        ),
+        description=(
+            "For staff. `email` finds the addresses that begin so, in lower case or not. `next_cursor` (and "
+            "`Link`) lead to the next page."
+        ),
+        responses=answer(UserPage, "A page; `Link` leads to the next one.", schemas.USERS)
+        | problem_responses(Forbidden, Unavailable),
+        tags=["staff"],
+        **protected,
+    )
+    async def users(
+        request: Request[Principal, Any, Any],
+        email: Annotated[
+            str, QueryParameter(max_length=254, pattern=r"^[^\x00-\x20]*$", description="how the address begins")
+        ] = "",
+        limit: Limit = DEFAULT_LIMIT,
+        cursor: Cursor = None,
+    ) -> Response[UserPage]:
+        page, following = await auth.users(request.user, email, read_cursor(cursor), read_limit(limit))
+        headers = {}
+        if following is not None:
+            query = {"email": email, "limit": limit, "cursor": following}
+            link = urlencode({name: value for name, value in query.items() if value != ""})
+            headers["Link"] = f'</users?{link}>; rel="next"'
+        views = [account_view(user) for user in page]
+        return ApiResponse(
+            UserPage(views, str(following) if following else None, following is not None), headers=headers
+        )
+
+    @patch(
+        "/user/{user_id:str}/access",
+        operation_id="change_access",
+        summary="Say what somebody may do",
+        description=(
+            "For admins. It counts within 5 seconds: access tokens that say otherwise stop working, and the "
+            "refresh token gives one that says so. The last admin stays one."
+        ),
+        responses=answer(AccountView, "The account as it is now.", schemas.EMPLOYEE)
+        | problem_responses(Forbidden, NotFound, LastAdmin, Unavailable),
+        tags=["staff"],
+        **protected,
+    )
+    async def change_access(
+        user_id: PathId,
+        data: Annotated[AccessBody, body(schemas.ACCESS)],
+        request: Request[Principal, Any, Any],
+    ) -> AccountView:
+        return account_view(await auth.change_access(request.user, user_id, data.access))
+
+    return [users, change_access]

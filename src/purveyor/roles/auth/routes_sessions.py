@@ -6,22 +6,23 @@ import msgspec
 from litestar import Request, Response, post
 from msgspec import Meta
 
-from purveyor.kit.edge import client_network
 from purveyor.kit.errors import Unavailable
-from purveyor.kit.examples import answer, body, link, notes
-from purveyor.kit.web import BEARER, ApiResponse, bearer_token, header, problem_responses
-from purveyor.roles.auth import examples
-from purveyor.roles.auth.contract import Principal, VerifyToken
-from purveyor.roles.auth.errors import (
+from purveyor.kit.http.middleware import client_network
+from purveyor.kit.http.openapi import answer, body, link, notes
+from purveyor.kit.http.web import BEARER, ApiResponse, bearer_token, header, problem_responses
+from purveyor.roles.auth import schemas
+from purveyor.roles.auth.contract import (
     InvalidCredentials,
+    Principal,
     RefreshTokenInvalid,
     ResetTokenInvalid,
     TooManyLogins,
+    VerifyToken,
     WrongPassword,
 )
-from purveyor.roles.auth.service_passwords import PasswordChanges
-from purveyor.roles.auth.service_sessions import Sessions, TokenPair
-from purveyor.roles.auth.views import Accepted, NewPassword, VerifiedTokenView, verified_view
+from purveyor.roles.auth.password_changes import PasswordChanges
+from purveyor.roles.auth.schemas import Accepted, NewPassword, VerifiedTokenView, verified_view
+from purveyor.roles.auth.sessions import Sessions, TokenPair
 
 _TO_ACCOUNT = tuple(
     link(operation, user_id="$response.body#/user_id")
@@ -114,11 +115,11 @@ def _login_route(sessions: Sessions) -> Any:
             "form": {"username": "email", "password": "password"},
             **notes(headers=_LIMIT_HEADERS, links=(_NEXT_PAIR, _HOLDER)),
         },
-        responses=answer(TokenPair, "Tokens of a new session.", examples.PAIR)
+        responses=answer(TokenPair, "Tokens of a new session.", schemas.PAIR)
         | problem_responses(InvalidCredentials, TooManyLogins, Unavailable),
     )
     async def login(
-        data: Annotated[LoginBody, body(examples.LOGIN)], request: Request[Any, Any, Any]
+        data: Annotated[LoginBody, body(schemas.LOGIN)], request: Request[Any, Any, Any]
     ) -> Response[TokenPair]:
         pair, limit = await sessions.log_in(data.email, data.password, _network(request))
         return ApiResponse(pair, headers=limit.headers())
@@ -136,10 +137,10 @@ def _verify_route(sessions: Sessions) -> Any:
         opt=notes(links=_TO_ACCOUNT),
         description='The token is in the header, else in the body as `{"token": "..."}`.',
         security=[*BEARER, {}],
-        responses=answer(VerifiedTokenView, "The holder.", examples.VERIFIED) | problem_responses(),
+        responses=answer(VerifiedTokenView, "The holder.", schemas.VERIFIED) | problem_responses(),
     )
     async def verify_token(
-        request: Request[Any, Any, Any], data: Annotated[TokenBody, body(examples.TOKEN)] = _NO_TOKEN
+        request: Request[Any, Any, Any], data: Annotated[TokenBody, body(schemas.TOKEN)] = _NO_TOKEN
     ) -> VerifiedTokenView:
         in_header = header(request, b"authorization").partition(" ")[0].lower() == "bearer"
         token = bearer_token(request) if in_header or data.token is None else data.token
@@ -166,10 +167,10 @@ def _life_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
             "seconds, for an answer may be lost; any other one that comes a second time may have been stolen: the "
             "whole session ends. A session lasts 30 days at most."
         ),
-        responses=answer(TokenPair, "The next tokens of the session.", examples.PAIR)
+        responses=answer(TokenPair, "The next tokens of the session.", schemas.PAIR)
         | problem_responses(RefreshTokenInvalid, Unavailable),
     )
-    async def refresh(data: Annotated[RefreshBody, body(examples.REFRESH)]) -> TokenPair:
+    async def refresh(data: Annotated[RefreshBody, body(schemas.REFRESH)]) -> TokenPair:
         return await sessions.refresh(data.refresh_token)
 
     @post(
@@ -207,7 +208,7 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
         **protected,
     )
     async def change(
-        data: Annotated[PasswordBody, body(examples.PASSWORD)], request: Request[Principal, Any, Any]
+        data: Annotated[PasswordBody, body(schemas.PASSWORD)], request: Request[Principal, Any, Any]
     ) -> Response[None]:
         current, new = data.current_password, data.new_password
         limit = await passwords.change(request.user, current, new, _network(request))
@@ -223,10 +224,10 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
             "The answer is the same, and takes as long, whether or not there is an account with this address. At "
             "most 3 mails go to one account within an hour."
         ),
-        responses=answer(Accepted, "The same in any case.", examples.FORGOTTEN, status=202)
+        responses=answer(Accepted, "The same in any case.", schemas.FORGOTTEN, status=202)
         | problem_responses(Unavailable),
     )
-    async def forgot(data: Annotated[ForgotBody, body(examples.FORGOT)]) -> Accepted:
+    async def forgot(data: Annotated[ForgotBody, body(schemas.FORGOT)]) -> Accepted:
         await passwords.forgot(data.email)
         return Accepted(_MAIL_ON_ITS_WAY)
 
@@ -240,7 +241,7 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
         description="The token works once, for 30 minutes. All sessions of the account end.",
         responses=problem_responses(ResetTokenInvalid, Unavailable),
     )
-    async def reset(data: Annotated[ResetBody, body(examples.RESET)]) -> None:
+    async def reset(data: Annotated[ResetBody, body(schemas.RESET)]) -> None:
         await passwords.reset(data.token, data.password)
 
     return [change, forgot, reset]

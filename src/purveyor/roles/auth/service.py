@@ -23,11 +23,10 @@ from purveyor.roles.auth.contract import (
     SetAccess,
     UserRegistered,
 )
-from purveyor.roles.auth.events import about
-from purveyor.roles.auth.model import User
+from purveyor.roles.auth.model import User, about
 from purveyor.roles.auth.passwords import Passwords
 from purveyor.roles.auth.ports import Accounts, Addresses, StoredAddress
-from purveyor.roles.auth.service_sessions import Sessions
+from purveyor.roles.auth.sessions import Sessions
 
 _ENGLISH = "en"
 _NO_ACCOUNT, _NO_ADDRESS = "There is no such account.", "There is no such address."

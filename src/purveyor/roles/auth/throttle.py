@@ -5,10 +5,9 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from purveyor.kit.backoff import Backoff, Growth
 from purveyor.kit.errors import Problem
-from purveyor.kit.ratelimit import Decision, Limiter, Rate
-from purveyor.roles.auth.errors import InvalidCredentials, TooManyLogins, WrongPassword
+from purveyor.kit.limits.memory import Backoff, Decision, Growth, Limiter, Rate
+from purveyor.roles.auth.contract import InvalidCredentials, TooManyLogins, WrongPassword
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from purveyor.kit.message import Message
+from purveyor.kit.events.message import Message
 from purveyor.kit.money import Amount
 
 

@@ -10,9 +10,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import NotFound
-from purveyor.kit.examples import answer, link, notes
-from purveyor.kit.parameters import number_schema, read_number
-from purveyor.kit.web import ApiResponse, problem_responses
+from purveyor.kit.http.openapi import answer, link, notes, number_schema, read_number
+from purveyor.kit.http.web import ApiResponse, problem_responses
 from purveyor.roles.catalog import examples
 from purveyor.roles.catalog.contract import Product, bundled, categories
 from purveyor.roles.catalog.model import picture

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import ClassVar, Literal
 
-from purveyor.kit.message import Ask, Event, Message
+from purveyor.kit.events.message import Ask, Event, Message
 
 State = Literal["pending", "claimed", "data", "sent", "retry", "failed", "unknown"]
 """``pending``: not tried yet. ``claimed``: a sender works on it, nothing is certain to have left. ``data``: the

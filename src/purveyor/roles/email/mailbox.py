@@ -15,13 +15,13 @@ import msgspec
 from litestar import Response, get
 from litestar.params import QueryParameter
 
-from purveyor.kit.examples import answer
+from purveyor.kit.http.openapi import answer
+from purveyor.kit.http.pages import html_page
 from purveyor.kit.ids import new_id
-from purveyor.kit.pages import html_page
 from purveyor.roles.email.mime import bodies
 from purveyor.roles.email.ports import Claim
 from purveyor.roles.email.rendering import Renderer
-from purveyor.roles.email.samples import SAMPLES
+from purveyor.roles.email.template_check import SAMPLES
 
 _KEPT_PARSED = 10_000
 _SLOTS = 4

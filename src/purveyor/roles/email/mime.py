@@ -18,7 +18,7 @@ from email.message import Message
 from email.utils import format_datetime
 from uuid import UUID
 
-from purveyor.roles.email.letters import CONTROLS
+from purveyor.roles.email.mail_models import CONTROLS
 from purveyor.roles.email.rendering import Rendered
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"

@@ -8,7 +8,7 @@ import msgspec
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from purveyor.roles.email.language import Language, best
-from purveyor.roles.email.letters import KINDS, Letter, Shop, one_line
+from purveyor.roles.email.mail_models import KINDS, Letter, Shop, one_line
 from purveyor.roles.email.template_files import PACKAGED, load_languages
 
 

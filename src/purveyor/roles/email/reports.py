@@ -7,8 +7,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 
-from purveyor.kit.message import Envelope
-from purveyor.kit.transport import EventTransport
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.transport import EventTransport
 from purveyor.roles.email.contract import MailRecord, MailSettled
 from purveyor.roles.email.ports import Ledger, Report
 

@@ -125,12 +125,10 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     """Start role email."""
     from purveyor.roles.email.delivery import delivery_check, mailbox_pages, open_mailer
     from purveyor.roles.email.journal import Journals
-    from purveyor.roles.email.personal_data import PersonalData
+    from purveyor.roles.email.privacy import PersonalData, Retention
     from purveyor.roles.email.reports import Reports
-    from purveyor.roles.email.retention import Retention
     from purveyor.roles.email.sender import Sender
-    from purveyor.roles.email.service import Mails
-    from purveyor.roles.email.service_audit import Audit
+    from purveyor.roles.email.service import Audit, Mails
 
     async with AsyncExitStack() as stack:
         ledger = await _open_ledger(env, settings, stack)
@@ -175,7 +173,7 @@ def _ledger_check(env: Env, settings: EmailSettings, ledger: Ledger) -> Check:
 
 
 def _renderer(settings: EmailSettings) -> "Renderer":
-    from purveyor.roles.email.letters import Shop
+    from purveyor.roles.email.mail_models import Shop
     from purveyor.roles.email.mime import sender_parts
     from purveyor.roles.email.rendering import Renderer
 
@@ -185,10 +183,10 @@ def _renderer(settings: EmailSettings) -> "Renderer":
 
 async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> Ledger:
     if settings.mongodb_uri:
-        from purveyor.roles.email.ledger_mongo import open_ledger
+        from purveyor.roles.email.ledger.mongo import open_ledger
 
         return await env.reach(lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri)))
-    from purveyor.roles.email.ledger_postgres import PostgresLedger
+    from purveyor.roles.email.ledger.postgres import PostgresLedger
 
     return PostgresLedger(await stack.enter_async_context(env.database()))
 

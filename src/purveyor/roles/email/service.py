@@ -4,22 +4,27 @@ from collections.abc import Callable
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from purveyor.kit.errors import Conflict, NotFound
-from purveyor.kit.message import Envelope
-from purveyor.kit.transport import Undeliverable
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.transport import Undeliverable
 from purveyor.roles.auth.contract import PasswordResetRequested, UserRegistered
 from purveyor.roles.email.contract import (
+    ClaimsFound,
+    EventIds,
     ListMails,
     MailRecord,
     MailRecords,
     MailShown,
+    RecoverClaims,
     ResendMail,
     ResolveMail,
     ShowMail,
+    WhichUnrecorded,
 )
-from purveyor.roles.email.erasure import happened_at
-from purveyor.roles.email.letters import Letter, Line, OrderMail, ResetMail, WelcomeMail
+from purveyor.roles.email.journal import Journals
+from purveyor.roles.email.mail_models import Letter, Line, OrderMail, ResetMail, WelcomeMail
 from purveyor.roles.email.mime import compose, message_id, sender_parts
-from purveyor.roles.email.ports import Ledger, NewMail
+from purveyor.roles.email.ports import DoubtPolicy, Ledger, NewMail
+from purveyor.roles.email.privacy import happened_at
 from purveyor.roles.email.rendering import Renderer
 from purveyor.roles.orders.contract import (
     OrderCancelled,
@@ -159,3 +164,29 @@ def _event_id(event: MailedEvent, envelope: Envelope) -> UUID:
         return envelope.id
     key = str(event.order_number) if isinstance(event, OrderEvent) else envelope.body.hex()
     return uuid5(NAMESPACE_URL, f"purveyor:{event.type}:{key}")
+
+
+class Audit:
+    """Answers ``app reconcile``."""
+
+    def __init__(self, ledger: Ledger, journals: Journals, policy: DoubtPolicy) -> None:
+        self._ledger = ledger
+        self._journals = journals
+        self._policy: DoubtPolicy = policy
+
+    async def which_unrecorded(self, ask: WhichUnrecorded) -> EventIds:
+        """See ``WhichUnrecorded``."""
+        if not ask.event_ids:
+            return EventIds(event_ids=())
+        # An event has one mail, so that as many records as events are all that there can be.
+        found = await self._ledger.list("", ask.event_ids, len(ask.event_ids))
+        recorded = {mail.event_id for mail in found}
+        return EventIds(event_ids=tuple(one for one in ask.event_ids if one not in recorded))
+
+    async def recover(self, ask: RecoverClaims) -> ClaimsFound:
+        """See ``RecoverClaims``."""
+        gone = tuple(await self._ledger.gone())
+        if not ask.apply or not gone:
+            return ClaimsFound(senders=gone, mails=0)
+        adopted = await self._journals.adopt(self._ledger, gone)
+        return ClaimsFound(senders=gone, mails=adopted + await self._ledger.take_over(gone, self._policy))

@@ -11,7 +11,7 @@ import msgspec
 
 from purveyor.kit.errors import ConfigError
 from purveyor.roles.email.language import FALLBACK, Language
-from purveyor.roles.email.letters import CONTROLS, KINDS, OrderMail
+from purveyor.roles.email.mail_models import CONTROLS, KINDS, OrderMail
 
 PACKAGED = Path(__file__).parent / "templates"
 _LANGUAGE_FILE = re.compile(r"messages/([a-z]{2,3})\.toml")

@@ -5,30 +5,21 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from uuid import UUID
 
-from purveyor.kit.backlog import Backlog
-from purveyor.kit.outbox import Outbox, Relay
-from purveyor.kit.postgres import Database
+from purveyor.kit.db.postgres import Database
+from purveyor.kit.events.outbox import Backlog, Outbox, Relay
 from purveyor.kit.role import Actor, Background, Check, Env
 from purveyor.roles.auth.contract import Identity, UserErased, UserExportRequested
 from purveyor.roles.email.contract import MailSettled
 from purveyor.roles.orders.contract import AnnounceOrders, FindUnannounced, TraceOrder
-from purveyor.roles.orders.live import Live
-from purveyor.roles.orders.products import Products
+from purveyor.roles.orders.live import Live, history_routes
+from purveyor.roles.orders.privacy import PersonalData, PostgresPersons
+from purveyor.roles.orders.products.client import Products
+from purveyor.roles.orders.reconcile import Audit, PostgresAudits
 from purveyor.roles.orders.role import OrdersSettings
-from purveyor.roles.orders.routes import order_routes
-from purveyor.roles.orders.routes_changes import change_routes
-from purveyor.roles.orders.routes_lists import list_routes
-from purveyor.roles.orders.routes_live import history_routes
+from purveyor.roles.orders.routes import change_routes, list_routes, order_routes
 from purveyor.roles.orders.routes_products import product_routes
-from purveyor.roles.orders.service import Orders
-from purveyor.roles.orders.service_audit import Audit
-from purveyor.roles.orders.service_changes import Changes
-from purveyor.roles.orders.service_persons import PersonalData
-from purveyor.roles.orders.service_timeline import Timelines
-from purveyor.roles.orders.store import PostgresOrders
-from purveyor.roles.orders.store_audit import PostgresAudits
-from purveyor.roles.orders.store_history import PostgresHistories
-from purveyor.roles.orders.store_persons import PostgresPersons
+from purveyor.roles.orders.service import Changes, Orders, Timelines
+from purveyor.roles.orders.store import PostgresHistories, PostgresOrders
 
 _PURGE_EVERY_S = 600.0
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from purveyor.kit.errors import Conflict, FieldError, InvalidInput, Problem, TooManyRequests, Unavailable
-from purveyor.kit.message import Ask, Event, Message
+from purveyor.kit.events.message import Ask, Event, Message
 
 OrderNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """What every store keeps as an integer of 64 bits; with any other number no reader could ever be done."""

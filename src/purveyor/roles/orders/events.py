@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any
 
 from purveyor.kit import log, tracing
+from purveyor.kit.events.message import Envelope, Event
+from purveyor.kit.http.web import encode
 from purveyor.kit.ids import derived_id, new_id
-from purveyor.kit.message import Envelope, Event
 from purveyor.kit.money import to_major
-from purveyor.kit.web import encode
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.contract import (
     OrderCancelled,

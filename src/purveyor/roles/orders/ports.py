@@ -7,10 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from purveyor.kit.message import Envelope
+from purveyor.kit.events.message import Envelope
 from purveyor.roles.orders.contract import OrderTrace
-from purveyor.roles.orders.history import By, Entry, MailOutcome, Timeline
-from purveyor.roles.orders.model import Order
+from purveyor.roles.orders.model import By, Entry, MailOutcome, Order, Timeline
 
 _BLANK = b'"order_number":0,'
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from purveyor.kit.ratelimit import Rate
+from purveyor.kit.limits.memory import Rate
 from purveyor.kit.role import Actor, Env, Role
 from purveyor.roles.auth.contract import Identity, UserErased, UserExportRequested
 from purveyor.roles.email.contract import MailSettled
@@ -44,8 +44,8 @@ class OrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
 async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
     """Start role orders."""
     from purveyor.roles.orders.assembly import assemble
-    from purveyor.roles.orders.products import ProductApi, Products
-    from purveyor.roles.orders.products_bundled import BundledProducts
+    from purveyor.roles.orders.products.bundled import BundledProducts
+    from purveyor.roles.orders.products.client import ProductApi, Products
 
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(env.database())

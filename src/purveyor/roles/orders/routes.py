@@ -1,38 +1,73 @@
 """The HTTP routes of role orders: placing an order and reading it. The others stand in routes_*.py."""
 
 import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, cast
+from urllib.parse import urlencode
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, get, patch, post
+from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
+from litestar.response import Stream
 from msgspec import Meta
 
+from purveyor.kit.clock import now
 from purveyor.kit.errors import (
     BadRequest,
+    Conflict,
     EventBacklog,
     FieldError,
+    Forbidden,
     InvalidInput,
     NotFound,
     TooManyRequests,
     Unavailable,
 )
-from purveyor.kit.examples import RequestHeader, answer, body, link, notes
-from purveyor.kit.parameters import PathId
-from purveyor.kit.text import TEXT_SCHEMA, clean_text
-from purveyor.kit.web import BEARER, ApiResponse, find_header, header, problem_responses, signed_in
+from purveyor.kit.http.openapi import (
+    DEFAULT_LIMIT,
+    Cursor,
+    Limit,
+    PathId,
+    RequestHeader,
+    answer,
+    body,
+    link,
+    notes,
+    number_schema,
+    read_cursor,
+    read_limit,
+    read_number,
+    refuse_null,
+)
+from purveyor.kit.http.web import (
+    BEARER,
+    ApiResponse,
+    find_header,
+    header,
+    problem_responses,
+    signed_in,
+)
+from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text
 from purveyor.roles.auth.contract import Identity, PostalAddress, Principal
-from purveyor.roles.orders import examples
-from purveyor.roles.orders.conditions import PRIVATE, etag, none_matches
+from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import (
+    IllegalTransition,
     KeyReused,
+    PreconditionFailed,
+    PreconditionRequired,
     ProductsUnavailable,
     RequestInProgress,
     UnknownProduct,
 )
-from purveyor.roles.orders.model import MAX_QUANTITY, Draft, DraftLine
-from purveyor.roles.orders.service import Orders
-from purveyor.roles.orders.views import OrderView, PaymentMethod, order_view
+from purveyor.roles.orders.etag import IF_MATCH, PRIVATE, IfMatch, etag, none_matches
+from purveyor.roles.orders.export import export
+from purveyor.roles.orders.model import MAX_QUANTITY, Draft, DraftLine, Order
+from purveyor.roles.orders.ports import Filter, OrderBook
+from purveyor.roles.orders.schemas import OrderPage, OrderView, PaymentMethod, PaymentStatus, Status, order_view
+from purveyor.roles.orders.service import Changes, Orders, Wish
 
 _KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e][\x21-\x7e]{0,254})')
 _JSON = "application/json"
@@ -107,7 +142,7 @@ _PLACE_ANSWERS = {
         EventBacklog,
         Unavailable,
     ),
-    **answer(OrderView, "The order; `Location` is its address, `ETag` its version.", examples.ORDER, status=201),
+    **answer(OrderView, "The order; `Location` is its address, `ETag` its version.", schemas.ORDER, status=201),
 }
 
 
@@ -136,7 +171,7 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
         responses=_PLACE_ANSWERS,
     )
     async def place(
-        data: Annotated[OrderBody, body(examples.PLACE)],
+        data: Annotated[OrderBody, body(schemas.PLACE)],
         request: Request[Principal, Any, Any],
     ) -> Response[OrderView]:
         admitted = await orders.admit(request.user)
@@ -166,7 +201,7 @@ def _get_route(orders: Orders, identity: Identity) -> Any:
         security=BEARER,
         responses={
             **problem_responses(NotFound, Unavailable),
-            **answer(OrderView, "The order; `ETag` is its version.", examples.ORDER),
+            **answer(OrderView, "The order; `ETag` is its version.", schemas.ORDER),
             304: ResponseSpec(None, description="It has not changed: the answer has no body."),
         },
     )
@@ -192,3 +227,260 @@ def _key(request: Request[Principal, Any, Any]) -> str | None:
     if match is None:
         raise BadRequest("Idempotency-Key: 1 to 255 visible characters are needed.")
     return match[1] or match[2]
+
+
+class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the order is to become: its status, its payment, or both at once."""
+
+    status: Status | None = None
+    payment_status: PaymentStatus | None = None
+    rules: ClassVar = {
+        "anyOf": [
+            {"required": [member], "properties": {member: {"type": "string"}}}
+            for member in ("status", "payment_status")
+        ]
+    }
+    """One of the two at least."""
+
+    def wish(self) -> Wish:
+        """The change as the service takes it. Raises ``InvalidInput`` when there is none."""
+        if self.status is None and self.payment_status is None:
+            problem = FieldError("", "needs status or payment_status")
+            raise InvalidInput("Send status, payment_status or both.", errors=[problem])
+        return Wish(status=self.status, payment_status=self.payment_status)
+
+
+class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why; the buyer and the shop can read it."""
+
+    reason: Annotated[str, Meta(max_length=500, extra_json_schema=OPTIONAL_LINE_SCHEMA)] | None = None
+
+
+_ETAG = {"ETag": "the new version"}
+_NO_REASON = CancelBody()
+_READS_MATCH = RequestHeader(
+    "If-Match", 'the ETag of the order that was read, such as `"1"`', {"pattern": IF_MATCH, "examples": ['"1"']}
+)
+
+
+def change_routes(changes: Changes, identity: Identity) -> list[Any]:
+    """The routes; ``identity`` tells whose token a request carries."""
+    return [_change_route(changes, identity), _cancel_route(changes, identity)]
+
+
+def _change_route(changes: Changes, identity: Identity) -> Any:
+    @patch(
+        "/api/orders/{order_id:str}",
+        tags=["orders"],
+        operation_id="change_order",
+        summary="Change an order's status or payment",
+        opt=notes(reads=(_READS_MATCH,), headers=_ETAG),
+        description=(
+            "For staff. `pending` goes to `confirmed` to `shipped` to `delivered`, and `pending` or `confirmed` "
+            "to `cancelled`; a payment goes from `unpaid` to `paid` to `refunded`. `If-Match` holds the ETag of "
+            "the order that the decision was made on: of two changes at once, one is made."
+        ),
+        before_request=signed_in(identity.verify),
+        security=BEARER,
+        responses={
+            **problem_responses(
+                Forbidden,
+                NotFound,
+                IllegalTransition,
+                Conflict,
+                PreconditionFailed,
+                PreconditionRequired,
+                Unavailable,
+            ),
+            **answer(OrderView, "The order as it is now; `ETag` is its new version.", schemas.CONFIRMED),
+        },
+    )
+    async def change_order(
+        order_id: PathId,
+        request: Request[Principal, Any, Any],
+        data: Annotated[ChangeBody, body({"status": "confirmed", "payment_status": "paid"})],
+    ) -> Response[OrderView]:
+        return _told(await changes.change(request.user, order_id, data.wish(), _condition(request)))
+
+    return change_order
+
+
+def _cancel_route(changes: Changes, identity: Identity) -> Any:
+    @post(
+        "/api/orders/{order_id:str}/cancel",
+        status_code=200,
+        tags=["orders"],
+        operation_id="cancel_order",
+        summary="Cancel an order",
+        opt=notes(reads=(_READS_MATCH,), headers=_ETAG),
+        description=(
+            "One's own while it is `pending` or `confirmed`; staff cancel anybody's. Cancelling it again is "
+            "refused (409). `If-Match` may say on which version the decision was made."
+        ),
+        before_request=signed_in(identity.verify),
+        security=BEARER,
+        responses={
+            **problem_responses(NotFound, IllegalTransition, Conflict, PreconditionFailed, Unavailable),
+            **answer(OrderView, "The cancelled order; `ETag` is its version.", schemas.CANCELLED),
+        },
+    )
+    async def cancel_order(
+        order_id: PathId,
+        request: Request[Principal, Any, Any],
+        data: Annotated[CancelBody, body({"reason": "bought twice"})] = _NO_REASON,
+    ) -> Response[OrderView]:
+        reason = clean_line(data.reason, "/reason") if data.reason else ""
+        return _told(await changes.cancel(request.user, order_id, reason, _condition(request)))
+
+    return cancel_order
+
+
+def _condition(request: Request[Principal, Any, Any]) -> IfMatch | None:
+    return IfMatch.read(find_header(request, b"if-match"))
+
+
+def _told(order: Order) -> Response[OrderView]:
+    return ApiResponse(order_view(order), headers={"ETag": etag(order.version), "Cache-Control": "no-store"})
+
+
+_MAX_BIGINT = 2**63 - 1
+_STAFF = "staff only"
+_LIST_ANSWERS = {
+    **problem_responses(Forbidden, Unavailable),
+    **answer(OrderPage, "A page of orders.", schemas.ORDERS),
+}
+_EXPORT_ANSWERS = {
+    **problem_responses(Forbidden, Unavailable),
+    **answer(str, "The file.", schemas.CSV, media_type="text/csv"),
+}
+
+
+def list_routes(orders: Orders, book: OrderBook, identity: Identity) -> list[Any]:
+    """The routes; ``identity`` tells whose token a request carries."""
+    return [_list_route(orders, identity), _export_route(book, identity)]
+
+
+def _list_route(orders: Orders, identity: Identity) -> Any:
+    @get(
+        "/api/orders",
+        tags=["orders"],
+        operation_id="list_orders",
+        summary="Orders, newest first",
+        opt=notes(
+            headers={"Link": "the next page (RFC 8288), where there is one"},
+            links=(
+                link("list_orders", cursor="$response.body#/next_cursor"),
+                link("get_order", order_id="$response.body#/orders/0/id"),
+            ),
+        ),
+        description=(
+            "One's own; staff see everybody's. `next_cursor` (and `Link: rel=\"next\"`) lead to the next page; "
+            "orders that come in meanwhile do not move it."
+        ),
+        before_request=signed_in(identity.verify),
+        security=BEARER,
+        dependencies={"wanted": Provide(_wanted)},
+        responses=_LIST_ANSWERS,
+    )
+    async def list_orders(
+        request: Request[Principal, Any, Any],
+        wanted: NamedDependency[Filter],
+        limit: Limit = DEFAULT_LIMIT,
+        cursor: Cursor = None,
+    ) -> Response[OrderPage]:
+        wanted = msgspec.structs.replace(wanted, after=read_cursor(cursor))
+        page, following = await orders.list(request.user, wanted, read_limit(limit))
+        headers = {"Cache-Control": PRIVATE}
+        if following is not None:
+            query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+            link = urlencode([*query, ("cursor", str(following))])
+            headers["Link"] = f'</api/orders/?{link}>; rel="next"'
+        cursor_out = str(following) if following else None
+        views = [order_view(order) for order in page]
+        return ApiResponse(OrderPage(views, cursor_out, following is not None), headers=headers)
+
+    return list_orders
+
+
+def _export_route(book: OrderBook, identity: Identity) -> Any:
+    @get(
+        "/api/orders/export.csv",
+        tags=["orders"],
+        operation_id="export_orders",
+        summary="Orders as a CSV file",
+        opt=notes(headers={"Content-Disposition": "the name of the file"}),
+        description=(
+            "For staff: all orders that pass the filters, newest first, a line each (RFC 4180, UTF-8). The file "
+            "is sent while it is read. An apostrophe goes before texts that a spreadsheet would take for formulas."
+        ),
+        before_request=signed_in(identity.verify),
+        security=BEARER,
+        dependencies={"wanted": Provide(_wanted)},
+        media_type="text/csv",
+        responses=_EXPORT_ANSWERS,
+    )
+    async def export_orders(request: Request[Principal, Any, Any], wanted: NamedDependency[Filter]) -> Stream:
+        if not request.user.is_staff:
+            raise Forbidden("Only staff may export orders.")
+        pieces = export(book, wanted)
+        first = await anext(pieces)  # what is wrong with the database is an answer, and no file that breaks off
+        return Stream(
+            _after(first, pieces),
+            media_type="text/csv",
+            headers={
+                "Content-Disposition": f'attachment; filename="orders-{now():%Y-%m-%d}.csv"',
+                "X-Accel-Buffering": "no",
+            },
+        )
+
+    return export_orders
+
+
+def _time(description: str) -> QueryParameter:
+    return QueryParameter(description=f"{_STAFF}; {description}", schema_extra={"format": "date-time"})
+
+
+async def _wanted(  # noqa: PLR0917 - each parameter is a documented query parameter
+    request: Request[Principal, Any, Any],
+    status: Annotated[Status | None, QueryParameter(description="of this status")] = None,
+    payment_status: Annotated[PaymentStatus | None, QueryParameter(description="with this payment")] = None,
+    order_number: Annotated[
+        str | None,
+        QueryParameter(description="the one with this number", schema_extra=number_schema(_MAX_BIGINT)),
+    ] = None,
+    user_id: Annotated[
+        str | None, QueryParameter(pattern=r"^[\x21-\x7e]{1,64}$", description=f"{_STAFF}; of this user")
+    ] = None,
+    created_from: Annotated[str | None, _time("from this moment on")] = None,
+    created_to: Annotated[str | None, _time("before this moment")] = None,
+) -> Filter:
+    """The filters that all lists have."""
+    refuse_null(request, "status", "payment_status")
+    if not request.user.is_staff and (user_id or created_from or created_to):
+        raise Forbidden("Only staff may filter by user_id, created_from and created_to.")
+    return Filter(
+        user_id=user_id,
+        status=status,
+        payment_status=payment_status,
+        order_number=None if order_number is None else read_number("order_number", order_number, _MAX_BIGINT),
+        created_from=_moment(created_from, "/created_from"),
+        created_to=_moment(created_to, "/created_to"),
+    )
+
+
+async def _after(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in pieces:
+        yield piece
+
+
+def _moment(text: str | None, pointer: str) -> datetime | None:
+    """A time (RFC 3339) in UTC; one without a zone is meant so. Raises ``InvalidInput``."""
+    if text is None:
+        return None
+    try:
+        moment = msgspec.convert(text, datetime)  # strict, as Litestar is not: no seconds since 1970
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (msgspec.ValidationError, OverflowError) as error:
+        problem = FieldError(pointer, "must be a time, such as 2026-03-01T09:30:00Z")
+        raise InvalidInput("A parameter is not valid.", errors=[problem]) from error

@@ -8,13 +8,21 @@ from litestar.openapi.spec import Link
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import NotFound
-from purveyor.kit.examples import answer, link, notes
-from purveyor.kit.parameters import DEFAULT_LIMIT, Limit, number_schema, read_limit, read_number
-from purveyor.kit.web import problem_responses
-from purveyor.roles.orders import examples
+from purveyor.kit.http.openapi import (
+    DEFAULT_LIMIT,
+    Limit,
+    answer,
+    link,
+    notes,
+    number_schema,
+    read_limit,
+    read_number,
+)
+from purveyor.kit.http.web import problem_responses
+from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import ProductsUnavailable
+from purveyor.roles.orders.schemas import CatalogueItem, CataloguePage, catalogue_item
 from purveyor.roles.orders.service import Orders
-from purveyor.roles.orders.views import CatalogueItem, CataloguePage, catalogue_item
 
 _FIRST = "$response.body#/products/0/id"
 
@@ -48,7 +56,7 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         ),
         responses={
             **problem_responses(ProductsUnavailable),
-            **answer(CataloguePage, "A page of the catalogue.", examples.PRODUCTS),
+            **answer(CataloguePage, "A page of the catalogue.", schemas.PRODUCTS),
         },
     )
     async def products(
@@ -71,7 +79,7 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         description="A product by its number, at the price that an order placed now would have.",
         responses={
             **problem_responses(NotFound, ProductsUnavailable),
-            **answer(CatalogueItem, "The product.", examples.PRODUCT),
+            **answer(CatalogueItem, "The product.", schemas.PRODUCT),
         },
     )
     async def product(product_id: ProductId) -> CatalogueItem:

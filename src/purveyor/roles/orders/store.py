@@ -1,22 +1,230 @@
 """The SQL of role orders, schema ``orders``. Placing, getting, listing and changing take one round trip each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from purveyor.kit import log
+from purveyor.kit.db.postgres import Database, Record, storable
 from purveyor.kit.errors import NotFound, TokenInvalid
-from purveyor.kit.ids import first_id_of
-from purveyor.kit.outbox import COLUMNS
-from purveyor.kit.postgres import Database, Record
+from purveyor.kit.events.outbox import COLUMNS
+from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.roles.auth.contract import Address
-from purveyor.roles.orders.contract import KeyReused, OrderTrace, RequestInProgress
-from purveyor.roles.orders.model import Line, Order
+from purveyor.roles.orders.contract import KeyReused, OrderTrace, RequestInProgress, TraceStep
+from purveyor.roles.orders.model import By, Entry, Line, MailOutcome, Order, Timeline, placed
 from purveyor.roles.orders.ports import Buyer, Filter, IdempotencyKey, Kept, NewOrder, Step, Stored
-from purveyor.roles.orders.store_history import change
-from purveyor.roles.orders.store_trace import trace
+
+_MAX_REPLY = 1000
+
+# The version guards the row: of two changes at once the second one waits for the row's lock, then finds
+# another version and changes nothing.
+_CHANGE = f"""
+with changed as (
+    update orders.orders set status = $3, payment_status = $4, version = $5, updated_at = $6,
+        entries = entries + cardinality($11::text[])
+    where id = $1 and version = $2
+    returning entries - cardinality($11::text[]) as before
+), noted as (
+    insert into orders.history (order_id, id, at, what, actor, actor_id, actor_name, reason, request_id)
+    select $1, before + entry.place, $6, entry.what, $7, $8, $9, $10, $12
+    from changed, unnest($11::text[]) with ordinality as entry (what, place)
+), event as (
+    insert into orders.outbox ({COLUMNS})
+    select $13::uuid, $14::text, $15::bytea, $6, $1::text, $5, $12, $16::text, $17::text, $18::text
+    from changed where $13::uuid is not null
+)
+select count(*) from changed"""  # noqa: S608 - constants
+_ENTRY = """
+    h.id, h.at, h.what, h.actor, h.actor_id, h.actor_name, h.reason, h.request_id, h.mail_event_id, h.mail_kind,
+    h.mail_state, h.mail_attempts, h.mail_resends, h.smtp_reply, h.mail_error"""
+
+
+async def change(database: Database, step: Step) -> bool:
+    """See ``OrderBook.change``."""
+    order, event = step.order, step.event
+    changed = await database.fetchval(
+        _CHANGE,
+        order.id,
+        step.was,
+        order.status,
+        order.payment_status,
+        order.version,
+        order.updated_at,
+        step.by.kind,
+        step.by.id,
+        step.by.name,
+        step.reason,
+        step.entries,
+        step.request_id,
+        event and event.id,
+        event and event.type,
+        event and event.body,
+        event and event.currency,
+        event and event.language,
+        event and event.traceparent,
+    )
+    return bool(changed)
+
+
+class PostgresHistories:
+    """Satisfies ``Histories``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def timeline(self, order_id: UUID, owner: str | None) -> Timeline:
+        """See ``Histories``."""
+        rows = await self._database.fetch(
+            f"""
+            select o.number, o.user_id, o.user_name, o.request_id as placed_by, o.created_at, {_ENTRY}
+            from orders.orders o left join orders.history h on h.order_id = o.id
+            where o.id = $1 and ($2::text is null or o.user_id = $2) order by h.id""",  # noqa: S608 - constants
+            order_id,
+            owner,
+        )
+        if not rows:
+            raise NotFound("There is no such order.")
+        first = rows[0]
+        start = placed(first["user_id"], first["user_name"], first["created_at"], first["placed_by"])
+        later = [_entry(row) for row in rows if row["id"] is not None]
+        return Timeline(order_id, first["number"], (start, *later))
+
+    async def news(self, after: Mapping[UUID, int]) -> Mapping[UUID, Sequence[Entry]]:
+        """See ``Histories``."""
+        rows = await self._database.fetch(
+            f"""
+            select h.order_id, {_ENTRY}
+            from unnest($1::uuid[], $2::int[]) as known (order_id, last)
+            join orders.history h on h.order_id = known.order_id and h.id > known.last
+            order by h.order_id, h.id""",  # noqa: S608 - constants
+            list(after),
+            list(after.values()),
+        )
+        found: dict[UUID, list[Entry]] = {}
+        for row in rows:
+            found.setdefault(row["order_id"], []).append(_entry(row))
+        return found
+
+    async def add_mail(self, order_id: UUID, mail: MailOutcome, at: datetime) -> None:
+        """See ``Histories``. Two deliveries of one event at once may both count up: that leaves a gap in the ids,
+        and one entry. The answer of a mail server may hold an address, so an erased order gets none.
+        """
+        await self._database.execute(
+            """
+            with noted as (
+                update orders.orders set entries = entries + 1
+                where id = $1 and not exists (
+                    select from orders.history
+                    where order_id = $1 and mail_event_id = $4 and mail_state = $6 and mail_resends = $8
+                )
+                returning entries, erased_at is null as kept
+            )
+            insert into orders.history (order_id, id, at, what, actor, request_id, mail_event_id, mail_kind,
+                mail_state, mail_attempts, mail_resends, smtp_reply, mail_error)
+            select $1, entries, $2, $3, 'system', $11, $4, $5, $6, $7, $8,
+                case when kept then $9 else '' end, case when kept then $10 else '' end
+            from noted
+            on conflict (order_id, mail_event_id, mail_state, mail_resends) where mail_event_id is not null
+            do nothing""",
+            order_id,
+            at,
+            mail.what,
+            mail.event_id,
+            mail.kind,
+            mail.state,
+            mail.attempts,
+            mail.resends,
+            storable(mail.smtp_reply, _MAX_REPLY),
+            storable(mail.error, _MAX_REPLY),
+            log.request_id.get(),
+        )
+
+
+def _entry(row: Record) -> Entry:
+    mail = None
+    if row["mail_event_id"] is not None:
+        mail = MailOutcome(
+            event_id=row["mail_event_id"],
+            kind=row["mail_kind"],
+            state=row["mail_state"],
+            attempts=row["mail_attempts"],
+            resends=row["mail_resends"],
+            smtp_reply=row["smtp_reply"],
+            error=row["mail_error"],
+        )
+    return Entry(
+        id=row["id"],
+        at=row["at"],
+        what=row["what"],
+        by=By(row["actor"], row["actor_id"], row["actor_name"]),
+        reason=row["reason"],
+        request_id=row["request_id"],
+        mail=mail,
+    )
+
+
+async def trace(database: Database, order: str) -> OrderTrace:
+    """See ``OrderBook.trace``."""
+    rows = await database.fetch(
+        """
+        select o.id, o.number, o.status, o.user_email, o.request_id, o.created_at, k.key, e.id as event_id,
+            e.type, e.occurred_at, e.published_at, e.attempts, e.last_error
+        from orders.orders o
+        left join orders.idempotency_keys k on k.order_id = o.id
+        left join orders.outbox e on e.subject = o.id::text
+        where o.id = $1 or o.number = $2 order by e.id""",
+        parse_id(order),
+        int(order) if order.isdecimal() and len(order) < 19 else None,  # noqa: PLR2004 - a bigint's digits
+    )
+    if not rows:
+        raise NotFound(f"There is no order {order}.")
+    history = await database.fetch(
+        """
+        select at, what, actor, actor_id, actor_name, reason, request_id
+        from orders.history where order_id = $1 and mail_kind is null order by id""",
+        rows[0]["id"],
+    )
+    events = {row["event_id"]: row for row in rows if row["event_id"] is not None}
+    steps = [*_placing(rows[0]), *(step for row in events.values() for step in _relaying(row))]
+    return OrderTrace(
+        order_id=str(rows[0]["id"]),
+        order_number=rows[0]["number"],
+        events=tuple(str(event_id) for event_id in events),
+        steps=(*steps, *(_history_step(row) for row in history)),
+    )
+
+
+def _placing(row: Record) -> Sequence[TraceStep]:
+    steps = [
+        TraceStep(
+            at=row["created_at"],
+            what="order stored",
+            detail=f"number {row['number']}, status {row['status']}, request {row['request_id']}",
+        )
+    ]
+    if row["key"] is not None:
+        steps.append(TraceStep(at=row["created_at"], what="idempotency key kept", detail=row["key"]))
+    return steps
+
+
+def _relaying(row: Record) -> Sequence[TraceStep]:
+    stored = TraceStep(at=row["occurred_at"], what=f"{row['type']} in the outbox", detail=str(row["event_id"]))
+    if row["published_at"] is not None:
+        detail = f"confirmed by the transport at attempt {row['attempts']}"
+        return [stored, TraceStep(at=row["published_at"], what=f"{row['type']} relayed", detail=detail)]
+    detail = f"{row['attempts']} attempts{': ' + row['last_error'] if row['last_error'] else ''}"
+    return [stored, TraceStep(at=None, what=f"{row['type']} waits for the relay", detail=detail)]
+
+
+def _history_step(row: Record) -> TraceStep:
+    """An entry of the history: who did it, and why. What became of mails, role email tells itself."""
+    who = f"by {row['actor']} {row['actor_name']}".rstrip() + (f" ({row['actor_id']})" if row["actor_id"] else "")
+    parts = [who, *([row["reason"]] if row["reason"] else []), f"request {row['request_id']}"]
+    return TraceStep(at=row["at"], what=row["what"].replace("_", " "), detail=", ".join(parts))
+
 
 _INSERTS = f"""
 placed as (
@@ -36,9 +244,7 @@ placed as (
     from placed
 )
 """  # noqa: S608 - constants
-
 _ERASED = "exists (select from orders.erased_users where user_id = $2)"
-
 _ADD = f"""
 with gate as materialized (
     select nextval('orders.order_number') as number where not {_ERASED}
@@ -65,7 +271,6 @@ with free as materialized (
     select number from numbered, kept
 ), {_INSERTS}
 select free, erased, (select number from placed) as number from free"""  # noqa: S608 - constants
-
 _ORDER = """
     o.id, o.number, o.user_id, o.status, o.payment_status, o.payment_method, o.currency, o.total,
     o.shipping_address, o.note, o.version, o.created_at, o.updated_at,
@@ -76,7 +281,6 @@ _KEPT = f"""{_ORDER}, o.user_email, o.user_name, o.language, o.erased_at is not 
 # Ids are UUIDv7, made just before created_at is read and at most a little ahead of the clock.
 _ID_MARGIN = timedelta(minutes=1)
 _FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-
 _lines = msgspec.json.Decoder(list[tuple[int, str, int, int]])
 _address = msgspec.json.Decoder(Address)
 

@@ -14,9 +14,9 @@ from faststream.rabbit import RabbitExchange
 from purveyor.kit import log as logs
 from purveyor.kit import tracing
 from purveyor.kit.errors import StartupError, Unavailable
+from purveyor.kit.events.transport import EventHandler, Queue, Undeliverable, decoded
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.metrics import EVENTS_HANDLED
-from purveyor.kit.transport import EventHandler, Queue, Undeliverable, decoded
 from purveyor.transports.rabbitmq import topology
 from purveyor.transports.rabbitmq.link import CONFIRM_S, Link, Refused, soon
 

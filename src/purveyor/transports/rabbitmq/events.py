@@ -18,9 +18,9 @@ from aiormq import Channel as WireChannel
 from faststream.rabbit import RabbitExchange
 
 from purveyor.kit.errors import StartupError, Unavailable
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue
 from purveyor.kit.failpoints import failpoint
-from purveyor.kit.message import Envelope
-from purveyor.kit.transport import DeadLetter, EventHandler, Queue
 from purveyor.transports.rabbitmq import topology
 from purveyor.transports.rabbitmq.deliveries import Deliveries
 from purveyor.transports.rabbitmq.link import CONFIRM_S, Link, Unroutable, soon

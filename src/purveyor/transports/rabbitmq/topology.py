@@ -14,9 +14,9 @@ from faststream.rabbit import ExchangeType, RabbitExchange
 from purveyor.kit import tracing
 from purveyor.kit.clock import now
 from purveyor.kit.errors import StartupError
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.transport import DeadLetter, Queue
 from purveyor.kit.ids import new_id, parse_id
-from purveyor.kit.message import Envelope
-from purveyor.kit.transport import DeadLetter, Queue
 from purveyor.transports.rabbitmq.properties import carried
 
 QueueType = Literal["classic", "quorum"]

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, migrations, and which server each schema lives in."""

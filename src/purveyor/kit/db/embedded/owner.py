@@ -1,0 +1,121 @@
+"""The embedded PostgreSQL: which process runs the server under ``DATA_DIR``, and who takes over from it."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+
+from purveyor.kit.db.embedded.server import Server
+from purveyor.kit.errors import StartupError
+
+_log = logging.getLogger(__name__)
+
+_ATTACH_S = 60.0
+_POLL_S = 0.05
+_WATCH_S = 0.25
+_BACK_OFF_MAX_S = 10.0
+
+
+class EmbeddedPostgres:
+    """One server per data folder, shared by every process of the same user that asks for it.
+
+    The holder of an exclusive flock(2) is the owner and runs the server as its child; the others attach, and
+    one of them becomes the owner when it is gone: pools heal by connecting again, to the same address. The
+    server inherits the lock, hence who gets it knows that no earlier server, nor any session of one, is left:
+    no process id is ever trusted.
+
+    ``durable=False`` gives up crash safety for speed: for tests only.
+    """
+
+    owner: bool
+    """This process started the server."""
+
+    def __init__(self, data_dir: Path, *, durable: bool = True, max_connections: int = 200) -> None:
+        self.owner = False
+        self._data_dir = data_dir.resolve()
+        self._server = Server(self._data_dir, durable=durable, max_connections=max_connections)
+        self._lock: int | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def start(self) -> str:
+        """Start the server or attach to the one that runs; return its DSN once it answers.
+
+        Raises ``StartupError``: one line with what is wrong and the cure.
+        """
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self._data_dir / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            await self._own_or_attach(self._lock)
+        except OSError as error:
+            await self.stop()
+            raise StartupError(
+                f"the embedded database cannot use {error.filename or self._data_dir}: "
+                f"{error.strerror or error}; run as the account that owns it, or set another DATA_DIR"
+            ) from error
+        except BaseException:
+            await self.stop()
+            raise
+        self._watcher = asyncio.create_task(self._watch(self._lock), name="embedded-postgres")
+        return self._server.dsn()
+
+    async def stop(self) -> None:
+        """Let go of the server; the owner also ends it, in order, and waits until it is gone."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+            self._watcher = None
+        if self.owner:
+            await self._server.end()
+            self.owner = False
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def __aenter__(self) -> str:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _own_or_attach(self, lock: int) -> None:
+        deadline = time.monotonic() + _ATTACH_S
+        while not self._owns(lock):
+            if await self._server.answers():
+                return
+            if time.monotonic() > deadline:
+                raise StartupError(
+                    f"another process holds {self._data_dir}, but its database did not answer within "
+                    f"{_ATTACH_S:.0f} s: see postgres.log there, end that process and try again"
+                )
+            await asyncio.sleep(_POLL_S)
+        await self._server.launch(lock)
+
+    def _owns(self, lock: int) -> bool:
+        """Whether we hold the lock; takes it if it is free."""
+        if not self.owner:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            self.owner = True
+        return True
+
+    async def _watch(self, lock: int) -> None:
+        """Take over from an owner that is gone, and start our own server anew when it dies by itself."""
+        delay = _WATCH_S
+        while True:
+            await asyncio.sleep(delay)
+            try:
+                if not self._server.running and self._owns(lock):
+                    _log.warning("the embedded database has no server any more: starting it")
+                    await self._server.launch(lock)
+                delay = _WATCH_S
+            except Exception:
+                delay = min(delay * 2, _BACK_OFF_MAX_S)
+                _log.exception("the embedded database did not start; next try in %.1f s", delay)
+                await self._server.end()

@@ -1,0 +1,149 @@
+"""Schema migrations: numbered plain SQL files per role, applied in order, each in a transaction of its own.
+
+Runners wait for each other by polling an advisory lock: so the wait has an end, and can be told of. The lock is
+the session's, and goes with a runner that dies.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from purveyor.kit.db.postgres import CONNECT_TIMEOUT_S, LOST, Connection, connect, lost_means_away
+from purveyor.kit.errors import ServerAway, StartupError
+
+log = logging.getLogger(__name__)
+
+_LOCK_POLL_S = 0.2
+_ANSWER_S = 5.0
+"""How long a question may take that changes nothing. A migration takes what it takes."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file: ``0001_what_it_does.sql``. Never changed once released; its digest is checked."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text, in hexadecimal."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def load(folder: Path) -> Sequence[Migration]:
+    """The migrations of a folder, in the order of their numbers."""
+    files = sorted(folder.glob("[0-9]*.sql"))
+    return [Migration(int(file.stem.partition("_")[0]), file.stem, file.read_text()) for file in files]
+
+
+async def migrate(dsn: str, schema: str, folder: Path, *, wait_s: float = 30.0) -> Sequence[str]:
+    """Bring one role's schema up to date; the names of what was applied.
+
+    Waits ``wait_s`` seconds for another process that is doing it. Raises ``StartupError`` when it is not done by
+    then, when an applied file was changed since, or the database is newer than this code; ``ServerAway`` when the
+    server is lost: what was not committed is as if it had never begun.
+    """
+    migrations = load(folder)
+    async with _session(dsn, schema) as connection:
+        if not _missing(migrations, await _applied(connection, schema), schema):
+            return []
+        await _lock(connection, schema, wait_s)
+        await connection.execute(
+            f"""
+            create schema if not exists {schema};
+            create table if not exists {schema}.migrations (
+                version int primary key,
+                name text not null,
+                digest text not null,
+                applied_at timestamptz not null default now()
+            )"""
+        )
+        missing = _missing(migrations, await _applied(connection, schema), schema)
+        for migration in missing:
+            await _apply(connection, schema, migration)
+        return [f"{schema} {migration.name}" for migration in missing]
+
+
+async def require(dsn: str, schema: str, folder: Path) -> None:
+    """Change nothing. Raises ``StartupError`` unless the schema is up to date, ``ServerAway`` as ``migrate``."""
+    async with _session(dsn, schema) as connection:
+        missing = _missing(load(folder), await _applied(connection, schema), schema)
+    if missing:
+        raise StartupError(f"The schema {schema} lacks migration {missing[0].name}: run app migrate.")
+
+
+@asynccontextmanager
+async def _session(dsn: str, schema: str) -> AsyncIterator[Connection]:
+    connection = await connect(dsn, application=f"purveyor {schema} migrate")
+    with lost_means_away(dsn):
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+async def _lock(connection: Connection, schema: str, wait_s: float) -> None:
+    number = zlib.crc32(f"purveyor migrate {schema}".encode())
+    deadline, told = time.monotonic() + wait_s, False
+    while not await connection.fetchval("select pg_try_advisory_lock($1)", number, timeout=_ANSWER_S):
+        if time.monotonic() > deadline:
+            raise StartupError(f"Another process migrates the schema {schema}. Gave up after {wait_s:g} s.")
+        if not told:
+            log.warning("waiting: another process migrates the schema %s", schema)
+            told = True
+        await asyncio.sleep(_LOCK_POLL_S)
+
+
+async def _applied(connection: Connection, schema: str) -> dict[int, str]:
+    if await connection.fetchval("select to_regclass($1)", f"{schema}.migrations", timeout=_ANSWER_S) is None:
+        return {}
+    rows = await connection.fetch(
+        f"select version, digest from {schema}.migrations",  # noqa: S608 - our name
+        timeout=_ANSWER_S,
+    )
+    return {row["version"]: row["digest"] for row in rows}
+
+
+def _missing(migrations: Sequence[Migration], applied: dict[int, str], schema: str) -> list[Migration]:
+    known = {migration.version for migration in migrations}
+    if newer := set(applied) - known:
+        raise StartupError(
+            f"The schema {schema} has migration {max(newer)}, which this version of Purveyor does not know: "
+            "run the newer version."
+        )
+    for migration in migrations:
+        if applied.get(migration.version, migration.digest) != migration.digest:
+            raise StartupError(f"Migration {schema} {migration.name} was changed after it had been applied.")
+    return [migration for migration in migrations if migration.version not in applied]
+
+
+async def _apply(connection: Connection, schema: str, migration: Migration) -> None:
+    try:
+        await _run(connection, schema, migration)
+    except LOST as lost:
+        raise ServerAway(f"Migration {schema} {migration.name} was not applied: {lost}.") from lost
+    except asyncpg.PostgresError as error:
+        raise StartupError(f"Migration {schema} {migration.name} failed: {error.args[0]}.") from error
+    log.info("migrated", extra={"schema": schema, "migration": migration.name})
+
+
+async def _run(connection: Connection, schema: str, migration: Migration) -> None:
+    async with connection.transaction():
+        await connection.execute("set local lock_timeout = '5s'")
+        await connection.execute(migration.sql)
+        await connection.execute(
+            f"insert into {schema}.migrations (version, name, digest) values ($1, $2, $3)",  # noqa: S608 - our name
+            migration.version,
+            migration.name,
+            migration.digest,
+        )

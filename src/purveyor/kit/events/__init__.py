@@ -1,0 +1,1 @@
+"""Events and asks: messages, the outbox and its relay, what a transport must do."""

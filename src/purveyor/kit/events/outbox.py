@@ -1,0 +1,309 @@
+"""The transactional outbox: a role writes events beside its rows, a relay hands them to the transport.
+
+A role that emits has a table ``<schema>.outbox`` (its columns are in ``COLUMNS``). The relay polls for rows
+without ``published_at`` and never remembers a position: a transaction that commits late must not be skipped.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from purveyor.kit.clock import now
+from purveyor.kit.db.postgres import Database, Record, storable
+from purveyor.kit.errors import EventBacklog, Unavailable
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.transport import EventTransport
+from purveyor.kit.failpoints import failpoint
+from purveyor.kit.ids import first_id_of, parse_id
+from purveyor.kit.metrics import EVENTS_PUBLISHED, OUTBOX_FULL, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED
+
+_RETRY_AFTER_S = 30
+
+
+class Backlog:
+    """The events of one schema's outbox that wait, as the relay last measured them.
+
+    It is full with ``max_events`` events, or when the oldest is older than ``max_age_s`` seconds at two
+    measurements in a row: an old event that an operator sends again is gone by the second.
+    """
+
+    def __init__(self, schema: str, *, max_events: int = 100_000, max_age_s: float = 86_400.0) -> None:
+        self._schema = schema
+        self._max_events = max_events
+        self._max_age_s = max_age_s
+        self._waiting = 0
+        self._oldest_s = 0.0
+        self._late = False
+        self.full = False
+        """Whether nothing more is to be taken on."""
+
+    def measured(self, waiting: int, oldest_s: float) -> None:
+        """Take note of how many events wait and how old the oldest is."""
+        self._waiting, self._oldest_s = waiting, max(0.0, oldest_s)
+        late, self._late = self._late, self._oldest_s >= self._max_age_s
+        self.full = waiting >= self._max_events or (late and self._late)
+        OUTBOX_UNPUBLISHED.labels(self._schema).set(waiting)
+        OUTBOX_OLDEST_SECONDS.labels(self._schema).set(self._oldest_s)
+        OUTBOX_FULL.labels(self._schema).set(self.full)
+
+    def require_room(self) -> None:
+        """Raise ``EventBacklog`` when it is full. Costs no query."""
+        if self.full:
+            raise EventBacklog(retry_after_s=_RETRY_AFTER_S)
+
+    async def check(self) -> str:
+        """How many wait, for the readiness; raises ``Unavailable`` when it is full."""
+        line = f"{self._waiting} events wait, the oldest is {self._oldest_s:.0f} s old"
+        if self.full:
+            raise Unavailable(f"event backlog is full: {line}")
+        return line
+
+
+log = logging.getLogger(__name__)
+COLUMNS = "id, type, body, occurred_at, subject, sequence, correlation_id, currency, language, traceparent"
+_NAMES = COLUMNS.split(", ")
+NO_ID = UUID(int=0)
+BATCH = 100
+POLL_S = 1.0
+_MEASURE_EVERY_S = 5.0
+KEEP = timedelta(days=30)
+"""How long an event is kept once it was published."""
+_MAX_BACKOFF_S = 60
+_CANCEL_AGAIN_S = 0.5
+_MARK = "update {}.outbox set published_at = now(), attempts = attempts + 1"
+_FORGET = "delete from {}.outbox"
+
+
+def envelope(row: Record) -> Envelope:
+    """An outbox row as the envelope that travels."""
+    return Envelope(**{name: row[name] for name in _NAMES})
+
+
+def values(event: Envelope) -> tuple[object, ...]:
+    """An event as the values of an outbox row, in the order of ``COLUMNS``."""
+    return tuple(getattr(event, name) for name in _NAMES)
+
+
+def insert_into(schema: str, *, first: int = 1) -> str:
+    """The statement that stores an event, for ``values``; ``first`` is the number of their first parameter."""
+    places = ", ".join(f"${first + place}" for place in range(len(_NAMES)))
+    return f"insert into {schema}.outbox ({COLUMNS}) values ({places})"  # noqa: S608 - our own names
+
+
+class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An event in the outbox, as an operator sees it."""
+
+    event_id: str
+    type: str
+    subject: str
+    occurred_at: datetime
+    published_at: datetime | None
+    attempts: int
+    last_error: str
+    body: str
+
+
+class Outbox:
+    """One schema's outbox, for the console."""
+
+    def __init__(self, database: Database, schema: str) -> None:
+        self._database = database
+        self._schema = schema
+
+    async def entries(self, *, waiting: bool, limit: int) -> Sequence[OutboxEntry]:
+        """The newest events, or those that wait for the relay."""
+        return await self._select("where published_at is null" if waiting else "", limit)
+
+    async def find(self, event_id: str) -> OutboxEntry | None:
+        """One event, or ``None``."""
+        found = await self._select("where id = $1", 1, parse_id(event_id))
+        return found[0] if found else None
+
+    async def waiting(self) -> int:
+        """How many events wait for the relay."""
+        count: int = await self._database.fetchval(
+            f"select count(*) from {self._schema}.outbox where published_at is null"  # noqa: S608 - our own name
+        )
+        return count
+
+    async def published(self, types: Sequence[str], before: datetime, after_id: str, limit: int) -> Sequence[str]:
+        """The ids of events of these types that were published before a moment, in order, after the one given."""
+        rows = await self._database.fetch(
+            f"""
+            select id::text as id from {self._schema}.outbox
+            where type = any($1) and published_at < $2 and id > $3 order by id limit $4""",  # noqa: S608
+            list(types),
+            before,
+            parse_id(after_id) or NO_ID,
+            limit,
+        )
+        return [row["id"] for row in rows]
+
+    async def replay(self, event_id: str) -> bool:
+        """Have an event published again under the same id; ``False`` when there is none with it."""
+        touched = await self._database.execute(
+            f"update {self._schema}.outbox set published_at = null, next_attempt_at = now() "  # noqa: S608
+            "where id = $1",
+            parse_id(event_id),
+        )
+        return touched == 1
+
+    async def _select(self, condition: str, limit: int, *arguments: object) -> Sequence[OutboxEntry]:
+        rows = await self._database.fetch(
+            f"select {COLUMNS}, published_at, attempts, last_error from {self._schema}.outbox "  # noqa: S608
+            f"{condition} order by id desc limit {int(limit)}",
+            *arguments,
+        )
+        return [
+            OutboxEntry(
+                event_id=str(row["id"]),
+                type=row["type"],
+                subject=row["subject"],
+                occurred_at=row["occurred_at"],
+                published_at=row["published_at"],
+                attempts=row["attempts"],
+                last_error=row["last_error"] or "",
+                body=row["body"].decode(),
+            )
+            for row in rows
+        ]
+
+
+class Relay:
+    """Publishes one schema's outbox. Any number may run, in any number of processes.
+
+    ``backlog`` is told every 5 s what still waits. With ``forget`` an event's row goes as soon as the event is
+    confirmed: for events that hold what must not be kept. Such an event cannot be looked at or replayed later.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        schema: str,
+        transport: EventTransport,
+        backlog: Backlog | None = None,
+        *,
+        forget: bool = False,
+    ) -> None:
+        self._database = database
+        self._schema = schema
+        self._transport = transport
+        self._backlog = backlog or Backlog(schema)
+        self._forget = forget
+        self._woken = asyncio.Event()
+        self._stuck = False
+
+    def wake(self) -> None:
+        """Say that something was committed: a hint for speed, the poll is the guarantee."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Relay until cancelled. A batch that fails is tried again; its events stay in the outbox."""
+        tasks = [asyncio.ensure_future(self._relay()), asyncio.ensure_future(self._watch())]
+        try:
+            await asyncio.gather(*tasks)
+        finally:  # when one dies, gather leaves the other running, and ``run`` is called again
+            await _end(tasks)
+
+    async def _relay(self) -> None:
+        while True:
+            self._woken.clear()
+            taken = await self.batch()
+            if self._stuck:
+                await asyncio.sleep(POLL_S)  # more events would not help
+            elif taken < BATCH:
+                try:
+                    async with asyncio.timeout(POLL_S):
+                        await self._woken.wait()
+                except TimeoutError:
+                    continue
+
+    async def batch(self) -> int:
+        """Publish what waits, at most ``BATCH`` events; how many were taken."""
+        self._stuck = False
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                f"""
+                select {COLUMNS}, attempts from {self._schema}.outbox
+                where published_at is null and next_attempt_at <= now()
+                order by id limit {BATCH} for update skip locked"""  # noqa: S608 - our own names and numbers
+            )
+            if not rows:
+                return 0
+            failpoint("relay.locked")
+            outcomes = await self._transport.publish([envelope(row) for row in rows])
+            failpoint("relay.published")
+            done = [row["id"] for row, error in zip(rows, outcomes, strict=True) if error is None]
+            if done:
+                await connection.execute(
+                    f"{_FORGET if self._forget else _MARK} where id = any($1)".format(self._schema), done
+                )
+            failpoint("relay.marked")
+            failed = [(row, error) for row, error in zip(rows, outcomes, strict=True) if error is not None]
+            full_of_failures = len(failed) == BATCH
+            self._stuck = full_of_failures or any(isinstance(error, Unavailable) for _, error in failed)
+            if failed:
+                await self._back_off(connection, failed)
+        for row, error in zip(rows, outcomes, strict=True):
+            EVENTS_PUBLISHED.labels(row["type"], "failed" if error else "confirmed").inc()
+        return len(rows)
+
+    async def _back_off(self, connection: object, failed: Sequence[tuple[Record, Exception | None]]) -> None:
+        log.warning(
+            "events not confirmed, will try again",
+            extra={"schema": self._schema, "events": len(failed), "reason": str(failed[0][1])},
+        )
+        await connection.executemany(  # type: ignore[attr-defined]  # asyncpg carries no types
+            f"update {self._schema}.outbox set attempts = attempts + 1, last_error = $2, "  # noqa: S608
+            "next_attempt_at = now() + make_interval(secs => $3) where id = $1",
+            [(row["id"], storable(str(error), 500), _pause_s(row["attempts"], error)) for row, error in failed],
+        )
+
+    async def _watch(self) -> None:
+        """Measure and clean up, regularly. What fails here is tried again, and never stops the relay."""
+        while True:
+            try:
+                await self.measure()
+                await self._clean_up()
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                log.warning(
+                    "outbox not measured, will try again", extra={"schema": self._schema, "reason": reason}
+                )
+            await asyncio.sleep(_MEASURE_EVERY_S)
+
+    async def measure(self) -> None:
+        """Tell the backlog what waits; ``run`` does so regularly. Raises ``Unavailable``."""
+        row = await self._database.fetchrow(
+            f"""
+            select count(*) as waiting, (
+                select occurred_at from {self._schema}.outbox where published_at is null order by id limit 1
+            ) as oldest from {self._schema}.outbox where published_at is null"""  # noqa: S608 - our own name
+        )
+        if row is not None:
+            age_s = (now() - row["oldest"]).total_seconds() if row["oldest"] else 0.0
+            self._backlog.measured(row["waiting"], age_s)
+
+    async def _clean_up(self) -> None:
+        await self._database.purge(
+            f"{self._schema}.outbox", "id < $1 and published_at is not null", first_id_of(now() - KEEP)
+        )
+
+
+async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel until they have ended: a connection that is made at that very moment swallows a cancellation
+    (asyncpg's ``wait_for``, as Python's own before 3.12: python/cpython#86296).
+    """
+    while waiting := [task for task in tasks if not task.done()]:
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
+
+
+def _pause_s(attempts: int, error: Exception | None) -> float:
+    """Longer with each attempt, up to a minute; but when only the transport is away, until the next poll."""
+    return POLL_S if isinstance(error, Unavailable) else float(min(_MAX_BACKOFF_S, 2 ** min(attempts, 10)))

@@ -1,0 +1,1 @@
+"""HTTP: server, middleware, requests and responses, documents and pages."""

@@ -1,0 +1,105 @@
+"""The web application of a process: Litestar with our requests, responses, errors and API document."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Response, get, route
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import Components, License, SecurityScheme, Server
+
+from purveyor.kit.http.openapi import complete
+from purveyor.kit.http.web import (
+    EXCEPTION_HANDLERS,
+    MAX_BODY_BYTES,
+    ApiRequest,
+    ApiResponse,
+    require_short_body,
+)
+
+_BEARER = SecurityScheme(
+    type="http",
+    scheme="bearer",
+    bearer_format="JWT",
+    description="The access token that POST /login gives (RFC 6750).",
+)
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API document says of the whole. ``tags`` describe the groups of routes, in their order."""
+
+    title: str = "API"
+    description: str = ""
+    license: str = "MIT"
+    tags: Mapping[str, str] = {}
+
+
+_NOTHING_MORE = About()
+
+
+def web_app(
+    routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE, documented: bool = True
+) -> Litestar:
+    """The application that serves these routes, and their document, if wanted, at ``/openapi.json``."""
+
+    @cache
+    def document() -> bytes:
+        return msgspec.json.encode(openapi(routes, version=version, about=about))
+
+    @get("/openapi.json", include_in_schema=False)
+    async def openapi_json() -> Response[bytes]:
+        return Response(document(), media_type="application/json")
+
+    return _litestar([*routes, openapi_json] if documented else routes, None)
+
+
+def openapi(routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these routes."""
+    config = OpenAPIConfig(
+        title=about.title,
+        version=version,
+        description=about.description,
+        license=License(name=about.license, identifier=about.license),
+        servers=[Server(url="/", description="where this document comes from")],
+        path="/unused",  # this application is only asked for its document, never served
+        components=Components(security_schemes={"bearer": _BEARER}),
+    )
+    application = _litestar(routes, config)
+    document: dict[str, Any] = application.openapi_schema.to_schema()
+    complete(document, application, about.tags)
+    return document
+
+
+def _options(routes: Sequence[Any]) -> list[Any]:
+    """The answers to OPTIONS (RFC 9110 section 9.3.7). Litestar's own know only the first handler of a path."""
+    methods: dict[str, set[str]] = defaultdict(set)
+    for handler in routes:
+        for path in handler.paths:
+            methods[path] |= handler.http_methods
+    return [_options_route(path, known) for path, known in methods.items()]
+
+
+def _options_route(path: str, methods: set[str]) -> Any:
+    known = {*methods, "OPTIONS", *({"HEAD"} if "GET" in methods else ())}
+    headers = {"Allow": ", ".join(sorted(known))}
+
+    @route(path, http_method="OPTIONS", include_in_schema=False)
+    async def options() -> Response[None]:
+        return Response(None, status_code=204, headers=headers)
+
+    return options
+
+
+def _litestar(routes: Sequence[Any], openapi_config: OpenAPIConfig | None) -> Litestar:
+    return Litestar(
+        [*_options(routes), *routes],  # first, else Litestar adds its own
+        before_request=require_short_body,
+        request_class=ApiRequest,
+        response_class=ApiResponse,
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=MAX_BODY_BYTES,
+        openapi_config=openapi_config,
+        logging_config=None,
+    )

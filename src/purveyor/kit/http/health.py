@@ -1,0 +1,163 @@
+"""``/health/live``, ``/health/ready`` and ``/metrics``: what a load balancer and an operator ask."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+from litestar import Response, get
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from purveyor.kit.http.openapi import NEVER_SHED, answer
+from purveyor.kit.metrics import REGISTRY
+from purveyor.kit.role import Check
+
+_PROBE_TIMEOUT_S = 2.0
+_METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset")[0]  # Litestar adds the charset to every text
+_KEPT_S = 1.0
+
+Status = Literal["ok", "degraded", "down"]
+
+
+_HEALTHY: dict[str, Any] = {
+    "status": "ok",
+    "roles": {"orders": {"status": "ok"}},
+    "dependencies": {
+        "postgres": {"status": "ok", "kind": "embedded", "roles": ["orders"], "detail": "PostgreSQL 16.4"}
+    },
+}
+_DOWN: dict[str, Any] = {
+    "status": "down",
+    "roles": {"orders": {"status": "down", "detail": "postgres: no answer within 2 s"}},
+    "dependencies": {
+        "postgres": {
+            "status": "down",
+            "kind": "external",
+            "roles": ["orders"],
+            "detail": "no answer within 2 s",
+        }
+    },
+}
+
+
+class DependencyHealth(msgspec.Struct, omit_defaults=True):
+    """One server, file or service that roles of this process depend on."""
+
+    status: Status
+    kind: str
+    """``embedded`` or ``external``."""
+    roles: tuple[str, ...]
+    detail: str
+
+
+class RoleHealth(msgspec.Struct, omit_defaults=True):
+    """One role of this process; ``degraded``: it works, but something that it uses does not."""
+
+    status: Status
+    detail: str = ""
+
+
+class Health(msgspec.Struct):
+    """The whole process."""
+
+    status: Status
+    roles: dict[str, RoleHealth]
+    dependencies: dict[str, DependencyHealth]
+
+
+async def probe(check: Check) -> tuple[bool, str]:
+    """Run one check with a deadline of 2 s; whether it is well, and a line on it."""
+    try:
+        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+            return True, await check.probe()
+    except TimeoutError:
+        wrong = f"no answer within {_PROBE_TIMEOUT_S:g} s"
+    except Exception as error:
+        wrong = str(error).partition("\n")[0] or type(error).__name__
+    return False, f"{check.server}: {wrong}" if check.server else wrong
+
+
+async def examine(checks: Mapping[str, Sequence[Check]], troubles: Mapping[str, str]) -> Health:
+    """Probe every dependency once. ``checks`` by role; ``troubles``: roles whose background task just died."""
+    unique = {check.name: check for group in checks.values() for check in group}
+    results = dict(zip(unique, await asyncio.gather(*map(probe, unique.values())), strict=True))
+    roles: dict[str, RoleHealth] = {}
+    for role, group in checks.items():
+        failed = [check for check in group if not results[check.name][0]]
+        detail = "; ".join(f"{check.name}: {results[check.name][1]}" for check in failed)
+        if any(check.required for check in failed):
+            roles[role] = RoleHealth("down", detail)
+        elif failed or role in troubles:
+            roles[role] = RoleHealth("degraded", detail or troubles[role])
+        else:
+            roles[role] = RoleHealth("ok")
+    dependencies = {
+        name: DependencyHealth(
+            status="ok" if results[name][0] else "down" if check.required else "degraded",
+            kind=check.kind,
+            roles=tuple(role for role, group in checks.items() if any(c.name == name for c in group)),
+            detail=results[name][1],
+        )
+        for name, check in unique.items()
+    }
+    states = [health.status for health in roles.values()]
+    worst: Status = "down" if "down" in states else "degraded" if "degraded" in states else "ok"
+    return Health(worst, roles, dependencies)
+
+
+class Recent:
+    """One examination at a time, and its result for a second: whoever asks often makes no more work of it."""
+
+    def __init__(self, report: Callable[[], Awaitable[Health]]) -> None:
+        self._report = report
+        self._examining = asyncio.Lock()
+        self._health: Health | None = None
+        self._until = 0.0
+
+    async def health(self) -> Health:
+        """The health of a moment ago."""
+        async with self._examining:
+            if self._health is None or time.monotonic() >= self._until:
+                self._health = await self._report()
+                self._until = time.monotonic() + _KEPT_S
+            return self._health
+
+
+def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[], bool]) -> list[Any]:
+    """The routes; ``report`` examines everything."""
+    recent = Recent(report)
+
+    @get(
+        "/health/live",
+        tags=["operations"],
+        operation_id="is_alive",
+        summary="Is the process alive?",
+        description="200 as long as it answers at all, whatever it depends on.",
+        responses=answer(dict[str, str], "It is.", {"status": "ok"}),
+        opt=NEVER_SHED,
+    )
+    async def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @get(
+        "/health/ready",
+        tags=["operations"],
+        operation_id="is_ready",
+        summary="Can it take work? Each role, each dependency.",
+        description="`degraded` takes work: what is down is not needed for it. `Retry-After` comes with 503.",
+        responses=answer(Health, "It can.", _HEALTHY) | answer(Health, "It cannot.", _DOWN, status=503),
+        opt=NEVER_SHED,
+    )
+    async def ready() -> Response[Health]:
+        health = await recent.health()
+        if stopping():
+            health = msgspec.structs.replace(health, status="down")
+        headers = {"Retry-After": "1"} if health.status == "down" else {}
+        return Response(health, status_code=503 if health.status == "down" else 200, headers=headers)
+
+    @get("/metrics", include_in_schema=False)
+    async def metrics() -> Response[bytes]:
+        return Response(generate_latest(REGISTRY), media_type=_METRICS_TYPE)
+
+    return [live, ready, metrics]

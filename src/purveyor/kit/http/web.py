@@ -1,0 +1,298 @@
+"""Requests in, answers and problems out: the one place that turns an error into a response (RFC 9457).
+
+Bodies are decoded here, not by Litestar's default: strictly, into the handler's struct, and so that no input
+a client can send ends in a 500 (invalid UTF-8, endless nesting, NUL and lone surrogates included).
+"""
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar import Request, Response
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException, InternalServerException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+
+from purveyor.kit import errors, log
+from purveyor.kit.errors import (
+    BadRequest,
+    BodyTooLarge,
+    FieldError,
+    InvalidInput,
+    Problem,
+    TokenInvalid,
+    Unauthorized,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 * 1024
+BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
+"""The security requirement of a route that needs an access token, for the OpenAPI document."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")  # RFC 6750 section 2.1
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_decoders: dict[object, msgspec.json.Decoder[Any]] = {}
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_AT = re.compile(r" - at `(key in )?\$(?P<path>[^`]*)`$")
+_FIELD = re.compile(r"(?:missing required|contains unknown) field `(?P<name>.*)`\Z", re.DOTALL)
+_GONE = "client disconnected prematurely"  # Litestar has no class for it
+_BY_STATUS = {
+    400: BadRequest,
+    401: Unauthorized,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    413: BodyTooLarge,
+    415: errors.UnsupportedMediaType,
+}
+
+
+def encode(content: object) -> bytes:
+    """JSON as it goes over every wire of ours: decimals are numbers."""
+    return _encoder.encode(content)
+
+
+class ProblemBody(msgspec.Struct, omit_defaults=True, rename={"kind": "type"}):
+    """An error as RFC 9457 problem details."""
+
+    kind: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: tuple[FieldError, ...] = ()
+
+
+class ApiRequest(Request[Any, Any, Any]):
+    """A request whose ``data`` is decoded strictly into the handler's struct."""
+
+    async def json(self) -> Any:
+        """The body as the type of the handler's ``data``; raises ``Problem`` for what cannot be read."""
+        body = await self.body()
+        handler: Any = self.route_handler
+        target = handler.parsed_data_field.annotation
+        media = self.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if media == "application/x-www-form-urlencoded" and "form" in handler.opt:
+            return _decode_form(body, target, handler.opt["form"])
+        if media != "application/json" and not media.endswith("+json"):
+            raise errors.UnsupportedMediaType(f"Send Content-Type: application/json, not {media[:80]!r}.")
+        return decode(body, target)
+
+
+class ApiResponse(Response[Any]):
+    """A response whose content is encoded by our own encoder; bytes pass as they are."""
+
+    def render(self, content: Any, media_type: str, *args: Any) -> bytes:
+        """See ``litestar.Response``."""
+        if isinstance(content, bytes) or "json" not in media_type:
+            return super().render(content, media_type, *args)
+        return _encoder.encode(content)
+
+
+def decode(body: bytes, target: Any) -> Any:
+    """Decode a JSON body strictly. Raises ``BadRequest`` (unreadable) or ``InvalidInput`` (wrong)."""
+    decoder = _decoders.get(target)
+    if decoder is None:
+        decoder = _decoders[target] = msgspec.json.Decoder(target)
+    try:
+        decoded = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        _require_well_formed(body)
+        raise _invalid(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"The body is not readable JSON: {_first_line(error)}.") from error
+    if b"\\u0000" in body and _NUL.search(body):
+        raise BadRequest("The body contains the character U+0000, which text may not hold.")
+    return decoded
+
+
+def _require_well_formed(body: bytes) -> None:
+    try:
+        msgspec.json.decode(body)
+    except msgspec.ValidationError:  # a number beyond a double: JSON, whatever it is worth
+        return
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"The body is not readable JSON: {_first_line(error)}.") from error
+
+
+def _decode_form(body: bytes, target: Any, names: Mapping[str, str]) -> Any:
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError as error:
+        raise BadRequest("The body is not a readable form.") from error
+    fields = {names[name]: value for name, value in pairs if name in names}
+    if any("\x00" in value for value in fields.values()):
+        raise BadRequest("The form contains the character U+0000, which text may not hold.")
+    try:
+        return msgspec.convert(fields, target)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return str(error).partition("\n")[0].rstrip(".")
+
+
+def _invalid(message: str) -> InvalidInput:
+    """Turn msgspec's message into a field error with a JSON Pointer (RFC 6901)."""
+    pointer = ""
+    if match := _AT.search(message):
+        known = match["path"].partition("[...]")[0]  # msgspec does not name the keys of a mapping
+        pointer = re.sub(r"\.|\[|\]\.?", "/", known).rstrip("/")
+        message = message[: match.start()]
+    if match := _FIELD.search(message):
+        pointer += "/" + match["name"].replace("~", "~0").replace("/", "~1")
+    return InvalidInput("The input is not valid.", errors=[FieldError(pointer, message.replace("`", "'"))])
+
+
+def find_header(connection: ASGIConnection[Any, Any, Any, Any], name: bytes) -> str | None:
+    """One request header (``name`` in lower case), or ``None``."""
+    for key, value in connection.scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")
+    return None
+
+
+def header(connection: ASGIConnection[Any, Any, Any, Any], name: bytes) -> str:
+    """One request header (``name`` in lower case), or an empty string."""
+    return find_header(connection, name) or ""
+
+
+def bearer_token(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """The access token of the request (RFC 6750 section 2.1); raises ``Unauthorized`` without a readable one."""
+    scheme, _, token = header(connection, b"authorization").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("Send the access token as Authorization: Bearer <token>.")
+    if not _TOKEN.fullmatch(token):
+        raise TokenInvalid
+    return token
+
+
+async def require_short_body(request: Request[Any, Any, Any]) -> None:
+    """Every route's ``before_request``: Litestar looks at a body's length only where a handler reads the body."""
+    length = find_header(request, b"content-length")
+    if length is not None and int(length) > MAX_BODY_BYTES:  # the server's parser has taken it for a number
+        raise BodyTooLarge
+
+
+def signed_in(verify: Callable[[str], Awaitable[object]]) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
+    """A route's ``before_request`` that lets only holders of a valid access token pass, before the body is read.
+
+    The handler finds them in ``request.user``. Not a guard of Litestar's: for each, every request copies the
+    whole handler, a twentieth of its time.
+    """
+
+    async def let_in(request: Request[Any, Any, Any]) -> None:
+        request.scope["user"] = await verify(bearer_token(request))
+        await require_short_body(request)
+
+    return let_in
+
+
+def problem_responses(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
+    """A route's own errors, for the API document; ``kit/api_problems.py`` adds what any of its kind can have."""
+    by_status: dict[int, list[type[Problem]]] = defaultdict(list)
+    for kind in kinds:
+        by_status[kind.status].append(kind)
+    return {
+        status: ResponseSpec(
+            data_container=ProblemBody,
+            description="; ".join(f"`{kind.code}`: {kind.title}" for kind in group),
+            media_type="application/problem+json",
+            generate_examples=False,
+            examples=[Example(id=kind.code, value=None) for kind in group],
+        )
+        for status, group in by_status.items()
+    }
+
+
+def problem_body(problem: Problem, instance: str, request_id: str) -> bytes:
+    """The problem details (RFC 9457); ``instance`` is the path of the request as it was sent."""
+    body = ProblemBody(
+        kind=f"/problems/{problem.code}",
+        title=problem.title,
+        status=problem.status,
+        detail=problem.detail,
+        instance=instance,
+        request_id=request_id,
+        errors=problem.errors,
+    )
+    return _encoder.encode(body)
+
+
+def sent_path(scope: Any) -> str:
+    """The path of a request as the client wrote it: percent-encoded, with its trailing slash."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.decode("ascii", "replace")
+
+
+def _answer(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+    return Response(
+        problem_body(problem, sent_path(request.scope), log.request_id.get()),
+        status_code=problem.status,
+        media_type="application/problem+json",
+        headers=problem.headers,
+    )
+
+
+def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+    if problem.status >= 500:  # noqa: PLR2004 - server errors
+        # No traceback: always the same, and dear just when a server is away and every request fails.
+        logger.warning("%s", problem.detail, extra={"code": problem.code} | log.cause_of(problem))
+    return _answer(request, problem)
+
+
+def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    if isinstance(error, ValidationException):
+        return _answer(request, _parameter_problem(error))
+    kind = _BY_STATUS.get(error.status_code)
+    if isinstance(error, InternalServerException) and error.detail == _GONE:
+        kind = BadRequest  # nobody reads the answer
+    if kind is None:
+        return _on_unexpected(request, error)
+    detail = "" if kind in (errors.NotFound, errors.MethodNotAllowed, errors.BodyTooLarge) else error.detail
+    return _answer(request, kind(detail, headers=_headers(error)))
+
+
+def _headers(error: HTTPException) -> dict[str, str]:
+    """Litestar's, with HEAD among the methods where GET is: the middleware answers it."""
+    headers = dict(error.headers or {})
+    for name in headers.keys() & {"Allow", "allow"}:
+        methods = {method.strip() for method in headers.pop(name).split(",")}
+        headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+    return headers
+
+
+def _parameter_problem(error: ValidationException) -> Problem:
+    """Litestar's own validation covers query and path parameters, and a body that is not there at all."""
+    found = [item for item in error.extra or () if isinstance(item, Mapping)]
+    if any(item.get("key") == "data" for item in found) or not found:
+        return BadRequest("The body is empty: JSON is expected.")
+    return InvalidInput(
+        "A parameter is not valid.",
+        errors=[FieldError(f"/{item.get('key', '')}", str(item.get("message", ""))[:200]) for item in found],
+    )
+
+
+def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    logger.error("unexpected error", exc_info=error, extra={"path": request.scope["path"]})
+    return _answer(request, Problem())
+
+
+EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
+    Problem: _on_problem,
+    HTTPException: _on_http_exception,
+    Exception: _on_unexpected,
+}

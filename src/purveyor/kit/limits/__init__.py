@@ -1,0 +1,1 @@
+"""Rate limits and login throttling, in process and shared through Redis."""

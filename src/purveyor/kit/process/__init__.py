@@ -1,0 +1,1 @@
+"""Supervision of background tasks and worker processes, exit codes."""

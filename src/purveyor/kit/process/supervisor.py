@@ -1,0 +1,206 @@
+"""Keeps background tasks alive: restarts what dies, with backoff, and gives up on what keeps dying.
+
+A server that is away (``Unavailable``) is waited for as long as it takes; every other death counts.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import random
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+
+from purveyor.kit.errors import StartupError, Unavailable
+from purveyor.kit.metrics import TASK_DEATHS
+from purveyor.kit.process.exit_codes import NOT_THERE, WRONG_USE
+from purveyor.kit.role import Background
+
+log = logging.getLogger(__name__)
+_MAX_DEATHS = 5
+_WINDOW_S = 60.0
+_LONGEST_PAUSE_S = 5.0
+_TROUBLE_FADES_S = 10.0
+
+
+class Deaths:
+    """The rule of what is started again: more than 5 deaths in a minute are too many."""
+
+    def __init__(self) -> None:
+        self._moments: deque[float] = deque(maxlen=_MAX_DEATHS + 1)
+
+    def add(self) -> int:
+        """One more; how many there were in the last minute."""
+        self._moments.append(time.monotonic())
+        return sum(self._moments[-1] - moment < _WINDOW_S for moment in self._moments)
+
+    @staticmethod
+    def too_many(recent: int) -> bool:
+        """Whether to give up."""
+        return recent > _MAX_DEATHS
+
+
+class Supervisor:
+    """Runs background tasks by role. ``failed`` is set when one died more than 5 times in a minute."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+        self._deaths: dict[str, tuple[float, str]] = {}
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self, role: str, background: Background) -> None:
+        """Run a task until ``stop``."""
+        self._tasks.append(asyncio.create_task(self._keep(role, background), name=f"{role} {background.name}"))
+
+    def troubles(self) -> dict[str, str]:
+        """Roles with a task that died in the last 10 s, and why."""
+        now = time.monotonic()
+        return {role: why for role, (when, why) in self._deaths.items() if now - when < _TROUBLE_FADES_S}
+
+    async def stop(self) -> None:
+        """Cancel every task and wait until each has cleaned up."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep(self, role: str, background: Background) -> None:
+        deaths = Deaths()
+        waits = 0
+        while True:
+            started = time.monotonic()
+            try:
+                await background.run()
+            except Unavailable as away:
+                waits = 1 if time.monotonic() - started > _LONGEST_PAUSE_S else waits + 1
+                self._deaths[role] = (time.monotonic(), f"{background.name} waits: {away}")
+                log.warning(
+                    "waiting for a server", extra={"role": role, "task": background.name, "why": str(away)}
+                )
+                await _pause(waits)
+            except (Exception, asyncio.CancelledError) as error:
+                if _was_asked_for(error):
+                    raise
+                recent = deaths.add()
+                self._note(role, background.name, error)
+                if deaths.too_many(recent):
+                    self._give_up(f"{role}: {background.name} died {recent} times in a minute, last of: {error}")
+                    return
+                await _pause(recent)
+            else:
+                return
+
+    def _note(self, role: str, task: str, error: BaseException) -> None:
+        self._deaths[role] = (time.monotonic(), f"{task} died: {type(error).__name__}: {error}")
+        TASK_DEATHS.labels(f"{role} {task}").inc()
+        log.error("background task died, restarting", exc_info=error, extra={"role": role, "task": task})
+
+    def _give_up(self, line: str) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(StartupError(line))
+
+
+def _was_asked_for(error: BaseException) -> bool:
+    """Whether it is the cancellation of ``stop``: one that escaped from a library is a death like another."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+async def _pause(times: int) -> None:
+    """Back off: from 0.2 s, doubled each time, at most 5 s, with jitter."""
+    await asyncio.sleep(min(_LONGEST_PAUSE_S, 0.1 * 2 ** min(times, 10)) * random.uniform(0.5, 1.0))  # noqa: S311
+
+
+_LOOK_EVERY_S = 1.0
+
+
+class Workers:
+    """``count`` processes that run ``main``, a function that can be pickled; ``grace_s`` to end in, in seconds."""
+
+    def __init__(self, main: Callable[[], object], count: int, *, grace_s: float) -> None:
+        self._main, self._count, self._grace_s = main, count, grace_s
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[BaseProcess] = []
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Keep them until told to stop; the exit code.
+
+        A worker that ends with exit code 1 or 2 has said why, and all end with its code. Raises ``StartupError``
+        when one died more than 5 times in a minute.
+        """
+        self._workers += [self._spawn() for _ in range(self._count)]
+        log.info("workers started", extra={"pids": [worker.pid for worker in self._workers]})
+        deaths = [Deaths() for _ in self._workers]
+        try:
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_EVERY_S):
+                        await stop.wait()
+                for place, worker in enumerate(self._workers):
+                    if worker.is_alive() or stop.is_set():
+                        continue
+                    if worker.exitcode in (NOT_THERE, WRONG_USE):  # it would say it again
+                        return worker.exitcode
+                    self._replace(place, deaths[place])
+            return 0
+        finally:
+            await self._end()
+
+    def kill(self) -> None:
+        """End them at once."""
+        for worker in self._workers:
+            worker.kill()
+
+    def _replace(self, place: int, deaths: Deaths) -> None:
+        worker = self._workers[place]
+        how = _how(worker.exitcode or 0)
+        log.error("a worker ended, starting another", extra={"pid": worker.pid, "how": how})
+        if worker.exitcode:  # one that was asked to end has not died
+            recent = deaths.add()
+            if deaths.too_many(recent):
+                raise StartupError(f"A worker died {recent} times in a minute, last {how}.")
+        self._workers[place] = self._spawn()
+
+    def _spawn(self) -> BaseProcess:
+        worker = self._context.Process(target=self._main, name="purveyor worker")
+        worker.start()
+        return worker
+
+    async def _end(self) -> None:
+        for worker in self._workers:
+            if worker.is_alive():
+                worker.terminate()
+        deadline = asyncio.get_running_loop().time() + self._grace_s
+        while any(worker.is_alive() for worker in self._workers):
+            if asyncio.get_running_loop().time() > deadline:
+                self.kill()
+            await asyncio.sleep(0.05)
+
+
+async def starter_gone() -> None:
+    """In a worker, wait until the process that started it has ended, however it did; elsewhere for ever.
+
+    No comparing of parent process ids: who was orphaned while it was still importing would compare with the
+    wrong one. The sentinel is a pipe whose other end the starter holds, so it tells also what has already been.
+    """
+    starter = multiprocessing.parent_process()
+    if starter is None:
+        await asyncio.Event().wait()
+        return
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    loop.add_reader(starter.sentinel, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(starter.sentinel)
+
+
+def _how(exitcode: int) -> str:
+    if exitcode >= 0:
+        return f"with exit code {exitcode}"
+    with suppress(ValueError):
+        return f"by {signal.Signals(-exitcode).name}"
+    return f"by signal {-exitcode}"

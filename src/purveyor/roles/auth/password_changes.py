@@ -1,0 +1,215 @@
+"""The use cases of passwords: change it, and set a new one when it is forgotten."""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+from purveyor.kit.clock import now
+from purveyor.kit.db.postgres import Connection, Database
+from purveyor.kit.errors import TokenInvalid
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.ids import new_id
+from purveyor.kit.limits.memory import Decision
+from purveyor.roles.auth import model
+from purveyor.roles.auth.contract import PasswordResetRequested, Principal, ResetTokenInvalid, WrongPassword
+from purveyor.roles.auth.model import User, about
+from purveyor.roles.auth.passwords import Passwords, Verdict
+from purveyor.roles.auth.ports import Credentials, PasswordBook
+from purveyor.roles.auth.revocations import end_sessions, revoke_account
+from purveyor.roles.auth.sessions import Sessions
+from purveyor.roles.auth.store import USER_COLUMNS, emit, user_of
+from purveyor.roles.auth.throttle import Throttle
+
+_RESET_LIFETIME = timedelta(minutes=30)
+
+
+class PasswordChanges:
+    """``committed`` is called when an event was stored: it wakes the relay."""
+
+    def __init__(
+        self,
+        book: PasswordBook,
+        passwords: Passwords,
+        sessions: Sessions,
+        throttle: Throttle,
+        *,
+        password_min_length: int,
+        committed: Callable[[], None],
+    ) -> None:
+        self._book = book
+        self._passwords = passwords
+        self._sessions = sessions
+        self._throttle = throttle
+        self._min_length = password_min_length
+        self._committed = committed
+
+    async def change(self, caller: Principal, current: str, new: str, network: str) -> Decision:
+        """Replace the caller's password; their other sessions end.
+
+        Guesses at the present one are limited as log-ins are; the answer is how many are left. Raises
+        ``WrongPassword``, ``InvalidInput``, ``TooManyLogins``.
+        """
+        token = self._sessions.read(caller.token)
+        model.check_password(new, self._min_length, "/new_password")
+        known = await self._book.find(token.user_id)
+        if known is None:
+            raise TokenInvalid
+        async with self._throttle.attempt(known.user.email, network) as limit:
+            if await self._passwords.check(current, known.password_hash) is Verdict.WRONG:
+                raise WrongPassword
+            if not await self._book.change(known, await self._passwords.hash(new), token.session_id):
+                raise WrongPassword  # it was changed while this one was checked
+        await self._sessions.heed_revocations()
+        return limit
+
+    async def forgot(self, email: str) -> None:
+        """Send a token to set a new password, if there is an account with this address; at most 3 an hour.
+
+        Whoever asks cannot tell whether there is one, not by the time it takes either.
+        """
+        user = await self._book.find_owner(model.account_name(email))
+        token = secrets.token_urlsafe(32)
+        event = about(user, _reset_requested(user, token)) if user else None
+        if await self._book.request_reset(user, _hash(token), event):
+            self._committed()
+
+    async def reset(self, token: str, password: str) -> None:
+        """Set a new password; all sessions end. Raises ``ResetTokenInvalid``, ``InvalidInput``."""
+        model.check_password(password, self._min_length)
+        if not await self._book.can_reset(_hash(token)):  # before a hash is made for anybody
+            raise ResetTokenInvalid
+        user = await self._book.reset(_hash(token), await self._passwords.hash(password))
+        if user is None:
+            raise ResetTokenInvalid
+        await self._throttle.forgive(user.email)
+        await self._sessions.heed_revocations()
+
+
+def _reset_requested(user: User, token: str) -> PasswordResetRequested:
+    return PasswordResetRequested(
+        user_id=str(user.id),
+        user_email=user.email,
+        user_name=user.name,
+        token=token,
+        expires_at=now() + _RESET_LIFETIME,
+    )
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+_RESETS_PER_HOUR = 3
+_WORKS = "r.token_hash = $1 and r.used_at is null and r.created_at > now() - interval '30 minutes'"
+
+
+class PostgresPasswords:
+    """Satisfies ``PasswordBook``; ``token_lifetime_s`` is an access token's, in seconds."""
+
+    def __init__(self, database: Database, token_lifetime_s: int) -> None:
+        self._database = database
+        self._token_lifetime_s = token_lifetime_s
+
+    async def find(self, user_id: UUID) -> Credentials | None:
+        """See ``PasswordBook``."""
+        row = await self._database.fetchrow(
+            f"select {USER_COLUMNS}, u.password_hash from auth.users u where u.id = $1",  # noqa: S608 - our columns
+            user_id,
+        )
+        return None if row is None else Credentials(user_of(row), row["password_hash"])
+
+    async def find_owner(self, email: str) -> User | None:
+        """See ``PasswordBook``."""
+        row = await self._database.fetchrow(
+            f"select {USER_COLUMNS} from auth.users u where u.email = $1",  # noqa: S608 - our columns
+            email,
+        )
+        return None if row is None else user_of(row)
+
+    async def change(self, known: Credentials, new_hash: str, kept_session: UUID) -> bool:
+        """See ``PasswordBook``."""
+        user_id = known.user.id
+        async with self._database.transaction() as connection:
+            changed = await connection.fetchval(
+                """
+                update auth.users set password_hash = $3, updated_at = now() where id = $1 and password_hash = $2
+                returning true""",
+                user_id,
+                known.password_hash,
+                new_hash,
+            )
+            if changed:
+                await end_sessions(connection, user_id, self._token_lifetime_s, kept_session)
+                await _use_up_resets(connection, user_id)
+        return bool(changed)
+
+    async def request_reset(self, user: User | None, token_hash: bytes, event: Envelope | None) -> bool:
+        """See ``PasswordBook``. For an address without an account the same is done for one that does not exist."""
+        user_id = user.id if user else new_id()
+        async with self._database.transaction() as connection:
+            known = await connection.fetchval(
+                "select true from auth.users where id = $1 for no key update", user_id
+            )
+            so_far = await connection.fetchval(
+                """
+                select count(*) from auth.password_resets
+                where user_id = $1 and created_at > now() - interval '1 hour'""",
+                user_id,
+            )
+            granted = bool(known) and so_far < _RESETS_PER_HOUR and event is not None
+            await connection.execute(
+                "insert into auth.password_resets (token_hash, user_id) values ($1, $2)",
+                token_hash,
+                user_id if granted else None,
+            )
+            if granted and event is not None:
+                await emit(connection, event)
+        return granted
+
+    async def can_reset(self, token_hash: bytes) -> bool:
+        """See ``PasswordBook``."""
+        found = await self._database.fetchval(
+            f"select true from auth.password_resets r where {_WORKS} and r.user_id is not null",  # noqa: S608
+            token_hash,
+        )
+        return bool(found)
+
+    async def reset(self, token_hash: bytes, new_hash: str) -> User | None:
+        """See ``PasswordBook``. Of two at once the second waits for the first one's lock, and finds it used up."""
+        async with self._database.transaction() as connection:
+            user_id = await connection.fetchval(
+                """
+                select u.id from auth.users u
+                where u.id = (select user_id from auth.password_resets where token_hash = $1) for no key update""",
+                token_hash,
+            )
+            works = await connection.fetchval(
+                f"select true from auth.password_resets r where {_WORKS} and r.user_id = $2",  # noqa: S608 - ours
+                token_hash,
+                user_id,
+            )
+            if not works:
+                return None
+            row = await connection.fetchrow(
+                f"""
+                update auth.users u set password_hash = $2, token_version = token_version + 1, updated_at = now()
+                where u.id = $1 returning {USER_COLUMNS}, u.token_version""",  # noqa: S608 - our columns
+                user_id,
+                new_hash,
+            )
+            await end_sessions(connection, user_id, self._token_lifetime_s, None)
+            await revoke_account(connection, user_id, self._token_lifetime_s, row["token_version"])
+            await _use_up_resets(connection, user_id)
+        return user_of(row)
+
+    async def purge(self) -> int:
+        """Delete the tokens that no longer count for anything."""
+        return await self._database.purge("auth.password_resets", "created_at < now() - interval '1 hour'")
+
+
+async def _use_up_resets(connection: Connection, user_id: UUID) -> None:
+    await connection.execute(
+        "update auth.password_resets set used_at = now() where user_id = $1 and used_at is null", user_id
+    )

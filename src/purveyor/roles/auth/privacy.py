@@ -1,0 +1,287 @@
+"""The use cases of personal data: everything that is held on a person, and its erasure, in all roles."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from purveyor.kit.db.postgres import Database, Record
+from purveyor.kit.deadline import request_deadline
+from purveyor.kit.errors import NotFound
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.transport import EventHandler, Undeliverable
+from purveyor.kit.ids import new_id, parse_id
+from purveyor.roles.auth.contract import (
+    Erasure,
+    Erasures,
+    LastAdmin,
+    ListErasures,
+    Principal,
+    UserErased,
+    UserExportRequested,
+)
+from purveyor.roles.auth.model import User, about
+from purveyor.roles.auth.ports import (
+    EVERY_VERSION,
+    Accounts,
+    Addresses,
+    Export,
+    Part,
+    PersonalData,
+    Session,
+    StoredAddress,
+)
+from purveyor.roles.auth.revocations import end_sessions, revoke_account
+from purveyor.roles.auth.service import visible
+from purveyor.roles.auth.sessions import Sessions
+from purveyor.roles.auth.store import emit, lock_admins, withdraw
+from purveyor.roles.email.contract import MailDataErased, MailDataExported
+from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
+
+log = logging.getLogger(__name__)
+_ROLES = ("orders", "email")
+_WAIT_S = 8.0
+_POLL_S = 0.2
+_MOST_WAITING = 8
+"""Requests that wait for parts at a time, one for each person: each takes a place from the others."""
+_documents = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class PersonalExport(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is held on a person, as far as it has come; ``orders`` and ``mails`` are JSON as it arrived."""
+
+    requested_at: datetime
+    complete: bool
+    user: User
+    addresses: Sequence[StoredAddress]
+    sessions: Sequence[Session]
+    orders: Sequence[msgspec.Raw]
+    mails: Sequence[msgspec.Raw]
+
+
+class Privacy:
+    """``committed`` is called when an event was stored; no one is kept waiting once ``stopping``."""
+
+    def __init__(
+        self,
+        data: PersonalData,
+        accounts: Accounts,
+        addresses: Addresses,
+        sessions: Sessions,
+        *,
+        committed: Callable[[], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._data = data
+        self._accounts = accounts
+        self._addresses = addresses
+        self._sessions = sessions
+        self._committed = committed
+        self._stopping = stopping
+        self._waiting: set[UUID] = set()
+
+    async def erase(self, caller: Principal, user_id: str) -> None:
+        """Delete an account, one's own or as an admin any; the other roles hear of it and erase their part.
+
+        Raises ``NotFound``, and ``LastAdmin``.
+        """
+        user = await self._accounts.get(visible(caller, user_id, to="admin"))
+        event = about(user, UserErased(user_id=str(user.id), user_email=user.email))
+        await self._data.erase(user.id, event)
+        self._committed()
+        await self._sessions.heed_revocations()
+        log.info("account erased", extra={"user_id": str(user.id), "by": caller.user_id})
+
+    async def export(self, caller: Principal, user_id: str, wait_s: float = _WAIT_S) -> PersonalExport:
+        """Everything held on a person: one's own, or as an admin anybody's.
+
+        The other roles send their parts in messages; waits ``wait_s`` seconds for them. What is missing then comes
+        with the next call: within an hour it goes on with the same request. Raises ``NotFound``.
+        """
+        user = await self._accounts.get(visible(caller, user_id, to="admin"))
+        export_id = new_id()
+        wish = UserExportRequested(export_id=str(export_id), user_id=str(user.id), user_email=user.email)
+        export = await self._data.request_export(user.id, export_id, about(user, wish))
+        self._committed()
+        if user.id not in self._waiting and len(self._waiting) < _MOST_WAITING:
+            self._waiting.add(user.id)
+            try:
+                export = await self._gathered(export, wait_s)
+            finally:
+                self._waiting.discard(user.id)
+        with request_deadline():
+            addresses = await self._addresses.all(user.id)
+            sessions = await self._sessions.all(user.id)
+        return PersonalExport(
+            requested_at=export.requested_at,
+            complete=_complete(export),
+            user=user,
+            addresses=addresses,
+            sessions=sessions,
+            orders=_joined(export, "orders"),
+            mails=_joined(export, "email"),
+        )
+
+    async def _gathered(self, export: Export, wait_s: float) -> Export:
+        until = asyncio.get_running_loop().time() + wait_s
+        while not _complete(export) and asyncio.get_running_loop().time() < until and not self._stopping():
+            await asyncio.sleep(_POLL_S)
+            with request_deadline():  # this request is meant to take long: each look has a deadline of its own
+                found = await self._data.export(export.id)
+            if found is None:
+                raise NotFound("There is no such account.")
+            export = found
+        return export
+
+    async def erasures(self, ask: ListErasures) -> Erasures:
+        """See ``ListErasures``."""
+        found = await self._data.erasures(unfinished=ask.unfinished, limit=ask.limit)
+        return Erasures(erasures=tuple(found))
+
+    def part_from(self, role: str) -> EventHandler:
+        """What to do with a part of an export that a role sends."""
+
+        async def keep(event: OrderDataExported | MailDataExported, _: Envelope) -> None:
+            export_id, document = parse_id(event.export_id), event.document.encode()
+            try:
+                _documents.decode(document)
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise Undeliverable(f"the document is no JSON array: {error}") from error
+            if export_id is None or not 1 <= event.part <= event.parts:
+                raise Undeliverable("there is no such part")
+            await self._data.add_part(export_id, Part(role, event.part, event.parts, document))
+
+        return keep
+
+    def erased_by(self, role: str) -> EventHandler:
+        """What to do when a role has erased its part."""
+
+        async def record(event: OrderDataErased | MailDataErased, _: Envelope) -> None:
+            user_id = parse_id(event.user_id)
+            if user_id is None:
+                raise Undeliverable("the user id is none")
+            await self._data.erased_elsewhere(user_id, role)
+
+        return record
+
+
+def _complete(export: Export) -> bool:
+    """Whether every role has sent as many parts as it said there are."""
+    for role in _ROLES:
+        parts = [part for part in export.parts if part.role == role]
+        if not parts or len(parts) < parts[0].parts:
+            return False
+    return True
+
+
+def _joined(export: Export, role: str) -> list[msgspec.Raw]:
+    return [one for part in export.parts if part.role == role for one in _documents.decode(part.document)]
+
+
+_EXPORT = """
+    select e.id, e.requested_at, p.role, p.part, p.parts, p.document
+    from auth.exports e left join auth.export_parts p on p.export_id = e.id"""
+
+
+class PostgresPersonalData:
+    """Satisfies ``PersonalData``; ``token_lifetime_s`` is an access token's, in seconds."""
+
+    def __init__(self, database: Database, token_lifetime_s: int) -> None:
+        self._database = database
+        self._token_lifetime_s = token_lifetime_s
+
+    async def request_export(self, user_id: UUID, export_id: UUID, event: Envelope) -> Export:
+        """See ``PersonalData``. The account is locked: of two requests at once the second finds the first."""
+        async with self._database.transaction() as connection:
+            if not await connection.fetchval(
+                "select true from auth.users where id = $1 for no key update", user_id
+            ):
+                raise NotFound("There is no such account.")
+            rows = await connection.fetch(
+                f"""
+                {_EXPORT}
+                where e.id = (
+                    select id from auth.exports where user_id = $1 and requested_at > now() - interval '1 hour'
+                    order by requested_at desc limit 1
+                )""",  # noqa: S608 - constants
+                user_id,
+            )
+            if rows:
+                return _export(rows)
+            requested_at = await connection.fetchval(
+                "insert into auth.exports (id, user_id) values ($1, $2) returning requested_at", export_id, user_id
+            )
+            await emit(connection, event)
+        return Export(export_id, requested_at, ())
+
+    async def export(self, export_id: UUID) -> Export | None:
+        """See ``PersonalData``."""
+        rows = await self._database.fetch(f"{_EXPORT} where e.id = $1", export_id)
+        return _export(rows) if rows else None
+
+    async def add_part(self, export_id: UUID, part: Part) -> None:
+        """See ``PersonalData``."""
+        await self._database.execute(
+            """
+            insert into auth.export_parts (export_id, role, part, parts, document)
+            select id, $2, $3, $4, $5 from auth.exports where id = $1
+            on conflict do nothing""",
+            export_id,
+            part.role,
+            part.part,
+            part.parts,
+            part.document,
+        )
+
+    async def erase(self, user_id: UUID, event: Envelope) -> None:
+        """See ``PersonalData``. What references the account goes with it; so do events about it that wait."""
+        async with self._database.transaction() as connection:
+            if await lock_admins(connection) == [user_id]:
+                raise LastAdmin
+            if not await connection.fetchval("select true from auth.users where id = $1 for update", user_id):
+                raise NotFound("There is no such account.")
+            await end_sessions(connection, user_id, self._token_lifetime_s, None)
+            await revoke_account(connection, user_id, self._token_lifetime_s, EVERY_VERSION)
+            await withdraw(connection, str(user_id))
+            await connection.execute("delete from auth.users where id = $1", user_id)
+            await connection.execute("insert into auth.erasures (user_id) values ($1)", user_id)
+            await emit(connection, event)
+
+    async def erased_elsewhere(self, user_id: UUID, role: str) -> None:
+        """See ``PersonalData``. The first time counts."""
+        await self._database.execute(
+            """
+            update auth.erasures set
+                orders_erased_at = coalesce(orders_erased_at, case when $2 = 'orders' then now() end),
+                mails_erased_at = coalesce(mails_erased_at, case when $2 = 'email' then now() end)
+            where user_id = $1""",
+            user_id,
+            role,
+        )
+
+    async def erasures(self, *, unfinished: bool, limit: int) -> Sequence[Erasure]:
+        """See ``PersonalData``."""
+        rows = await self._database.fetch(
+            """
+            select user_id, requested_at, orders_erased_at, mails_erased_at from auth.erasures
+            where not $1 or orders_erased_at is null or mails_erased_at is null
+            order by requested_at desc, user_id limit $2""",
+            unfinished,
+            limit,
+        )
+        return [Erasure(**{**row, "user_id": str(row["user_id"])}) for row in rows]
+
+    async def purge(self) -> int:
+        """Delete exports an hour after they were asked for, with all that came for them."""
+        return await self._database.purge("auth.exports", "requested_at < now() - interval '1 hour'")
+
+
+def _export(rows: Sequence[Record]) -> Export:
+    parts = [
+        Part(row["role"], row["part"], row["parts"], row["document"]) for row in rows if row["role"] is not None
+    ]
+    parts.sort(key=lambda part: (part.role, part.part))
+    return Export(rows[0]["id"], rows[0]["requested_at"], parts)

@@ -1,0 +1,255 @@
+"""The use cases of sessions: log in, stay logged in, log out, and whose token it is."""
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+
+from purveyor.kit.clock import now
+from purveyor.kit.db.postgres import Database
+from purveyor.kit.errors import TokenInvalid
+from purveyor.kit.ids import new_id
+from purveyor.kit.limits.memory import Decision
+from purveyor.roles.auth import model
+from purveyor.roles.auth.contract import (
+    InvalidCredentials,
+    Principal,
+    RefreshTokenInvalid,
+    VerifiedToken,
+    VerifyToken,
+    principal_of,
+)
+from purveyor.roles.auth.passwords import Passwords, Verdict
+from purveyor.roles.auth.ports import EVERY_VERSION, Credentials, Holder, NewestToken, Session, SessionBook
+from purveyor.roles.auth.revocations import AGAIN, LEEWAY_S, Revocations
+from purveyor.roles.auth.store import USER_COLUMNS, user_of
+from purveyor.roles.auth.throttle import Throttle
+from purveyor.roles.auth.tokens import AccessToken, RefreshChain, RefreshToken, Tokens
+
+log = logging.getLogger(__name__)
+_LIFETIME = timedelta(days=30)
+
+
+class TokenPair(msgspec.Struct, frozen=True, kw_only=True):
+    """What a log-in gives (RFC 6749 section 5.1); ``expires_in`` is in seconds."""
+
+    access_token: str
+    token_type: str = "bearer"  # noqa: S105 - the scheme's name
+    expires_in: int
+    refresh_token: str
+
+
+class Sessions:
+    """A session begins with a log-in and ends after 30 days, whatever its tokens were exchanged for."""
+
+    def __init__(
+        self,
+        book: SessionBook,
+        passwords: Passwords,
+        tokens: Tokens,
+        *,
+        chain: RefreshChain,
+        throttle: Throttle,
+        revocations: Revocations,
+    ) -> None:
+        self._book = book
+        self._passwords = passwords
+        self._tokens = tokens
+        self._chain = chain
+        self._throttle = throttle
+        self._revocations = revocations
+
+    async def log_in(self, email: str, password: str, network: str) -> tuple[TokenPair, Decision]:
+        """Exchange a password for tokens, and say how many attempts are left. ``network`` is where it comes from.
+
+        Raises ``InvalidCredentials`` (after the same time whether or not the account exists), and
+        ``TooManyLogins`` before any work is done.
+        """
+        account = model.account_name(email)
+        async with self._throttle.attempt(account, network) as limit:
+            pair = await self._checked(account, password)
+            # What was checked may not be stored any more: changed, or only hashed anew by another log-in.
+            pair = pair or await self._checked(account, password)
+            if pair is None:
+                raise InvalidCredentials
+        return pair, limit
+
+    async def _checked(self, account: str, password: str) -> TokenPair | None:
+        known = await self._book.find_credentials(account)
+        verdict = await self._passwords.check(password, known.password_hash if known else None)
+        if known is None or verdict is Verdict.WRONG:
+            raise InvalidCredentials
+        renewed = await self._passwords.hash(password) if verdict is Verdict.OUTDATED else None
+        token, moment = RefreshToken.first(new_id()), now()
+        session = Session(
+            id=token.session_id, created_at=moment, refreshed_at=moment, expires_at=moment + _LIFETIME
+        )
+        holder = await self._book.open(session, token.hash, known, renewed)
+        return None if holder is None else self._pair(holder, token)
+
+    async def refresh(self, text: str) -> TokenPair:
+        """Exchange a refresh token for a new pair.
+
+        The last one that was exchanged gives the same successor for 10 s more: its answer may have been lost. Any
+        other one that was exchanged before ends the session: it may have been stolen. Raises
+        ``RefreshTokenInvalid``.
+        """
+        token = RefreshToken.parse(text)
+        if token is None:
+            raise RefreshTokenInvalid
+        successor = self._chain.successor(token)
+        holder = await self._book.rotate(token.session_id, token.generation, token.hash, successor.hash)
+        return self._pair(holder or await self._again(token), successor)
+
+    async def _again(self, token: RefreshToken) -> Holder:
+        newest = await self._book.newest(token.session_id)
+        if newest is None or not self._chain.leads_to(token, newest.generation, newest.refresh_hash):
+            raise RefreshTokenInvalid
+        if newest.recent and newest.generation == token.generation + 1:
+            return newest.holder
+        log.warning(
+            "a refresh token came a second time, its session has ended",
+            extra={"user_id": str(newest.holder.user.id), "session_id": str(token.session_id)},
+        )
+        await self._book.end(token.session_id)
+        await self._revocations.sync()
+        raise RefreshTokenInvalid
+
+    async def log_out(self, caller: Principal) -> None:
+        """End the caller's session."""
+        await self._book.end(self.read(caller.token).session_id)
+        await self._revocations.sync()
+
+    async def heed_revocations(self) -> None:
+        """After something ended sessions: it counts in this process at once."""
+        await self._revocations.sync()
+
+    async def all(self, user_id: UUID) -> Sequence[Session]:
+        """The account's sessions, oldest first."""
+        return await self._book.all(user_id)
+
+    def read(self, token: str) -> AccessToken:
+        """What an access token says. Raises ``TokenInvalid`` for one that does not work."""
+        read = self._tokens.read(token)
+        if self._revocations.cover(read):
+            raise TokenInvalid
+        return read
+
+    async def verify(self, ask: VerifyToken) -> VerifiedToken:
+        """Whose token it is; no database, no network. Raises ``TokenInvalid``."""
+        return self.read(ask.token).holder
+
+    async def principal(self, token: str) -> Principal:
+        """The same for this role's own routes, which need not wait for what the port remembers."""
+        return principal_of(self.read(token).holder, token)
+
+    def _pair(self, holder: Holder, token: RefreshToken) -> TokenPair:
+        return TokenPair(
+            access_token=self._tokens.sign(holder.user, token.session_id, holder.token_version),
+            expires_in=self._tokens.lifetime_s,
+            refresh_token=str(token),
+        )
+
+
+class PostgresSessions:
+    """Satisfies ``SessionBook``; ``token_lifetime_s`` is an access token's, in seconds."""
+
+    def __init__(self, database: Database, token_lifetime_s: int) -> None:
+        self._database = database
+        self._remember_s = token_lifetime_s + LEEWAY_S
+
+    async def find_credentials(self, email: str) -> Credentials | None:
+        """See ``SessionBook``."""
+        row = await self._database.fetchrow(
+            f"select {USER_COLUMNS}, u.password_hash from auth.users u where u.email = $1",  # noqa: S608 - our columns
+            email,
+        )
+        return None if row is None else Credentials(user_of(row), row["password_hash"])
+
+    async def open(
+        self, session: Session, refresh_hash: bytes, known: Credentials, new_password_hash: str | None
+    ) -> Holder | None:
+        """See ``SessionBook``. The lock makes a log-in and a new password follow one another."""
+        row = await self._database.fetchrow(
+            f"""
+            with account as (
+                select {USER_COLUMNS}, u.token_version from auth.users u
+                where u.id = $1 and u.password_hash = $2 for no key update
+            ), expired as (
+                delete from auth.sessions where user_id = $1 and expires_at < now()
+            ), rehashed as (
+                update auth.users u set password_hash = $3 from account
+                where u.id = account.id and $3::text is not null
+            ), opened as (
+                insert into auth.sessions (id, user_id, refresh_hash, created_at, expires_at)
+                select $4, id, $5, $6, $7 from account
+            )
+            select * from account""",  # noqa: S608 - our columns
+            known.user.id,
+            known.password_hash,
+            new_password_hash,
+            session.id,
+            refresh_hash,
+            session.created_at,
+            session.expires_at,
+        )
+        return None if row is None else Holder(user_of(row), row["token_version"])
+
+    async def rotate(self, session_id: UUID, generation: int, old_hash: bytes, new_hash: bytes) -> Holder | None:
+        """See ``SessionBook``. Of many at once the first one's update counts: the others' find nothing."""
+        row = await self._database.fetchrow(
+            f"""
+            with rotated as (
+                update auth.sessions set generation = generation + 1, refresh_hash = $4, refreshed_at = now()
+                where id = $1 and generation = $2 and refresh_hash = $3 and expires_at > now()
+                returning user_id
+            )
+            select {USER_COLUMNS}, u.token_version from rotated join auth.users u on u.id = user_id""",  # noqa: S608
+            session_id,
+            generation,
+            old_hash,
+            new_hash,
+        )
+        return None if row is None else Holder(user_of(row), row["token_version"])
+
+    async def newest(self, session_id: UUID) -> NewestToken | None:
+        """See ``SessionBook``."""
+        row = await self._database.fetchrow(
+            f"""
+            select s.generation, s.refresh_hash, s.refreshed_at > now() - interval '10 seconds' as recent,
+                {USER_COLUMNS}, u.token_version
+            from auth.sessions s join auth.users u on u.id = s.user_id
+            where s.id = $1 and s.expires_at > now()""",  # noqa: S608 - our columns
+            session_id,
+        )
+        if row is None:
+            return None
+        holder = Holder(user_of(row), row["token_version"])
+        return NewestToken(holder, row["generation"], row["refresh_hash"], row["recent"])
+
+    async def end(self, session_id: UUID) -> None:
+        """See ``SessionBook``."""
+        await self._database.execute(
+            f"""
+            with ended as (delete from auth.sessions where id = $1)
+            insert into auth.revocations (id, version, expires_at)
+            values ($1, {EVERY_VERSION}, now() + make_interval(secs => $2)) {AGAIN}""",  # noqa: S608 - constants
+            session_id,
+            self._remember_s,
+        )
+
+    async def all(self, user_id: UUID) -> Sequence[Session]:
+        """See ``SessionBook``."""
+        rows = await self._database.fetch(
+            """
+            select id, created_at, refreshed_at, expires_at from auth.sessions
+            where user_id = $1 and expires_at > now() order by id""",
+            user_id,
+        )
+        return [Session(**row) for row in rows]
+
+    async def purge(self) -> int:
+        """Delete the sessions that have expired."""
+        return await self._database.purge("auth.sessions", "expires_at < now()")

@@ -1,0 +1,1 @@
+"""The mail ledger in PostgreSQL or MongoDB."""

@@ -1,0 +1,471 @@
+"""The mail ledger in MongoDB, collection ``email_logs``: the only module that knows motor.
+
+All times are the server's, so that the clocks of the senders do not matter.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import pymongo
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    InvalidName,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
+
+from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailable
+from purveyor.kit.ids import new_id
+from purveyor.roles.email.contract import MailRecord
+from purveyor.roles.email.ledger.mongo_documents import (
+    DUE,
+    IN_HAND,
+    SETTLED,
+    SHOWN,
+    WITH_MESSAGE,
+    WITH_RECIPIENT,
+    WITH_TEXT,
+    Change,
+    Condition,
+    Document,
+    change,
+    claim_of,
+    doubt,
+    erased_document,
+    erased_key,
+    erasure,
+    following,
+    held_or_freed,
+    key,
+    new_document,
+    report_of,
+    shown,
+    told,
+)
+from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
+from purveyor.roles.email.privacy import digest_of
+
+_BUILD_TIMEOUT_S = 600.0
+_INDEX_NOT_FOUND = 27
+_MAILS = (
+    pymongo.IndexModel([("state", 1), ("next_attempt_at", 1)], name="due"),
+    pymongo.IndexModel([("state", 1), ("owner", 1)], name="in_hand"),
+    pymongo.IndexModel([("event_id", -1)], name="newest"),  # the mails of an event; it was made under this name
+    pymongo.IndexModel([("created_at", -1), ("event_id", -1)], name="list"),
+    pymongo.IndexModel([("state", 1), ("created_at", -1), ("event_id", -1)], name="list_of_state"),
+    pymongo.IndexModel([("recipient", 1), ("created_at", 1), ("_id", 1)], name="of_recipient"),
+    pymongo.IndexModel([("updated_at", 1)], name="unreported", partialFilterExpression={"unreported": True}),
+    pymongo.IndexModel(
+        [("state", 1), ("updated_at", 1)], name="kept", partialFilterExpression={"message": {"$gt": b""}}
+    ),
+)
+_STALE = ("by_state", "by_recipient")
+"""Made by older versions; no query of this one needs them."""
+_SENDERS = (pymongo.IndexModel([("seen_at", 1)], name="seen_at", expireAfterSeconds=3600),)
+"""The documents of senders that are long dead go by themselves."""
+
+
+async def prepare(mails: Any, senders: Any, *, answer_within_s: float) -> None:
+    """Make the indexes that are missing, and drop those that no query needs any longer.
+
+    Of a server that lives, building one for millions of mails may take minutes: it is waited for.
+    """
+    with pymongo.timeout(answer_within_s):
+        known = await mails.index_information()
+        await senders.create_indexes(list(_SENDERS))
+    missing = [index for index in _MAILS if index.document["name"] not in known]
+    with pymongo.timeout(_BUILD_TIMEOUT_S):
+        if missing:
+            await mails.create_indexes(missing)
+        for name in known.keys() & set(_STALE):
+            await _drop(mails, name)
+
+
+async def _drop(mails: Any, name: str) -> None:
+    try:
+        await mails.drop_index(name)
+    except OperationFailure as error:
+        if error.code != _INDEX_NOT_FOUND:  # another process starts too
+            raise
+
+
+OPERATION_TIMEOUT_S = 1.0  # for one operation on the server; a method may need several, and has twice that
+URI_EXPECTED = (
+    "MONGODB_URI: expected mongodb:// or mongodb+srv://[user:password@]host[:port][/database], "
+    "with special characters in user and password percent-encoded."
+)
+LOST = (ConnectionFailure, ExecutionTimeout, WriteConcernError, OSError, TimeoutError)
+
+
+@asynccontextmanager
+async def bounded() -> AsyncIterator[None]:
+    """A deadline of our own, and ``Unavailable`` for a lost server."""
+    try:
+        async with asyncio.timeout(2 * OPERATION_TIMEOUT_S):
+            yield
+    except LOST as lost:
+        raise Unavailable("The mail ledger does not answer.") from lost
+
+
+def address_of(uri: str) -> str:
+    """The hosts and ports of a URI that was readable, without anything else."""
+    return re.split(r"[/?]", uri.partition("://")[2])[0].rpartition("@")[2]
+
+
+def short(error: Exception) -> str:
+    """The reason without the state of every server, which follows after a comma or in brackets."""
+    return re.split(r", Timeout: | \(configured timeouts: |, full error: ", str(error))[0]
+
+
+_ERASED_AT_ONCE = 25
+Now = Callable[[], Awaitable[datetime]]
+"""Asks for the server's time."""
+
+
+class Keeping:
+    """Of the collections ``mails`` and ``erased``, the addresses that were erased by their digests."""
+
+    def __init__(self, mails: Any, erased: Any, now: Now) -> None:
+        self._mails = mails
+        self._erased = erased
+        self._now = now
+
+    async def is_erased(self, mail: NewMail) -> bool:
+        """Whether a mail's recipient was erased after its event happened."""
+        known = {"_id": digest_of(mail.recipient), "erased_at": {"$gt": mail.created_at}}
+        return await self._erased.find_one(known, {"_id": 1}) is not None
+
+    async def erase(self, recipient: str, at: datetime) -> int:
+        """See ``Ledger``. First what keeps older events from coming again, then away with what is there."""
+        async with bounded():
+            remembered = {"$max": {"erased_at": at}}
+            await self._erased.update_one({"_id": digest_of(recipient)}, remembered, upsert=True)
+        erased = 0
+        wanted = {"recipient": {"$eq": recipient, **WITH_RECIPIENT["recipient"]}}
+        while True:
+            async with bounded():
+                documents = await self._mails.find(wanted).to_list(_ERASED_AT_ONCE)
+                if not documents:
+                    break
+                now = await self._now()
+                await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
+            erased += len(documents)
+        return erased
+
+    async def forget_erased(self, older_than_days: int) -> None:
+        """See ``Ledger``."""
+        async with bounded():
+            before = await self._now() - timedelta(days=older_than_days)
+            await self._erased.delete_many({"erased_at": {"$lt": before}})
+
+    async def empty_sent(self, older_than_days: int, limit: int) -> int:
+        """See ``Ledger``."""
+        async with bounded():
+            before = await self._now() - timedelta(days=older_than_days)
+            old = {"state": "sent", "updated_at": {"$lt": before}, **WITH_TEXT}
+            ids = [document["_id"] async for document in self._mails.find(old, {"_id": 1}).limit(limit)]
+            await self._mails.update_many({"_id": {"$in": ids}, **old}, {"$set": {"message": b""}})
+            return len(ids)
+
+
+BEAT_S = 1.0
+DEAD_AFTER_S = 4.0
+
+
+class Senders(Protocol):
+    """The part of a collection that an owner needs."""
+
+    def update_one(self, filter: Any, update: Any, upsert: bool = ...) -> Awaitable[Any]:  # noqa: A002, FBT001 - the driver's
+        """See pymongo."""
+        ...
+
+    def delete_one(self, filter: Any) -> Awaitable[Any]:  # noqa: A002 - the driver's name
+        """See pymongo."""
+        ...
+
+
+class MongoOwner:
+    """Satisfies ``Owner``: alive while its last beat is recent."""
+
+    def __init__(self, senders: Senders) -> None:
+        self.name = str(new_id())
+        self._senders = senders
+        self._seen_at = 0.0
+
+    def is_alive(self) -> bool:
+        """See ``Owner``. Never true for longer than the others believe it."""
+        return asyncio.get_running_loop().time() - self._seen_at < DEAD_AFTER_S
+
+    async def beat(self) -> None:
+        """Tell the others that this sender lives. Raises ``Unavailable``."""
+        began = asyncio.get_running_loop().time()  # before it is written: the others may count from then on
+        async with bounded():
+            await self._senders.update_one({"_id": self.name}, {"$currentDate": {"seen_at": True}}, upsert=True)
+        self._seen_at = began
+
+    async def keep_beating(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            with contextlib.suppress(Unavailable):  # the age of the last beat tells
+                await self.beat()
+
+    async def leave(self) -> None:
+        """Let the others take over at once."""
+        with contextlib.suppress(Unavailable):  # then they do when the last beat is old
+            async with bounded():
+                await self._senders.delete_one({"_id": self.name})
+
+
+def alive_since(now: datetime) -> datetime:
+    """Who was seen after this moment is alive; ``now`` is the server's time."""
+    return now - timedelta(seconds=DEAD_AFTER_S)
+
+
+STARTUP_TIMEOUT_S = 5.0
+
+
+class MongoLedger:
+    """Satisfies ``Ledger``."""
+
+    def __init__(self, database: AsyncIOMotorDatabase[Document], address: str) -> None:
+        """``address``: the server's, without credentials."""
+        self.server = f"MongoDB at {address}"
+        self._address = address
+        self._database = database
+        self._mails = database["email_logs"]
+        self._senders = database["email_senders"]
+        self._keeping = Keeping(self._mails, database["email_erased"], self._now)
+
+    async def prepare(self) -> None:
+        """Make the indexes, as far as they are missing."""
+        await prepare(self._mails, self._senders, answer_within_s=STARTUP_TIMEOUT_S)
+
+    async def record(self, mail: NewMail) -> bool:
+        """See ``Ledger``."""
+        async with bounded():
+            if await self._mails.find_one({"_id": erased_key(mail)}, {"_id": 1}) is not None:
+                return False
+            gone = await self._keeping.is_erased(mail)
+            document = new_document(mail, await self._now())
+            try:
+                await self._mails.insert_one(erased_document(document) if gone else document)
+            except DuplicateKeyError:
+                return False
+            return not gone
+
+    @asynccontextmanager
+    async def ownership(self) -> AsyncIterator[MongoOwner]:
+        """See ``Ledger``."""
+        owner = MongoOwner(self._senders)
+        await owner.beat()
+        beating = asyncio.create_task(owner.keep_beating(), name="mail sender's heartbeat")
+        try:
+            yield owner
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+            await owner.leave()
+
+    async def gone(self) -> Sequence[str]:
+        """See ``Ledger``."""
+        async with bounded():
+            # First who has mails in hand, then which of them are alive: the other way round, somebody who
+            # came in between would be taken for dead.
+            owners = await self._mails.distinct("owner", {"state": IN_HAND})
+            if not owners:
+                return ()
+            fresh = {"$gt": alive_since(await self._now())}
+            alive = await self._senders.distinct("_id", {"_id": {"$in": owners}, "seen_at": fresh})
+            return sorted(set(owners) - set(alive))
+
+    async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
+        """See ``Ledger``."""
+        async with bounded():
+            claimed = await self._mails.update_many(
+                {"state": "claimed", "owner": {"$in": [*gone]}},
+                change(state="retry", owner=None, error="the sender died", due_in_s=0),
+            )
+            doubtful = await self._mails.update_many(
+                {"state": "data", "owner": {"$in": [*gone]}},
+                doubt("the sender died while the server had the mail", policy),
+            )
+            return claimed.modified_count + doubtful.modified_count
+
+    async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
+        """See ``Ledger``."""
+        claims: list[Claim] = []
+        clock = asyncio.get_running_loop().time
+        async with bounded():
+            due = {"state": DUE, "next_attempt_at": {"$lte": await self._now()}}
+        # One deadline for each, and a share of time for all: a distant server still gives some at every call.
+        ends = clock() + OPERATION_TIMEOUT_S
+        while len(claims) < limit and clock() < ends:
+            async with bounded():
+                document: Document | None = await self._mails.find_one_and_update(
+                    due,
+                    change(state="claimed", owner=owner, attempts=1),
+                    sort=[("next_attempt_at", 1)],
+                    return_document=pymongo.ReturnDocument.AFTER,
+                )
+            if document is None:
+                break
+            claims.append(claim_of(document))
+        return claims
+
+    async def mark_data(self, claim: Claim) -> None:
+        """See ``Ledger``."""
+        if not await self._transition(claim, "claimed", change(state="data")):
+            raise ClaimLost
+
+    async def mark_sent(self, claim: Hold, reply: str) -> None:
+        """See ``Ledger``."""
+        async with bounded():
+            await self._mails.update_one(held_or_freed(claim), change(state="sent", smtp_reply=reply, error=""))
+
+    async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
+        """See ``Ledger``."""
+        update = change(state="retry", owner=None, smtp_reply=reply, error=error, due_in_s=pause_s)
+        await self._transition(claim, IN_HAND, update)
+
+    async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
+        """See ``Ledger``."""
+        await self._transition(claim, IN_HAND, change(state="failed", smtp_reply=reply, error=error))
+
+    async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
+        """See ``Ledger``."""
+        await self._transition(claim, "data", doubt(error, policy))
+
+    async def _transition(self, claim: Claim, state: Condition, update: Change) -> bool:
+        """One conditional update; whether the claim still held and the mail was in that state."""
+        mine = {"_id": key(claim), "owner": claim.owner, "attempts": claim.attempt, "state": state}
+        async with bounded():
+            return (await self._mails.update_one(mine, update)).matched_count == 1
+
+    async def unreported(self, limit: int) -> Sequence[Report]:
+        """See ``Ledger``."""
+        fields = {**SHOWN, "order_id": 1, "request_id": 1}
+        async with bounded():
+            found = self._mails.find({"unreported": True}, fields).sort("updated_at", 1).limit(limit)
+            return [report_of(document) async for document in found]
+
+    async def mark_reported(self, reports: Sequence[Report]) -> None:
+        """See ``Ledger``."""
+        async with bounded():
+            await self._mails.bulk_write([told(report) for report in reports], ordered=False)
+
+    async def of_recipient(
+        self, recipient: str, after: MailRecord | None = None, limit: int = 100
+    ) -> Sequence[tuple[MailRecord, bytes]]:
+        """See ``Ledger``."""
+        wanted = {"recipient": recipient} | (following(after) if after else {})
+        async with bounded():
+            found = self._mails.find(wanted, WITH_MESSAGE).sort([("created_at", 1), ("_id", 1)]).limit(limit)
+            return [shown(document) async for document in found]
+
+    async def erase(self, recipient: str, at: datetime) -> int:
+        """See ``Ledger``."""
+        return await self._keeping.erase(recipient, at)
+
+    async def forget_erased(self, older_than_days: int) -> None:
+        """See ``Ledger``."""
+        await self._keeping.forget_erased(older_than_days)
+
+    async def empty_sent(self, older_than_days: int, limit: int) -> int:
+        """See ``Ledger``."""
+        return await self._keeping.empty_sent(older_than_days, limit)
+
+    async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
+        """See ``Ledger``."""
+        async with bounded():
+            document = await self._mails.find_one({"event_id": event_id}, WITH_MESSAGE)
+        return None if document is None else shown(document)
+
+    async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
+        """See ``Ledger``."""
+        wanted: Document = {}
+        if state:
+            wanted["state"] = state
+        if event_ids:
+            wanted["event_id"] = {"$in": [*event_ids]}
+        async with bounded():
+            found = self._mails.find(wanted, SHOWN).sort([("created_at", -1), ("event_id", -1)]).limit(limit)
+            return [MailRecord(**document) async for document in found]
+
+    async def resend(self, event_id: str) -> bool:
+        """See ``Ledger``."""
+        update = change(
+            state="retry", owner=None, resends=1, doubted=False, error="sent again by an operator", due_in_s=0
+        )
+        return await self._operate(event_id, SETTLED, update)
+
+    async def resolve(self, event_id: str, *, sent: bool) -> bool:
+        """See ``Ledger``."""
+        state, resends = ("sent", 0) if sent else ("retry", 1)
+        update = change(
+            state=state, owner=None, resends=resends, doubted=False, error="resolved by an operator", due_in_s=0
+        )
+        return await self._operate(event_id, "unknown", update)
+
+    async def _operate(self, event_id: str, state: Condition, update: Change) -> bool:
+        async with bounded():
+            result = await self._mails.update_many({"event_id": event_id, "state": state, **WITH_TEXT}, update)
+            return result.matched_count > 0
+
+    async def check(self) -> str:
+        """See ``Ledger``."""
+        async with bounded():
+            version = (await self._database.command("buildInfo"))["version"]
+            return f"MongoDB {version} at {self._address}"
+
+    async def _now(self) -> datetime:
+        """The server's time: ``$$NOW`` may not stand in a plain filter, where an index would serve it."""
+        now: datetime = (await self._database.command("hello"))["localTime"]
+        return now.replace(tzinfo=UTC)
+
+
+@asynccontextmanager
+async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
+    """Connect, make the indexes, and close at the end; the database is the URI's, else ``purveyor``.
+
+    Raises ``ConfigError`` for a URI that cannot be read, ``ServerAway`` when the server does not answer, and
+    ``StartupError`` when it refuses us.
+    """
+    if not uri.startswith(("mongodb://", "mongodb+srv://")):  # the driver would take a bare host name
+        raise ConfigError(URI_EXPECTED)
+    try:
+        # Made inside the running loop: motor takes the loop that it finds here for good.
+        client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            uri,
+            appname="purveyor",
+            w="majority",
+            journal=True,
+            tz_aware=True,
+            tzinfo=UTC,
+            timeoutMS=int(OPERATION_TIMEOUT_S * 1000),
+        )
+        database = client.get_default_database("purveyor")
+    except (InvalidURI, ConfigurationError, InvalidName, ValueError) as error:
+        raise ConfigError(URI_EXPECTED) from error  # the parser's own words may hold a part of the password
+    try:
+        ledger = MongoLedger(database, address_of(uri))
+        try:
+            await ledger.prepare()
+        except LOST as error:
+            raise ServerAway(f"MongoDB at {address_of(uri)} does not answer: {short(error)}.") from error
+        except PyMongoError as error:
+            raise StartupError(f"MongoDB at {address_of(uri)} refuses us: {short(error)}.") from error
+        yield ledger
+    finally:
+        client.close()

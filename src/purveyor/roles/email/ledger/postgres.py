@@ -1,0 +1,378 @@
+"""The mail ledger in PostgreSQL, schema ``email``."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from typing import get_args
+from uuid import UUID
+
+from purveyor.kit.db.postgres import COMMAND_TIMEOUT_S, Connection, Database, Record
+from purveyor.kit.ids import parse_id
+from purveyor.roles.email.contract import MailRecord, State
+from purveyor.roles.email.ports import (
+    DOUBT_PAUSE_S,
+    Claim,
+    ClaimLost,
+    DoubtPolicy,
+    Hold,
+    NewMail,
+    Report,
+)
+from purveyor.roles.email.privacy import digest_of
+
+IS_ERASED = "exists (select from email.erased_recipients where digest = $11 and erased_at > $8::timestamptz)"
+"""Whether the recipient whose digest is ``$11`` was erased after ``$8``."""
+_REMEMBER = """
+insert into email.erased_recipients as known (digest, erased_at) values ($1, $2)
+on conflict (digest) do update set erased_at = greatest(known.erased_at, excluded.erased_at)"""
+_ERASE = """
+with erased as (
+    delete from email.mails where recipient = $1 and recipient <> '' returning *,
+        case state when 'sent' then 'sent' else 'failed' end as outcome
+), kept as (
+    insert into email.mails (event_id, kind, recipient, order_number, subject, message_id, message,
+        state, attempts, resends, error, created_at, order_id, request_id, reported)
+    select event_id, kind, '', order_number, '', message_id, '', outcome, attempts, resends, 'erased',
+        created_at, order_id, request_id, outcome || ':' || resends::text
+    from erased on conflict do nothing
+)
+select count(*) from erased"""
+_EMPTY_SENT = """
+update email.mails m set message = '' from (
+    select event_id, kind, recipient from email.mails
+    where state = 'sent' and octet_length(message) > 0 and updated_at < now() - make_interval(days => $1)
+    order by updated_at limit $2 for update skip locked
+) old
+where m.event_id = old.event_id and m.kind = old.kind and m.recipient = old.recipient"""
+
+
+async def erase(database: Database, recipient: str, at: datetime) -> int:
+    """See ``Ledger``. First what keeps older events from coming again, then away with what is there."""
+    await database.execute(_REMEMBER, digest_of(recipient), at)
+    erased: int = await database.fetchval(_ERASE, recipient)
+    return erased
+
+
+async def forget_erased(database: Database, older_than_days: int) -> None:
+    """See ``Ledger``."""
+    await database.execute(
+        "delete from email.erased_recipients where erased_at < now() - make_interval(days => $1)", older_than_days
+    )
+
+
+async def empty_sent(database: Database, older_than_days: int, limit: int) -> int:
+    """See ``Ledger``."""
+    return await database.execute(_EMPTY_SENT, older_than_days, limit)
+
+
+LOCK_CLASS = 0x6D61696C
+"""``mail``: the first key of the senders' advisory locks; the second is the sender's number."""
+BEAT_S = 2.0
+DEAD_AFTER_S = 10.0
+_KEEPALIVE = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
+"""So that the server frees the lock within 11 s when a sender's whole machine is gone, without a word."""
+
+
+class PostgresOwner:
+    """Satisfies ``Owner``: alive while its connection, and so its lock, is there, and answers."""
+
+    def __init__(self, number: int, connection: Connection) -> None:
+        self.name = str(number)
+        self._connection = connection
+        self._beating = asyncio.create_task(self._beat(), name="mail sender's heartbeat")
+
+    def is_alive(self) -> bool:
+        """See ``Owner``."""
+        return not (self._connection.is_closed() or self._beating.done())
+
+    async def leave(self) -> None:
+        """Stop beating."""
+        self._beating.cancel()
+        await asyncio.gather(self._beating, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        """Break the silence that the server would take for death; the first failure is the end."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            await self._connection.execute("select", timeout=COMMAND_TIMEOUT_S)
+
+
+@asynccontextmanager
+async def ownership(database: Database) -> AsyncIterator[PostgresOwner]:
+    """Become a sender, for as long as the context lasts. Raises ``Unavailable``."""
+    async with database.dedicated("purveyor mail sender") as connection:
+        number = await database.fetchval("select nextval('email.sender_number')::int")
+        silence = f"set idle_session_timeout = '{DEAD_AFTER_S:g}s'"
+        await connection.execute(f"{_KEEPALIVE}; {silence}", timeout=COMMAND_TIMEOUT_S)
+        await connection.execute("select pg_advisory_lock($1, $2)", LOCK_CLASS, number, timeout=COMMAND_TIMEOUT_S)
+        owner = PostgresOwner(number, connection)
+        try:
+            yield owner
+        finally:
+            await owner.leave()
+
+
+_RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
+    resends, smtp_reply, error, created_at, updated_at"""
+_MINE = "event_id = $1 and kind = $2 and recipient = $3 and owner = $4 and attempts = $5"
+
+
+class PostgresLedger:
+    """Satisfies ``Ledger``."""
+
+    server = ""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def record(self, mail: NewMail) -> bool:
+        """See ``Ledger``."""
+        recipient = await self._database.fetchval(
+            f"""
+            insert into email.mails
+                (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
+                    request_id, state, error, reported)
+            select $1::uuid, $2::text, case when gone then '' else $3::text end, $4::bigint,
+                case when gone then '' else $5::text end, $6, case when gone then '' else $7::bytea end, $8, $9,
+                $10, case when gone then 'failed' else 'pending' end, case when gone then 'erased' else '' end,
+                case when gone then 'failed:0' else '' end
+            from (select {IS_ERASED} as gone) erased
+            where not exists (select from email.mails where event_id = $1 and kind = $2 and recipient = '')
+            on conflict do nothing returning recipient""",  # noqa: S608 - constants
+            mail.event_id,
+            mail.kind,
+            mail.recipient,
+            mail.order_number,
+            mail.subject,
+            mail.message_id,
+            mail.message,
+            mail.created_at,
+            mail.order_id,
+            mail.request_id,
+            digest_of(mail.recipient),
+        )
+        return bool(recipient)
+
+    def ownership(self) -> AbstractAsyncContextManager[PostgresOwner]:
+        """See ``Ledger``."""
+        return ownership(self._database)
+
+    async def gone(self) -> Sequence[str]:
+        """See ``Ledger``."""
+        rows = await self._database.fetch(
+            """
+            select distinct owner::text as owner from email.mails
+            where state in ('claimed', 'data') and not exists (
+                select from pg_locks l where l.locktype = 'advisory' and l.classid = $1::int::oid
+                    and l.objsubid = 2 and l.objid = owner::oid and l.granted
+                    and l.database = (select oid from pg_database where datname = current_database())
+            )""",
+            LOCK_CLASS,
+        )
+        return [row["owner"] for row in rows]
+
+    async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
+        """See ``Ledger``.
+
+        The owner stands in the update itself: PostgreSQL compares it again when a living sender has claimed
+        the mail meanwhile (manual, 13.2.1).
+        """
+        return await self._database.execute(
+            """
+            update email.mails set
+                state = case when state = 'claimed' or $2 and not doubted then 'retry' else 'unknown' end,
+                resends = resends + (state = 'data' and $2 and not doubted)::int,
+                doubted = doubted or state = 'data',
+                error = case state when 'data' then 'the sender died while the server had the mail'
+                    else 'the sender died' end,
+                next_attempt_at = now() + make_interval(secs => case state when 'data' then $3::float8 else 0 end),
+                owner = null, updated_at = now()
+            where owner = any($1::int[]) and state in ('claimed', 'data')""",
+            [int(owner) for owner in gone],
+            policy == "resend",
+            DOUBT_PAUSE_S,
+        )
+
+    async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
+        """See ``Ledger``."""
+        rows = await self._database.fetch(
+            """
+            update email.mails m set state = 'claimed', owner = $1, attempts = m.attempts + 1, updated_at = now()
+            from (
+                select event_id, kind, recipient from email.mails
+                where state in ('pending', 'retry') and next_attempt_at <= now()
+                order by next_attempt_at limit $2 for update skip locked
+            ) due
+            where m.event_id = due.event_id and m.kind = due.kind and m.recipient = due.recipient
+            returning m.event_id::text as event_id, m.kind, m.recipient, m.message_id, m.message,
+                m.owner::text as owner, m.attempts as attempt, m.created_at""",
+            int(owner),
+            limit,
+        )
+        return [Claim(**row) for row in rows]
+
+    async def mark_data(self, claim: Claim) -> None:
+        """See ``Ledger``."""
+        if not await self._transition(claim, "state = 'data'", "claimed"):
+            raise ClaimLost
+
+    async def mark_sent(self, claim: Hold, reply: str) -> None:
+        """See ``Ledger``."""
+        await self._database.execute(
+            """
+            update email.mails set state = 'sent', smtp_reply = $6, error = '', updated_at = now()
+            where event_id = $1 and kind = $2 and recipient = $3 and attempts = $5
+                and (owner = $4 and state = 'data' or owner is null and state in ('retry', 'unknown'))""",
+            claim.event_id,
+            claim.kind,
+            claim.recipient,
+            int(claim.owner),
+            claim.attempt,
+            reply,
+        )
+
+    async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
+        """See ``Ledger``."""
+        change = """state = 'retry', owner = null, smtp_reply = $7, error = $8,
+            next_attempt_at = now() + make_interval(secs => $9)"""
+        await self._transition(claim, change, "any", reply, error, pause_s)
+
+    async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
+        """See ``Ledger``."""
+        await self._transition(claim, "state = 'failed', smtp_reply = $7, error = $8", "any", reply, error)
+
+    async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
+        """See ``Ledger``."""
+        change = """state = case when $8 and not doubted then 'retry' else 'unknown' end, owner = null,
+            resends = resends + ($8 and not doubted)::int, doubted = true, error = $7,
+            next_attempt_at = now() + make_interval(secs => $9)"""
+        await self._transition(claim, change, "data", error, policy == "resend", DOUBT_PAUSE_S)
+
+    async def _transition(self, claim: Claim, change: str, state: str, *arguments: object) -> bool:
+        touched = await self._database.execute(
+            f"""
+            update email.mails set {change}, updated_at = now()
+            where {_MINE} and (state = $6 or $6 = 'any' and state in ('claimed', 'data'))""",  # noqa: S608 - constants
+            claim.event_id,
+            claim.kind,
+            claim.recipient,
+            int(claim.owner),
+            claim.attempt,
+            state,
+            *arguments,
+        )
+        return touched == 1
+
+    async def unreported(self, limit: int) -> Sequence[Report]:
+        """See ``Ledger``."""
+        rows = await self._database.fetch(
+            f"""
+            select {_RECORD}, order_id, request_id from email.mails
+            where order_id <> '' and state in ('sent', 'failed', 'unknown')
+                and reported <> state || ':' || resends::text
+            order by updated_at limit $1""",  # noqa: S608 - constants
+            limit,
+        )
+        return [Report(_record(row), row["order_id"], row["request_id"]) for row in rows]
+
+    async def mark_reported(self, reports: Sequence[Report]) -> None:
+        """See ``Ledger``."""
+        records = [report.record for report in reports]
+        await self._database.execute(
+            """
+            update email.mails m set reported = told.outcome
+            from unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
+                as told (event_id, kind, recipient, outcome)
+            where m.event_id = told.event_id and m.kind = told.kind and m.recipient = told.recipient""",
+            [record.event_id for record in records],
+            [record.kind for record in records],
+            [record.recipient for record in records],
+            [f"{record.state}:{record.resends}" for record in records],
+        )
+
+    async def of_recipient(
+        self, recipient: str, after: MailRecord | None = None, limit: int = 100
+    ) -> Sequence[tuple[MailRecord, bytes]]:
+        """See ``Ledger``."""
+        rows = await self._database.fetch(
+            f"""
+            select {_RECORD}, message from email.mails
+            where recipient = $1 and (created_at, event_id, kind) > ($2, $3, $4)
+            order by created_at, email.mails.event_id, kind limit $5""",  # noqa: S608 - constants
+            recipient,
+            after.created_at if after else datetime.min.replace(tzinfo=UTC),
+            after.event_id if after else UUID(int=0),
+            after.kind if after else "",
+            limit,
+        )
+        return [(_record(row), row["message"]) for row in rows]
+
+    async def erase(self, recipient: str, at: datetime) -> int:
+        """See ``Ledger``."""
+        return await erase(self._database, recipient, at)
+
+    async def forget_erased(self, older_than_days: int) -> None:
+        """See ``Ledger``."""
+        await forget_erased(self._database, older_than_days)
+
+    async def empty_sent(self, older_than_days: int, limit: int) -> int:
+        """See ``Ledger``."""
+        return await empty_sent(self._database, older_than_days, limit)
+
+    async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
+        """See ``Ledger``."""
+        row = await self._database.fetchrow(
+            f"select {_RECORD}, message from email.mails where event_id = $1",  # noqa: S608 - constants
+            parse_id(event_id),
+        )
+        return None if row is None else (_record(row), row["message"])
+
+    async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
+        """See ``Ledger``."""
+        if state and state not in get_args(State):
+            return []
+        # The state itself, not a parameter: the planner has to see that a partial index serves it.
+        of_state = f"state = '{state}'" if state else "true"
+        of_events = "event_id = any($2::uuid[])" if event_ids else "$2::uuid[] is not null"
+        rows = await self._database.fetch(
+            f"""
+            select {_RECORD} from email.mails where {of_state} and {of_events}
+            order by created_at desc, email.mails.event_id desc limit $1""",  # noqa: S608 - constants
+            limit,
+            [found for found in map(parse_id, event_ids) if found],
+        )
+        return [_record(row) for row in rows]
+
+    async def resend(self, event_id: str) -> bool:
+        """See ``Ledger``."""
+        touched = await self._database.execute(
+            """
+            update email.mails set state = 'retry', owner = null, resends = resends + 1, doubted = false,
+                error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
+            where event_id = $1 and octet_length(message) > 0
+                and state in ('sent', 'failed', 'unknown', 'retry')""",
+            parse_id(event_id),
+        )
+        return touched > 0
+
+    async def resolve(self, event_id: str, *, sent: bool) -> bool:
+        """See ``Ledger``."""
+        touched = await self._database.execute(
+            """
+            update email.mails set state = case when $2 then 'sent' else 'retry' end, owner = null,
+                resends = resends + (not $2)::int, doubted = false, error = 'resolved by an operator',
+                next_attempt_at = now(), updated_at = now()
+            where event_id = $1 and state = 'unknown' and octet_length(message) > 0""",
+            parse_id(event_id),
+            sent,
+        )
+        return touched > 0
+
+    async def check(self) -> str:
+        """See ``Ledger``."""
+        return await self._database.check()
+
+
+def _record(row: Record) -> MailRecord:
+    return MailRecord(**{name: row[name] for name in MailRecord.__struct_fields__})

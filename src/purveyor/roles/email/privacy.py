@@ -1,0 +1,135 @@
+"""What role email does when a person wants their data, or is erased: it answers with events.
+
+The role has no outbox, and maybe no PostgreSQL: the answers are published while the question is handled, and a
+question whose answer was not confirmed is delivered again. Their ids follow from the question's.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from uuid import UUID, uuid5
+
+import msgspec
+
+from purveyor.kit.events.chunking import PART_BYTES, parts, size_inside
+from purveyor.kit.events.message import Envelope, Event
+from purveyor.kit.events.transport import EventTransport
+from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, UserExportRequested
+from purveyor.roles.email.contract import MailDataErased, MailDataExported, MailRecord
+from purveyor.roles.email.mime import text_of
+from purveyor.roles.email.ports import Ledger
+
+REMEMBERED_DAYS = 365
+"""An older event could only come from a dead letter that somebody sends again after more than a year."""
+
+
+def digest_of(address: str) -> str:
+    """The SHA-256 of an address, in hexadecimal digits: it is recognised, and not kept."""
+    return hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def happened_at(envelope: Envelope) -> datetime:
+    """When an event happened: of RabbitMQ's whole seconds, the id of an event of ours tells the millisecond."""
+    at = envelope.occurred_at
+    if envelope.id.version != 7 or at.microsecond:  # noqa: PLR2004 - UUIDv7
+        return at
+    later = timedelta(milliseconds=(envelope.id.int >> 80) - int(at.timestamp()) * 1000)
+    return at + later if timedelta(0) <= later < timedelta(seconds=1) else at
+
+
+log = logging.getLogger(__name__)
+
+
+class PersonalData:
+    """Answers for the mails of a person: all that went, or was to go, to their address."""
+
+    def __init__(self, ledger: Ledger, events: EventTransport) -> None:
+        self._ledger = ledger
+        self._events = events
+
+    async def erase(self, event: UserErased, envelope: Envelope) -> None:
+        """Wipe the person's mails, those that wait unsent too and those of older events to come, and say so."""
+        erased = await self._ledger.erase(event.user_email, happened_at(envelope))
+        log.info("mails erased", extra={"mails": erased, "user_id": event.user_id})
+        await self._answer(MailDataErased(user_id=event.user_id), envelope)
+
+    async def export(self, event: UserExportRequested, envelope: Envelope) -> None:
+        """Answer with the person's mails, in parts that fit into events; one empty part where there is none."""
+        documents = list(parts([document async for document in self._documents(event.user_email)]))
+        for part, document in enumerate(documents, 1):
+            answer = MailDataExported(
+                export_id=event.export_id, part=part, parts=len(documents), document=document
+            )
+            await self._answer(answer, envelope, f"{part}/{len(documents)}")
+
+    async def _documents(self, recipient: str) -> AsyncIterator[str]:
+        after = None
+        while page := await self._ledger.of_recipient(recipient, after):
+            for record, message in page:
+                yield _document(record, message)
+            after = page[-1][0]
+
+    async def _answer(self, answer: Event, question: Envelope, detail: str = "") -> None:
+        """Publish an answer; raises what kept it from being confirmed."""
+        envelope = Envelope(
+            id=_answer_id(question, answer, detail),
+            type=answer.type,
+            body=msgspec.json.encode(answer),
+            occurred_at=question.occurred_at,
+            subject=question.subject,
+            correlation_id=question.correlation_id,
+            traceparent=question.traceparent,
+        )
+        (error,) = await self._events.publish([envelope])
+        if error is not None:
+            raise error
+
+
+def _document(record: MailRecord, message: bytes) -> str:
+    # Whoever holds a stolen session could ask for an export, and would find the token of a new password in it.
+    text = "" if record.kind == PasswordResetRequested.type else text_of(message)
+    members = msgspec.to_builtins(record)
+    while True:
+        document = msgspec.json.encode(members | {"text": text}).decode()
+        if size_inside(document) <= PART_BYTES or not text:
+            return document
+        text = text[: len(text) // 2]  # of a foreign publisher's order, or a template: none of ours is as long
+
+
+def _answer_id(question: Envelope, answer: Event, detail: str) -> UUID:
+    """The same however often the question is delivered, so that consumers see that it is one answer."""
+    return uuid5(question.id, f"{answer.type}:{detail}")
+
+
+_EVERY_S = 600.0
+_BATCH = 200
+_PAUSE_S = 0.1
+
+
+class Retention:
+    """Empties the messages of mails that were sent ``keep_days`` ago; 0: keeps them for ever.
+
+    The records stay: they keep events that are delivered again from being mailed again.
+    """
+
+    def __init__(self, ledger: Ledger, keep_days: int) -> None:
+        self._ledger = ledger
+        self._keep_days = keep_days
+
+    async def run(self) -> None:
+        """Look every 10 minutes, until cancelled. In batches, so that nobody waits long for a lock."""
+        while True:
+            await self._ledger.forget_erased(REMEMBERED_DAYS)
+            if emptied := await self.sweep():
+                log.info("messages of sent mails emptied", extra={"mails": emptied, "keep_days": self._keep_days})
+            await asyncio.sleep(_EVERY_S)
+
+    async def sweep(self) -> int:
+        """Empty all that is due; how many. Raises ``Unavailable``."""
+        emptied = 0
+        while self._keep_days and (batch := await self._ledger.empty_sent(self._keep_days, _BATCH)):
+            emptied += batch
+            await asyncio.sleep(_PAUSE_S)
+        return emptied

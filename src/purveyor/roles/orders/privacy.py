@@ -1,0 +1,180 @@
+"""The use cases of personal data: somebody is erased, somebody wants all that is held on them."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from purveyor.kit.clock import now
+from purveyor.kit.db.postgres import Connection, Database
+from purveyor.kit.events.chunking import PART_DOCUMENTS, parts
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.outbox import KEEP, insert_into, values
+from purveyor.kit.http.web import encode
+from purveyor.roles.auth.contract import UserErased, UserExportRequested
+from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
+from purveyor.roles.orders.events import answering_event
+from purveyor.roles.orders.model import Entry, placed
+from purveyor.roles.orders.ports import Filter, Histories, Kept, OrderBook, Persons
+from purveyor.roles.orders.schemas import entry_view, order_view
+
+
+class PersonalData:
+    """Handles the events about people. ``committed`` is called when an answer was stored: it wakes the relay."""
+
+    def __init__(
+        self, persons: Persons, book: OrderBook, histories: Histories, *, committed: Callable[[], None]
+    ) -> None:
+        self._persons = persons
+        self._book = book
+        self._histories = histories
+        self._committed = committed
+
+    async def erase(self, erased: UserErased, _envelope: Envelope) -> None:
+        """Handle ``user.erased``: erase, and say so in the same transaction."""
+        at = now()
+        answer = OrderDataErased(user_id=erased.user_id)
+        await self._persons.erase(
+            erased.user_id, answering_event(answer, subject=erased.user_id, sequence=1, at=at), at
+        )
+        self._committed()
+
+    async def export(self, wanted: UserExportRequested, _envelope: Envelope) -> None:
+        """Handle ``user.export_requested``: emit all that is held, in parts; one empty part for nothing."""
+        at = now()
+        documents = list(parts([document async for document in self._documents(wanted.user_id)]))
+        events = [
+            answering_event(
+                OrderDataExported(
+                    export_id=wanted.export_id, part=number, parts=len(documents), document=document
+                ),
+                subject=wanted.export_id,
+                sequence=number,
+                at=at,
+            )
+            for number, document in enumerate(documents, 1)
+        ]
+        await self._persons.answer_export(wanted.export_id, wanted.user_id, events, at)
+        self._committed()
+
+    async def _documents(self, user_id: str) -> AsyncIterator[str]:
+        after = None
+        while page := await self._book.page(Filter(user_id=user_id, after=after), PART_DOCUMENTS):
+            for document in await self._described(page):
+                yield document
+            after = page[-1].order.id
+
+    async def _described(self, page: Sequence[Kept]) -> Sequence[str]:
+        """Each order as its buyer sees it, with who they were to us and with its history."""
+        later = await self._histories.news({kept.order.id: 1 for kept in page})
+        return [_described(kept, later.get(kept.order.id, ())) for kept in page]
+
+
+def _described(kept: Kept, later: Sequence[Entry]) -> str:
+    order, buyer = kept.order, kept.buyer
+    entries = (placed(order.user_id, buyer.name, order.created_at), *later)
+    members = {
+        **msgspec.structs.asdict(order_view(order)),
+        "user_name": buyer.name,
+        "user_email": buyer.email,
+        "language": buyer.language,
+        "history": [entry_view(entry, by_staff=False) for entry in entries],
+    }
+    return encode(members).decode()
+
+
+_BATCH = 200
+_ERASE_ORDERS = f"""
+with mine as materialized (
+    select id from orders.orders where user_id = any($1::text[]) and erased_at is null
+    order by id limit {_BATCH} for update
+), erased as (
+    update orders.orders o set user_email = '', user_name = '', language = '', shipping_address = null, note = '',
+        version = version + 1, entries = entries + 1, updated_at = $2, erased_at = $2
+    from mine where o.id = mine.id
+    returning o.id, o.entries
+), noted as (
+    insert into orders.history (order_id, id, at, what, actor, request_id)
+    select id, entries, $2, 'erased', 'system', '' from erased
+), texts as (
+    update orders.history set reason = '', smtp_reply = left(smtp_reply, 0), mail_error = left(mail_error, 0)
+    where order_id in (select id from mine)
+)
+select count(*) from mine"""  # noqa: S608 - our own numbers
+
+# The body stays what its type promises, so that it can be replayed; only nobody is named in it.
+_ERASE_EVENTS = f"""
+update orders.outbox set body = convert_to((
+    convert_from(body, 'UTF8')::jsonb || '{{"user_email": "", "user_name": ""}}'
+    || case when type = 'order.cancelled' then '{{"reason": ""}}' else '{{}}' end::jsonb)::text, 'UTF8')
+where id in (
+    select e.id from orders.orders o join orders.outbox e on e.subject = o.id::text
+    where o.user_id = any($1::text[]) and o.erased_at is not null and e.published_at is not null
+        and convert_from(e.body, 'UTF8')::jsonb ->> 'user_email' <> ''
+    order by e.id limit {_BATCH} for update of e skip locked)"""  # noqa: S608 - our own numbers
+_ERASE_NAMES = "update orders.history set actor_name = '' where actor_id = any($1::text[]) and actor_name <> ''"
+_ERASE_KEYS = "delete from orders.idempotency_keys where user_id = any($1::text[])"
+_ERASE_EXPORTS = """
+with gone as (delete from orders.exports where user_id = any($1::text[]) returning export_id)
+delete from orders.outbox where subject in (select export_id from gone)"""
+_EMIT = insert_into("orders")
+
+
+class PostgresPersons:
+    """Satisfies ``Persons``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def erase(self, user_id: str, answer: Envelope, at: datetime) -> None:
+        """See ``Persons``. In batches, so that no statement and no lock lasts long."""
+        await self._database.execute(
+            "insert into orders.erased_users (user_id, erased_at) values ($1, $2) on conflict do nothing",
+            user_id,
+            at,
+        )
+        while await self._erase_some([user_id], at, answer):
+            continue
+
+    async def sweep(self) -> None:
+        """See ``Persons``. The erased are remembered as long as an event may stay in the outbox."""
+        at = now()
+        users = await self._database.fetch("select user_id from orders.erased_users")
+        while users and await self._erase_some([row["user_id"] for row in users], at, None):
+            continue
+        await self._database.purge("orders.exports", "made_at < $1", at - KEEP)
+        await self._database.purge("orders.erased_users", "erased_at < $1", at - KEEP)
+
+    async def _erase_some(self, users: Sequence[str], at: datetime, answer: Envelope | None) -> bool:
+        """Erase a batch; whether there may be more. Emits the answer with the last one."""
+        async with self._database.transaction() as connection:
+            orders = await connection.fetchval(_ERASE_ORDERS, users, at)
+            events = await connection.execute(_ERASE_EVENTS, users)
+            if orders == _BATCH or events == f"UPDATE {_BATCH}":
+                return True
+            for statement in (_ERASE_NAMES, _ERASE_KEYS, _ERASE_EXPORTS):
+                await connection.execute(statement, users)
+            if answer is not None:
+                await _emit_again(connection, answer)
+        return False
+
+    async def answer_export(self, export_id: str, user_id: str, parts: Sequence[Envelope], at: datetime) -> None:
+        """See ``Persons``."""
+        async with self._database.transaction() as connection:
+            new = await connection.fetchval(
+                "insert into orders.exports (export_id, user_id, made_at) values ($1, $2, $3) "
+                "on conflict do nothing returning 1",
+                export_id,
+                user_id,
+                at,
+            )
+            if new:
+                await connection.executemany(_EMIT, [values(part) for part in parts])
+
+
+async def _emit_again(connection: Connection, answer: Envelope) -> None:
+    await connection.execute(
+        f"{_EMIT} on conflict (subject, type, sequence) "
+        "do update set published_at = null, next_attempt_at = now()",
+        *values(answer),
+    )

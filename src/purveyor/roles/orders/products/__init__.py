@@ -1,0 +1,1 @@
+"""Where products and prices come from."""

@@ -1,0 +1,203 @@
+"""Where orders get products and prices from: the port, and the client of the product API."""
+
+import asyncio
+import logging
+import random
+import time
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import ClassVar, Protocol, TypeVar
+from urllib.parse import urlencode
+
+import httpx
+import msgspec
+
+from purveyor.kit.cache import Cache, Lifetime, SharedCache
+from purveyor.kit.errors import RESET, ConfigError
+from purveyor.kit.http.client import HttpClient
+from purveyor.roles.orders.contract import ProductsUnavailable
+from purveyor.roles.orders.products.answers import (
+    Broken,
+    ProductView,
+    Unusable,
+    decode,
+    read_product,
+    read_products,
+)
+from purveyor.roles.orders.products.breaker import Breaker, BreakerOpen
+from purveyor.roles.orders.products.shared import Dated, SharedLoader
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_MAX_BYTES = 256 * 1024
+_CUT_OFF = (httpx.TransportError, *RESET)
+
+
+class Products(Protocol):
+    """Where products and their prices come from."""
+
+    async def fetch(self, ids: Collection[int]) -> Mapping[int, ProductView]:
+        """The products with these ids, in one call for a whole order; unknown ids are absent.
+
+        Raises ``ProductsUnavailable`` when no trustworthy answer can be had for one of them.
+        """
+        ...
+
+    async def page(self, page: int, limit: int, category: str | None) -> Sequence[ProductView]:
+        """One page of the catalogue, counted from 1; empty past its end. Raises ``ProductsUnavailable``."""
+        ...
+
+    async def check(self) -> str:
+        """Say where the products come from, in a few words. Raises ``ProductsUnavailable``."""
+        ...
+
+
+class ProductApi:
+    """The product API at a base URL, understood in the fakestoreapi.in shape and in the bare one.
+
+    A call has ``deadline_s`` seconds in all, retries included. Answers are fresh for a minute, and serve for up
+    to ten while the API fails; a product, in all processes that have ``shared`` in common. There is one call at a
+    time per product, and one breaker over all of them, in which the products of one order count as one; lists have
+    one of their own, so that who looks at odd ones keeps nobody from ordering. The base URL alone decides who is
+    asked: no redirects, no proxies of the environment.
+    """
+
+    _RETRY_PAUSES_S: ClassVar = (0.05, 0.2)
+    _RETRY_STATUS: ClassVar = frozenset({429, 500, 502, 503, 504})
+    _AT_ONCE: ClassVar = 20
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        deadline_s: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+        shared: SharedCache | None = None,
+    ) -> None:
+        self._base = _base(base_url)
+        self._deadline_s = deadline_s
+        self._client = HttpClient(
+            at_once=self._AT_ONCE,
+            connect_s=deadline_s / 2,
+            headers={"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "purveyor"},
+        )
+        failures = (TimeoutError, *_CUT_OFF, Broken)
+        self._breaker = Breaker("the product API", failures=failures, clock=clock)
+        self._list_breaker = Breaker("the product API's lists", failures=failures, clock=clock)
+        loader = SharedLoader(
+            self._load,
+            shared,
+            prefix="purveyor:product",
+            decoder=msgspec.msgpack.Decoder(Dated[ProductView | None]),
+            lifetime=_lifetime,
+            stale_on=ProductsUnavailable,
+        )
+        self._products: Cache[int, Dated[ProductView | None]] = Cache(
+            loader.load, lifetime=loader.lifetime, stale_on=ProductsUnavailable, max_entries=5_000, clock=clock
+        )
+        self._listings: Cache[str, Sequence[ProductView]] = Cache(
+            self._list, lifetime=_lifetime, stale_on=ProductsUnavailable, max_entries=200, clock=clock
+        )
+
+    async def fetch(self, ids: Collection[int]) -> Mapping[int, ProductView]:
+        """See ``Products``. Does not suspend when every id is in the cache and fresh."""
+        with self._breaker.as_one():
+            found = await self._products.get_many(ids)
+        return {wanted: dated.value for wanted, dated in found.items() if dated.value is not None}
+
+    async def page(self, page: int, limit: int, category: str | None) -> Sequence[ProductView]:
+        """See ``Products``. The API has no pages within a category: it is loaded whole and cut here."""
+        if category is None:
+            return (await self._listings.get(f"?page={page:d}&limit={limit:d}"))[:limit]
+        whole = await self._listings.get(f"/category?{urlencode({'type': category})}")
+        return whole[(page - 1) * limit : page * limit]
+
+    async def check(self) -> str:
+        """See ``Products``. Asks the API itself, past the cache."""
+        if not await self._list("?page=1&limit=1"):
+            raise ProductsUnavailable("The product API answers, but has no products: is its base URL right?")
+        return f"{httpx.URL(self._base).host} answers"
+
+    async def aclose(self) -> None:
+        """Give up the calls under way, and close the connections."""
+        await self._products.aclose()
+        await self._listings.aclose()
+        await self._client.aclose()
+
+    async def _load(self, wanted: int) -> ProductView | None:
+        return await self._ask(f"/{wanted:d}", partial(read_product, wanted=wanted), self._breaker)
+
+    async def _list(self, path: str) -> Sequence[ProductView]:
+        return await self._ask(path, read_products, self._list_breaker)
+
+    async def _ask(self, path: str, read: Callable[[object], T], breaker: Breaker) -> T:
+        ends = asyncio.get_running_loop().time() + self._deadline_s
+        try:
+            async with breaker.call(wait_s=self._deadline_s):
+                body = await self._get_with_retries(self._base + path, ends)
+                return read(None if body is None else decode(body))
+        except BreakerOpen as error:
+            raise ProductsUnavailable(retry_after_s=error.retry_after_s) from error
+        except (TimeoutError, *_CUT_OFF, Unusable) as error:
+            _log.warning("product API, GET %s: %s: %s", path, type(error).__name__, error)
+            raise ProductsUnavailable from error
+
+    async def _get_with_retries(self, url: str, ends: float) -> bytes | None:
+        for pause_s in self._RETRY_PAUSES_S:
+            try:
+                return await self._get(url, ends)
+            except (*_CUT_OFF, Unusable) as error:
+                if isinstance(error, Unusable) and error.status not in self._RETRY_STATUS:
+                    raise
+                wait_s = pause_s * (0.5 + random.random())  # noqa: S311 - jitter, not a secret
+                if asyncio.get_running_loop().time() + wait_s >= ends:
+                    raise
+            await asyncio.sleep(wait_s)
+        return await self._get(url, ends)
+
+    async def _get(self, url: str, ends: float) -> bytes | None:
+        left_s = ends - asyncio.get_running_loop().time()
+        return await self._client.exchange(self._client.request("GET", url), _read, within_s=left_s)
+
+
+async def _read(response: httpx.Response) -> bytes | None:
+    """The body, ``None`` when there is nothing at that address."""
+    status = response.status_code
+    if status == httpx.codes.OK:
+        return await _body(response)
+    if status == httpx.codes.NOT_FOUND:
+        return None
+    raise (Broken if response.is_server_error else Unusable)(f"answered {status}", status)
+
+
+def _lifetime(answer: ProductView | Sequence[ProductView] | None) -> Lifetime:
+    return Lifetime(fresh_s=30, stale_s=30) if answer is None else Lifetime(fresh_s=60, stale_s=600)
+
+
+async def _body(response: httpx.Response) -> bytes:
+    """The decoded body. Unpacked here and not by httpx, which would unpack a bomb before we could count."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip"}:
+        raise Broken(f"the content encoding is {encoding[:40]!r}")
+    gunzip = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS) if encoding == "gzip" else None
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        try:
+            body += gunzip.decompress(chunk, _MAX_BYTES + 1 - len(body)) if gunzip else chunk
+        except zlib.error as error:
+            raise Broken("the body is not gzip") from error
+        if max(len(body), response.num_bytes_downloaded) > _MAX_BYTES:
+            raise Unusable(f"the body is larger than {_MAX_BYTES} bytes")
+    return bytes(body)
+
+
+def _base(base_url: str) -> str:
+    with suppress(httpx.InvalidURL):
+        url = httpx.URL(base_url.rstrip("/"))
+        possible = url.scheme in {"http", "https"} and url.host and (url.port or 1) < 2**16
+        if possible and not url.query and not url.fragment:
+            return str(url)
+    # The value is not shown: it may hold credentials.
+    raise ConfigError("PRODUCTS_API: expected an http:// or https:// base URL without query or fragment")

@@ -1,0 +1,305 @@
+"""Orders and products as JSON, as clients read them."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from purveyor.kit.http.web import encode
+from purveyor.kit.money import Amount, to_major
+from purveyor.roles.orders.model import By, Entry, MailOutcome, Order, Timeline
+from purveyor.roles.orders.ports import Numbered
+from purveyor.roles.orders.products.answers import ProductView
+
+Status = Literal["pending", "confirmed", "shipped", "delivered", "cancelled"]
+PaymentStatus = Literal["unpaid", "paid", "refunded"]
+PaymentMethod = Literal["cash_on_delivery", "card", "bank_transfer"]
+
+
+class ItemView(msgspec.Struct, frozen=True):
+    """One line of an order; amounts are in major units."""
+
+    product_id: int
+    title: str
+    quantity: int
+    price: Amount
+    total_amt: Amount
+
+
+class ShippingAddressView(msgspec.Struct, frozen=True):
+    """Where an order goes."""
+
+    recipient: str
+    line1: str
+    line2: str
+    city: str
+    region: str
+    postal_code: str
+    country: str
+    phone: str
+
+
+class OrderView(msgspec.Struct, frozen=True):
+    """An order; amounts are in major units of ``currency``."""
+
+    id: str
+    order_number: int
+    user_id: str
+    status: str
+    payment_status: str
+    payment_method: str
+    currency: str
+    total_amount: Amount
+    items: list[ItemView]
+    shipping_address: ShippingAddressView | None
+    note: str | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class OrderPage(msgspec.Struct, frozen=True):
+    """Orders, newest first; ``next_cursor`` is for the page after this one."""
+
+    orders: list[OrderView]
+    next_cursor: str | None
+    has_more: bool
+
+
+class CatalogueItem(msgspec.Struct, frozen=True):
+    """A product as it can be ordered now; the price is in major units of ``currency``."""
+
+    id: int
+    title: str
+    price: Amount
+    currency: str
+    image: str
+    description: str
+    brand: str
+    model: str
+    color: str
+    category: str
+    discount: int
+
+
+class CataloguePage(msgspec.Struct, frozen=True):
+    """Products, in the catalogue's order."""
+
+    products: list[CatalogueItem]
+    page: int
+    limit: int
+
+
+def order_view(order: Order) -> OrderView:
+    """What a client reads of an order."""
+    address = order.shipping_address
+    return OrderView(
+        id=str(order.id),
+        order_number=order.number,
+        user_id=order.user_id,
+        status=order.status,
+        payment_status=order.payment_status,
+        payment_method=order.payment_method,
+        currency=order.currency,
+        total_amount=to_major(order.total),
+        items=[
+            ItemView(line.product_id, line.title, line.quantity, to_major(line.price), to_major(line.total))
+            for line in order.lines
+        ],
+        shipping_address=ShippingAddressView(**msgspec.structs.asdict(address)) if address else None,
+        note=order.note or None,
+        version=order.version,
+        created_at=order.created_at,
+        updated_at=order.updated_at,
+    )
+
+
+def catalogue_item(product: ProductView, currency: str) -> CatalogueItem:
+    """What a client reads of a product."""
+    members = {**msgspec.structs.asdict(product), "price": to_major(product.price)}
+    return CatalogueItem(**members, currency=currency)
+
+
+def answer_of(order: Order) -> Numbered:
+    """The answer to a placed order, its number still blank."""
+    return Numbered.split(encode(order_view(order)))
+
+
+_SHOP = "the shop"
+
+
+class ByView(msgspec.Struct, frozen=True):
+    """Who did it. Customers are told ``the shop`` for its staff and its machines."""
+
+    kind: str
+    id: str | None
+    name: str | None
+
+
+class MailView(msgspec.Struct, frozen=True):
+    """What became of a mail. What the mail server said is for staff, and ``null`` for customers."""
+
+    kind: str
+    state: str
+    event_id: str | None = None
+    attempts: int | None = None
+    resends: int | None = None
+    smtp_reply: str | None = None
+    error: str | None = None
+
+
+class EntryView(msgspec.Struct, frozen=True):
+    """One thing that happened. ``id`` counts up within the order; ``request_id`` is for staff."""
+
+    id: int
+    at: datetime
+    what: str
+    by: ByView
+    reason: str | None
+    request_id: str | None
+    mail: MailView | None
+
+
+class TimelineView(msgspec.Struct, frozen=True):
+    """All that happened to an order, in the order of the ids."""
+
+    order_id: str
+    order_number: int
+    entries: list[EntryView]
+
+
+def timeline_view(timeline: Timeline, *, by_staff: bool) -> TimelineView:
+    """What a client reads of a timeline."""
+    entries = [entry_view(entry, by_staff=by_staff) for entry in timeline.entries]
+    return TimelineView(str(timeline.order_id), timeline.order_number, entries)
+
+
+def entry_view(entry: Entry, *, by_staff: bool) -> EntryView:
+    """What a client reads of one entry."""
+    return EntryView(
+        id=entry.id,
+        at=entry.at,
+        what=entry.what,
+        by=_by(entry.by, by_staff=by_staff),
+        reason=entry.reason or None,
+        request_id=(entry.request_id or None) if by_staff else None,
+        mail=_mail(entry.mail, by_staff=by_staff) if entry.mail else None,
+    )
+
+
+def _by(by: By, *, by_staff: bool) -> ByView:
+    if by_staff or by.kind == "customer":
+        return ByView(by.kind, by.id or None, by.name or None)
+    return ByView(by.kind, None, _SHOP)
+
+
+def _mail(mail: MailOutcome, *, by_staff: bool) -> MailView:
+    if not by_staff:
+        return MailView(mail.kind, mail.state)
+    return MailView(
+        kind=mail.kind,
+        state=mail.state,
+        event_id=mail.event_id,
+        attempts=mail.attempts,
+        resends=mail.resends,
+        smtp_reply=mail.smtp_reply or None,
+        error=mail.error or None,
+    )
+
+
+ORDER_ID = "01a20481-297c-700c-a82d-3d9ac6bc1ffd"
+_USER_ID = "01a20480-b1d2-7c11-9a55-0c6f6a1d2e3f"
+PLACE = {
+    "items": [{"product_id": 1, "quantity": 2}],
+    "payment_method": "card",
+    "shipping_address": {
+        "recipient": "Ada Lovelace",
+        "line1": "12 St James's Square",
+        "city": "London",
+        "postal_code": "SW1Y 4JH",
+        "country": "GB",
+    },
+    "note": "ring twice",
+}
+ORDER: dict[str, Any] = {
+    "id": ORDER_ID,
+    "order_number": 10001,
+    "user_id": _USER_ID,
+    "status": "pending",
+    "payment_status": "unpaid",
+    "payment_method": "card",
+    "currency": "EUR",
+    "total_amount": 59.98,
+    "items": [{"product_id": 1, "title": "Kettle", "quantity": 2, "price": 29.99, "total_amt": 59.98}],
+    "shipping_address": PLACE["shipping_address"] | {"line2": "", "region": "", "phone": ""},  # type: ignore[operator]
+    "note": "ring twice",
+    "version": 1,
+    "created_at": "2026-03-01T09:30:00.125000Z",
+    "updated_at": "2026-03-01T09:30:00.125000Z",
+}
+CONFIRMED = ORDER | {
+    "status": "confirmed",
+    "payment_status": "paid",
+    "version": 2,
+    "updated_at": "2026-03-01T10:02:11.004000Z",
+}
+CANCELLED = ORDER | {"status": "cancelled", "version": 2, "updated_at": "2026-03-01T10:02:11.004000Z"}
+ORDERS = {"orders": [ORDER], "next_cursor": ORDER_ID, "has_more": True}
+_MAIL = {
+    "id": 2,
+    "at": "2026-03-01T09:30:01.480Z",
+    "what": "mail_sent",
+    "by": {"kind": "system", "id": None, "name": "the shop"},
+    "reason": None,
+    "request_id": None,
+    "mail": {
+        "kind": "order.created",
+        "state": "sent",
+        "event_id": None,
+        "attempts": None,
+        "resends": None,
+        "smtp_reply": None,
+        "error": None,
+    },
+}
+TIMELINE = {
+    "order_id": ORDER_ID,
+    "order_number": 10001,
+    "entries": [
+        {
+            "id": 1,
+            "at": ORDER["created_at"],
+            "what": "placed",
+            "by": {"kind": "customer", "id": _USER_ID, "name": "Ada Lovelace"},
+            "reason": None,
+            "request_id": None,
+            "mail": None,
+        },
+        _MAIL,
+    ],
+}
+STREAM = (
+    "retry: 2000\n\nid: 2\nevent: mail_sent\n"
+    'data: {"id":2,"at":"2026-03-01T09:30:01.480Z","what":"mail_sent",...}\n\n: nothing new\n\n'
+)
+CSV = (
+    "order_number,id,created_at,updated_at,status,payment_status,payment_method,currency,total_amount,quantity,"
+    "items,user_id,user_name,user_email,recipient,line1,line2,city,region,postal_code,country,phone,note\r\n"
+    f"10001,{ORDER_ID},2026-03-01T09:30:00.125000Z,2026-03-01T09:30:00.125Z,pending,unpaid,card,EUR,59.98,2,"
+    f"2 x Kettle,{_USER_ID},Ada Lovelace,ada@example.com,Ada Lovelace,12 St James's Square,,London,,SW1Y 4JH,GB,,"
+    "ring twice\r\n"
+)
+PRODUCT = {
+    "id": 1,
+    "title": "Kettle",
+    "price": 29.99,
+    "currency": "EUR",
+    "image": "/catalog/images/1.svg",
+    "description": "Boils water.",
+    "brand": "Hearth",
+    "model": "K1",
+    "color": "steel",
+    "category": "kitchen",
+    "discount": 10,
+}
+PRODUCTS = {"products": [PRODUCT], "page": 1, "limit": 20}

@@ -1,0 +1,145 @@
+"""Reads what the application stored in PostgreSQL, with SQL of the drill's own: a judge shares no code."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from purveyor_drill.observations import EventRow, LedgerRow, Line, OrderRow
+
+_CONNECT_S = 2.0
+_STUCK_S = 20
+FINAL = ("sent", "failed", "unknown")
+"""States of a mail in which nobody works on it any longer."""
+
+
+class Database:
+    """One connection; it sees only customers of ``domain`` and events since ``since`` (seconds since 1970)."""
+
+    def __init__(self, connection: Any, domain: str, since: float) -> None:
+        self._connection = connection
+        self._pattern = f"%@{domain}"
+        self._since = since
+
+    async def orders(self) -> list[OrderRow]:
+        """Every order."""
+        rows = await self._connection.fetch(
+            """
+            select o.id::text, o.number, o.user_email, o.total, coalesce(k.key, '') as key,
+                (select json_agg(json_build_array(i.product_id, i.quantity, i.price) order by i.line)
+                 from orders.order_items i where i.order_id = o.id)::text as lines
+            from orders.orders o left join orders.idempotency_keys k on k.order_id = o.id
+            where o.user_email like $1 order by o.id""",
+            self._pattern,
+        )
+        return [
+            OrderRow(
+                id=row["id"],
+                number=row["number"],
+                email=row["user_email"],
+                total=row["total"],
+                key=row["key"],
+                lines=tuple(Line(*line) for line in json.loads(row["lines"] or "[]")),
+            )
+            for row in rows
+        ]
+
+    async def events(self) -> list[EventRow]:
+        """Every event of every outbox."""
+        found: list[EventRow] = []
+        for table in await self._outboxes():
+            rows = await self._connection.fetch(
+                f"""
+                select id::text, type, subject, body, extract(epoch from occurred_at)::float8 as occurred_at,
+                    extract(epoch from published_at)::float8 as published_at
+                from {table} where occurred_at >= to_timestamp($1)""",  # noqa: S608 - a table's own name
+                self._since,
+            )
+            found += [EventRow(**row) for row in rows]
+        return found
+
+    async def unpublished(self) -> int:
+        """How many events wait in outboxes."""
+        counts = [
+            await self._connection.fetchval(f"select count(*) from {table} where published_at is null")  # noqa: S608
+            for table in await self._outboxes()
+        ]
+        return sum(counts)
+
+    async def _outboxes(self) -> Sequence[str]:
+        rows = await self._connection.fetch(
+            "select table_schema from information_schema.tables where table_name = 'outbox' order by 1"
+        )
+        return [f'"{row["table_schema"]}".outbox' for row in rows]
+
+    async def deliveries(self) -> dict[str, int]:
+        """How many events wait in each queue in the database; dead letters under its name with ``.dead``."""
+        if await self._connection.fetchval("select to_regclass('events.deliveries') is null"):
+            return {}
+        rows = await self._connection.fetch(
+            """
+            select queue || case when died_at is null then '' else '.dead' end as queue, count(*) as waiting
+            from events.deliveries where occurred_at >= to_timestamp($1) group by 1""",
+            self._since,
+        )
+        return {row["queue"]: row["waiting"] for row in rows}
+
+    async def mails(self) -> list[LedgerRow]:
+        """Every record of the mail ledger."""
+        rows = await self._connection.fetch(
+            """
+            select event_id::text, kind, recipient, state, attempts, resends, message_id
+            from email.mails where recipient like $1""",
+            self._pattern,
+        )
+        return [LedgerRow(**row) for row in rows]
+
+    async def in_hand(self) -> int:
+        """How many mails of the whole ledger are in no final state."""
+        if await self._connection.fetchval("select to_regclass('email.mails') is null"):
+            return 0
+        count: int = await self._connection.fetchval(
+            "select count(*) from email.mails where state <> all($1::text[])", list(FINAL)
+        )
+        return count
+
+    async def at_data(self) -> int:
+        """How many mails are between their final dot and the record of the answer."""
+        count: int = await self._connection.fetchval("select count(*) from email.mails where state = 'data'")
+        return count
+
+    async def stuck_transactions(self) -> int:
+        """How many connections of the application have kept a transaction open and idle for 20 s."""
+        count: int = await self._connection.fetchval(
+            """
+            select count(*) from pg_stat_activity
+            where datname = current_database() and application_name like 'purveyor%'
+                and state like 'idle in transaction%' and state_change < now() - make_interval(secs => $1)""",
+            _STUCK_S,
+        )
+        return count
+
+    async def in_use(self) -> int:
+        """How many connections of the application there are."""
+        count: int = await self._connection.fetchval(
+            "select count(*) from pg_stat_activity "
+            "where datname = current_database() and application_name like 'purveyor%'"
+        )
+        return count
+
+
+@asynccontextmanager
+async def reading(dsn: str, domain: str, since: float) -> AsyncIterator[Database]:
+    """A connection to read with. Raises ``OSError`` (``TimeoutError``) while the server is away."""
+    try:
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_S, server_settings={"application_name": "drill"})
+    except asyncpg.PostgresError as refusal:
+        raise ConnectionError(str(refusal)) from refusal
+    try:
+        yield Database(connection, domain, since)
+    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError) as lost:
+        raise ConnectionError(str(lost)) from lost
+    finally:
+        connection.terminate()

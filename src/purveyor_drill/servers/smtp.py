@@ -1,0 +1,141 @@
+"""A private SMTP server that keeps every mail it takes, and misbehaves when told to."""
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from purveyor_drill.servers import smtp_sink
+from purveyor_drill.servers.process import free_port, talk
+from purveyor_drill.servers.server import Server
+from purveyor_drill.servers.smtp_script import (
+    Clear,
+    Config,
+    Count,
+    Received,
+    Request,
+    Rule,
+    Script,
+    Step,
+)
+
+__all__ = ["Received", "Rule", "SmtpSink", "Step"]
+
+_USER, _PASSWORD = "mailer", "tests"
+_CONTROL_TIMEOUT_S = 5.0
+_DECODER = msgspec.json.Decoder(Received)
+
+
+class SmtpSink(Server):
+    """Plain with STARTTLS on one port, TLS from the start on another; the mails survive ``kill``.
+
+    ``require_auth``: refuse mails before AUTH. The rules of a script do not survive a restart.
+    """
+
+    name: ClassVar[str] = "smtp"
+    variable: ClassVar[str] = "TEST_SMTP_URL"
+
+    def __init__(self, *, require_auth: bool = False) -> None:
+        super().__init__()
+        self._require_auth = require_auth
+
+    @classmethod
+    def _missing(cls) -> str | None:
+        return None if shutil.which("openssl") else "openssl, which makes the certificate, is not on the PATH"
+
+    def _own_url(self) -> str:
+        return f"smtp://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}"
+
+    @property
+    def starttls_url(self) -> str:
+        """The same port, with the upgrade to TLS demanded."""
+        return f"smtp+starttls://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}"
+
+    @property
+    def smtps_url(self) -> str:
+        """The port that speaks TLS from the first byte."""
+        return f"smtps://{_USER}:{_PASSWORD}@127.0.0.1:{self._tls_port}"
+
+    @property
+    def certificate(self) -> Path:
+        """The self-signed certificate (PEM) of ``localhost`` and 127.0.0.1, for clients to trust."""
+        return self.folder / "certificate.pem"
+
+    def messages(self) -> list[Received]:
+        """The mails taken, oldest first; read from the disk, so also while the sink is down or frozen."""
+        return list(self.each_message())
+
+    def each_message(self) -> Iterator[Received]:
+        """The same one by one, for more mails than memory holds."""
+        with self.mails_file.open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):  # else it is just being written
+                    yield _DECODER.decode(line)
+
+    def messages_since(self, position: int) -> tuple[list[Received], int]:
+        """The mails taken since a position that an earlier call returned, at first 0; and the next position."""
+        with self.mails_file.open("rb") as file:
+            file.seek(position)
+            whole, end, _ = file.read().rpartition(b"\n")
+        return _DECODER.decode_lines(whole), position + len(whole + end)
+
+    def counts(self) -> Counter[str]:
+        """How often each Message-ID was taken."""
+        return Counter(mail.message_id for mail in self.messages())
+
+    def steps(self) -> Counter[str]:
+        """How often each step (``connect``, ``mail``, ``dot``, see ``Step``) occurred since the start."""
+        return self._ask(Count())
+
+    def script(self, *rules: Rule) -> None:
+        """Add rules, in effect when this returns."""
+        self._ask(Script(rules))
+
+    def clear(self) -> None:
+        """Forget rules, counts and mails."""
+        self._ask(Clear())
+
+    @property
+    def mails_file(self) -> Path:
+        """Where every mail is appended, a line of JSON each."""
+        return self.folder / "mails.jsonl"
+
+    def _ask(self, request: Request) -> Counter[str]:
+        self._running()
+        with socket.create_connection(("127.0.0.1", self._control_port), _CONTROL_TIMEOUT_S) as connection:
+            connection.sendall(msgspec.json.encode(request) + b"\n")
+            with connection.makefile("rb") as answer:
+                return Counter(msgspec.json.decode(answer.read(), type=dict[str, int]))
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._tls_port, self._control_port = free_port(), free_port()
+        self.mails_file.touch()
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        command += ["-nodes", "-days", "30", "-subj", "/CN=localhost"]
+        command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        command += ["-keyout", str(self.folder / "key.pem"), "-out", str(self.certificate)]
+        subprocess.run(command, env=self._environment(), check=True, capture_output=True)
+
+    def _command(self) -> Sequence[str]:
+        config = Config(
+            port=self.port,
+            tls_port=self._tls_port,
+            control_port=self._control_port,
+            certificate=str(self.certificate),
+            private_key=str(self.folder / "key.pem"),
+            mails=str(self.mails_file),
+            user=_USER,
+            password=_PASSWORD,
+            require_auth=self._require_auth,
+        )
+        return [sys.executable, "-m", smtp_sink.__name__, msgspec.json.encode(config).decode()]
+
+    def _ready(self) -> bool:
+        return talk(self._control_port, msgspec.json.encode(Count()) + b"\n").startswith(b"{")

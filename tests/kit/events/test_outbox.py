@@ -1,0 +1,428 @@
+"""The relay on the real outbox table: nothing skipped, nothing lost, nothing twice at once."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from purveyor.kit.clock import now
+from purveyor.kit.db.migrate import migrate
+from purveyor.kit.db.postgres import Connection, Database
+from purveyor.kit.errors import Unavailable
+from purveyor.kit.events import outbox as module
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.outbox import BATCH, COLUMNS, Outbox, Relay, envelope, insert_into, values
+from purveyor.kit.ids import first_id_of, new_id
+from purveyor.kit.metrics import REGISTRY
+
+SCHEMA = "orders"  # the real table of a role that emits
+MIGRATIONS = Path(str(files("purveyor.roles.orders") / "migrations"))
+
+
+class Transport:
+    """Keeps what is published; ``answer`` decides what becomes of each event, and may wait or raise."""
+
+    def __init__(self, answer: Callable[[Envelope], Exception | None] = lambda _: None) -> None:
+        self.published: list[Envelope] = []
+        self.answer = answer
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        self.published.extend(envelopes)
+        await self.gate.wait()
+        return [self.answer(sent) for sent in envelopes]
+
+    @property
+    def ids(self) -> list[UUID]:
+        return [sent.id for sent in self.published]
+
+    async def until(self, count: int, within_s: float = 5.0) -> None:
+        async with asyncio.timeout(within_s):
+            while len(self.published) < count:
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+async def tables(database_url: str, database: Database) -> Database:
+    await migrate(database_url, SCHEMA, MIGRATIONS)
+    return database
+
+
+@pytest.fixture
+async def orders(tables: Database) -> Database:
+    """The database with an empty outbox."""
+    await tables.execute(f"truncate {SCHEMA}.outbox")
+    return tables
+
+
+def relay(database: Database, transport: Any) -> Relay:
+    return Relay(database, SCHEMA, transport)
+
+
+async def add(connection: Connection | Database, *ids: UUID) -> None:
+    for event_id in ids:
+        event = Envelope(
+            id=event_id,
+            type="order.created",
+            body=f'{{"id": "{event_id}"}}'.encode(),
+            occurred_at=now(),
+            subject=f"subject of {event_id}",
+            sequence=1,
+            correlation_id="r-1",
+            currency="EUR",
+            language="de",
+            traceparent="00-1",
+        )
+        await connection.execute(insert_into(SCHEMA), *values(event))
+
+
+async def waiting(database: Database) -> list[UUID]:
+    rows = await database.fetch(f"select id from {SCHEMA}.outbox where published_at is null order by id")
+    return [row["id"] for row in rows]
+
+
+@contextlib.asynccontextmanager
+async def running(made: Relay) -> AsyncIterator[None]:
+    task = asyncio.create_task(made.run())
+    try:
+        yield
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_was_committed_is_published_in_order_once_and_whole(orders: Database) -> None:
+    ids = [new_id() for _ in range(3)]
+    await add(orders, *ids)
+    transport = Transport()
+
+    assert await relay(orders, transport).batch() == 3
+    assert await relay(orders, transport).batch() == 0
+    assert transport.ids == ids
+    assert await waiting(orders) == []
+    sent = transport.published[0]
+    assert (sent.type, sent.subject, sent.sequence) == ("order.created", f"subject of {ids[0]}", 1)
+    assert (sent.correlation_id, sent.currency, sent.language, sent.traceparent) == ("r-1", "EUR", "de", "00-1")
+    assert sent.body == f'{{"id": "{ids[0]}"}}'.encode()
+
+
+async def test_a_row_that_was_rolled_back_is_never_published(orders: Database) -> None:
+    async def fail() -> None:
+        async with orders.transaction() as connection:
+            await add(connection, new_id())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    transport = Transport()
+
+    assert await relay(orders, transport).batch() == 0
+
+
+async def test_a_lower_id_that_is_committed_later_is_not_skipped(orders: Database) -> None:
+    """T-OB3: a relay that remembers a position would have passed it."""
+    early, late = new_id(), new_id()
+    transport = Transport()
+    made = relay(orders, transport)
+    async with orders.transaction() as connection:
+        await add(connection, early)
+        await add(orders, late)
+        assert await made.batch() == 1
+        assert transport.ids == [late]
+    assert await made.batch() == 1
+
+    assert transport.ids == [late, early]
+
+
+async def test_two_relays_never_hold_a_row_at_once(orders: Database) -> None:
+    ids = [new_id() for _ in range(BATCH + 20)]
+    await add(orders, *ids)
+    slow, quick = Transport(), Transport()
+    slow.gate.clear()
+    first = asyncio.create_task(relay(orders, slow).batch())
+    await slow.until(BATCH)
+    assert await relay(orders, quick).batch() == 20
+    assert await relay(orders, quick).batch() == 0
+    slow.gate.set()
+
+    assert await first == BATCH
+    assert sorted(slow.ids + quick.ids) == ids
+
+
+async def test_many_relays_together_publish_each_row_once(orders: Database) -> None:
+    ids = [new_id() for _ in range(3 * BATCH)]
+    await add(orders, *ids)
+    transport = Transport()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(running(relay(orders, transport)))
+        await transport.until(len(ids))
+        await asyncio.sleep(0.1)
+
+    assert sorted(transport.ids) == ids
+
+
+async def test_what_is_not_confirmed_stays_backs_off_and_comes_again_under_the_same_id(orders: Database) -> None:
+    good, bad = new_id(), new_id()
+    await add(orders, good, bad)
+    transport = Transport(lambda sent: OSError("nacked \ud800\x00") if sent.id == bad else None)
+    made = relay(orders, transport)
+
+    assert await made.batch() == 2
+    assert await waiting(orders) == [bad]
+    assert await made.batch() == 0, "not at once"
+    row = await orders.fetchrow(
+        f"select attempts, last_error, next_attempt_at - now() as pause from {SCHEMA}.outbox where id = $1", bad
+    )
+    assert row is not None
+    assert row["attempts"] == 1
+    assert row["last_error"].startswith("nacked")
+    assert 0.5 < row["pause"].total_seconds() <= 1.0
+
+    transport.answer = lambda _: None
+    async with asyncio.timeout(3):
+        while await made.batch() == 0:
+            await asyncio.sleep(0.05)
+    assert transport.ids == [good, bad, bad]
+    assert await waiting(orders) == []
+
+
+async def test_each_back_off_is_longer_up_to_a_minute(orders: Database) -> None:
+    event_id = new_id()
+    await add(orders, event_id)
+    made = relay(orders, Transport(lambda _: OSError("nacked")))
+    pauses = []
+    for _ in range(9):
+        await orders.execute(f"update {SCHEMA}.outbox set next_attempt_at = now()")
+        assert await made.batch() == 1
+        pause = await orders.fetchval(f"select extract(epoch from next_attempt_at - now()) from {SCHEMA}.outbox")
+        pauses.append(round(float(pause)))
+
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+async def test_a_transport_that_is_away_is_tried_at_each_poll_and_no_more_often(orders: Database) -> None:
+    await add(orders, *[new_id() for _ in range(BATCH + 5)])
+    tries: list[float] = []
+
+    def away(_: Envelope) -> Exception:
+        tries.append(time.monotonic())
+        return Unavailable("away")
+
+    transport = Transport(away)
+    made = relay(orders, transport)
+    async with running(made):
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            made.wake()
+            await asyncio.sleep(0.01)
+        rounds = 1 + sum(later - earlier > 0.5 for earlier, later in itertools.pairwise(tries))
+        assert 2 <= rounds <= 4
+        transport.answer = lambda _: None
+        async with asyncio.timeout(3):
+            while await waiting(orders):
+                await asyncio.sleep(0.05)
+
+
+async def test_a_publish_that_raises_leaves_everything_as_it_was(orders: Database) -> None:
+    ids = [new_id(), new_id()]
+    await add(orders, *ids)
+
+    def broken(_: Envelope) -> None:
+        raise ConnectionError("the broker is gone")
+
+    with pytest.raises(Exception, match=r"gone|answer"):
+        await relay(orders, Transport(broken)).batch()
+    assert await waiting(orders) == ids
+    transport = Transport()
+    assert await relay(orders, transport).batch() == 2
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from purveyor.kit.events.outbox import Relay
+from purveyor.kit.db.postgres import open_database
+
+class Killer:
+    async def publish(self, envelopes):
+        print(*(sent.id for sent in envelopes), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    async with open_database(sys.argv[1], application="killed relay", max_size=2) as database:
+        await Relay(database, sys.argv[2], Killer()).run()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_relay_that_is_killed_after_publishing_publishes_again_under_the_same_id(
+    orders: Database, database_url: str
+) -> None:
+    event_id = new_id()
+    await add(orders, event_id)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", KILLED, database_url, SCHEMA],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=20,
+        env={**os.environ, "PYTHONWARNINGS": ""},
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout.split() == [str(event_id)]
+    transport = Transport()
+    async with running(relay(orders, transport)):
+        await transport.until(1)
+
+    assert transport.ids == [event_id]
+
+
+async def test_woken_it_is_prompt(orders: Database) -> None:
+    transport = Transport()
+    made = relay(orders, transport)
+    async with running(made):
+        await asyncio.sleep(0.2)
+        for count in range(1, 6):
+            await add(orders, new_id())
+            started = time.monotonic()
+            made.wake()
+            await transport.until(count)
+            assert time.monotonic() - started < 0.3, "far below the poll"
+
+
+async def test_nobody_wakes_it_and_the_poll_alone_suffices(orders: Database) -> None:
+    transport = Transport()
+    async with running(relay(orders, transport)):
+        await asyncio.sleep(0.1)
+        await add(orders, new_id())
+        await transport.until(1, within_s=1.6)
+
+
+async def test_a_backlog_is_worked_off_without_waiting_for_the_poll(orders: Database) -> None:
+    await add(orders, *(new_id() for _ in range(3 * BATCH + 1)))
+    transport = Transport()
+    async with running(relay(orders, transport)):
+        await transport.until(3 * BATCH + 1, within_s=0.9)
+
+
+async def test_a_relay_that_dies_leaves_no_task_behind(orders: Database) -> None:
+    def broken(_: Envelope) -> None:
+        raise ConnectionRefusedError("the broker is gone")
+
+    before = asyncio.all_tasks()
+    for _ in range(3):
+        await orders.execute(f"truncate {SCHEMA}.outbox")
+        await add(orders, new_id())
+        with pytest.raises(Exception, match=r"gone|answer"):
+            await relay(orders, Transport(broken)).run()
+
+    assert asyncio.all_tasks() == before
+
+
+async def test_what_waits_is_shown_in_the_metrics_and_what_is_old_is_cleaned_up(orders: Database) -> None:
+    old = first_id_of(now().replace(year=now().year - 1))
+    old_but_waiting = UUID(int=old.int + 1)
+    recent = new_id()
+    await add(orders, old, old_but_waiting, recent)
+    await orders.execute(f"update {SCHEMA}.outbox set published_at = now() where id in ($1, $2)", old, recent)
+    transport = Transport()
+    transport.gate.clear()
+    async with running(relay(orders, transport)):
+        async with asyncio.timeout(5):
+            while await orders.fetchval(f"select count(*) from {SCHEMA}.outbox") == 3:
+                await asyncio.sleep(0.01)
+
+    rows = await orders.fetch(f"select id from {SCHEMA}.outbox order by id")
+    assert [row["id"] for row in rows] == [old_but_waiting, recent]
+    assert REGISTRY.get_sample_value("purveyor_outbox_unpublished_events", {"schema": SCHEMA}) == 1.0
+
+
+async def test_what_fails_beside_the_relay_is_tried_again_and_does_not_stop_it(
+    orders: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Deleting what is old always fails here."""
+    monkeypatch.setattr(module, "_MEASURE_EVERY_S", 0.02)
+    await orders.execute(
+        "create or replace function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$"
+    )
+    await orders.execute(f"create trigger refuse before delete on {SCHEMA}.outbox execute function refuse()")
+    transport = Transport()
+    try:
+        async with running(relay(orders, transport)):
+            async with asyncio.timeout(5):
+                while sum("not measured" in record.message for record in caplog.records) < 3:
+                    await asyncio.sleep(0.01)
+            await add(orders, new_id())
+            await transport.until(1)
+    finally:
+        await orders.execute(f"drop trigger refuse on {SCHEMA}.outbox")
+
+
+async def test_what_must_not_be_kept_goes_as_soon_as_it_is_confirmed(orders: Database) -> None:
+    good, bad = new_id(), new_id()
+    await add(orders, good, bad)
+    transport = Transport(lambda sent: OSError("nacked") if sent.id == bad else None)
+    made = Relay(orders, SCHEMA, transport, forget=True)
+
+    assert await made.batch() == 2
+    assert [row["id"] for row in await orders.fetch(f"select id from {SCHEMA}.outbox")] == [bad]
+    transport.answer = lambda _: None
+    async with asyncio.timeout(10):
+        while await made.batch() == 0:
+            await asyncio.sleep(0.05)
+    assert transport.ids == [good, bad, bad]
+    assert await orders.fetchval(f"select count(*) from {SCHEMA}.outbox") == 0
+
+
+async def test_the_console_sees_finds_and_replays_events(orders: Database) -> None:
+    first, second = new_id(), new_id()
+    await add(orders, first, second)
+    transport = Transport()
+    await relay(orders, transport).batch()
+    await orders.execute(f"update {SCHEMA}.outbox set published_at = null where id = $1", second)
+    outbox = Outbox(orders, SCHEMA)
+
+    assert [entry.event_id for entry in await outbox.entries(waiting=False, limit=10)] == [str(second), str(first)]
+    assert [entry.event_id for entry in await outbox.entries(waiting=False, limit=1)] == [str(second)]
+    assert [entry.event_id for entry in await outbox.entries(waiting=True, limit=10)] == [str(second)]
+    found = await outbox.find(str(first))
+    assert found is not None
+    assert found.published_at is not None
+    assert found.body == f'{{"id": "{first}"}}'
+
+    assert await outbox.replay(str(first))
+    assert await relay(orders, transport).batch() == 2
+    assert transport.ids == [first, second, first, second]
+
+
+@pytest.mark.parametrize("event_id", ["", "nonsense", "01234567-89ab-7def-8123-456789abcdef", "' or 1=1 --"])
+async def test_an_event_that_is_not_there(orders: Database, event_id: str) -> None:
+    outbox = Outbox(orders, SCHEMA)
+
+    assert await outbox.find(event_id) is None
+    assert not await outbox.replay(event_id)
+
+
+def test_the_envelope_has_every_column() -> None:
+    assert set(COLUMNS.split(", ")) == set(Envelope.__struct_fields__)
+    row = {name: place for place, name in enumerate(COLUMNS.split(", "))}
+    assert values(envelope(row)) == tuple(range(10))
+    assert insert_into("auth", first=9) == (
+        f"insert into auth.outbox ({COLUMNS}) values ($9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+    )
+    assert module.POLL_S <= 1.0

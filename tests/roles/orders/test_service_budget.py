@@ -1,0 +1,200 @@
+"""What the hot paths of role orders may cost: one round trip each, and rows in proportion to the page."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from purveyor.kit.db.postgres import Database, connect, open_database
+from purveyor.kit.ids import first_id_of, new_id
+from purveyor.roles.auth.contract import Principal
+from purveyor.roles.orders.etag import IfMatch
+from purveyor.roles.orders.ports import Filter
+from purveyor.roles.orders.service import Changes, Orders, Wish
+from purveyor.roles.orders.store import PostgresHistories, PostgresOrders, _conditions
+from roles.orders.samples import buyer, draft, shop
+from servers.roundtrips import RoundTrips
+
+HEAVY, LIGHT = "heavy", "light"
+MANY = 20_000
+PAGE = 20
+
+
+@pytest.fixture(scope="module")
+async def proxy(dsn: str) -> AsyncIterator[RoundTrips]:
+    async with RoundTrips(dsn) as counting:
+        yield counting
+
+
+@pytest.fixture(scope="module")
+async def orders(proxy: RoundTrips) -> AsyncIterator[Orders]:
+    """One connection, so that what is warm stays warm."""
+    async with open_database(proxy.dsn, application="tests", max_size=1) as opened:
+        yield shop(PostgresOrders(opened))
+
+
+async def place(orders: Orders, who: Principal, key: str | None = None) -> None:
+    await orders.place(who, draft(), key=key)
+
+
+async def replay(orders: Orders, who: Principal) -> None:
+    await orders.place(who, draft(), key="replayed")
+
+
+async def get(orders: Orders, who: Principal) -> None:
+    await orders.get(who, str((await orders.list(who, Filter(), 1))[0][0].id))
+
+
+async def first_page(orders: Orders, who: Principal) -> None:
+    await orders.list(who, Filter(), PAGE)
+
+
+async def change(orders: Orders, who: Principal) -> None:
+    """By whoever knows the order: staff's read of it comes first."""
+    order = (await orders.list(who, Filter(status="pending"), 1))[0][0]
+    clerk = buyer("staff")
+    await Changes(orders._book, committed=lambda _: None).change(
+        clerk, str(order.id), Wish(status="confirmed"), IfMatch(None)
+    )
+
+
+async def timeline(orders: Orders, who: Principal) -> None:
+    order = (await orders.list(who, Filter(), 1))[0][0]
+    await PostgresHistories(orders._book._database).timeline(order.id, who.user_id)  # type: ignore[attr-defined]
+
+
+_USES: dict[str, tuple[Callable[[Orders, Principal], Awaitable[None]], int]] = {
+    "place": (place, 1),
+    "place with a key": (lambda orders, who: place(orders, who, str(new_id())), 1),
+    "replay": (replay, 2),
+    "list": (first_page, 1),
+    "list and get": (get, 2),
+    "list and change": (change, 3),
+    "list and timeline": (timeline, 2),
+}
+
+
+@pytest.mark.parametrize(("use", "budget"), _USES.values(), ids=_USES)
+async def test_round_trips(
+    proxy: RoundTrips, orders: Orders, use: Callable[[Orders, Principal], Awaitable[None]], budget: int
+) -> None:
+    ada = buyer()
+    await place(orders, ada)
+    await place(orders, ada)
+    await replay(orders, ada)
+    await use(orders, ada)  # asyncpg prepares each statement once
+    proxy.reset()
+    await use(orders, ada)
+
+    assert proxy.count == budget
+
+
+@pytest.fixture(scope="module")
+async def full_shop(dsn: str) -> None:
+    """Two customers of whom one has nearly everything ordered; what the planner knows of it is fresh."""
+    connection = await connect(dsn, application="tests")  # no pool: it may take longer than a request's statements
+    try:
+        await connection.execute(
+            f"""
+            insert into orders.orders
+            select gen_random_uuid(), 1000000 + n, case when n % 100 = 0 then '{LIGHT}' else '{HEAVY}' end, '', '',
+                case when n % 10 = 0 then 'pending' else 'delivered' end,
+                case when n % 100 = 0 then 'refunded' else 'paid' end, 'card', 'EUR', 100, null, '', 1,
+                '', now(), now()
+            from generate_series(1, {MANY}) as n;
+            insert into orders.order_items
+            select id, 1, 1, 'Kettle', 1, 100 from orders.orders where number > 1000000"""
+        )
+        await connection.execute("analyze")
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def generic(dsn: str, full_shop: None) -> AsyncIterator[Database]:
+    """A connection that plans without looking at the parameters, as it does after a few uses of a statement."""
+    async with open_database(
+        f"{dsn}?plan_cache_mode=force_generic_plan", application="tests", max_size=1
+    ) as opened:
+        yield opened
+
+
+def rows_read(plan: dict[str, Any]) -> float:
+    """Rows that the scans of a plan touched, those they threw away included."""
+    own = 0.0
+    if "Relation Name" in plan:
+        own = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+    return own + sum(rows_read(child) for child in plan.get("Plans", ()))
+
+
+_MIDDLE = UUID("80000000-0000-4000-8000-000000000000")
+_LISTS = {
+    "heavy customer": Filter(user_id=HEAVY),
+    "heavy customer, a later page": Filter(user_id=HEAVY, after=_MIDDLE),
+    "heavy customer, one status": Filter(user_id=HEAVY, status="delivered"),
+    "light customer": Filter(user_id=LIGHT),
+    "staff, everything": Filter(),
+    "staff, a later page": Filter(after=_MIDDLE),
+    "staff, one status": Filter(status="pending"),
+    "staff, one payment status": Filter(payment_status="refunded"),
+    "staff, one order": Filter(order_number=1_000_000 + MANY // 2),
+}
+
+
+async def explained(database: Database, part: str, *arguments: object) -> dict[str, Any]:
+    """The plan with which the store's own prepared statement runs that has this part."""
+    name = await database.fetchval(
+        "select name from pg_prepared_statements where strpos(statement, $1) > 0 and statement !~ 'pg_pre'",
+        part,
+    )
+    given = f"({', '.join(repr(str(argument)) for argument in arguments)})" if arguments else ""
+    plans = json.loads(await database.fetchval(f'explain (analyze, format json) execute "{name}" {given}'))
+    plan: dict[str, Any] = plans[0]["Plan"]
+    return plan
+
+
+@pytest.mark.parametrize("wanted", _LISTS.values(), ids=_LISTS)
+async def test_a_page_reads_a_page_of_rows(generic: Database, wanted: Filter) -> None:
+    """Of 20,000 orders; with a generic plan, which once read and sorted all orders of a heavy customer."""
+    page = await PostgresOrders(generic).list(wanted, PAGE)
+    plan = await explained(generic, "page as materialized", *_conditions(wanted)[1])
+
+    assert len(page) == plan["Actual Rows"] == (1 if wanted.order_number else PAGE)
+    assert rows_read(plan) <= 10 * PAGE
+
+
+async def test_a_span_of_time_reads_its_own_rows(generic: Database) -> None:
+    """Most orders are newer than those that are asked for, and are not looked through."""
+    since = datetime(2020, 1, 1, tzinfo=UTC)
+    times = [since + timedelta(hours=hour) for hour in range(100)]
+    await generic.execute(
+        """
+        insert into orders.orders
+        select id, 2000000 + n, 'timed', '', '', 'pending', 'unpaid', 'card', 'EUR', 100, null, '', 1, '', at, at
+        from unnest($1::uuid[], $2::timestamptz[]) with ordinality as made (id, at, n)""",
+        [first_id_of(time) for time in times],
+        times,
+    )
+    await generic.execute(
+        "insert into orders.order_items "
+        "select id, 1, 1, 'Kettle', 1, 100 from orders.orders where user_id = 'timed'"
+    )
+    wanted = Filter(created_from=times[10], created_to=times[20])
+    page = await PostgresOrders(generic).list(wanted, 100)
+    plan = await explained(generic, "page as materialized", *_conditions(wanted)[1])
+
+    assert [order.created_at for order in page] == times[10:20][::-1]
+    assert rows_read(plan) <= 100
+
+
+async def test_getting_an_order_reads_that_order(generic: Database) -> None:
+    book = PostgresOrders(generic)
+    order = (await book.list(Filter(user_id=HEAVY), 1))[0]
+    await book.get(order.id, HEAVY)
+    plan = await explained(generic, "where o.id = $1", order.id, HEAVY)
+
+    assert plan["Actual Rows"] == 1
+    assert rows_read(plan) <= 5
