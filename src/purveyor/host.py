@@ -14,8 +14,9 @@ from purveyor.kit.events.message import Ask
 from purveyor.kit.events.transport import Asker, EventTransport
 from purveyor.kit.http.health import Health, examine
 from purveyor.kit.limits.memory import Backoff, Limiter, MemoryBackoff, MemoryLimiter
+from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
-from purveyor.kit.role import Actor, Background, Check, Port, Role
+from purveyor.kit.role import Actor, Check, Port, Role
 from purveyor.kit.startup_retry import reach, stand_in
 from purveyor.registry import ROLES
 from purveyor.role_env import RoleEnv

@@ -14,6 +14,7 @@ from purveyor.kit.cache import SharedCache
 from purveyor.kit.events.message import Ask, Event
 from purveyor.kit.events.transport import Answers, Asker, EventHandler, EventTransport, Queue
 from purveyor.kit.limits.memory import Backoff, Limiter
+from purveyor.kit.process.background import Background
 
 if TYPE_CHECKING:  # it brings the database driver with it, and declarations are read without starting anything
     from purveyor.kit.events.outbox import Outbox
@@ -34,14 +35,6 @@ class Port:
 
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
-
-
-@dataclass(frozen=True)
-class Background:
-    """A task that runs as long as the actor; the host restarts it when it dies."""
-
-    name: str
-    run: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)

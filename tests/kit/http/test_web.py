@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litestar import Request, get, post
 from litestar.exceptions import HTTPException
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, Parameter
 from msgspec import Meta
 
 from purveyor.kit import errors
@@ -214,17 +214,17 @@ RAISED: dict[str, Exception] = {
 
 
 @post("/drafts")
-async def place(data: Draft) -> dict[str, int]:
+async def place(data: JSONBody[Draft]) -> dict[str, int]:
     return {"items": len(data.items)}
 
 
 @post("/login", form={"username": "email", "password": "password"})
-async def login(data: Login) -> dict[str, str]:
+async def login(data: JSONBody[Login]) -> dict[str, str]:
     return {"email": data.email}
 
 
 @get("/raise/{what:str}")
-async def fail(what: str) -> None:
+async def fail(what: FromPath[str]) -> None:
     raise RAISED[what]
 
 

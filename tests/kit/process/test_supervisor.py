@@ -10,8 +10,8 @@ import pytest
 from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.metrics import REGISTRY
 from purveyor.kit.process import supervisor as module
+from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
-from purveyor.kit.role import Background
 
 
 @pytest.fixture

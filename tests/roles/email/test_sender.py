@@ -13,8 +13,8 @@ from purveyor.kit.clock import now
 from purveyor.kit.db.migrate import migrate
 from purveyor.kit.db.postgres import open_database
 from purveyor.kit.ids import new_id
+from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
-from purveyor.kit.role import Background
 from purveyor.roles.email import sender
 from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.journal import Journals

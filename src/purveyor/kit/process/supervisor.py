@@ -16,8 +16,8 @@ from multiprocessing.process import BaseProcess
 
 from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.metrics import TASK_DEATHS
+from purveyor.kit.process.background import Background
 from purveyor.kit.process.exit_codes import NOT_THERE, WRONG_USE
-from purveyor.kit.role import Background
 
 log = logging.getLogger(__name__)
 _MAX_DEATHS = 5

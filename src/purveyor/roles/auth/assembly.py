@@ -9,7 +9,8 @@ from purveyor.kit.db.postgres import Database
 from purveyor.kit.events.message import Event
 from purveyor.kit.events.outbox import Outbox, Relay
 from purveyor.kit.events.transport import Answers, EventHandler
-from purveyor.kit.role import Actor, Background, Check, Env
+from purveyor.kit.process.background import Background
+from purveyor.kit.role import Actor, Check, Env
 from purveyor.roles.auth.contract import (
     GetAddress,
     GetProfile,

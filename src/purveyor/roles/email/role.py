@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from purveyor.kit.errors import ConfigError
-from purveyor.kit.role import Actor, Background, Check, Env, Role
+from purveyor.kit.process.background import Background
+from purveyor.kit.role import Actor, Check, Env, Role
 from purveyor.roles.auth.contract import (
     PasswordResetRequested,
     UserErased,

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from purveyor.kit.db.postgres import Database
 from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-from purveyor.kit.role import Actor, Background, Check, Env
+from purveyor.kit.process.background import Background
+from purveyor.kit.role import Actor, Check, Env
 from purveyor.roles.auth.contract import Identity, UserErased, UserExportRequested
 from purveyor.roles.email.contract import MailSettled
 from purveyor.roles.orders.contract import AnnounceOrders, FindUnannounced, TraceOrder

@@ -1,0 +1,76 @@
+"""Names of libraries that we rely on although they are not public.
+
+Each has an upper version bound in pyproject.toml and one test here. When an upgrade moves the bound, these tests
+say what else has to move.
+"""
+
+import inspect
+
+import email_validator
+import pytest
+import typer
+from aiosmtplib import SMTP
+from aiosmtplib.protocol import SMTPProtocol
+from packaging.requirements import Requirement
+from pamqp import commands, decode
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from architecture.test_dependencies import direct
+from purveyor.cli import errors
+from purveyor.kit.http.server import _Connection
+from purveyor.kit.mail_address import parse_mail_address
+
+RELIED_ON = ["aiosmtplib", "email-validator", "faststream", "pamqp", "typer", "uvicorn"]
+
+
+@pytest.mark.parametrize("name", RELIED_ON)
+def test_library_with_private_names_has_an_upper_bound(name: str) -> None:
+    bounds = {requirement.name: {s.operator for s in requirement.specifier} for requirement in direct()}
+
+    assert bounds[name] & {"<", "=="}
+
+
+def test_a_missing_upper_bound_is_seen() -> None:
+    assert not {s.operator for s in Requirement("uvicorn>=0.54").specifier} & {"<", "=="}
+
+
+def test_uvicorns_protocol_calls_the_methods_that_the_server_overrides() -> None:
+    ours = {name for name in vars(_Connection) if not name.startswith("_")} - {"cut"}
+
+    assert len(ours) > 10
+    assert [name for name in ours if not callable(getattr(HttpToolsProtocol, name, None))] == []
+    source = inspect.getsource(HttpToolsProtocol)
+    attributes = ["cycle", "parser", "url", "headers", "scope", "transport", "loop", "timeout_keep_alive_task"]
+    assert [name for name in attributes if f"self.{name}" not in source] == []
+    cycle = inspect.getsource(RequestResponseCycle)
+    assert "self.response_complete" in cycle
+    assert "self.keep_alive" in cycle
+
+
+def test_pamqp_reads_properties_through_the_function_that_we_replace() -> None:
+    """Tolerant reading hooks in at ``Basic.Properties.unmarshal`` and borrows the tables of ``pamqp.decode``."""
+    assert list(inspect.signature(commands.Basic.Properties.unmarshal).parameters) == ["self", "flags", "data"]
+    assert {"shortstr", "table", "timestamp"} <= decode.METHODS.keys()
+    assert {b"F", b"A", b"S", b"T"} <= decode.TABLE_MAPPING.keys()
+    assert commands.Basic.Properties.flags.keys() == set(commands.Basic.Properties.attributes())
+
+
+def test_aiosmtplibs_protocol_writes_bytes_and_reads_the_next_reply() -> None:
+    """The moment before the final dot is ours only because ``write`` and ``read_response`` can be called apart."""
+    assert list(inspect.signature(SMTPProtocol.write).parameters) == ["self", "data"]
+    assert inspect.iscoroutinefunction(SMTPProtocol.read_response)
+    assert isinstance(inspect.getattr_static(SMTPProtocol, "is_connected"), property)
+    assert "protocol" in vars(SMTP(hostname="127.0.0.1"))
+
+
+def test_typers_command_line_errors_share_a_base_with_a_message_and_an_exit_code() -> None:
+    error = typer.BadParameter("wrong")
+
+    assert isinstance(error, errors._CommandLineError)
+    assert error.format_message()
+    assert error.exit_code == 2
+
+
+def test_email_validators_list_of_special_domains_can_be_emptied() -> None:
+    assert email_validator.SPECIAL_USE_DOMAIN_NAMES == []
+    assert parse_mail_address("ada@shop.test").normalized == "ada@shop.test"
