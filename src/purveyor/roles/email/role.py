@@ -2,16 +2,16 @@
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
-from purveyor.kit.errors import ConfigError
+from purveyor.kit.errors import ConfigError, Unavailable
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, Role
 from purveyor.roles.auth.contract import (
@@ -41,7 +41,9 @@ from purveyor.roles.orders.contract import (
 )
 from purveyor.settings import Secret, Url, require_scheme
 
-if TYPE_CHECKING:  # it brings the templates' engine with it, and declarations are read without starting anything
+if TYPE_CHECKING:  # heavy: a process pays only for the roles that it runs
+    from purveyor.roles.email.mailbox import Mailbox
+    from purveyor.roles.email.mailer import SmtpMailer
     from purveyor.roles.email.rendering import Renderer
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ MAILED = (
     *(UserRegistered, PasswordResetRequested),
 )
 """The events that a mail tells of."""
+_NOBODY = "no SMTP server is set (SMTP_URL, or EMAIL_USER and EMAIL_PASS): mails reach nobody but DATA_DIR"
 
 
 class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,9 +115,7 @@ def _is_base_url(url: str) -> bool:
 def check(settings: EmailSettings, production: bool) -> None:  # noqa: FBT001 - the signature of all checks
     """A sender, a server and templates of the operator's own that can be used."""
     if settings.email_from or settings.email_pass or settings.has_smtp:
-        from purveyor.roles.email.delivery import check_delivery
-
-        check_delivery(settings)
+        _check_delivery(settings)
     if settings.mail_templates:
         from purveyor.roles.email.template_check import check_templates
 
@@ -124,7 +125,6 @@ def check(settings: EmailSettings, production: bool) -> None:  # noqa: FBT001 - 
 @asynccontextmanager
 async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     """Start role email."""
-    from purveyor.roles.email.delivery import delivery_check, mailbox_pages, open_mailer
     from purveyor.roles.email.journal import Journals
     from purveyor.roles.email.privacy import PersonalData, Retention
     from purveyor.roles.email.reports import Reports
@@ -133,7 +133,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
 
     async with AsyncExitStack() as stack:
         ledger = await _open_ledger(env, settings, stack)
-        mailer = open_mailer(env, settings, stack)
+        mailer = _open_mailer(env, settings, stack)
         reports = Reports(ledger, env.events)
         journals = Journals(env.data_dir / "sender-journals" / ("mongodb" if settings.mongodb_uri else "postgres"))
         sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=reports.wake)
@@ -142,7 +142,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
         personal_data, retention = PersonalData(ledger, env.events), Retention(ledger, settings.mail_keep_days)
         audit = Audit(ledger, journals, settings.mail_doubtful)
         yield Actor(
-            routes=mailbox_pages(env, mailer, renderer),
+            routes=_mailbox_routes(env, mailer, renderer),
             answers={
                 ListMails: mails.list,
                 ShowMail: mails.show,
@@ -157,7 +157,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
                 UserExportRequested: personal_data.export,
             },
             background=_tasks(sender=sender.run, reports=reports.run, retention=retention.run),
-            checks=[_ledger_check(env, settings, ledger), delivery_check(env, settings, mailer)],
+            checks=[_ledger_check(env, settings, ledger), _delivery_check(env, settings, mailer)],
         )
 
 
@@ -190,6 +190,61 @@ async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack)
     from purveyor.roles.email.ledger.postgres import PostgresLedger
 
     return PostgresLedger(await stack.enter_async_context(env.database()))
+
+
+def _check_delivery(settings: EmailSettings) -> None:
+    from purveyor.roles.email.mime import sender_parts
+
+    try:
+        sender_parts(settings.sender)
+    except ValueError as error:
+        whose = "" if settings.email_from else " (empty now: then it is EMAIL_USER)"
+        raise ConfigError(
+            f"EMAIL_FROM: expected an address or Name <address>, not {settings.sender!r}{whose}."
+        ) from error
+    if settings.has_smtp:
+        _smtp_mailer(settings)
+    elif settings.email_pass:
+        raise ConfigError("EMAIL_PASS: it is set, but neither EMAIL_USER nor SMTP_URL is.")
+
+
+def _open_mailer(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> "SmtpMailer | Mailbox":
+    from purveyor.roles.email.mailbox import Mailbox
+
+    if settings.has_smtp:
+        mailer = _smtp_mailer(settings)
+        stack.callback(mailer.close)
+        return mailer
+    if env.production:
+        log.warning(_NOBODY)
+    return Mailbox(env.data_dir / "mailbox")
+
+
+def _delivery_check(env: Env, settings: EmailSettings, mailer: "SmtpMailer | Mailbox") -> Check:
+    """In production the development mailbox is a failure: nobody reads it."""
+    from purveyor.roles.email.mailbox import Mailbox
+
+    if isinstance(mailer, Mailbox):
+        return Check("mail delivery", "embedded", _nobody if env.production else mailer.check, required=False)
+    setting = "SMTP_URL" if settings.smtp_url else "EMAIL_USER"
+    return Check("mail delivery", "external", mailer.check, required=False, server=mailer.server, setting=setting)
+
+
+def _mailbox_routes(env: Env, mailer: "SmtpMailer | Mailbox", renderer: "Renderer") -> Sequence[Any]:
+    from purveyor.roles.email.mailbox import Mailbox, mailbox_routes
+
+    return mailbox_routes(mailer, renderer) if isinstance(mailer, Mailbox) and not env.production else ()
+
+
+async def _nobody() -> str:
+    raise Unavailable(_NOBODY)
+
+
+def _smtp_mailer(settings: EmailSettings) -> "SmtpMailer":
+    from purveyor.roles.email.mailer import SmtpMailer, smtp_target
+
+    target = smtp_target(settings.smtp_url, settings.email_user, settings.email_pass.reveal())
+    return SmtpMailer(target, settings.sender, ca_file=settings.smtp_ca_file)
 
 
 ROLE = Role(
