@@ -1,6 +1,6 @@
-"""The files that a deployment starts from know every setting of the roles that they run, and no other.
+"""The files that a deployment starts from have every setting of the roles that they run, and no other.
 
-The README's table of settings is compared with the code in ``test_readme``.
+``test_readme`` compares docs/settings.md with the code.
 """
 
 import re
@@ -98,7 +98,7 @@ def test_a_default_in_env_example_is_allowed(name: str, value: str) -> None:
         Sources(environ={name: value}, dotenv=None).load(kind)
 
 
-@pytest.mark.parametrize("path", [ROOT / ".env.example", *ENV_FILES.values(), ROOT / "README.md"], ids=str)
+@pytest.mark.parametrize("path", [ROOT / ".env.example", *ENV_FILES.values(), ROOT / "docs/settings.md"], ids=str)
 def test_ranges_are_those_of_the_settings(path: Path) -> None:
     table = re.findall(r"^\| `([A-Z_]+)` \|(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     for name, text in [*lines(path), *table]:
