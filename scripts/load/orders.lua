@@ -1,5 +1,5 @@
--- wrk script for the order routes. Environment: BENCH_OP create | get | list, BENCH_TOKENS a file with one bearer
--- token a line, BENCH_IDS (get) a file with one order id a line.
+-- wrk script for the order routes. Environment: BENCH_OP is create, get or list; BENCH_TOKENS is a file with one bearer
+-- token per line; BENCH_IDS (for get) is a file with one order id per line.
 local tokens, ids = {}, {}
 local op = os.getenv("BENCH_OP") or "create"
 
