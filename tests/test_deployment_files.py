@@ -35,7 +35,7 @@ USED_BY: Mapping[str, set[str]] = {
     "ASK_TIMEOUT_S": {"orders"},
     "DATA_DIR": {"email"},
 }
-"""The shared settings, and the roles for which a deployment on real servers sets them."""
+"""The shared settings, and the roles for which a deployment on servers sets them."""
 ENV_FILES = {path.name.partition(".")[0]: path for path in (ROOT / "configs/env").glob("*.env.example")}
 COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8")
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
@@ -46,7 +46,7 @@ IN_ENV_EXAMPLE = re.findall(
 
 
 def wanted(process: str) -> set[str]:
-    """The settings of a process that is named after its role, or of the monolith."""
+    """Settings of a process: the monolith, or one named after its role."""
     roles = EVERY if process == "monolith" else {process}
     names = {field.name.upper() for role in roles for field in msgspec.structs.fields(ROLES[role].settings)}
     names |= {name for name, users in USED_BY.items() if users & roles}
@@ -54,7 +54,7 @@ def wanted(process: str) -> set[str]:
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Each name in a file of settings, commented out or not, with the comment above it."""
+    """Yield each name in a settings file, commented out or not, with the comment above it."""
     comment = ""
     for line in path.read_text(encoding="utf-8").splitlines():
         if found := re.match(r"#?([A-Z_]+)=", line):
@@ -64,42 +64,42 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
             comment = f"{comment} {line}" if line else ""
 
 
-def test_every_shared_setting_is_said_to_be_used_by_some_role() -> None:
+def test_used_by_covers_every_shared_setting() -> None:
     assert set(USED_BY) == {field.name.upper() for field in msgspec.structs.fields(Settings)}
 
 
 @pytest.mark.parametrize("process", ENV_FILES)
-def test_an_env_file_has_the_settings_of_its_process(process: str) -> None:
+def test_env_file_has_exactly_the_settings_of_its_process(process: str) -> None:
     names = [name for name, _ in lines(ENV_FILES[process])]
     assert sorted(names) == sorted(wanted(process))
 
 
 @pytest.mark.parametrize("process", ENV_FILES)
-def test_an_env_file_can_be_used_as_it_is(process: str) -> None:
+def test_env_file_loads_as_it_is(process: str) -> None:
     sources = Sources(environ={}, dotenv=ENV_FILES[process])
     for kind in KINDS:
         sources.load(kind)
 
 
 @pytest.mark.parametrize("process", APPS)
-def test_a_container_has_the_settings_of_its_process(process: str) -> None:
-    assert set(SERVICES[process]["environment"]) == wanted(process) - {"DATA_DIR"}  # which the image sets
+def test_container_has_exactly_the_settings_of_its_process(process: str) -> None:
+    assert set(SERVICES[process]["environment"]) == wanted(process) - {"DATA_DIR"}  # the image sets it
 
 
-def test_env_example_has_what_compose_reads_with_the_same_defaults() -> None:
+def test_env_example_matches_the_variables_and_defaults_of_compose() -> None:
     read = re.findall(r"\$\{([A-Z_]+)(?::?[-?]([^}]*))?\}", COMPOSE)
     assert {name for name, _ in read} == {name for name, _ in IN_ENV_EXAMPLE}
     assert [name for name, value in IN_ENV_EXAMPLE if value and (name, value) not in read] == []
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, value in IN_ENV_EXAMPLE if name in FIELDS])
-def test_a_default_in_env_example_is_allowed(name: str, value: str) -> None:
+def test_default_in_env_example_is_a_valid_setting(name: str, value: str) -> None:
     for kind in KINDS:
         Sources(environ={name: value}, dotenv=None).load(kind)
 
 
 @pytest.mark.parametrize("path", [ROOT / ".env.example", *ENV_FILES.values(), ROOT / "docs/settings.md"], ids=str)
-def test_ranges_are_those_of_the_settings(path: Path) -> None:
+def test_documented_ranges_match_the_settings(path: Path) -> None:
     table = re.findall(r"^\| `([A-Z_]+)` \|(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     for name, text in [*lines(path), *table]:
         if name in FIELDS and (said := re.search(r"\b(\d+) to (\d+)\b", text)):
@@ -108,24 +108,24 @@ def test_ranges_are_those_of_the_settings(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
-def test_a_profile_can_be_used_as_it_is(path: Path) -> None:
+def test_profile_loads_as_it_is(path: Path) -> None:
     sources = Sources(path, environ={}, dotenv=None)
     sources.refuse_unknown(KINDS)
     for kind in KINDS:
         sources.load(kind)
 
 
-def test_whoever_believes_a_forwarded_address_is_reached_by_our_containers_only() -> None:
+def test_containers_that_trust_proxies_publish_no_port() -> None:
     networks = yaml.safe_load(COMPOSE)["networks"]
     for process in APPS:
-        believes = SERVICES[process]["environment"].get("TRUSTED_PROXIES", "${TRUSTED_PROXIES:-}")
-        if believes != "${TRUSTED_PROXIES:-}":
+        trusted = SERVICES[process]["environment"].get("TRUSTED_PROXIES", "${TRUSTED_PROXIES:-}")
+        if trusted != "${TRUSTED_PROXIES:-}":
             assert "ports" not in SERVICES[process]
     assert {name for name, network in networks.items() if (network or {}).get("internal")} == {"backend", "front"}
     assert {name for name in APPS if "outside" not in SERVICES[name]["networks"]} == {"auth", "catalog"}
 
 
-def test_the_operators_page_knows_every_metric() -> None:
+def test_operating_page_lists_every_metric() -> None:
     page = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
     there = {f"{family.name}_total" if family.type == "counter" else family.name for family in REGISTRY.collect()}
     assert set(re.findall(r"purveyor_[a-z_]+", page)) == there

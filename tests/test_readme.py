@@ -31,7 +31,7 @@ DEFAULTS = {field.name.upper(): field.default for kind in KINDS for field in msg
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The product as the README starts it, on a free port and in a folder of its own."""
+    """Start the product as the README does, on a free port and in a folder of its own."""
     folder = tmp_path_factory.mktemp("readme")
     port = free_port()
     process = subprocess.Popen(
@@ -57,7 +57,7 @@ def run(script: str) -> str:
     return subprocess.run(shell, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT).stdout
 
 
-def test_the_tour_works_as_pasted(server: str) -> None:
+def test_tour_works_as_pasted(server: str) -> None:
     tour = next(block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "$U/register" in block)
     *steps, last = tour.replace("http://127.0.0.1:8000", server).strip().splitlines()
     assert len(steps) < 6
@@ -94,11 +94,11 @@ def test_readme_shows_only_settings_that_exist() -> None:
     assert shown <= set(DEFAULTS)
 
 
-def test_every_role_is_in_the_table() -> None:
+def test_table_of_roles_lists_every_role() -> None:
     assert set(re.findall(r"^\| `([a-z]+)` \|", README, re.MULTILINE)) == set(ROLES)
 
 
-def test_the_table_of_roles_says_what_they_hear_and_whom_they_ask() -> None:
+def test_table_of_roles_matches_their_events_and_needs() -> None:
     rows = re.findall(r"^\| `([a-z]+)` \|[^|]*\|([^|]*)\|([^|]*)\|$", README, re.MULTILINE)
     assert {name for name, _, _ in rows} == set(ROLES)
     for name, hears, asks in rows:
@@ -108,7 +108,7 @@ def test_the_table_of_roles_says_what_they_hear_and_whom_they_ask() -> None:
         assert set(re.findall(r"`([^`]+)`", asks)) == {port.role for port in ROLES[name].needs}, name
 
 
-def test_the_recipe_for_a_role_names_all_that_a_declaration_needs() -> None:
+def test_recipe_for_a_role_names_every_required_field() -> None:
     recipe = re.search(r"ROLE = Role\((.*?)\)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     assert recipe
     needed = {part.name for part in fields(Role) if part.default is part.default_factory is MISSING}
