@@ -108,7 +108,7 @@ WRONG = {
     "unknown that looks like a path": (draft(rest=', "a.b[0]": 1'), "/a.b[0]"),
     "wrong type of a list": (b'{"items": {}}', "/items"),
     "wrong type in a list": (draft("1"), "/items/0"),
-    "wrong type in a map": (draft(rest=', "extra": {"a": "b"}'), "/extra"),
+    "wrong type in a map": (draft(rest=', "extra": {"a": "b"}'), "/extra/a"),
     "too few": (b'{"items": []}', "/items"),
     "too many": (draft(", ".join([LINE] * 101)), "/items"),
     "300,000 items": (draft(", ".join([LINE] * 300_000)), "/items"),

@@ -4,10 +4,12 @@ Bodies are decoded here, not by Litestar's default: strictly, into the handler's
 a client can send ends in a 500 (invalid UTF-8, endless nesting, NUL and lone surrogates included).
 """
 
+import json
 import logging
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -28,6 +30,7 @@ from purveyor.kit.errors import (
     TokenInvalid,
     Unauthorized,
 )
+from purveyor.kit.http.input_errors import find_faults, in_plain_words
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +42,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")  # RFC 6750 section 2.1
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_AT = re.compile(r" - at `(key in )?\$(?P<path>[^`]*)`$")
-_FIELD = re.compile(r"(?:missing required|contains unknown) field `(?P<name>.*)`\Z", re.DOTALL)
 _GONE = "client disconnected prematurely"  # Litestar has no class for it
 _BY_STATUS = {
     400: BadRequest,
@@ -104,8 +105,7 @@ def decode(body: bytes, target: Any) -> Any:
     try:
         decoded = decoder.decode(body)
     except msgspec.ValidationError as error:
-        _require_well_formed(body)
-        raise _invalid(str(error)) from error
+        raise _invalid(_plain_json(body), target, str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The body is not readable JSON: {_first_line(error)}.") from error
     if b"\\u0000" in body and _NUL.search(body):
@@ -113,11 +113,14 @@ def decode(body: bytes, target: Any) -> Any:
     return decoded
 
 
-def _require_well_formed(body: bytes) -> None:
+def _plain_json(body: bytes) -> Any:
+    """The body without a type, ``None`` if a number has too many digits. Raises ``BadRequest`` if not JSON."""
     try:
-        msgspec.json.decode(body)
-    except msgspec.ValidationError:  # a number beyond a double: JSON, whatever it is worth
-        return
+        return msgspec.json.decode(body)
+    except msgspec.ValidationError:
+        with suppress(ValueError):  # more digits than the interpreter reads
+            return json.loads(body)
+        return None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The body is not readable JSON: {_first_line(error)}.") from error
 
@@ -133,7 +136,7 @@ def _decode_form(body: bytes, target: Any, names: Mapping[str, str]) -> Any:
     try:
         return msgspec.convert(fields, target)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from error
+        raise _invalid(fields, target, str(error)) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -144,16 +147,11 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0].rstrip(".")
 
 
-def _invalid(message: str) -> InvalidInput:
-    """Turn msgspec's message into a field error with a JSON Pointer (RFC 6901)."""
-    pointer = ""
-    if match := _AT.search(message):
-        known = match["path"].partition("[...]")[0]  # msgspec does not name the keys of a mapping
-        pointer = re.sub(r"\.|\[|\]\.?", "/", known).rstrip("/")
-        message = message[: match.start()]
-    if match := _FIELD.search(message):
-        pointer += "/" + match["name"].replace("~", "~0").replace("/", "~1")
-    return InvalidInput("The input is not valid.", errors=[FieldError(pointer, message.replace("`", "'"))])
+def _invalid(value: Any, target: Any, message: str) -> InvalidInput:
+    """Every fault of the value; the one that msgspec found where the walk through the type finds none."""
+    return InvalidInput(
+        "The input is not valid.", errors=find_faults(value, target) or [FieldError("", in_plain_words(message))]
+    )
 
 
 def find_header(connection: ASGIConnection[Any, Any, Any, Any], name: bytes) -> str | None:
@@ -282,7 +280,10 @@ def _parameter_problem(error: ValidationException) -> Problem:
         return BadRequest("The body is empty: JSON is expected.")
     return InvalidInput(
         "A parameter is not valid.",
-        errors=[FieldError(f"/{item.get('key', '')}", str(item.get("message", ""))[:200]) for item in found],
+        errors=[
+            FieldError(f"/{item.get('key', '')}", in_plain_words(str(item.get("message", "")))[:200])
+            for item in found
+        ],
     )
 
 
