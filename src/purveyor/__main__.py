@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. ``kit.exits`` lists the exit codes.
+    """Run the command line. ``kit.process.exit_codes`` lists the exit codes.
 
     The imports take a second. A signal in the meantime ends ``serve`` and ``worker`` with code 0, because no work
     has begun; other commands are interrupted.

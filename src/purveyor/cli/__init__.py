@@ -47,6 +47,6 @@ app.add_typer(mail, name="mail")
 
 
 def main() -> None:
-    """Run the command line. ``kit.exits`` lists the exit codes."""
+    """Run the command line. ``kit.process.exit_codes`` lists the exit codes."""
     with exit_with_one_line():
         sys.exit(app(standalone_mode=False) or 0)
