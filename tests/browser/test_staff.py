@@ -44,7 +44,7 @@ async def test_an_order_is_moved_on_and_a_stale_decision_is_not_made(
             request = await held.next()
             await staff.change(order["id"], status="shipped")
             await held.release(request)
-        await page.sees("The order has changed meanwhile")
+        await page.sees("The order was changed by someone else")
         page.forgive("412")
         await page.sees("Mark as delivered")
         await page.click("button", "Mark as paid")

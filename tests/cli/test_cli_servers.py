@@ -56,7 +56,7 @@ async def test_a_command_on_an_empty_database_changes_nothing_and_says_what_to_d
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("app: The schema ")
-    assert done.stderr.endswith(": run app migrate.\n")
+    assert done.stderr.endswith(". Run app migrate.\n")
     assert await schemas(settings) == set()
 
 
@@ -70,7 +70,7 @@ async def test_doctor_finds_what_is_missing_and_all_is_well_after_a_migration(
         ("postgres orders, event backlog", "orders", "0001_orders"),
         ("mail ledger", "email", "0001_mails"),
     ):
-        line = f"down  {name} (external): The schema {schema} lacks migration {first}: run app migrate."
+        line = f"down  {name} (external): The schema {schema} lacks migration {first}. Run app migrate."
         assert line in ill.stdout.splitlines()
     assert await schemas(settings) == set()
 
@@ -79,7 +79,7 @@ async def test_doctor_finds_what_is_missing_and_all_is_well_after_a_migration(
     await write_event(settings)
     well = console("doctor", settings=settings)
     assert well.returncode == 0, well.stdout
-    assert "event backlog (external): 1 events wait, the oldest is 36" in well.stdout
+    assert "event backlog (external): events waiting: 1, oldest: 36" in well.stdout
     added = console(*ADD, stdin=PASSWORD, settings=settings)
     assert "ada@example.com with role admin" in added.stdout, added.stderr
     assert "user.registered" in console("events", "list", settings=settings).stdout

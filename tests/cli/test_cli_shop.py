@@ -210,7 +210,7 @@ def test_users_are_made_and_promoted_from_the_console(running: Shop, console: Co
 
     assert re.fullmatch(rf"Created grace@example\.com with role staff, ID {_ID.pattern}\.\n", added.stdout)
     assert (again.returncode, again.stdout) == (1, "")
-    assert "There is an account with this address" in again.stderr
+    assert "An account with this email address already exists" in again.stderr
     assert (weak.returncode, len(weak.stderr.splitlines())) == (1, 1)
     assert "/password" in weak.stderr
     assert changed.stdout == "grace@example.com now has role admin.\n"

@@ -133,7 +133,7 @@ def test_a_mail_has_to_tell_what_it_is_about(tmp_path: Path, name: str, old: str
         ("Hello {name},", "Hello {name},}", "greeting =", "Single '}'"),
         ('total = "Total"', 'totl = "Total"', "[order]", "it is missing"),
         ('total = "Total"', 'total = "Total"\ntax = "Tax"', "tax =", "there is no such entry"),
-        ('total = "Total"', "total = 1", "total =", "it has to be a text"),
+        ('total = "Total"', "total = 1", "total =", "it must be a string"),
         ("We have received your order {number}", "order {number}\\r\\nBcc: x@y", 'subject = "order', "one line"),
     ],
 )

@@ -38,11 +38,11 @@ export function radios({ legend, name, choices, value, onchange = () => {} }) {
 export function alertBox(error, loose = []) {
   const known = error instanceof Problem;
   if (!known) console.error(error);
-  const detail = known && error.detail !== error.title ? error.detail : "";
+  const detail = known && error.detail.replace(/\.$/, "") !== error.title ? error.detail : "";
   return h("div", { class: "alert", role: "alert", tabindex: "-1" },
     h("strong", {}, known ? error.title : "Something went wrong on this page"),
     detail && h("p", {}, detail),
-    loose.length > 0 && h("ul", {}, loose.map((entry) => h("li", {}, `${entry.pointer.slice(1) || "input"}: ${entry.detail}`))),
+    loose.length > 0 && h("ul", {}, loose.map((entry) => h("li", {}, entry.pointer ? `${entry.pointer.slice(1)}: ${entry.detail}` : sentence(entry.detail)))),
     known && error.status >= 500 && error.requestId && h("p", { class: "hint" }, `Request ID: ${error.requestId}`));
 }
 
@@ -55,6 +55,12 @@ function clear(form) {
     else control.removeAttribute("aria-describedby");
   }
 }
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+const pleaseCheck = (errors) => new Problem(422, {
+  title: errors.length === 1 ? "Please check the marked field" : "Please check the marked fields", errors,
+});
 
 /** Show a problem in a form: errors at their fields, the rest above the form. */
 export function showProblem(form, error) {
@@ -69,12 +75,12 @@ export function showProblem(form, error) {
       continue;
     }
     const id = `${control.id}-error`;
-    holder.append(h("p", { class: "error", id }, entry.detail));
+    holder.append(h("p", { class: "error", id }, sentence(entry.detail)));
     control.setAttribute("aria-invalid", "true");
     control.setAttribute("aria-describedby", [control.getAttribute("aria-describedby"), id].filter(Boolean).join(" "));
     first ??= control;
   }
-  const box = alertBox(error, loose);
+  const box = alertBox(first && loose.length === 0 && error.code === "invalid-input" ? pleaseCheck(error.errors) : error, loose);
   form.prepend(box);
   (first ?? box).focus();
 }
@@ -116,5 +122,5 @@ function invalidFields(made) {
   const errors = [...made.querySelectorAll(":invalid:not(fieldset)")].map((control) => ({
     pointer: `/${control.name}`, detail: control.validationMessage,
   }));
-  return new Problem(422, { title: errors.length === 1 ? "Please check the marked field" : "Please check the marked fields", errors });
+  return pleaseCheck(errors);
 }
