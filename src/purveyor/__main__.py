@@ -6,10 +6,10 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; see ``cli.errors`` for what its exit codes mean.
+    """Run the command line. ``kit.process.exit_codes`` lists the exit codes.
 
-    Its imports take a second. A signal meanwhile finds nothing in hand: ``serve`` and ``worker`` end as they
-    always do, and so until their event loop takes the signals over; other commands are interrupted.
+    The imports take a second. A signal in the meantime ends ``serve`` and ``worker`` with code 0, because no work
+    has begun; other commands are interrupted.
     """
     serving = sys.argv[1:2] in (["serve"], ["worker"])
     for number in (signal.SIGINT, signal.SIGTERM) if serving else (signal.SIGINT,):

@@ -35,9 +35,9 @@ def choose_roles(names: Sequence[str]) -> list[Role[Any]]:
     """The declared roles with these names, in the registry's order. Raises ``ConfigError`` for an unknown one."""
     for name in names:
         if name not in ROLES:
-            raise ConfigError(f"There is no role {name!r}; there are: {', '.join(ROLES)}.")
+            raise ConfigError(f"There is no role {name!r}. Available roles: {', '.join(ROLES)}.")
     if not names:
-        raise ConfigError(f"No role was given; there are: {', '.join(ROLES)}.")
+        raise ConfigError(f"No role was given. Available roles: {', '.join(ROLES)}.")
     return [role for role in ROLES.values() if role.name in names]
 
 
@@ -261,7 +261,7 @@ class Host:
                 if not self._is_here(port) and not getattr(self.settings, port.service):
                     together = ",".join(sorted({port.role, *(r.name for r in self.roles)}, key=list(ROLES).index))
                     raise ConfigError(
-                        f"Role {role.name} needs role {port.role}: run it in this process (--roles {together}), "
+                        f"Role {role.name} needs role {port.role}. Run it in this process (--roles {together}), "
                         f"or set {port.service.upper()} to the base URL of the process that runs it."
                     )
 

@@ -63,8 +63,8 @@ def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     except OSError as error:
         listener.close()
         other = port + 1 if port < _LAST_PORT else port - 1
-        hint = f"choose another one with {option}, for example {option} {other}"
-        raise StartupError(f"Port {port} on {host} cannot be used ({error.strerror}): {hint}.") from error
+        hint = f"Choose another one with {option}, for example {option} {other}"
+        raise StartupError(f"Port {port} on {host} cannot be used: {error.strerror}. {hint}.") from error
     listener.listen(1024)
     listener.setblocking(False)  # noqa: FBT003 - the signature of the socket module
     return listener
@@ -73,13 +73,13 @@ def bind(host: str, port: int, option: str = "--port") -> socket.socket:
 def _family(host: str, port: int) -> socket.AddressFamily:
     """IPv4 or IPv6. Raises ``ConfigError`` for what is no address or name of one."""
     if not host:  # the system would take it for every address
-        raise ConfigError("--host '': expected an address of this machine.")
+        raise ConfigError("--host '': must be an address of this machine, such as 127.0.0.1.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
     except (OSError, ValueError) as error:  # ValueError: a name that is none
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"--host {host!r}: expected an address of this machine ({reason}).") from error
+        raise ConfigError(f"--host {host!r}: must be an address of this machine ({reason}).") from error
     return family
 
 

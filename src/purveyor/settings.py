@@ -91,36 +91,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What every process has, whatever roles it runs."""
 
     environment: Annotated[
-        Literal["development", "production"], Help(description="production refuses development conveniences")
+        Literal["development", "production"], Help(description="production turns development features off")
     ] = "development"
-    data_dir: Annotated[Path, Help(description="where the embedded default keeps its data")] = msgspec.field(
+    data_dir: Annotated[Path, Help(description="folder for the data of the embedded servers")] = msgspec.field(
         default_factory=_default_data_dir
     )
-    database_url: Annotated[Url, Help(description="PostgreSQL 14 or newer; empty: an embedded server")] = Url()
+    database_url: Annotated[Url, Help(description="URL of PostgreSQL 14 or newer; empty: embedded server")] = Url()
     database_statement_cache: Annotated[
-        int, Help(ge=0, description="prepared statements per connection; 0 behind an old pgbouncer")
+        int, Help(ge=0, description="prepared statements per connection; 0 for pgbouncer before 1.21")
     ] = 100
-    redis_url: Annotated[Url, Help(description="cache and rate limits of all processes; empty: in-process")] = (
-        Url()
-    )
-    rabbitmq_url: Annotated[Url, Help(description="events over RabbitMQ; empty: through PostgreSQL")] = Url()
+    redis_url: Annotated[Url, Help(description="Redis for cache and rate limits; empty: in-process")] = Url()
+    rabbitmq_url: Annotated[Url, Help(description="RabbitMQ for events; empty: PostgreSQL")] = Url()
     rabbitmq_queue_type: Annotated[
-        Literal["classic", "quorum"], Help(description="kind of our queues; classic is what foreign peers assert")
+        Literal["classic", "quorum"],
+        Help(description="type of the queues; other consumers and publishers expect classic"),
     ] = "classic"
-    auth_service: Annotated[Url, Help(description="base URL of role auth in another process")] = Url()
-    ask_timeout_s: Annotated[float, Help(gt=0, le=60, description="deadline of a question to another role")] = 2.0
+    auth_service: Annotated[Url, Help(description="base URL of role auth, if it runs in another process")] = Url()
+    ask_timeout_s: Annotated[
+        float, Help(gt=0, le=60, description="timeout in seconds for requests to another role")
+    ] = 2.0
     startup_wait_s: Annotated[
-        float, Help(ge=0, le=600, description="how long to wait for servers that do not answer at start")
+        float, Help(ge=0, le=600, description="seconds to wait at startup for servers that do not respond")
     ] = 30.0
-    trusted_proxies: Annotated[Networks, Help(description="CIDR list whose X-Forwarded-For is believed")] = (
-        Networks()
-    )
+    trusted_proxies: Annotated[
+        Networks, Help(description="networks (CIDR) of proxies whose X-Forwarded-For is trusted")
+    ] = Networks()
     log_format: Annotated[
-        Literal["", "json", "console"], Help(description="empty: console on a terminal, else json")
+        Literal["", "json", "console"],
+        Help(description="log format; empty: console on a terminal, otherwise json"),
     ] = ""
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Help(description="least level shown")] = (
-        "info"
-    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Help(description="minimum level of log messages")
+    ] = "info"
 
     def __post_init__(self) -> None:
         require_scheme("DATABASE_URL", self.database_url, "postgresql", "postgres")
@@ -137,14 +139,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def require_scheme(name: str, url: str, *schemes: str) -> None:
     """Raise ``ConfigError`` for a URL with another scheme, or whose host and port are none; without showing it."""
     if url and url.partition("://")[0] not in schemes:
-        raise ConfigError(f"{name}: expected a URL that begins with {' or '.join(f'{s}://' for s in schemes)}.")
+        raise ConfigError(f"{name}: expected a URL that starts with {' or '.join(f'{s}://' for s in schemes)}.")
     try:
         for place in urlsplit(url).netloc.rpartition("@")[2].split(","):  # PostgreSQL's may have several
             _ = urlsplit(f"//{place}").port
     except ValueError:
         raise ConfigError(
-            f"{name}: expected a host and a port up to 65535, with special characters of the password "
-            "percent-encoded."
+            f"{name}: expected a host and a port up to 65535. Percent-encode special characters in the password."
         ) from None  # the cause may quote the password
 
 
@@ -212,7 +213,9 @@ class Sources:
         known = {field.name.upper() for kind in kinds for field in msgspec.structs.fields(kind)} | set(extra)
         for name in self._layers[-1][1]:
             if name not in known:
-                raise ConfigError(f"{self._profile_name}: there is no setting {name.lower()!r}.")
+                raise ConfigError(
+                    f"{self._profile_name}: there is no setting {name.lower()!r}. Run app config for a list."
+                )
 
 
 def _convert(field: msgspec.structs.FieldInfo, raw: Any, source: str) -> Any:

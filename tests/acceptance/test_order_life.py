@@ -92,7 +92,7 @@ async def test_no_step_is_left_out_and_none_goes_back(
     answer = await shop.change(staff, order["id"], if_match=f'"{order["version"]}"', status=wanted)
     detail = problem(answer, 409, "illegal-transition")["detail"]
     assert f"is {order['status']} and cannot become {wanted}" in detail
-    assert detail.endswith(f"it can become {allowed}.")
+    assert detail.endswith(f"It can become {allowed}.")
     assert (await shop.get(staff, order["id"])).json() == order
 
 
@@ -101,7 +101,7 @@ async def test_a_payment_leaves_no_step_out(
     shop: Shop, ada: Customer, staff: Customer, payment: str, allowed: str
 ) -> None:
     answer = await shop.change(staff, await placed(shop, ada), payment_status=payment)
-    assert f"payment is unpaid and cannot become {payment}; it can become {allowed}." in answer.text
+    assert f"payment is unpaid and cannot become {payment}. It can become {allowed}." in answer.text
     problem(answer, 409, "illegal-transition")
 
 

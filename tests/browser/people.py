@@ -62,7 +62,7 @@ class Person:
     async def sign_in(self, page: Page, then: str = "#/") -> None:
         """Sign in on the page, and go on to a view."""
         await page.open("/#/sign-in")
-        await page.fill("E-mail", self.email)
+        await page.fill("Email", self.email)
         await page.fill("Password", PASSWORD)
         await page.click("button", "Sign in")
         await page.shows("/")

@@ -12,7 +12,7 @@ async def test_orders_are_filtered(tab: OpenTab, customer: Person, staff: Person
     rows = "[...document.querySelectorAll('.desk tbody th')].map((cell) => Number(cell.textContent))"
     async with tab() as page:
         await staff.sign_in(page, "#/desk")
-        await page.fill("Customer id", customer.id)
+        await page.fill("Customer ID", customer.id)
         await page.click("button", "Filter")
         await page.until(f"{rows}.length === 2")
         assert await page.run(rows) == [second["order_number"], first["order_number"]]
@@ -21,8 +21,8 @@ async def test_orders_are_filtered(tab: OpenTab, customer: Person, staff: Person
         await page.until(f"{rows}.length === 1")
         await page.choose("Status", "delivered")
         await page.click("button", "Filter")
-        await page.sees("None fits these filters.")
-        await page.click("a", "Clear the filters")
+        await page.sees("No orders match these filters.")
+        await page.click("a", "Clear filters")
         await page.until(f"{rows}.length >= 2")
         await page.fill("Order number", "not a number")
         await page.click("button", "Filter")
@@ -44,7 +44,7 @@ async def test_an_order_is_moved_on_and_a_stale_decision_is_not_made(
             request = await held.next()
             await staff.change(order["id"], status="shipped")
             await held.release(request)
-        await page.sees("The order has changed meanwhile")
+        await page.sees("The order was changed by someone else")
         page.forgive("412")
         await page.sees("Mark as delivered")
         await page.click("button", "Mark as paid")
@@ -58,7 +58,7 @@ async def test_orders_are_saved_as_csv(tab: OpenTab, customer: Person, staff: Pe
     await customer.place()
     async with tab() as page:
         await staff.sign_in(page, f"#/desk?order_number={order['order_number']}")
-        await page.click("button", "Export as CSV")
+        await page.click("button", "Export CSV")
         await page.sees("saved as orders.csv")
         file = tmp_path / "orders.csv"
         async with asyncio.timeout(20):
@@ -81,13 +81,13 @@ async def test_a_mail_is_sent_again(tab: OpenTab, customer: Person, staff: Perso
     order = await customer.place()
     async with tab() as page:
         await staff.sign_in(page, f"#/desk/orders/{order['id']}")
-        await page.sees("Mail on the order sent")
-        await page.click("button", f"Send again: Mail on the order to {customer.email}")
+        await page.sees("Order confirmation sent")
+        await page.click("button", f"Resend: Order confirmation to {customer.email}")
         await page.until("document.querySelectorAll('.mail-shown').length === 2", "the second copy in the mailbox")
         await page.go("#/desk/mails?state=sent")
-        await page.sees(f"order {order['order_number']}")
+        await page.sees(f"Order {order['order_number']}")
         await page.go("#/desk/dead-letters")
-        await page.sees("Every event was handled.")
+        await page.sees("All events were handled.")
         assert await page.run(
             "[...document.querySelectorAll('.chips [aria-current]')].map((one) => one.textContent)"
         ) == ["Dead letters"]

@@ -56,7 +56,7 @@ async def test_a_command_on_an_empty_database_changes_nothing_and_says_what_to_d
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("app: The schema ")
-    assert done.stderr.endswith(": run app migrate.\n")
+    assert done.stderr.endswith(". Run app migrate.\n")
     assert await schemas(settings) == set()
 
 
@@ -70,30 +70,30 @@ async def test_doctor_finds_what_is_missing_and_all_is_well_after_a_migration(
         ("postgres orders, event backlog", "orders", "0001_orders"),
         ("mail ledger", "email", "0001_mails"),
     ):
-        line = f"down  {name} (external): The schema {schema} lacks migration {first}: run app migrate."
+        line = f"down  {name} (external): The schema {schema} lacks migration {first}. Run app migrate."
         assert line in ill.stdout.splitlines()
     assert await schemas(settings) == set()
 
-    assert "applied events 0001_deliveries" in console("migrate", settings=settings).stdout
+    assert "Applied events 0001_deliveries." in console("migrate", settings=settings).stdout
     assert await schemas(settings) == {"auth", "orders", "email", "events"}
     await write_event(settings)
     well = console("doctor", settings=settings)
     assert well.returncode == 0, well.stdout
-    assert "event backlog (external): 1 events wait, the oldest is 36" in well.stdout
+    assert "event backlog (external): events waiting: 1, oldest: 36" in well.stdout
     added = console(*ADD, stdin=PASSWORD, settings=settings)
-    assert "ada@example.com is admin" in added.stdout, added.stderr
+    assert "ada@example.com with role admin" in added.stdout, added.stderr
     assert "user.registered" in console("events", "list", settings=settings).stdout
 
 
 async def test_one_role_can_be_migrated_and_used_alone(console: Console, settings: Mapping[str, str]) -> None:
     assert console("migrate", "--roles", "auth", settings=settings).returncode == 0
 
-    assert "is admin" in console(*ADD, stdin=PASSWORD, settings=settings).stdout
+    assert "with role admin" in console(*ADD, stdin=PASSWORD, settings=settings).stdout
     assert await schemas(settings) == {"auth", "events"}
 
 
 def test_the_embedded_database_is_made_ready_by_whatever_comes_first(console: Console, tmp_path: Path) -> None:
     settings = {"DATA_DIR": str(tmp_path)}
 
-    assert "is admin" in console(*ADD, stdin=PASSWORD, settings=settings).stdout
+    assert "with role admin" in console(*ADD, stdin=PASSWORD, settings=settings).stdout
     assert "user.registered" in console("events", "list", settings=settings).stdout

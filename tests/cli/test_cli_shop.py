@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from app_process import APP, Console, environment
 
-from purveyor.cli.look import out, table
+from purveyor.cli.inspect import out, table
 from purveyor.registry import ROLES
 from purveyor_drill.servers.process import free_port
 
@@ -103,7 +103,7 @@ def test_a_worker_serves_the_mails_of_another_process(running: Shop, console: Co
 
 def test_mail_list_by_state(running: Shop, console: Console) -> None:
     assert running.event_id in console("mail", "list", "--state", "sent").stdout
-    assert console("mail", "list", "--state", "failed").stdout == "no mails\n"
+    assert console("mail", "list", "--state", "failed").stdout == "No emails found.\n"
 
 
 def test_mail_show(running: Shop, console: Console) -> None:
@@ -132,11 +132,11 @@ def test_events_list_show_and_replay(running: Shop, console: Console) -> None:
     shown = console("events", "show", running.event_id)
     replayed = console("events", "replay", running.event_id)
 
-    assert waiting.stdout == "no event waits, and there are no dead letters\n"
+    assert waiting.stdout == "No events are waiting, and there are no dead letters.\n"
     assert re.search(rf"{running.event_id} +order\.created +published", published.stdout)
     assert f'"order_number":{running.order_number}' in shown.stdout
     assert "ada@example.com" in shown.stdout
-    assert (replayed.returncode, replayed.stdout) == (0, f"{running.event_id} goes out again\n")
+    assert (replayed.returncode, replayed.stdout) == (0, f"Event {running.event_id} will be delivered again.\n")
 
 
 @pytest.mark.parametrize("by", ["order_id", "order_number"])
@@ -208,12 +208,12 @@ def test_users_are_made_and_promoted_from_the_console(running: Shop, console: Co
     weak = console("user", "add", "x@example.com", "--name", "X", "--password-stdin", stdin="password\n")
     changed = console("user", "role", "grace@example.com", "admin")
 
-    assert re.fullmatch(rf"grace@example\.com is staff, id {_ID.pattern}\n", added.stdout)
+    assert re.fullmatch(rf"Created grace@example\.com with role staff, ID {_ID.pattern}\.\n", added.stdout)
     assert (again.returncode, again.stdout) == (1, "")
-    assert "There is an account with this address" in again.stderr
+    assert "An account with this email address already exists" in again.stderr
     assert (weak.returncode, len(weak.stderr.splitlines())) == (1, 1)
     assert "/password" in weak.stderr
-    assert changed.stdout == "grace@example.com is admin\n"
+    assert changed.stdout == "grace@example.com now has role admin.\n"
     token = running.call("/login", {"email": "grace@example.com", "password": PASSWORD})["access_token"]
     assert running.call("/verify-token", {}, Authorization=f"Bearer {token}")["role"] == "admin"
 
@@ -226,7 +226,7 @@ def test_a_password_in_a_pipe_is_asked_for_once(running: Shop, console: Console)
     assert (nothing.returncode, nothing.stdout, len(nothing.stderr.splitlines())) == (1, "", 1)
     assert "/password" in nothing.stderr
     assert (added.returncode, added.stderr) == (0, "")
-    assert re.fullmatch(rf"piped@printer\.local is customer, id {_ID.pattern}\n", added.stdout)
+    assert re.fullmatch(rf"Created piped@printer\.local with role customer, ID {_ID.pattern}\.\n", added.stdout)
     assert running.call("/login", {"email": "piped@printer.local", "password": PASSWORD})["access_token"]
 
 
@@ -237,7 +237,7 @@ def test_demo_makes_orders_in_every_state_it_says(running: Shop, console: Consol
     token = running.call("/login", {"email": email, "password": password})["access_token"]
     orders = running.call("/api/orders/?limit=100", Authorization=f"Bearer {token}")["orders"]
 
-    assert "12 customers and 40 orders are there" in done.stdout
+    assert "Created 12 customers and 40 orders." in done.stdout
     assert len(orders) >= 40
     assert {order["status"] for order in orders} == {"pending", "confirmed", "shipped", "delivered", "cancelled"}
     assert {order["payment_status"] for order in orders} == {"unpaid", "paid"}
@@ -260,7 +260,7 @@ def test_demo_says_that_the_server_has_another_database(running: Shop, console: 
 
 
 def test_the_schema_is_up_to_date(running: Shop, console: Console) -> None:
-    assert console("migrate").stdout == "up to date\n"
+    assert console("migrate").stdout == "All schemas are up to date.\n"
 
 
 def test_doctor_finds_everything_well(running: Shop, console: Console) -> None:

@@ -101,22 +101,22 @@ async def test_what_was_lost_is_found_put_right_and_then_no_longer_found(store: 
     )
     code, said = await store.app("reconcile")
     assert code == 1
-    assert f"order {silent}: no event. Would announce it." in said
-    assert "mail sender 999999: gone. Would free its mails." in said
+    assert f"order {silent}: no event. Would emit it." in said
+    assert "mail sender 999999: dead. Would release its emails." in said
     assert lost["event_id"] not in said, "it was published a moment ago, and may be on its way"
 
     await store.sql(f"update orders.outbox set published_at = {LONG_AGO}", "select 1")
     code, said = await store.app("reconcile")
     assert code == 1
-    assert f"event {lost['event_id']}: no mail. Would replay it." in said
+    assert f"event {lost['event_id']}: no email. Would replay it." in said
     assert said.count("\n") == 3
 
     code, said = await store.app("reconcile", "--apply")
     assert code == 0
-    assert f"order {silent}: no event. Announced it." in said
+    assert f"order {silent}: no event. Emitted it." in said
     announced = await store.sql(f"select id from orders.outbox where subject = '{silent}'")
-    assert await store.app("reconcile", "--apply") == (0, "nothing is left to do\n")
-    assert await store.app("reconcile") == (0, "nothing found\n")
+    assert await store.app("reconcile", "--apply") == (0, "Everything is consistent.\n")
+    assert await store.app("reconcile") == (0, "No inconsistencies found.\n")
 
     await store.go_on()
     for order_id in (silent, unmailed, stuck, fine):
@@ -142,14 +142,14 @@ async def test_a_dead_letter_is_counted_left_to_a_person_replayed_and_dropped(st
         f"update orders.outbox set published_at = {LONG_AGO}",
         "select 1",
     )
-    assert (await store.app("events", "list"))[1].splitlines()[-1] == "0 events wait, 1 dead letters"
+    assert (await store.app("events", "list"))[1].splitlines()[-1] == "Events waiting: 0. Dead letters: 1."
     code, said = await store.app("reconcile", "--apply")
     assert code == 1
-    assert f"event {event_id}: dead in order.created (no luck)" in said
+    assert f"event {event_id}: dead letter in order.created (no luck)" in said
     assert (await store.app("events", "drop", event_id))[0] != 0, "nobody said yes"
 
     code, said = await store.app("events", "replay", event_id)
-    assert (code, said) == (0, f"{event_id} goes out again\n")
+    assert (code, said) == (0, f"Event {event_id} will be delivered again.\n")
     await store.go_on()
 
     async def mailed_again() -> bool:
@@ -163,9 +163,9 @@ async def test_a_dead_letter_is_counted_left_to_a_person_replayed_and_dropped(st
         "select 1",
     )
     code, said = await store.app("events", "drop", "--yes", event_id)
-    assert (code, said) == (0, f"{event_id} is gone from order.created\n")
+    assert (code, said) == (0, f"Deleted the dead letters of event {event_id} in order.created.\n")
     assert (await store.app("events", "drop", "--yes", event_id))[0] == 1
-    assert (await store.app("events", "list"))[1] == "no event waits, and there are no dead letters\n"
+    assert (await store.app("events", "list"))[1] == "No events are waiting, and there are no dead letters.\n"
 
 
 async def test_a_published_event_that_died_on_its_way_lives_again_from_the_outbox(store: Shop) -> None:

@@ -1,4 +1,4 @@
-"""``app openapi`` and ``app asyncapi``: the documents of what this serves and says; they need no server."""
+"""``app openapi`` and ``app asyncapi``. They need no servers."""
 
 import tempfile
 from typing import Annotated, Any
@@ -11,16 +11,16 @@ from purveyor.cli.options import ALL_ROLES, RolesOption, role_names, run
 from purveyor.registry import ROLES
 from purveyor.settings import Sources
 
-IndentOption = Annotated[int, typer.Option(help="Spaces of indentation; 0: one line.", min=0, max=8)]
+IndentOption = Annotated[int, typer.Option(help="Indentation in spaces. 0 prints one line.", min=0, max=8)]
 
 
 def openapi(roles: RolesOption = ALL_ROLES, indent: IndentOption = 2) -> None:
-    """Print the OpenAPI document of the roles' HTTP routes."""
+    """Print the OpenAPI document of the HTTP routes."""
     _print(run(_openapi(roles)), indent)
 
 
 def asyncapi(indent: IndentOption = 2) -> None:
-    """Print the AsyncAPI document of every event."""
+    """Print the AsyncAPI document of the events."""
     from purveyor.kit.events import asyncapi as document
 
     _print(document.asyncapi(list(ROLES.values()), version=__version__), indent)

@@ -1,4 +1,4 @@
-"""``app drill``: load and faults on private servers, and the proof that nothing is lost or doubled."""
+"""``app drill``: fault injection under load on private servers."""
 
 import asyncio
 import secrets
@@ -13,34 +13,34 @@ from purveyor.cli.options import read_sources
 from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.settings import Settings
 
-if TYPE_CHECKING:  # it brings every server's library with it
+if TYPE_CHECKING:  # imports all server libraries
     from purveyor_drill.report import Report
     from purveyor_drill.testbed import Policy, ShapeName
 
 _MISSING = 69
-"""EX_UNAVAILABLE of sysexits.h: something that the command needs is not there."""
+"""EX_UNAVAILABLE of sysexits.h: a required server is not installed."""
 _GIVEN = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "MONGODB_URI")
 _SHAPES = ("embedded", "monolith", "split")
 _POLICIES = ("resend", "park")
 _LEDGERS = ("postgres", "mongodb")
 
 
-_Shape = Annotated[str, typer.Option(help="embedded, monolith or split.")]
-_Seconds = Annotated[float, typer.Option(help="How long the load lasts.", min=5, max=86_400)]
+_Shape = Annotated[str, typer.Option(help="Shape to test: embedded, monolith or split.")]
+_Seconds = Annotated[float, typer.Option(help="Duration of the load.", min=5, max=86_400)]
 _Rate = Annotated[float, typer.Option(help="Orders per second.", min=0.1, max=1000)]
-_Seed = Annotated[int | None, typer.Option(help="Same seed, same load and same faults.", show_default=False)]
-_Policy = Annotated[str, typer.Option(help="MAIL_DOUBTFUL of the drill: resend or park.")]
+_Seed = Annotated[int | None, typer.Option(help="Seed of the load and the faults.", show_default=False)]
+_Policy = Annotated[str, typer.Option(help="Value of MAIL_DOUBTFUL: resend or park.")]
 _Ledger = Annotated[
-    str, typer.Option(help="postgres, or mongodb (the default where mongod is).", show_default=False)
+    str,
+    typer.Option(help="postgres or mongodb (default if mongod is installed).", show_default=False),
 ]
-_Only = Annotated[str, typer.Option(help="Only these faults, such as kill,freeze.", show_default=False)]
-_Report = Annotated[
-    Path | None, typer.Option(help="Folder for the report, the journal and the logs.", show_default=False)
-]
+_Only = Annotated[str, typer.Option(help="Inject only these faults, such as kill,freeze.", show_default=False)]
+_Report = Annotated[Path | None, typer.Option(help="Folder for report, journal and logs.", show_default=False)]
 _UseSettings = Annotated[
     bool,
     typer.Option(
-        "--use-settings", help="On the servers of your settings, with the application stopped; leaves data."
+        "--use-settings",
+        help="Use the servers of the settings, with the application stopped. Test data is left there.",
     ),
 ]
 
@@ -57,10 +57,11 @@ def drill(
     report: _Report = None,
     use_settings: _UseSettings = False,
 ) -> None:
-    """Kill, freeze and cut everything under load, then check that nothing was lost or doubled.
+    """Inject faults under load and check that nothing is lost.
 
-    Starts its own servers, and a mail server that delivers nothing. Ctrl-C ends the load early and still judges.
-    Exit code 0: proven, 1: an invariant is violated, 69: a server is missing.
+    Processes are killed and frozen and connections are cut; no order, event or email may be lost or duplicated.
+    Starts its own servers and a mail server that delivers nothing. Ctrl-C ends the load early and still checks
+    the result. Exit codes: 0 all invariants hold, 1 an invariant is violated, 69 a server is not installed.
     """
     _choice("--shape", shape, _SHAPES)
     _choice("--mail-doubtful", mail_doubtful, _POLICIES)
@@ -71,22 +72,22 @@ def drill(
     wanted = {"shape": shape, "seconds": seconds, "rate": rate, "seed": chosen_seed, "policy": mail_doubtful}
     wanted |= {"ledger": ledger, "only": _actions(only), "given": _given(use_settings, shape)}
     if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"--report {folder}: the folder is not empty.")
+        raise ConfigError(f"--report {folder}: the folder is not empty. Choose a new one.")
     _run(folder, **wanted)
 
 
 def _given(use_settings: bool, shape: str) -> dict[str, str] | None:
-    """The servers of the settings, if these are to be used. Raises ``ConfigError`` in production."""
+    """The server URLs of the settings for ``--use-settings``. Raises ``ConfigError`` in production."""
     sources = read_sources(None)
     if sources.load(Settings).production:
-        raise ConfigError("ENVIRONMENT=production: a drill kills and freezes, production is no place for it.")
+        raise ConfigError("ENVIRONMENT=production: the drill kills processes and does not run in production.")
     if not use_settings:
         return None
     given = {name: str(value) for name in _GIVEN if (value := sources.find(name)[0])}
     if "DATABASE_URL" not in given:
-        raise ConfigError("--use-settings: DATABASE_URL is not set, so there is no server to use.")
+        raise ConfigError("--use-settings: DATABASE_URL is not set.")
     if shape == "embedded":
-        raise ConfigError("--use-settings: choose --shape monolith or split; embedded has no servers.")
+        raise ConfigError("--use-settings: shape embedded uses no servers. Choose --shape monolith or split.")
     return given
 
 
@@ -118,7 +119,7 @@ def _run(folder: Path, **wanted: Any) -> None:
     try:
         result = uvloop.run(_drill(folder.resolve(), console, **wanted))
     except Missing as missing:
-        typer.echo(f"app: not on this machine: {missing}", err=True)
+        typer.echo(f"app: Not installed: {missing}", err=True)
         raise typer.Exit(_MISSING) from missing
     except (StartFailed, ValueError) as failure:
         raise StartupError(str(failure)) from failure
@@ -128,7 +129,7 @@ def _run(folder: Path, **wanted: Any) -> None:
 
 
 def _end_early_on_signal(stop: asyncio.Event) -> None:
-    """The first SIGINT or SIGTERM ends the load; a second one ends the drill without a verdict."""
+    """End the load on the first SIGINT or SIGTERM, and the drill on the second."""
     loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
 
     def end_load() -> None:

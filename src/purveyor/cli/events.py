@@ -1,11 +1,11 @@
-"""``app events``: the outbox and the dead letters, to look at and to send again."""
+"""``app events``: inspect and replay events in the outbox and the dead letters."""
 
 import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from purveyor.cli.look import out, table
+from purveyor.cli.inspect import out, table
 from purveyor.cli.options import ConfigOption, console, run
 from purveyor.kit.errors import NotFound
 from purveyor.registry import ROLES
@@ -13,26 +13,26 @@ from purveyor.registry import ROLES
 if TYPE_CHECKING:  # see cli.options
     from purveyor.host import Host
 
-events = typer.Typer(no_args_is_help=True, help="The outbox and the dead letters: look, and send again.")
+events = typer.Typer(no_args_is_help=True, help="Inspect and replay events in outbox and dead letters.")
 
 _EMITTING = ",".join(role.name for role in ROLES.values() if role.emits and role.has_outbox)
-EventId = Annotated[str, typer.Argument(help="The event's id, as app events list shows it.")]
+EventId = Annotated[str, typer.Argument(help="Event ID from app events list.")]
 
 
-@events.command("list")
+@events.command("list", epilog="Example: app events list --all --limit 20")
 def list_events(
-    recent: Annotated[bool, typer.Option("--all", help="Published events too, newest first.")] = False,
-    limit: Annotated[int, typer.Option(help="At most so many of each.", min=1, max=1000)] = 50,
+    recent: Annotated[bool, typer.Option("--all", help="Include published events, newest first.")] = False,
+    limit: Annotated[int, typer.Option(help="Maximum number of each.", min=1, max=1000)] = 50,
     config: ConfigOption = None,
 ) -> None:
-    """List events that wait in the outbox, and dead letters."""
+    """List the events that wait in the outbox, and the dead letters."""
     run(_list(recent, limit, config))
 
 
 async def _list(recent: bool, limit: int, config: ConfigOption) -> None:
     async with console(_EMITTING, config) as host:
         await host.check_events()
-        shown = table("Event", "Type", "Where", "Attempts", "Why")
+        shown = table("Event", "Type", "Location", "Attempts", "Reason")
         waiting = 0
         for actor in host.actors.values():
             waiting += await actor.outbox.waiting() if actor.outbox else 0
@@ -41,19 +41,19 @@ async def _list(recent: bool, limit: int, config: ConfigOption) -> None:
                 shown.add_row(entry.event_id, entry.type, where, str(entry.attempts), entry.last_error)
         dead = await host.events.dead_letters()
         for letter in dead[:limit]:
-            where = f"dead in {letter.queue}"
+            where = f"dead letter in {letter.queue}"
             shown.add_row(letter.event_id, letter.type, where, str(letter.attempts), letter.reason)
     if shown.row_count:
         out.print(shown)
     if waiting or dead:
-        out.print(f"{waiting} events wait, {len(dead)} dead letters")
+        out.print(f"Events waiting: {waiting}. Dead letters: {len(dead)}.")
     else:
-        out.print("no event waits, and there are no dead letters")
+        out.print("No events are waiting, and there are no dead letters.")
 
 
-@events.command("show")
+@events.command("show", epilog="Example: app events show 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
 def show(event_id: EventId, config: ConfigOption = None) -> None:
-    """Show one event with its body."""
+    """Show an event with its body. Tokens are masked."""
     run(_show(event_id, config))
 
 
@@ -64,7 +64,7 @@ async def _show(event_id: str, config: ConfigOption) -> None:
         for entry in [await actor.outbox.find(event_id) for actor in host.actors.values() if actor.outbox]:
             if entry is not None:
                 shown.add_row("type", entry.type)
-                shown.add_row("about", entry.subject)
+                shown.add_row("subject", entry.subject)
                 shown.add_row("occurred", entry.occurred_at.isoformat())
                 shown.add_row("published", entry.published_at.isoformat() if entry.published_at else "not yet")
                 shown.add_row("attempts", f"{entry.attempts} {entry.last_error}")
@@ -80,13 +80,16 @@ async def _show(event_id: str, config: ConfigOption) -> None:
 
 
 def _masked(body: str) -> str:
-    """Without what opens an account: the token of a password reset."""
+    """Mask tokens of password resets."""
     return re.sub(r'("token"\s*:\s*)"(?:[^"\\]|\\.)*"', r'\1"****"', body)
 
 
-@events.command("replay")
+@events.command("replay", epilog="Example: app events replay 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
 def replay(event_id: EventId, config: ConfigOption = None) -> None:
-    """Send an event again, from the dead letters or the outbox; whoever has handled it ignores it."""
+    """Deliver an event again, from the dead letters or the outbox.
+
+    Roles that have already handled it ignore it.
+    """
     run(_replay(event_id, config))
 
 
@@ -94,20 +97,20 @@ async def _replay(event_id: str, config: ConfigOption) -> None:
     async with console(_EMITTING, config) as host:
         await host.check_events()
         if await _from_dead_letters(host, event_id) or await _from_outbox(host, event_id):
-            out.print(f"{event_id} goes out again")
+            out.print(f"Event {event_id} will be delivered again.")
             return
     raise NotFound(f"There is no event {event_id}.")
 
 
-@events.command("drop")
+@events.command("drop", epilog="Example: app events drop --yes 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
 def drop(
     event_id: EventId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Throw a dead letter away, for good; the event itself stays in the outbox."""
+    """Delete the dead letters of an event. The event itself stays in the outbox."""
     if not yes:
-        typer.confirm(f"Throw the dead letters of {event_id} away?", abort=True)
+        typer.confirm(f"Delete the dead letters of event {event_id}?", abort=True)
     run(_drop(event_id, config))
 
 
@@ -118,7 +121,7 @@ async def _drop(event_id: str, config: ConfigOption) -> None:
         dropped = [letter.queue for letter in letters if await host.events.drop(letter.queue, event_id)]
     if not dropped:
         raise NotFound(f"There is no dead letter {event_id}.")
-    out.print(f"{event_id} is gone from {', '.join(dropped)}")
+    out.print(f"Deleted the dead letters of event {event_id} in {', '.join(dropped)}.")
 
 
 async def _from_dead_letters(host: "Host", event_id: str) -> bool:

@@ -1,29 +1,29 @@
-"""``app mail`` and ``app trace``: what became of the mails, and of an order as a whole."""
+"""``app mail`` and ``app trace``: the mail ledger, and the history of an order."""
 
 from typing import Annotated, Any, Literal
 
 import typer
 
-from purveyor.cli.look import out, table
+from purveyor.cli.inspect import out, table
 from purveyor.cli.options import ConfigOption, console, run
 from purveyor.roles.email.contract import ListMails, ResendMail, ResolveMail, ShowMail, State
 from purveyor.roles.orders.contract import TraceOrder
 
-mail = typer.Typer(no_args_is_help=True, help="The mail ledger: look, resend, resolve.")
+mail = typer.Typer(no_args_is_help=True, help="Inspect, resend and resolve emails in the mail ledger.")
 
-EventId = Annotated[str, typer.Argument(help="The mail's event id, as app mail list shows it.")]
+EventId = Annotated[str, typer.Argument(help="Event ID from app mail list.")]
 
 
-@mail.command("list")
+@mail.command("list", epilog="Example: app mail list --state failed")
 def list_mails(
-    state: Annotated[State | None, typer.Option(help="Only mails in this state.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 50,
+    state: Annotated[State | None, typer.Option(help="Only emails in this state.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(help="Maximum number of emails.", min=1, max=1000)] = 50,
     config: ConfigOption = None,
 ) -> None:
-    """List the newest mails."""
+    """List the latest emails."""
     found = run(_ask(ListMails(state=state or "", limit=limit), config))
     shown = table("Event", "Order", "To", "State", "Reply")
-    for place in (0, 1, 3):  # an id is there to be copied
+    for place in (0, 1, 3):  # ids must stay copyable
         shown.columns[place].no_wrap = True
     for record in found.mails:
         shown.add_row(
@@ -33,12 +33,12 @@ def list_mails(
             record.state,
             record.smtp_reply or record.error,
         )
-    out.print(shown if found.mails else "no mails")
+    out.print(shown if found.mails else "No emails found.")
 
 
-@mail.command("show")
+@mail.command("show", epilog="Example: app mail show 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
 def show(event_id: EventId, config: ConfigOption = None) -> None:
-    """Show one mail as it is sent."""
+    """Show an email as it is sent, with its ledger record."""
     shown = run(_ask(ShowMail(event_id=event_id), config))
     facts = table("", "")
     for name in shown.record.__struct_fields__:
@@ -49,28 +49,28 @@ def show(event_id: EventId, config: ConfigOption = None) -> None:
         out.print(line)
 
 
-@mail.command("resend")
+@mail.command("resend", epilog="Example: app mail resend 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
 def resend(event_id: EventId, config: ConfigOption = None) -> None:
-    """Send a mail again, under the same Message-ID."""
+    """Send an email again, with the same Message-ID."""
     record = run(_ask(ResendMail(event_id=event_id), config))
-    out.print(f"the mail to {record.recipient} goes out again")
+    out.print(f"The email to {record.recipient} will be sent again.")
 
 
-@mail.command("resolve")
+@mail.command("resolve", epilog="Example: app mail resolve 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f sent")
 def resolve(
     event_id: EventId,
-    outcome: Annotated[Literal["sent", "resend"], typer.Argument(help="What is true of it, or is to be done.")],
+    outcome: Annotated[Literal["sent", "resend"], typer.Argument(help="Mark it as sent, or resend it.")],
     config: ConfigOption = None,
 ) -> None:
-    """Settle a mail in state unknown: it was sent, or it is to be sent again."""
+    """Resolve an email in state unknown: mark it as sent, or send it again."""
     record = run(_ask(ResolveMail(event_id=event_id, sent=outcome == "sent"), config))
-    out.print(f"the mail to {record.recipient} is now {record.state}")
+    out.print(f"The email to {record.recipient} is now {record.state}.")
 
 
 def trace(
-    order: Annotated[str, typer.Argument(help="The order's id or number.")], config: ConfigOption = None
+    order: Annotated[str, typer.Argument(help="Order ID or order number.")], config: ConfigOption = None
 ) -> None:
-    """Show one order's whole way: request, idempotency key, outbox, relay, consumer, mail."""
+    """Show the history of an order, from request to email."""
     run(_trace(order, config))
 
 
@@ -84,13 +84,13 @@ async def _trace(order: str, config: ConfigOption) -> None:
     for record in mails:
         rows.append((record.created_at, "mail in the ledger", f"to {record.recipient}, {record.message_id}"))
         said = record.smtp_reply or record.error
-        detail = f"attempt {record.attempts}, sent again {record.resends} times{': ' + said if said else ''}"
+        detail = f"attempts {record.attempts}, resends {record.resends}{': ' + said if said else ''}"
         rows.append((record.updated_at, f"mail {record.state}", detail))
-    shown = table("When (UTC)", "What", "Detail")
+    shown = table("Time (UTC)", "Step", "Detail")
     for at, what, detail in sorted(rows, key=lambda row: (row[0] is None, row[0])):
         shown.add_row(f"{at:%F %T}" if at else "-", what, detail)
     if not dead and not mails:
-        shown.add_row("-", "no mail yet", "the event has not reached role email")
+        shown.add_row("-", "no mail yet", "role email has not received the event")
     out.print(f"order {traced.order_number}, {traced.order_id}")
     out.print()
     out.print(shown)

@@ -1,4 +1,4 @@
-"""The options that several commands share, and what they turn into."""
+"""Options shared by several commands, and the host that commands run on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -13,28 +13,28 @@ from purveyor.kit import log
 from purveyor.registry import ROLES
 from purveyor.settings import Settings, Sources
 
-if TYPE_CHECKING:  # it brings every server's library with it: commands import it where they run it
+if TYPE_CHECKING:  # imports all server libraries, so commands import it when they run
     from purveyor.host import Host
 
 T = TypeVar("T")
 
 ALL_ROLES = ",".join(ROLES)
 
-ROLES_HELP = f"Roles, separated by commas: any of {', '.join(ROLES)}."
+ROLES_HELP = f"Comma-separated roles out of {', '.join(ROLES)}."
 RolesOption = Annotated[str, typer.Option("--roles", help=ROLES_HELP, show_default=True)]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="A TOML profile, such as configs/split.toml.", show_default=False),
+    typer.Option("--config", help="TOML profile, such as configs/split.toml.", show_default=False),
 ]
 
 
 def role_names(text: str) -> tuple[str, ...]:
-    """The names in a comma-separated list."""
+    """Split a comma-separated list of roles."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def read_sources(profile: Path | None) -> Sources:
-    """The settings' sources, checked for names that do not exist."""
+    """Read the sources of the settings. Raises ``ConfigError`` for unknown names."""
     sources = Sources(profile)
     role_databases = [f"{name.upper()}_DATABASE_URL" for name in ROLES]
     sources.refuse_unknown([Settings, *(role.settings for role in ROLES.values())], role_databases)
@@ -42,13 +42,13 @@ def read_sources(profile: Path | None) -> Sources:
 
 
 def sources_factory(profile: Path | None) -> partial[Sources]:
-    """``read_sources`` for a process that is yet to be made."""
+    """``read_sources`` as a picklable factory for worker processes."""
     return partial(read_sources, profile)
 
 
 @asynccontextmanager
 async def console(roles: str, profile: Path | None, *, log_level: str = "warning") -> "AsyncIterator[Host]":
-    """A host without background tasks, to ask its actors something. It migrates no server of the user's own."""
+    """Run a host without background tasks. Only the embedded database is migrated."""
     from purveyor.host import Host, choose_roles
 
     log.configure("console", log_level)
@@ -58,5 +58,5 @@ async def console(roles: str, profile: Path | None, *, log_level: str = "warning
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine to its end."""
+    """Run the coroutine of a command."""
     return asyncio.run(work)

@@ -1,4 +1,4 @@
-"""``app reconcile``: what fell between two roles, and putting it right."""
+"""``app reconcile``: find and repair inconsistencies between roles."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from purveyor.cli.look import out
+from purveyor.cli.inspect import out
 from purveyor.cli.options import ConfigOption, console, run
 from purveyor.kit.clock import now
 from purveyor.registry import ROLES
@@ -19,17 +19,18 @@ if TYPE_CHECKING:  # see cli.options
     from purveyor.kit.events.outbox import Outbox
     from purveyor.kit.events.transport import DeadLetter
 
-_ON_THE_WAY = timedelta(minutes=1)
+_IN_TRANSIT = timedelta(minutes=1)
 _PAGE = 500
 
 
 def reconcile(
-    apply: Annotated[bool, typer.Option("--apply", help="Put it right, not only say what is wrong.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Repair what is found.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Find orders without event, events without mail, mails of dead senders, dead letters.
+    """Find and repair inconsistencies between roles.
 
-    Exit code 1: something was found and is not put right. Safe to run at any time, and twice.
+    Finds orders without an event, events without an email, emails of dead senders, and dead letters.
+    Exit code 1 if anything is left to repair. Safe to run at any time and repeatedly.
     """
     if not run(_reconcile(apply, config)):
         raise typer.Exit(1)
@@ -47,17 +48,17 @@ async def _reconcile(apply: bool, config: ConfigOption) -> bool:
             _dead_letters(letters),
         ]
     if not any(left):
-        out.print("nothing is left to do" if apply else "nothing found")
+        out.print("Everything is consistent." if apply else "No inconsistencies found.")
     return not any(left)
 
 
 async def _orders(host: "Host", apply: bool) -> int:
-    """Orders whose event was lost; how many are left so."""
+    """Report or repair orders without an event; returns how many are left."""
     found = 0
     while order_ids := (await host.ask(FindUnannounced(limit=_PAGE))).order_ids:
         found += len(order_ids)
         for order_id in order_ids:
-            out.print(f"order {order_id}: no event. {'Announced' if apply else 'Would announce'} it.")
+            out.print(f"order {order_id}: no event. {'Emitted' if apply else 'Would emit'} it.")
         if not apply:
             return found
         if not (await host.ask(AnnounceOrders(order_ids=order_ids))).order_ids:
@@ -66,7 +67,7 @@ async def _orders(host: "Host", apply: bool) -> int:
 
 
 async def _events(host: "Host", letters: Sequence["DeadLetter"], apply: bool) -> int:
-    """Published events of which role email has no mail; how many are left so."""
+    """Report or replay published events without an email; returns how many are left."""
     dead = {letter.event_id for letter in letters}
     left = 0
     for actor in host.actors.values():
@@ -75,34 +76,34 @@ async def _events(host: "Host", letters: Sequence["DeadLetter"], apply: bool) ->
         async for page in _published(actor.outbox):
             for event_id in (await host.ask(WhichUnrecorded(event_ids=tuple(page)))).event_ids:
                 if event_id in dead:
-                    continue  # listed as a dead letter: somebody has to see why before it goes out again
+                    continue  # reported as a dead letter; an operator has to find the cause first
                 done = apply and await actor.outbox.replay(event_id)
                 left += not done
-                out.print(f"event {event_id}: no mail. {'Replayed' if done else 'Would replay'} it.")
+                out.print(f"event {event_id}: no email. {'Replayed' if done else 'Would replay'} it.")
     return left
 
 
 async def _published(outbox: "Outbox") -> AsyncIterator[Sequence[str]]:
-    """Events that become mails, a page at a time, but not those that may still be on their way."""
+    """Pages of published events that need an email, without those that may still be in transit."""
     types = [event.type for event in MAILED]
-    before, after = now() - _ON_THE_WAY, ""
+    before, after = now() - _IN_TRANSIT, ""
     while page := await outbox.published(types, before, after, _PAGE):
         yield page
         after = page[-1]
 
 
 async def _claims(host: "Host", apply: bool) -> int:
-    """Mails in the hands of senders that are gone; how many senders still have some."""
+    """Report or release emails claimed by dead senders; returns how many senders are left."""
     found = await host.ask(RecoverClaims(apply=apply))
     for sender in found.senders:
-        out.print(f"mail sender {sender}: gone. {'Freed' if apply else 'Would free'} its mails.")
+        out.print(f"mail sender {sender}: dead. {'Released' if apply else 'Would release'} its emails.")
     return 0 if apply else len(found.senders)
 
 
 def _dead_letters(letters: Sequence["DeadLetter"]) -> int:
     for letter in letters:
         out.print(
-            f"event {letter.event_id}: dead in {letter.queue} ({letter.reason}). "
-            "Yours to decide: app events replay, or drop."
+            f"event {letter.event_id}: dead letter in {letter.queue} ({letter.reason}). "
+            "Run app events replay or app events drop."
         )
     return len(letters)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # see cli.options
     from purveyor.process import Plan
 
 Port = Annotated[int, typer.Option(help="Port of the HTTP server.", min=1, max=65535)]
-Workers = Annotated[int, typer.Option(help="How many processes; they share the port.", min=1, max=64)]
+Workers = Annotated[int, typer.Option(help="Number of processes that share the port.", min=1, max=64)]
 
 
 def serve(
@@ -21,7 +21,10 @@ def serve(
     workers: Workers = 1,
     config: ConfigOption = None,
 ) -> None:
-    """Run roles with their routes, events and background tasks; without options all, on the embedded default."""
+    """Run roles with HTTP routes, events and background tasks.
+
+    Without options all roles run, on the embedded servers.
+    """
     from purveyor.process import Plan
 
     _run(
@@ -36,13 +39,13 @@ def serve(
 
 
 def worker(
-    roles: Annotated[str, typer.Option("--roles", help="Roles, separated by commas.", show_default=False)] = "",
+    roles: Annotated[str, typer.Option("--roles", help="Comma-separated roles.", show_default=False)] = "",
     health_port: Annotated[
         int | None,
         typer.Option(
             "--health-port",
             "--port",
-            help="Serve only health and metrics here.",
+            help="Port for health checks and metrics.",
             min=1,
             max=65535,
             show_default=False,
@@ -52,11 +55,14 @@ def worker(
     workers: Workers = 1,
     config: ConfigOption = None,
 ) -> None:
-    """Run roles' events and background tasks, without their public HTTP routes."""
+    """Run roles without public HTTP routes.
+
+    Runs the event subscriptions and background tasks.
+    """
     from purveyor.process import Plan
 
     if not roles:
-        raise ConfigError(f"worker needs --roles, for example --roles email; there are: {ALL_ROLES}.")
+        raise ConfigError(f"app worker needs --roles, for example --roles email. Available roles: {ALL_ROLES}.")
     _run(
         Plan(
             roles=role_names(roles),

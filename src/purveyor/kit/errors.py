@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-_UNEXPECTED = "Something went wrong on our side. The request id helps us to find it in the logs."
+_UNEXPECTED = "An unexpected error occurred on the server. Report the request_id, which is in the logs."
 
 
 RESET = (OSError, AttributeError, RuntimeError)
@@ -58,50 +58,50 @@ class Problem(Exception):
 
 
 class BadRequest(Problem):
-    """The body is not well-formed JSON in UTF-8, or a header or parameter cannot be read at all."""
+    """The body is not valid JSON in UTF-8, or a header or parameter is malformed."""
 
-    code, status, title = "bad-request", 400, "The request cannot be read"
+    code, status, title = "bad-request", 400, "The request is malformed"
 
 
 class Unauthorized(Problem):
-    """The route needs a valid access token: Authorization: Bearer <token>. POST /login gives one."""
+    """Send a valid access token as Authorization: Bearer <token>. POST /login returns one."""
 
-    code, status, title = "unauthorized", 401, "Sign in first"
+    code, status, title = "unauthorized", 401, "Authentication required"
     default_headers: ClassVar = {"WWW-Authenticate": "Bearer"}
 
 
 class TokenInvalid(Unauthorized):
-    """The token is expired, revoked, malformed or not ours. Log in again for a new one."""
+    """The access token is expired, revoked, malformed or was issued by someone else. Sign in again."""
 
     code, title = "token-invalid", "The access token is not valid"
 
 
 class Forbidden(Problem):
-    """You are signed in, but this needs another level of access."""
+    """Your account does not have the role that this request needs."""
 
     code, status, title = "forbidden", 403, "Not allowed"
 
 
 class NotFound(Problem):
-    """There is nothing here, or it belongs to somebody else: the answer is the same."""
+    """The resource does not exist, or it belongs to another user."""
 
     code, status, title = "not-found", 404, "Not found"
 
 
 class MethodNotAllowed(Problem):
-    """The path exists, but not with this method. The Allow header lists the methods that it has."""
+    """The path does not support this method. The Allow header lists the supported methods."""
 
     code, status, title = "method-not-allowed", 405, "Method not allowed"
 
 
 class RequestTimeout(Problem):
-    """The rest of the request did not come in time: a head has 10 seconds, a body 15."""
+    """The server waits 10 seconds for the request head and 15 seconds for the body."""
 
-    code, status, title = "request-timeout", 408, "The request did not come in time"
+    code, status, title = "request-timeout", 408, "The request took too long to arrive"
 
 
 class Conflict(Problem):
-    """The request clashes with what is there now."""
+    """The request conflicts with the current state of the resource. Reload it and try again."""
 
     code, status, title = "conflict", 409, "Conflict with the current state"
 
@@ -109,17 +109,17 @@ class Conflict(Problem):
 class BodyTooLarge(Problem):
     """Request bodies are limited to 64 KiB."""
 
-    code, status, title = "body-too-large", 413, "The body is too large"
+    code, status, title = "body-too-large", 413, "The request body is too large"
 
 
 class UnsupportedMediaType(Problem):
-    """Bodies are JSON: send Content-Type: application/json."""
+    """Send the body as JSON with Content-Type: application/json."""
 
     code, status, title = "unsupported-media-type", 415, "Unsupported media type"
 
 
 class InvalidInput(Problem):
-    """The JSON is well-formed, but a member is missing, unknown, of the wrong type or out of range.
+    """A member of the request is missing, unknown, of the wrong type or out of range.
 
     Each entry of errors points at one of them.
     """
@@ -128,24 +128,24 @@ class InvalidInput(Problem):
 
 
 class HeadTooLarge(Problem):
-    """The request line and the header fields are limited to 32 KiB together."""
+    """The request line and the headers are limited to 32 KiB in total."""
 
-    code, status, title = "head-too-large", 431, "The header fields are too large"
+    code, status, title = "head-too-large", 431, "The request headers are too large"
 
 
 class TooManyRequests(Problem):
-    """A rate limit is used up. Retry-After says in how many seconds to try again."""
+    """The rate limit is exceeded. Try again after the number of seconds in Retry-After."""
 
     code, status, title = "too-many-requests", 429, "Too many requests"
 
 
 class Unavailable(Problem):
-    """Something that this needs is down or too slow.
+    """A service that this request needs is down or too slow.
 
-    Nothing was changed that you were not told of; try again.
+    Try again after the number of seconds in Retry-After.
     """
 
-    code, status, title = "unavailable", 503, "Not available right now"
+    code, status, title = "unavailable", 503, "Temporarily unavailable"
 
     def __init__(
         self,
@@ -159,26 +159,27 @@ class Unavailable(Problem):
 
 
 class EventBacklog(Unavailable):
-    """Too many events wait to be handed on, because the broker has been away for long: nothing new is taken on
-    until they have gone. Retry-After says when to try again; a request that was accepted before stays accepted.
+    """The message broker has been unavailable for long, and the queue of unpublished events is full. New orders
+    are refused until it has drained. Accepted orders are safe. Try again after the number of seconds in
+    Retry-After.
     """
 
-    code, title = "event-backlog", "Too many events wait to be handed on"
+    code, title = "event-backlog", "Too many events are waiting for the message broker"
 
 
 class Overloaded(Unavailable):
-    """More requests came than can be answered in time, and this one was turned away before any work was done.
+    """The server has more requests than it can handle and refused this one before any work was done.
 
-    Try again after Retry-After seconds.
+    Try again after the number of seconds in Retry-After.
     """
 
-    code, title = "overloaded", "Too much to do right now"
+    code, title = "overloaded", "The server is overloaded"
 
 
 class RemoteFailure(Unavailable):
-    """A service that this one asks gave an answer that it should not give."""
+    """Another service returned an invalid response."""
 
-    code, title = "remote-failure", "A service behind this one failed"
+    code, title = "remote-failure", "Another service failed"
 
 
 def problem_types() -> Iterator[type[Problem]]:

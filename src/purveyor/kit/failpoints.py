@@ -80,7 +80,7 @@ class Failpoints:
 def refuse() -> None:
     """Raise ``ConfigError`` when any point could be set: production is no place for them."""
     if os.environ.get(VARIABLE):
-        raise ConfigError(f"{VARIABLE} is set: production does not start with failpoints.")
+        raise ConfigError(f"{VARIABLE} is set. Failpoints are not allowed in production.")
 
 
 def _parsed(value: str) -> dict[str, _Action]:
@@ -89,7 +89,8 @@ def _parsed(value: str) -> dict[str, _Action]:
         match = _ACTION.fullmatch(part)
         if match is None:
             raise ConfigError(
-                f"{VARIABLE}: {part!r} is not name=kill|hang|raise|delay:SECONDS, with @N for the N-th."
+                f"{VARIABLE}: {part!r} is not valid. Expected name=kill|hang|raise|delay:SECONDS, optionally with "
+                "@N."
             )
         found[match["name"]] = _Action(
             match["verb"].partition(":")[0], float(match["seconds"] or 0), int(match["nth"] or 0)

@@ -45,7 +45,7 @@ Country = Annotated[
     Meta(
         min_length=2,
         max_length=2,
-        description="ISO 3166-1 alpha-2; small letters are taken too",
+        description="ISO 3166-1 alpha-2, in upper or lower case",
         extra_json_schema={"enum": _COUNTRIES.split()},
     ),
 ]
@@ -62,9 +62,9 @@ def clean_line(text: str, pointer: str) -> str:
         raise invalid(pointer, "must not begin or end with an invisible character")
     for character in line:
         if character not in _JOINERS and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-            raise invalid(pointer, "must not hold control or formatting characters or line breaks")
+            raise invalid(pointer, "must not contain control characters, formatting characters or line breaks")
     if "=?" in line:
-        raise invalid(pointer, "must not hold '=?'")
+        raise invalid(pointer, "must not contain '=?'")
     return " ".join(line.split())
 
 
@@ -78,7 +78,7 @@ def clean_phone(text: str, pointer: str = "/phone") -> str:
     """A telephone number as people write it, or nothing."""
     phone = text.strip()
     if phone and not _PHONE.fullmatch(phone):
-        raise invalid(pointer, "must be a telephone number, such as +49 30 123456")
+        raise invalid(pointer, "must be a phone number, such as +1 555 0100")
     return phone
 
 
@@ -86,7 +86,7 @@ def clean_country(text: str, pointer: str = "/country") -> str:
     """An ISO 3166-1 alpha-2 code in capitals."""
     code = text.upper()
     if code not in _COUNTRIES.split() or not text.isascii():  # the capitals of "ß" are "SS"
-        raise invalid(pointer, "must be a country code of two letters (ISO 3166-1), such as DE")
+        raise invalid(pointer, "must be a two-letter country code (ISO 3166-1), such as US")
     return code
 
 

@@ -26,16 +26,17 @@ ROLES = frozenset({"orders", "email"})
 _ID = r"^[\x21-\x7e]{1,64}$"
 _MAX_LIMIT = 200
 Limit = Annotated[
-    str, QueryParameter(description="at most so many", schema_extra=number_schema(_MAX_LIMIT, default=50))
+    str, QueryParameter(description="Maximum number of emails", schema_extra=number_schema(_MAX_LIMIT, default=50))
 ]
 # Read here: Litestar would point at the name of the argument, and that cannot be ``state``.
 InState = Annotated[
-    str | None, QueryParameter(name="state", description="in this state", schema_extra={"enum": get_args(State)})
+    str | None,
+    QueryParameter(name="state", description="Only emails in this state", schema_extra={"enum": get_args(State)}),
 ]
-EventId = Annotated[str | None, QueryParameter(pattern=_ID, description="the mail about this event")]
-PathEventId = Annotated[str, PathParameter(description="the event that the mail or the dead letter is about")]
-Queue = Annotated[str, PathParameter(description="whose queue it died in")]
-OrderId = Annotated[str | None, QueryParameter(pattern=_ID, description="the mails about this order")]
+EventId = Annotated[str | None, QueryParameter(pattern=_ID, description="Only the email for this event")]
+PathEventId = Annotated[str, PathParameter(description="Event ID of the email or the dead letter")]
+Queue = Annotated[str, PathParameter(description="Queue of the dead letter")]
+OrderId = Annotated[str | None, QueryParameter(pattern=_ID, description="Only emails about this order")]
 
 
 class MailList(msgspec.Struct, frozen=True):
@@ -45,7 +46,7 @@ class MailList(msgspec.Struct, frozen=True):
 
 
 class DeadLetterView(msgspec.Struct, frozen=True):
-    """An event that a role could not handle. Its body is not shown: it may hold what only a mail may tell."""
+    """An event that a role could not handle. Its body may hold secrets and is not shown."""
 
     event_id: str
     type: str
@@ -73,7 +74,7 @@ def desk_routes(identity: Identity, roles: Asker, events: EventTransport) -> lis
 
 def _require_staff(request: Request[Principal, Any, Any]) -> None:
     if not request.user.is_staff:
-        raise Forbidden("This is for staff.")
+        raise Forbidden("Only staff may use the order desk.")
 
 
 def _state(text: str | None) -> str:
@@ -88,10 +89,10 @@ def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
     @get(
         "/api/mails",
         operation_id="list_mails",
-        summary="Mails as the ledger has them, newest first",
+        summary="List emails in the mail ledger",
         opt=notes(links=(link("resend_mail", event_id="$response.body#/mails/0/event_id"),)),
-        description="For staff. Of an order, of an event, of one state, or all.",
-        responses=answer(MailList, "The mails.", examples.MAILS)
+        description="For staff. Newest first, optionally of one order, event or state.",
+        responses=answer(MailList, "The emails.", examples.MAILS)
         | problem_responses(Forbidden, NotFound, Unavailable),
         **protected,
     )
@@ -117,9 +118,9 @@ def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
         "/api/mails/{event_id:str}/resend",
         status_code=202,
         operation_id="resend_mail",
-        summary="Send a mail again",
-        description="For staff. With the same Message-ID, whatever became of it before.",
-        responses=answer(MailRecord, "It will be sent.", examples.AGAIN, status=202)
+        summary="Resend an email",
+        description="For staff. Sends the email again with the same Message-ID, whatever its state.",
+        responses=answer(MailRecord, "The email will be sent.", examples.AGAIN, status=202)
         | problem_responses(Forbidden, NotFound, Conflict, Unavailable),
         **protected,
     )
@@ -134,7 +135,7 @@ def _dead_letter_routes(events: EventTransport, protected: dict[str, Any]) -> li
     @get(
         "/api/dead-letters",
         operation_id="list_dead_letters",
-        summary="Events that could not be handled, oldest first",
+        summary="List dead letters",
         opt=notes(
             links=(
                 link(
@@ -144,7 +145,7 @@ def _dead_letter_routes(events: EventTransport, protected: dict[str, Any]) -> li
                 ),
             )
         ),
-        description="For staff. What is in them is not shown, only what became of them.",
+        description="For staff. Events that could not be handled, oldest first and without their bodies.",
         responses=answer(DeadLetterList, "The dead letters.", examples.DEAD_LETTERS)
         | problem_responses(Forbidden, Unavailable),
         **protected,
@@ -168,9 +169,9 @@ def _dead_letter_routes(events: EventTransport, protected: dict[str, Any]) -> li
         "/api/dead-letters/{queue:str}/{event_id:str}/replay",
         status_code=204,
         operation_id="replay_dead_letter",
-        summary="Send a dead letter again",
-        response_description="It is on its way again.",
-        description="For staff. Whoever has handled the event already ignores it.",
+        summary="Replay a dead letter",
+        response_description="The event will be delivered again.",
+        description="For staff. Roles that have already handled the event ignore it.",
         responses=problem_responses(Forbidden, NotFound, Unavailable),
         **protected,
     )

@@ -62,7 +62,7 @@ class HttpAsker:
                 await self._client.exchange(self._request(message), _read, within_s=within_s)
             response, body = await self._client.exchange(self._request(message), _read, within_s=within_s)
         except httpx.DecodingError as error:
-            raise RemoteFailure(f"{self.peer} gave an unreadable answer.") from error
+            raise RemoteFailure(f"{self.peer} returned an invalid response.") from error
         except (TimeoutError, httpx.HTTPError, *RESET) as error:
             raise Unavailable(f"{self.peer} does not answer.") from error
         if not response.is_success:  # a redirect is no answer either
@@ -70,7 +70,7 @@ class HttpAsker:
         try:
             return msgspec.json.decode(body, type=message.reply, strict=False)  # type: ignore[return-value]
         except _UNREADABLE as error:
-            raise RemoteFailure(f"{self.peer} gave an unreadable answer.") from error
+            raise RemoteFailure(f"{self.peer} returned an invalid response.") from error
 
     async def check(self) -> str:
         """A sign of life: any answer will do, for a foreign service has other routes. Raises ``Unavailable``."""
@@ -80,7 +80,9 @@ class HttpAsker:
         except (TimeoutError, httpx.HTTPError, *RESET) as error:
             raise Unavailable(f"{self.peer} does not answer.") from error
         if response.status_code in _FROM_A_PROXY:
-            raise Unavailable(f"{self.peer} answers {response.status_code}: what is behind it does not.")
+            raise Unavailable(
+                f"{self.peer} returned {response.status_code}. The service behind it does not answer."
+            )
         return "answers"
 
     def _request(self, message: Ask[Any]) -> httpx.Request:
@@ -133,5 +135,5 @@ def _problem(message: Ask[Any], response: httpx.Response, body: bytes) -> Proble
     if status in message.refusals:
         return message.refusals[status]()
     if status in (429, *_FROM_A_PROXY):
-        return Unavailable("A service behind this one is not available.")
-    return RemoteFailure(f"A service behind this one answered {status}.")
+        return Unavailable("Another service is unavailable.")
+    return RemoteFailure(f"Another service returned status {status}.")

@@ -27,4 +27,4 @@ class LocalAsker:
             async with asyncio.timeout(seconds_left(self._timeout_s)):
                 return cast("R", await self._answers[type(message)](message))
         except TimeoutError as late:
-            raise Unavailable("There was no answer in time.") from late
+            raise Unavailable("Another role did not respond in time.") from late

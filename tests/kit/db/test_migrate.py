@@ -109,7 +109,7 @@ async def test_a_database_of_a_newer_version_is_refused(
     await migrate(database_url, schema, folder)
     (folder / "0002_name.sql").unlink()
 
-    with pytest.raises(StartupError, match=rf"The schema {schema} has migration 2, .*run the newer version"):
+    with pytest.raises(StartupError, match=rf"The schema {schema} has migration 2, .*Run the newer version"):
         await migrate(database_url, schema, folder)
 
 
@@ -179,14 +179,14 @@ async def test_the_wait_for_another_runner_has_an_end_and_is_told_once(
                 f"purveyor {schema} migrate",
             ):
                 await asyncio.sleep(0.02)
-        with pytest.raises(StartupError, match=rf"process migrates the schema {schema}\. Gave up after 0.5 s"):
+        with pytest.raises(StartupError, match=rf"process is still migrating the schema {schema} after 0.5 s\."):
             await migrate(database_url, schema, folder, wait_s=0.5)
     finally:
         runner.cancel()
         await asyncio.gather(runner, return_exceptions=True)
 
     assert [record.getMessage() for record in caplog.records] == [
-        f"waiting: another process migrates the schema {schema}"
+        f"waiting for another process that migrates the schema {schema}"
     ]
 
 

@@ -21,7 +21,7 @@ async def test_below_both_limits_there_is_room() -> None:
     backlog.measured(99, 59.9)
 
     backlog.require_room()
-    assert await backlog.check() == "99 events wait, the oldest is 60 s old"
+    assert await backlog.check() == "events waiting: 99, oldest: 60 s"
     assert metric("full") == 0
     assert metric("unpublished_events") == 99
 
@@ -34,7 +34,7 @@ async def test_at_the_limit_of_events_nothing_more_is_taken_until_some_have_gone
         backlog.require_room()
     assert caught.value.status == 503
     assert int(caught.value.headers["Retry-After"]) > 0
-    with pytest.raises(Unavailable, match="event backlog is full: 100 events wait"):
+    with pytest.raises(Unavailable, match=r"The event backlog is full \(events waiting: 100"):
         await backlog.check()
     assert metric("full") == 1
 

@@ -288,7 +288,7 @@ async def test_a_browser_draws_the_documentation_under_the_policy(base_url: str,
 async def test_a_browser_shows_hostile_mail_as_text(base_url: str, tmp_path: Path) -> None:
     page, _ = await drawn(f"{base_url}/mailbox", tmp_path)
     assert "<title>Mailbox · Purveyor</title>" in page
-    assert "2 mails" in page
+    assert "2 emails" in page
     assert page.count("&lt;img src=x onerror=") == 2  # in the list and as the heading
     assert page.index("jane@example.com") < page.index("max@example.com")
     assert "Plain &lt;script&gt;" in page
@@ -297,7 +297,7 @@ async def test_a_browser_shows_hostile_mail_as_text(base_url: str, tmp_path: Pat
 
 async def test_a_browser_shows_the_previews_in_a_language(base_url: str, tmp_path: Path) -> None:
     page, _ = await drawn(f"{base_url}/mailbox#preview/order.created/de", tmp_path)
-    assert "Made of sample data" in page
+    assert "With sample data" in page
     assert '<h2 id="subject">Ihre Bestellung &lt;b&gt;10482&lt;/b&gt;</h2>' in page
     assert "Ihre Bestellung &lt;script&gt;" in page
     assert page.index("Deutsch") < page.index("English")

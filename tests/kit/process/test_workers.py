@@ -33,7 +33,7 @@ def pids(caplog: pytest.LogCaptureFixture) -> list[int]:
 async def test_the_sixth_death_in_a_minute_gives_up_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
     made = Workers(partial(signal.raise_signal, signal.SIGKILL), 1, grace_s=5)
     async with asyncio.timeout(50):
-        with pytest.raises(StartupError, match=r"^A worker died 6 times in a minute, last by SIGKILL\.$"):
+        with pytest.raises(StartupError, match=r"^Workers died 6 times in a minute, most recently by SIGKILL\."):
             await made.run(asyncio.Event())
 
     assert ended(caplog) == ["by SIGKILL"] * 6

@@ -151,7 +151,7 @@ def test_every_kind_has_sentences_of_its_own(code: str) -> None:
         (
             "fr",
             "Nous avons bien reçu votre commande 10482",
-            ["Bonjour Zoë Müller,", "2 \u00d7 29,99\xa0€", "Produit 17", "1\xa0294,48\xa0€", "carte bancaire"],
+            ["Bonjour Zoë Müller,", "2 \u00d7 29,99\xa0€", "Produit 17", "1\xa0294,48\xa0€", "Carte bancaire"],
         ),
     ],
 )
@@ -167,14 +167,14 @@ def test_an_order_in_each_language(code: str, subject: str, expected: list[str])
 def test_the_text_of_an_order_as_a_whole() -> None:
     assert RENDERER.render("order.cancelled", order(reason="Bought twice"), "en").text == (
         "Hello Zoë Müller,\n\n"
-        "Your order has been cancelled and will not be delivered.\n\n"
-        "Order 10482\nCancelled: 22 November 2026, 17:48 UTC\nPayment: Card\nReason: Bought twice\n\n"
+        "Your order has been cancelled and will not be shipped.\n\n"
+        "Order 10482\nCancelled on: 22 November 2026, 17:48 UTC\nPayment method: Card\nReason: Bought twice\n\n"
         "- Product 3\n  2 \u00d7 €29.99 = €59.98\n"
         "- Product 17\n  1 \u00d7 €1,234.50 = €1,234.50\n\n"
         "Total: €1,294.48\n\n"
-        "If you have any questions about this, please get in touch with us.\n\n"
+        "If you have any questions, please contact us.\n\n"
         "-- \nPurveyor\n"
-        "This message was sent automatically because an order was placed at Purveyor with this address."
+        "You received this email because an order was placed at Purveyor with this email address."
     )
 
 
@@ -182,14 +182,14 @@ def test_the_text_of_a_reset_as_a_whole() -> None:
     mail = LINKING.render("user.password_reset_requested", reset(), "en")
     assert mail.text == (
         "Hello Zoë Müller,\n\n"
-        "Somebody, probably you, has asked for a new password for your account at Purveyor.\n\n"
+        "We received a request to reset the password of your account at Purveyor.\n\n"
         "Choose a new password:\nhttps://shop.example/#/reset?token=a-t0ken_of-43\n\n"
         "Or enter this code:\n\na-t0ken_of-43\n\n"
-        "The code works once, until 22 November 2026, 18:48 UTC.\n"
-        "Requested: 22 November 2026, 17:48 UTC\n\n"
-        "If you did not ask for this, simply ignore this message: your password stays as it is.\n\n"
+        "The code can be used once and expires on 22 November 2026, 18:48 UTC.\n"
+        "Requested on: 22 November 2026, 17:48 UTC\n\n"
+        "If you did not request this, you can ignore this email. Your password will not change.\n\n"
         "-- \nPurveyor\n"
-        "This message was sent automatically because there is an account at Purveyor with this address."
+        "You received this email because there is an account at Purveyor with this email address."
     )
 
 
@@ -237,7 +237,7 @@ def test_an_unknown_kind_is_an_error_that_names_the_known_ones() -> None:
 
 
 def test_an_unknown_payment_method_is_shown_as_it_came() -> None:
-    assert "Payment: barter" in RENDERER.render("order.created", order(payment_method="barter"), "en").text
+    assert "Payment method: barter" in RENDERER.render("order.created", order(payment_method="barter"), "en").text
 
 
 @all_mails

@@ -228,9 +228,9 @@ async def test_a_mail_whose_text_is_no_longer_kept_says_so_when_it_is_to_be_sent
         await ledger.mark_data(claim)
         await ledger.mark_sent(claim, "250 ok")
     assert await ledger.empty_sent(0, 10) == 1
-    with pytest.raises(Conflict, match="has no text any longer"):
+    with pytest.raises(Conflict, match="can no longer be sent"):
         await mails.resend(ResendMail(event_id=str(envelope.id)))
-    with pytest.raises(Conflict, match="is not unknown"):
+    with pytest.raises(Conflict, match="is not in state unknown"):
         await mails.resolve(ResolveMail(event_id=str(envelope.id), sent=True))
 
 

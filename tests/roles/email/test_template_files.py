@@ -133,7 +133,7 @@ def test_a_mail_has_to_tell_what_it_is_about(tmp_path: Path, name: str, old: str
         ("Hello {name},", "Hello {name},}", "greeting =", "Single '}'"),
         ('total = "Total"', 'totl = "Total"', "[order]", "it is missing"),
         ('total = "Total"', 'total = "Total"\ntax = "Tax"', "tax =", "there is no such entry"),
-        ('total = "Total"', "total = 1", "total =", "it has to be a text"),
+        ('total = "Total"', "total = 1", "total =", "it must be a string"),
         ("We have received your order {number}", "order {number}\\r\\nBcc: x@y", 'subject = "order', "one line"),
     ],
 )
@@ -164,7 +164,7 @@ def test_a_language_file_that_is_no_such_file_is_named(tmp_path: Path, old: str,
 def test_an_order_mails_number_may_stand_wherever_the_language_wants_it(tmp_path: Path) -> None:
     own_nl(tmp_path, ('heading = "We have received your order"', 'heading = "Order {number} at {shop}"'))
     check_templates(tmp_path)
-    own_nl(tmp_path, ('heading = "Choose a new password"', 'heading = "Order {number}"'))
+    own_nl(tmp_path, ('heading = "Reset your password"', 'heading = "Order {number}"'))
     assert "there is no {number} here" in refused(tmp_path)
 
 

@@ -100,7 +100,7 @@ def test_each_line_with_an_unknown_product_is_named() -> None:
     with pytest.raises(UnknownProduct) as refusal:
         place((1, 1), (99, 1), (2, 1), (98, 1), (99, 2))
 
-    assert refusal.value.detail == "Unknown product: 99, 98."
+    assert refusal.value.detail == "The catalog does not contain these products: 99, 98."
     assert [field.pointer for field in refusal.value.errors] == [
         "/items/1/product_id",
         "/items/3/product_id",

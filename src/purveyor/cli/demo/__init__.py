@@ -1,4 +1,4 @@
-"""``app demo``: a believable shop, made through the public HTTP API of a running server."""
+"""``app demo``: fill a running server with realistic data through its public HTTP API."""
 
 import asyncio
 import random
@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from purveyor.cli.look import out
+from purveyor.cli.inspect import out
 from purveyor.cli.options import ConfigOption, console, run
 from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.roles.auth.contract import OpenAccount
 
-if TYPE_CHECKING:  # it brings the HTTP client with it
+if TYPE_CHECKING:  # imports the HTTP client
     from purveyor.cli.demo.shop import DemoShop
 
 T = TypeVar("T")
@@ -34,32 +34,38 @@ class _Plan(NamedTuple):
 
 
 def demo(  # noqa: PLR0917 - each is an option
-    url: Annotated[str, typer.Option(help="Where the server runs.")] = "http://127.0.0.1:8000",
-    users: Annotated[int, typer.Option(help="How many customers.", min=1, max=1000)] = 200,
-    orders: Annotated[int, typer.Option(help="How many orders in all.", min=0, max=100_000)] = 2000,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same shop.", show_default=False)] = None,
+    url: Annotated[str, typer.Option(help="Base URL of the running server.")] = "http://127.0.0.1:8000",
+    users: Annotated[int, typer.Option(help="Number of customers.", min=1, max=1000)] = 200,
+    orders: Annotated[int, typer.Option(help="Number of orders.", min=0, max=100_000)] = 2000,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the random data.", show_default=False),
+    ] = None,
     staff: Annotated[
         str,
         typer.Option(
-            help="Who moves the orders on: EMAIL:PASSWORD of a member of staff; else one is made in the database "
-            "of this machine's settings.",
+            help="EMAIL:PASSWORD of the staff member who processes the orders. By default one is created in the "
+            "database of the local settings.",
             show_default=False,
         ),
     ] = "",
     config: ConfigOption = None,
 ) -> None:
-    """Make customers, addresses and orders in every state through the public HTTP API of a running server."""
+    """Fill a running server with customers, addresses and orders.
+
+    Uses the public HTTP API. The orders are in every state.
+    """
     import httpx
 
     if not _is_url(url):
-        raise ConfigError(f"--url {url}: expected a URL such as http://127.0.0.1:8000.")
+        raise ConfigError(f"--url {url}: not a valid URL. Expected one such as http://127.0.0.1:8000.")
     email, _, password = staff.partition(":")
     if staff and not password:
         raise ConfigError("--staff: expected EMAIL:PASSWORD.")
     try:
         run(_demo(_Plan(url, users, orders, seed, (email, password) if staff else None, config)))
     except httpx.TransportError as error:
-        raise StartupError(f"There is no server at {url} ({error}): start one with app serve.") from error
+        raise StartupError(f"There is no server at {url} ({error}). Start one with app serve.") from error
 
 
 def _is_url(url: str) -> bool:
@@ -89,10 +95,10 @@ async def _demo(plan: _Plan) -> None:
                 shop.live(customers[place % plan.users], products, token, fate) for place, fate in enumerate(fates)
             )
             await _each(progress, "orders   ", lives)
-    out.print(f"{plan.users} customers and {plan.orders} orders are there. Shop and order desk: {plan.url}/")
-    out.print(f"A customer:  {customers[0].email}  password {customers_password}  (the same for all of them)")
-    out.print(f"Staff:       {email}  password {password}")
-    out.print(f"Their mails: {plan.url}/mailbox")
+    out.print(f"Created {plan.users} customers and {plan.orders} orders. Shop and order desk: {plan.url}/")
+    out.print(f"Customer: {customers[0].email}  password {customers_password}  (the same for all customers)")
+    out.print(f"Staff:    {email}  password {password}")
+    out.print(f"Emails:   {plan.url}/mailbox")
 
 
 async def _sign_in(shop: "DemoShop", plan: _Plan, email: str, password: str) -> str:
@@ -104,8 +110,8 @@ async def _sign_in(shop: "DemoShop", plan: _Plan, email: str, password: str) -> 
         if plan.staff or refused.status != HTTPStatus.UNAUTHORIZED:
             raise
         raise StartupError(
-            f"The server at {plan.url} uses another database than this command: run it with the same DATA_DIR or "
-            "DATABASE_URL, or name a member of staff with --staff EMAIL:PASSWORD."
+            f"The server at {plan.url} uses another database than this command. Use the same DATA_DIR or "
+            "DATABASE_URL, or pass --staff EMAIL:PASSWORD."
         ) from refused
 
 
@@ -124,13 +130,13 @@ def _progress() -> Progress:
 
 
 async def _make_staff(config: ConfigOption) -> tuple[str, str]:
-    """A new member of staff: the public API makes customers only, so this goes to the database itself."""
+    """Create a staff account in the database; the public API only creates customers."""
     email, password = f"staff.{secrets.token_hex(3)}@example.com", f"demo-{secrets.token_urlsafe(6)}"
     try:
         async with console("auth", config) as host:
             await host.ask(OpenAccount(email=email, name="Demo Staff", password=password, access="staff"))
     except (ConfigError, StartupError) as error:
         raise StartupError(
-            f"{error} Without that database, name a member of staff with --staff EMAIL:PASSWORD."
+            f"{error} If this machine has no access to the database, pass --staff EMAIL:PASSWORD."
         ) from error
     return email, password

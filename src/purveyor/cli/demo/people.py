@@ -1,4 +1,4 @@
-"""Who lives in the demonstration: names, streets and words in four languages, drawn from one generator."""
+"""Demo customers: names, addresses and order notes in four languages."""
 
 import random
 import re
@@ -66,14 +66,14 @@ PAYMENT_METHODS = ("cash_on_delivery", "card", "card", "bank_transfer")
 
 
 class Person(NamedTuple):
-    """A customer to be: the bodies of their registration and of their address."""
+    """Request bodies of a customer's registration and address."""
 
     registration: dict[str, str]
     address: dict[str, str | bool]
 
 
 def person(chance: random.Random, number: int, run: str, password: str) -> Person:
-    """Somebody new. ``run`` keeps the mail addresses of several runs apart."""
+    """Make up a customer. ``run`` makes email addresses unique across runs."""
     country = chance.choice(_COUNTRIES)
     name = f"{chance.choice(country.first)} {chance.choice(country.last)}"
     city, postal_code = chance.choice(country.cities)
@@ -98,11 +98,11 @@ def person(chance: random.Random, number: int, run: str, password: str) -> Perso
 
 
 def note(chance: random.Random) -> str | None:
-    """What one order in eight says to the shop."""
+    """A note for one order in eight."""
     return chance.choice(_NOTES) if chance.random() < 1 / 8 else None
 
 
 def _ascii(name: str) -> str:
-    """A name as mail addresses write it."""
+    """The name in the ASCII letters of an email address."""
     plain = unicodedata.normalize("NFKD", name).replace("ß", "ss").encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z]+", ".", plain.lower()).strip(".")

@@ -1,4 +1,4 @@
-"""The demonstration as requests: customers who register and order, and staff who move the orders on."""
+"""Demo requests: customers register and order, staff process the orders."""
 
 import asyncio
 import random
@@ -28,7 +28,7 @@ _FATES: tuple[tuple[int, str, tuple[Step, ...]], ...] = (
     (8, "cancelled", ()),
     (6, "cancelled", ({"status": "confirmed", **_PAID},)),
 )
-"""Weight, end, and the steps that lead there; a cancelled order is cancelled after them by its owner."""
+"""Weight, final status and staff's changes. The customer cancels a cancelled order after the last change."""
 
 
 class Refused(StartupError):
@@ -40,7 +40,7 @@ class Refused(StartupError):
 
 
 class Customer(NamedTuple):
-    """Somebody who has signed in."""
+    """A signed-in customer."""
 
     email: str
     token: str
@@ -48,20 +48,20 @@ class Customer(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """How an order's life goes on."""
+    """What happens to an order after it was placed."""
 
     ends: str
     steps: Sequence[Step]
 
 
 def fate(chance: random.Random) -> Fate:
-    """One of the lives that an order can have."""
+    """Draw the fate of an order."""
     _, ends, steps = chance.choices(_FATES, weights=[weight for weight, _, _ in _FATES])[0]
     return Fate(ends, steps)
 
 
 class DemoShop:
-    """Makes the requests; a few at a time, and patient where a limit says so."""
+    """Sends the requests, a few at a time, and waits where a rate limit asks to."""
 
     def __init__(self, url: str, chance: random.Random) -> None:
         self._url, self._chance = url, chance
@@ -70,15 +70,15 @@ class DemoShop:
         self._client = self._connect()
 
     async def products(self) -> list[int]:
-        """The ids of what can be ordered."""
+        """Product ids."""
         found = await self._call("GET", "/api/products?limit=100")
         return [item["id"] for item in found["products"]]
 
     async def join(self, number: int, password: str) -> Customer:
-        """Register, sign in, and keep an address.
+        """Register, sign in and save an address.
 
-        Sign-ins are limited by network address. On Linux all of 127.0.0.0/8 is this machine: each customer of
-        a server here comes from an address of their own.
+        Sign-ins are rate-limited by network address. For a local server each customer uses another address of
+        127.0.0.0/8.
         """
         new = person(self._chance, number, self._run, password)
         email = new.registration["email"]
@@ -89,11 +89,11 @@ class DemoShop:
         return Customer(email, token, kept["id"])
 
     async def sign_in(self, email: str, password: str) -> str:
-        """An access token."""
+        """Sign in and return an access token."""
         return await self._log_in(self._client, email, password)
 
     async def live(self, customer: Customer, products: Sequence[int], staff: str, fate: Fate) -> None:
-        """Place an order for a few products, and lead it to its end."""
+        """Place an order for a few products and process it to its final status."""
         order = await self._order(customer, products)
         path, version = f"/api/orders/{order['id']}", order["version"]
         for step in fate.steps:
@@ -135,7 +135,7 @@ class DemoShop:
     async def _call(
         self, method: str, path: str, token: str = "", *, client: httpx.AsyncClient | None = None, **rest: Any
     ) -> Any:
-        """One request; waits where a limit or an overload says so. Raises ``Refused``."""
+        """Send a request and retry it on 429 and 503. Raises ``Refused``."""
         headers = rest.pop("headers", {}) | ({"Authorization": f"Bearer {token}"} if token else {})
         while True:
             async with self._slots:
@@ -145,6 +145,7 @@ class DemoShop:
             await asyncio.sleep(float(answer.headers.get("Retry-After", "1")))
         if answer.is_error:
             raise Refused(
-                answer.status_code, f"{method} {path} was answered with {answer.status_code}: {answer.text[:300]}"
+                answer.status_code,
+                f"The answer to {method} {path} was {answer.status_code}: {answer.text[:300]}",
             )
         return answer.json()

@@ -79,7 +79,7 @@ async def require(dsn: str, schema: str, folder: Path) -> None:
     async with _session(dsn, schema) as connection:
         missing = _missing(load(folder), await _applied(connection, schema), schema)
     if missing:
-        raise StartupError(f"The schema {schema} lacks migration {missing[0].name}: run app migrate.")
+        raise StartupError(f"The schema {schema} lacks migration {missing[0].name}. Run app migrate.")
 
 
 @asynccontextmanager
@@ -97,9 +97,11 @@ async def _lock(connection: Connection, schema: str, wait_s: float) -> None:
     deadline, told = time.monotonic() + wait_s, False
     while not await connection.fetchval("select pg_try_advisory_lock($1)", number, timeout=_ANSWER_S):
         if time.monotonic() > deadline:
-            raise StartupError(f"Another process migrates the schema {schema}. Gave up after {wait_s:g} s.")
+            raise StartupError(
+                f"Another process is still migrating the schema {schema} after {wait_s:g} s. Try again later."
+            )
         if not told:
-            log.warning("waiting: another process migrates the schema %s", schema)
+            log.warning("waiting for another process that migrates the schema %s", schema)
             told = True
         await asyncio.sleep(_LOCK_POLL_S)
 
@@ -118,12 +120,15 @@ def _missing(migrations: Sequence[Migration], applied: dict[int, str], schema: s
     known = {migration.version for migration in migrations}
     if newer := set(applied) - known:
         raise StartupError(
-            f"The schema {schema} has migration {max(newer)}, which this version of Purveyor does not know: "
-            "run the newer version."
+            f"The schema {schema} has migration {max(newer)}, which this version of Purveyor does not know. "
+            "Run the newer version."
         )
     for migration in migrations:
         if applied.get(migration.version, migration.digest) != migration.digest:
-            raise StartupError(f"Migration {schema} {migration.name} was changed after it had been applied.")
+            raise StartupError(
+                f"Migration {schema} {migration.name} was modified after it was applied. Restore the original "
+                "file."
+            )
     return [migration for migration in migrations if migration.version not in applied]
 
 

@@ -206,9 +206,13 @@ class Database:
                 pg_is_in_recovery() or current_setting('transaction_read_only')::bool"""
         )
         if number < _OLDEST * 10_000:
-            raise Unavailable(f"PostgreSQL {version} is too old: {_OLDEST} or newer is needed.")
+            raise Unavailable(
+                f"PostgreSQL {version} is too old. Upgrade to {_OLDEST} or newer, or correct DATABASE_URL."
+            )
         if read_only:
-            raise Unavailable(f"PostgreSQL {version} takes no writes: it is a standby, or read-only.")
+            raise Unavailable(
+                f"PostgreSQL {version} is read-only or a standby. Correct DATABASE_URL to point to the primary."
+            )
         return f"PostgreSQL {version}"
 
 
@@ -223,7 +227,7 @@ async def connect(dsn: str, *, application: str) -> Connection:
                 dsn, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": application}
             )
     except asyncpg.PostgresError as error:
-        raise StartupError(f"PostgreSQL at {address_of(dsn)} refuses: {error}.") from error
+        raise StartupError(f"PostgreSQL at {address_of(dsn)} refused the connection: {error}.") from error
 
 
 @asynccontextmanager

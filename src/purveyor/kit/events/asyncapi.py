@@ -13,9 +13,9 @@ _EXCHANGE = "purveyor.events"
 _HEADERS = {
     "type": "object",
     "properties": {
-        "order_id": {"type": "string", "description": "The order that the event is about."},
-        "subject": {"type": "string", "description": "What an event is about that is not about an order."},
-        "sequence": {"type": "integer", "description": "The order of events about one thing."},
+        "order_id": {"type": "string", "description": "Order of the event."},
+        "subject": {"type": "string", "description": "Subject of an event that is not about an order."},
+        "sequence": {"type": "integer", "description": "Position among the events of one subject."},
         "currency": {"type": "string", "description": "ISO 4217 code of the amounts."},
         "language": {"type": "string", "description": "The customer's language (RFC 5646)."},
         "traceparent": {"type": "string", "description": "W3C trace context."},
@@ -31,9 +31,9 @@ def asyncapi(roles: Sequence[Role[Any]], *, version: str) -> dict[str, Any]:
     schemas, components = msgspec.json.schema_components(events, ref_template=_REF)
     operations: dict[str, Any] = {}
     for event, role in emitted.items():
-        operations[f"{role}.sends.{event.type}"] = _operation("send", event, f"Role {role} emits it.")
+        operations[f"{role}.sends.{event.type}"] = _operation("send", event, f"Emitted by role {role}.")
     for (role, queue), event in consumed.items():
-        summary = f"Role {role} handles it from the queue {queue}."
+        summary = f"Handled by role {role} from queue {queue}."
         operations[f"{role}.receives.{event.type}"] = _operation("receive", event, summary)
     return {
         "asyncapi": "3.0.0",
@@ -41,9 +41,9 @@ def asyncapi(roles: Sequence[Role[Any]], *, version: str) -> dict[str, Any]:
             "title": "Purveyor events",
             "version": version,
             "description": (
-                "Delivered at least once; by the message id, which is the event id, a consumer handles each once. "
-                f"On RabbitMQ: topic exchange {_EXCHANGE}, routing key named as the channel; each operation that "
-                "receives names its durable queue."
+                "Events are delivered at least once. The message id is the event id; consumers use it to ignore "
+                f"duplicates. On RabbitMQ events go to the topic exchange {_EXCHANGE} with the channel as routing "
+                "key. Each receive operation names its durable queue."
             ),
         },
         "defaultContentType": "application/json",

@@ -57,9 +57,9 @@ class Backlog:
 
     async def check(self) -> str:
         """How many wait, for the readiness; raises ``Unavailable`` when it is full."""
-        line = f"{self._waiting} events wait, the oldest is {self._oldest_s:.0f} s old"
+        line = f"events waiting: {self._waiting}, oldest: {self._oldest_s:.0f} s"
         if self.full:
-            raise Unavailable(f"event backlog is full: {line}")
+            raise Unavailable(f"The event backlog is full ({line}).")
         return line
 
 

@@ -42,7 +42,7 @@ _DOWN: dict[str, Any] = {
 
 
 class DependencyHealth(msgspec.Struct, omit_defaults=True):
-    """One server, file or service that roles of this process depend on."""
+    """A server, file or service that roles of this process depend on."""
 
     status: Status
     kind: str
@@ -52,14 +52,14 @@ class DependencyHealth(msgspec.Struct, omit_defaults=True):
 
 
 class RoleHealth(msgspec.Struct, omit_defaults=True):
-    """One role of this process; ``degraded``: it works, but something that it uses does not."""
+    """A role of this process. ``degraded`` means that it works without one of its dependencies."""
 
     status: Status
     detail: str = ""
 
 
 class Health(msgspec.Struct):
-    """The whole process."""
+    """Health of the process."""
 
     status: Status
     roles: dict[str, RoleHealth]
@@ -132,9 +132,9 @@ def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[]
         "/health/live",
         tags=["operations"],
         operation_id="is_alive",
-        summary="Is the process alive?",
-        description="200 as long as it answers at all, whatever it depends on.",
-        responses=answer(dict[str, str], "It is.", {"status": "ok"}),
+        summary="Liveness check",
+        description="Returns 200 as long as the process responds, whatever the state of its dependencies.",
+        responses=answer(dict[str, str], "The process is alive.", {"status": "ok"}),
         opt=NEVER_SHED,
     )
     async def live() -> dict[str, str]:
@@ -144,9 +144,12 @@ def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[]
         "/health/ready",
         tags=["operations"],
         operation_id="is_ready",
-        summary="Can it take work? Each role, each dependency.",
-        description="`degraded` takes work: what is down is not needed for it. `Retry-After` comes with 503.",
-        responses=answer(Health, "It can.", _HEALTHY) | answer(Health, "It cannot.", _DOWN, status=503),
+        summary="Readiness check of roles and dependencies",
+        description=(
+            "`degraded` means that a dependency is down but requests are still served. 503 comes with "
+            "`Retry-After`."
+        ),
+        responses=answer(Health, "Ready.", _HEALTHY) | answer(Health, "Not ready.", _DOWN, status=503),
         opt=NEVER_SHED,
     )
     async def ready() -> Response[Health]:

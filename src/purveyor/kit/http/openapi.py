@@ -32,8 +32,8 @@ _BODY = (BadRequest, BodyTooLarge, UnsupportedMediaType, InvalidInput)
 _BOUNDS = {"enum", "format", "maximum", "maxLength", "minimum", "pattern"}
 _HEADERS = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}
 _ABOUT_HEADERS = {
-    "Retry-After": "in how many seconds to try again (RFC 9110, section 10.2.3)",
-    "WWW-Authenticate": "how to sign in (RFC 6750, section 3)",
+    "Retry-After": "Seconds to wait before trying again (RFC 9110 section 10.2.3)",
+    "WWW-Authenticate": "Authentication scheme (RFC 6750 section 3)",
 }
 Json = dict[str, Any]
 
@@ -45,7 +45,7 @@ def example(kind: type[Problem]) -> Json:
         "title": kind.title,
         "status": kind.status,
         "detail": kind.title,
-        "instance": "/the/path/that/was/asked",
+        "instance": "/path/of/the/request",
         "request_id": "01939f5e-7c1a-7b52-9d0e-3f6a8c2b4d10",
     }
     if issubclass(kind, InvalidInput):
@@ -333,10 +333,12 @@ def number_schema(highest: int, **more: Any) -> dict[str, Any]:
 # They arrive as text and are read by hand: an id that is no UUID is something that does not exist, and Litestar
 # takes 1e1 for a number.
 PathId = Annotated[str, PathParameter(description="UUIDv7", schema_extra={"format": "uuid"})]
-Limit = Annotated[str, QueryParameter(description="at most so many", schema_extra=number_schema(100, default=20))]
+Limit = Annotated[
+    str, QueryParameter(description="Maximum number of results", schema_extra=number_schema(100, default=20))
+]
 DEFAULT_LIMIT = "20"
 Cursor = Annotated[
-    str | None, QueryParameter(description="`next_cursor` of the page before", schema_extra={"format": "uuid"})
+    str | None, QueryParameter(description="`next_cursor` of the previous page", schema_extra={"format": "uuid"})
 ]
 
 
@@ -358,7 +360,7 @@ def read_cursor(text: str | None) -> UUID | None:
     if text is None:
         return None
     if (found := parse_id(text)) is None:
-        problem = FieldError("/cursor", "take the value from next_cursor of the page before")
+        problem = FieldError("/cursor", "must be next_cursor of the previous page")
         raise InvalidInput("The cursor is not valid.", errors=[problem])
     return found
 
@@ -370,5 +372,6 @@ def refuse_null(request: Request[Any, Any, Any], *names: str) -> None:
     ]
     if wrong:
         raise InvalidInput(
-            "A parameter is not valid.", errors=[FieldError(f"/{name}", "leave it out instead") for name in wrong]
+            "A parameter is not valid.",
+            errors=[FieldError(f"/{name}", "must not be null; leave it out instead") for name in wrong],
         )

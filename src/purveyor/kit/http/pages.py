@@ -125,7 +125,7 @@ def layout(*, title: str, body: str, here: str, development: bool, head: str = "
 {head}<link rel="stylesheet" href="/static/purveyor.css">
 </head>
 <body>
-<a class="skip" href="#main">Skip to the content</a>
+<a class="skip" href="#main">Skip to content</a>
 <header class="bar">
   <a class="brand" href="/docs"><img src="/static/icon.svg" alt="">Purveyor</a>
   <nav aria-label="Pages">
@@ -148,8 +148,8 @@ def _docs_page(*, development: bool) -> str:
         '<script src="/static/docs.js" defer></script>\n'
     )
     body = (
-        '<div id="swagger"><p class="loading">Loading the documentation …</p></div>\n'
-        '<noscript><p class="loading">This page needs JavaScript; the document that it shows is '
+        '<div id="swagger"><p class="loading">Loading the documentation…</p></div>\n'
+        '<noscript><p class="loading">This page needs JavaScript. The document is also available at '
         '<a href="/openapi.json">/openapi.json</a>.</p></noscript>'
     )
     return layout(title="API", head=head, body=body, here="/docs", development=development)
@@ -174,9 +174,9 @@ def _problem_list_page(*, development: bool) -> str:
     )
     body = f"""<div class="prose">
 <h1>Problem types</h1>
-<p class="lead">Every error is answered as <code>application/problem+json</code> (RFC 9457).
-Its <code>type</code> is the address of one of these pages and does not change;
-<code>detail</code> is written for people.</p>
+<p class="lead">Every error response is an <code>application/problem+json</code> document (RFC 9457).
+Its <code>type</code> is the path of one of these pages and never changes.
+<code>detail</code> is a message for people.</p>
 <ul class="problems">
 {items}
 </ul>
@@ -194,7 +194,7 @@ def _problem_page(kind: type[Problem], *, development: bool) -> str:
 <h1>{escape(kind.title)}</h1>
 {_facts(kind)}
 <p class="lead">{escape(kind.about())}</p>
-<h2>What the answer looks like</h2>
+<h2>Example response</h2>
 <pre tabindex="0"><code>{escape(_example(kind), quote=False)}</code></pre>
 </div>"""
     return layout(title=kind.title, body=body, here="/problems", development=development)
@@ -216,7 +216,7 @@ def page_routes(*, development: bool) -> Sequence[HTTPRouteHandler]:
     def problem(slug: FromPath[str]) -> Response[str]:
         kind = problem_for(slug)
         if kind is None:
-            raise NotFound("There is no such problem type; /problems lists them.")
+            raise NotFound("There is no such problem type. See /problems for a list.")
         return html_page(_problem_page(kind, development=development))
 
     @get("/static/{name:str}", include_in_schema=False, sync_to_thread=False)
@@ -253,8 +253,8 @@ def _page(document: Mapping[str, Any], *, development: bool) -> str:
     body = f"""<div class="prose">
 <h1>Events</h1>
 <p class="lead">{escape(document["info"]["description"])}</p>
-<p>This page shows <a href="/asyncapi.json">/asyncapi.json</a> (AsyncAPI {escape(document["asyncapi"])});
-<code>app asyncapi</code> prints it.</p>
+<p>This page shows <a href="/asyncapi.json">/asyncapi.json</a> (AsyncAPI {escape(document["asyncapi"])}).
+<code>app asyncapi</code> prints the same document.</p>
 {channels}
 </div>"""
     return layout(title="Events", body=body, here="/docs/events", development=development)
@@ -284,9 +284,8 @@ def _table(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
         f"<tr><td><code>{escape(path)}</code></td><td>{escape(kind)}</td><td>{escape(about)}</td></tr>"
         for path, kind, about in _members(schema, document, required, "")
     )
-    return (
-        f"<table><thead><tr><th>Member</th><th>Type</th><th>About</th></tr></thead><tbody>{rows}</tbody></table>"
-    )
+    head = "<thead><tr><th>Member</th><th>Type</th><th>Description</th></tr></thead>"
+    return f"<table>{head}<tbody>{rows}</tbody></table>"
 
 
 def _members(
@@ -296,7 +295,7 @@ def _members(
     for name, given in schema.get("properties", {}).items():
         member = _schema(given, document)
         about = member.get("description", "") if "$ref" not in given else ""
-        always = "" if not required or name in required else "; may be missing"
+        always = "" if not required or name in required else "; optional"
         rows.append((f"{prefix}{name}", f"{member.get('type', 'any')}", f"{about}{always}".removeprefix("; ")))
         if member.get("type") == "array":
             item = _schema(member["items"], document)

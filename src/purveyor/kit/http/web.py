@@ -83,7 +83,9 @@ class ApiRequest(Request[Any, Any, Any]):
         if media == "application/x-www-form-urlencoded" and "form" in handler.opt:
             return _decode_form(body, target, handler.opt["form"])
         if media != "application/json" and not media.endswith("+json"):
-            raise errors.UnsupportedMediaType(f"Send Content-Type: application/json, not {media[:80]!r}.")
+            raise errors.UnsupportedMediaType(
+                f"Content-Type {media[:80]!r} is not supported. Send application/json."
+            )
         return decode(body, target)
 
 
@@ -107,9 +109,9 @@ def decode(body: bytes, target: Any) -> Any:
     except msgspec.ValidationError as error:
         raise _invalid(_plain_json(body), target, str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"The body is not readable JSON: {_first_line(error)}.") from error
+        raise BadRequest(f"The body is not valid JSON: {_first_line(error)}.") from error
     if b"\\u0000" in body and _NUL.search(body):
-        raise BadRequest("The body contains the character U+0000, which text may not hold.")
+        raise BadRequest("The body contains the character U+0000, which is not allowed.")
     return decoded
 
 
@@ -122,17 +124,17 @@ def _plain_json(body: bytes) -> Any:
             return json.loads(body)
         return None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"The body is not readable JSON: {_first_line(error)}.") from error
+        raise BadRequest(f"The body is not valid JSON: {_first_line(error)}.") from error
 
 
 def _decode_form(body: bytes, target: Any, names: Mapping[str, str]) -> Any:
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError as error:
-        raise BadRequest("The body is not a readable form.") from error
+        raise BadRequest("The body is not a valid form.") from error
     fields = {names[name]: value for name, value in pairs if name in names}
     if any("\x00" in value for value in fields.values()):
-        raise BadRequest("The form contains the character U+0000, which text may not hold.")
+        raise BadRequest("The form contains the character U+0000, which is not allowed.")
     try:
         return msgspec.convert(fields, target)
     except msgspec.ValidationError as error:
@@ -277,7 +279,7 @@ def _parameter_problem(error: ValidationException) -> Problem:
     """Litestar's own validation covers query and path parameters, and a body that is not there at all."""
     found = [item for item in error.extra or () if isinstance(item, Mapping)]
     if any(item.get("key") == "data" for item in found) or not found:
-        return BadRequest("The body is empty: JSON is expected.")
+        return BadRequest("The body is empty. Send a JSON object.")
     return InvalidInput(
         "A parameter is not valid.",
         errors=[

@@ -63,7 +63,8 @@ class Decision:
         """Raise ``TooManyRequests`` unless the request is allowed."""
         if not self.allowed:
             raise TooManyRequests(
-                f"{self.rate.quota} in {self.rate.window_s} s are allowed; try again in {self.reset_s} s.",
+                f"At most {self.rate.quota} requests in {self.rate.window_s} s are allowed. Try again in "
+                f"{self.reset_s} s.",
                 headers=self.headers(),
             )
 

@@ -178,8 +178,8 @@ def _pool(url: str) -> BlockingConnectionPool:
     except (TypeError, ValueError, RedisError) as error:
         # Neither the value nor the error is shown: they may hold the password.
         raise ConfigError(
-            "REDIS_URL: expected redis://[user:password@]host[:port][/database], the same with rediss:// "
-            "for TLS, or unix:///path; special characters of the password percent-encoded."
+            "REDIS_URL: expected redis://[user:password@]host[:port][/database], rediss:// for TLS, or "
+            "unix:///path. Percent-encode special characters in the password."
         ) from error
     return pool
 

@@ -160,7 +160,9 @@ class Workers:
         if worker.exitcode:  # one that was asked to end has not died
             recent = deaths.add()
             if deaths.too_many(recent):
-                raise StartupError(f"A worker died {recent} times in a minute, last {how}.")
+                raise StartupError(
+                    f"Workers died {recent} times in a minute, most recently {how}. See the log for the cause."
+                )
         self._workers[place] = self._spawn()
 
     def _spawn(self) -> BaseProcess:

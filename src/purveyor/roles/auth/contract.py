@@ -85,9 +85,9 @@ _LONGEST = 320  # an address of mail: 64 + 1 + 255 characters (RFC 3696)
 
 
 class EmailTaken(Conflict):
-    """Somebody registered with this e-mail address before: log in instead."""
+    """An account with this email address already exists. Sign in instead."""
 
-    code, title = "email-taken", "There is an account with this address"
+    code, title = "email-taken", "An account with this email address already exists"
 
 
 class VerifiedToken(Message, frozen=True):
@@ -191,7 +191,7 @@ class ListErasures(Ask[Erasures], frozen=True):
 
 
 class UserRegistered(Event, frozen=True):
-    """Somebody has opened an account."""
+    """An account was created."""
 
     type: ClassVar = "user.registered"
 
@@ -201,7 +201,7 @@ class UserRegistered(Event, frozen=True):
 
 
 class PasswordResetRequested(Event, frozen=True):
-    """Somebody has forgotten their password: the token, good for one use, goes out by mail and no other way."""
+    """A password reset was requested. The one-time token is only ever sent by email."""
 
     type: ClassVar = "user.password_reset_requested"
 
@@ -213,7 +213,7 @@ class PasswordResetRequested(Event, frozen=True):
 
 
 class UserErased(Event, frozen=True):
-    """An account was deleted: every role erases what it holds on the person and says so by an event."""
+    """An account was deleted. Every role erases its personal data and confirms that with an event."""
 
     type: ClassVar = "user.erased"
 
@@ -222,7 +222,7 @@ class UserErased(Event, frozen=True):
 
 
 class UserExportRequested(Event, frozen=True):
-    """A person wants all that is held on them: every role answers with events that carry the ``export_id``."""
+    """A user requested their personal data. Every role answers with events of the same export_id."""
 
     type: ClassVar = "user.export_requested"
 
@@ -306,7 +306,9 @@ class Identity(Port):
         except NotFound:
             profile = Profile()
         if not profile.email:
-            raise RemoteFailure("The auth service does not say where the token's holder gets mail.")
+            raise RemoteFailure(
+                "The auth service returned no email address for the token's user. Check AUTH_SERVICE."
+            )
         name = _foreign(profile.name or who.name or profile.email)
         return msgspec.structs.replace(who, email=_foreign(profile.email), name=name)
 
@@ -339,7 +341,7 @@ def principal_of(verified: VerifiedToken, token: str) -> Principal:
     if not verified.active or (verified.exp and verified.exp + _CLOCKS_DIFFER_S <= time.time()):
         raise TokenInvalid
     if not (identity := verified.user_id or verified.id or verified.sub):
-        raise RemoteFailure("The auth service does not say whose token it is.")
+        raise RemoteFailure("The auth service returned no user ID for the token. Check AUTH_SERVICE.")
     email = _foreign(verified.email or "")
     return Principal(
         user_id=_foreign(str(identity)),
@@ -355,49 +357,49 @@ def principal_of(verified: VerifiedToken, token: str) -> Principal:
 def _foreign(text: str) -> str:
     """A text of another service's that can be stored. Raises ``RemoteFailure``."""
     if len(text) > _LONGEST or "\x00" in text:
-        raise RemoteFailure("The auth service says of the token's holder what cannot be true.")
+        raise RemoteFailure("The auth service returned invalid data about the token's user. Check AUTH_SERVICE.")
     return text
 
 
 class InvalidCredentials(Unauthorized):
-    """The answer is the same whether or not there is an account with this address."""
+    """The response is the same whether or not an account with this email address exists."""
 
-    code, title = "invalid-credentials", "The e-mail address or the password is wrong"
+    code, title = "invalid-credentials", "Incorrect email address or password"
 
 
 class TooManyLogins(TooManyRequests):
-    """Attempts are limited per account and per network address, and after many wrong passwords each one doubles
-    the time to wait, up to 15 minutes. Retry-After says when to try again.
+    """Sign-in attempts are limited per account and per network address. After many wrong passwords the delay
+    doubles with each attempt, up to 15 minutes. Try again after the number of seconds in Retry-After.
     """
 
-    code, title = "too-many-logins", "Too many attempts to log in"
+    code, title = "too-many-logins", "Too many sign-in attempts"
 
 
 class RefreshTokenInvalid(Unauthorized):
-    """The refresh token is unknown, expired or revoked, or it was exchanged before: then somebody else may hold
-    it, and the whole session has ended. Log in again.
+    """The refresh token is unknown, expired, revoked or was already used. A reused token may have been stolen, so
+    it ends the whole session. Sign in again.
     """
 
-    code, title = "refresh-token-invalid", "The refresh token does not work"
+    code, title = "refresh-token-invalid", "The refresh token is not valid"
 
 
 class WrongPassword(InvalidInput):
-    """Who changes a password says the present one too, so that a device left unattended is not enough for it."""
+    """Changing the password requires the current one, to protect devices left unattended."""
 
     code, title = "wrong-password", "The current password is wrong"
     default_errors = (FieldError("/current_password", "is not the current password"),)
 
 
 class ResetTokenInvalid(InvalidInput):
-    """A token to set a new password comes by mail. It works once, for 30 minutes, and no longer when another one
-    was used. Ask for a new one with POST /password/forgot.
+    """The reset token from the email is valid once and for 30 minutes, and only until another one is used. Request
+    a new one with POST /password/forgot.
     """
 
-    code, title = "reset-token-invalid", "The token to reset the password does not work"
-    default_errors = (FieldError("/token", "is unknown, expired or was used"),)
+    code, title = "reset-token-invalid", "The password reset token is not valid"
+    default_errors = (FieldError("/token", "is unknown, expired or already used"),)
 
 
 class LastAdmin(Conflict):
-    """Somebody must be able to look after the shop: make somebody else an admin first."""
+    """The last admin cannot be removed or demoted. Make another user admin first."""
 
-    code, title = "last-admin", "There is no other admin"
+    code, title = "last-admin", "This is the last admin"

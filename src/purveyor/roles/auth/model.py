@@ -40,7 +40,7 @@ def normal_email(text: str, pointer: str = "/email") -> str:
     The whole address is folded to lower case, as every large mail provider does.
     """
     if "=?" in text:  # allowed in a local part, but mail programs would read an encoded word (RFC 2047)
-        raise invalid(pointer, "must not hold '=?'")
+        raise invalid(pointer, "must not contain '=?'")
     try:
         found = parse_mail_address(text)
     except EmailNotValidError as error:
@@ -76,7 +76,7 @@ def check_password(text: str, minimum: int, pointer: str = "/password") -> None:
     if not minimum <= len(text) <= PASSWORD_MAX_LENGTH:
         raise invalid(pointer, f"must have {minimum} to {PASSWORD_MAX_LENGTH} characters")
     if normal_password(text).lower() in _common_passwords():
-        raise invalid(pointer, "is one of the most common passwords: choose another")
+        raise invalid(pointer, "is one of the most common passwords; choose another one")
 
 
 def account_name(email: str) -> str:

@@ -72,7 +72,7 @@ class Passwords:
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._waiting >= _MAX_WAITING:
-            raise Unavailable("Too many people are logging in at this moment.")
+            raise Unavailable("Too many sign-ins at the moment. Try again in a few seconds.")
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -30,22 +30,24 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of role auth."""
 
     jwt_secret: Annotated[
-        Secret, Meta(description="signs access tokens; at least 32 bytes; needed in production")
+        Secret, Meta(description="key that signs access tokens, at least 32 bytes; required in production")
     ] = Secret()
-    access_token_lifetime_s: Annotated[int, Meta(ge=60, le=600, description="how long an access token works")] = (
-        600
+    access_token_lifetime_s: Annotated[
+        int, Meta(ge=60, le=600, description="lifetime of access tokens in seconds")
+    ] = 600
+    rate_limit_login: Annotated[Rate, Meta(description="sign-in attempts per network address and per account")] = (
+        Rate(10, 60)
     )
-    rate_limit_login: Annotated[Rate, Meta(description="logins per address and per account")] = Rate(10, 60)
-    password_min_length: Annotated[int, Meta(ge=8, le=64, description="shortest password of a new account")] = 8
+    password_min_length: Annotated[int, Meta(ge=8, le=64, description="minimum length of passwords")] = 8
 
 
 def check(settings: AuthSettings, production: bool) -> None:  # noqa: FBT001 - the signature of all roles' checks
     """A signing secret that is long enough, and in production one at all."""
     secret = settings.jwt_secret.reveal()
     if production and not secret:
-        raise ConfigError("JWT_SECRET: must be set when ENVIRONMENT=production (at least 32 bytes).")
+        raise ConfigError("JWT_SECRET: must be set to at least 32 bytes when ENVIRONMENT=production.")
     if secret and len(secret.encode()) < MIN_SECRET_BYTES:
-        raise ConfigError(f"JWT_SECRET: at least {MIN_SECRET_BYTES} bytes are needed.")
+        raise ConfigError(f"JWT_SECRET: must have at least {MIN_SECRET_BYTES} bytes.")
 
 
 @asynccontextmanager

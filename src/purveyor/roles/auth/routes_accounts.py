@@ -48,7 +48,7 @@ LanguageText = Annotated[
     str,
     Meta(
         max_length=40,
-        description="RFC 5646; empty: en",
+        description="RFC 5646 language tag; the default is en",
         extra_json_schema={"pattern": f"^({LANGUAGE.pattern})?$"},
     ),
 ]
@@ -65,7 +65,7 @@ class RegisterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class ProfileChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Members that are not sent stay as they are; ``null`` empties."""
+    """Omitted members stay unchanged; ``null`` clears a member."""
 
     name: Line | UnsetType = UNSET
     phone: Phone | UnsetType | None = UNSET
@@ -79,19 +79,19 @@ def register_route(auth: Auth) -> Any:
         "/register",
         tags=["accounts"],
         operation_id="register",
-        summary="Open an account",
+        summary="Create an account",
         opt=notes(
-            headers={"Location": "the profile"},
+            headers={"Location": "Path of the profile"},
             links=(
                 link("get_profile", user_id="$response.body#/id"),
                 link("log_in", body={"email": "$request.body#/email", "password": "$request.body#/password"}),
             ),
         ),
         description=(
-            "The address is folded to lower case and counts once, however it is written. A welcome goes out by "
-            "mail. The password may hold any characters; it must not be one of the most common ones."
+            "Email addresses are case-insensitive and unique. A welcome email is sent. The password may contain "
+            "any characters, but must not be one of the most common passwords."
         ),
-        responses=answer(AccountView, "The new account; `Location` is its profile.", schemas.ACCOUNT, status=201)
+        responses=answer(AccountView, "The new account. `Location` is its profile.", schemas.ACCOUNT, status=201)
         | problem_responses(EmailTaken, Unavailable),
     )
     async def register(data: Annotated[RegisterBody, body(schemas.REGISTER)]) -> Response[AccountView]:
@@ -115,8 +115,8 @@ def profile_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
     @get(
         "/user/{user_id:str}",
         operation_id="get_profile",
-        summary="A profile with its addresses",
-        description="One's own; staff see everybody's. Somebody else's does not exist for others.",
+        summary="Get a profile with its addresses",
+        description="Customers see their own profile; staff see all. Profiles of other users return 404.",
         responses=answer(ProfileView, "The profile.", schemas.PROFILE) | problem_responses(NotFound, Unavailable),
         tags=["accounts"],
         **protected,
@@ -127,9 +127,9 @@ def profile_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
     @patch(
         "/user/{user_id:str}",
         operation_id="change_profile",
-        summary="Change one's own profile",
-        description="Members that are not sent stay as they are. Access tokens show it from the next one on.",
-        responses=answer(AccountView, "The account as it is now.", schemas.CHANGED)
+        summary="Update your profile",
+        description="Omitted members stay unchanged. The next access token contains the new values.",
+        responses=answer(AccountView, "The updated account.", schemas.CHANGED)
         | problem_responses(NotFound, Unavailable),
         tags=["accounts"],
         **protected,
@@ -158,14 +158,14 @@ def privacy_routes(privacy: Privacy, protected: dict[str, Any]) -> list[Any]:
     @get(
         "/user/{user_id:str}/export",
         operation_id="export_person",
-        summary="Everything that is held on a person",
+        summary="Export personal data",
         description=(
-            "One's own; admins get anybody's. It is gathered from all roles, which may take some seconds: 202 "
-            "with `Retry-After` says that some is still to come; the same request again, within the hour, goes "
-            "on with it. After an hour what was gathered is thrown away."
+            "Users export their own data; admins can export anyone's. Collecting the data from all roles can take "
+            "a few seconds. Until it is complete the response is 202 with `Retry-After`; repeat the request to "
+            "continue. Collected data is discarded after one hour."
         ),
-        responses=answer(ExportView, "All of it.", schemas.EXPORT)
-        | answer(ExportView, "What has come so far: ask again.", schemas.PARTIAL_EXPORT, status=202)
+        responses=answer(ExportView, "The complete export.", schemas.EXPORT)
+        | answer(ExportView, "The export so far. Repeat the request.", schemas.PARTIAL_EXPORT, status=202)
         | problem_responses(NotFound, Unavailable),
         tags=["privacy"],
         **protected,
@@ -179,11 +179,12 @@ def privacy_routes(privacy: Privacy, protected: dict[str, Any]) -> list[Any]:
     @delete(
         "/user/{user_id:str}",
         operation_id="erase_person",
-        summary="Delete an account with everything that is held on the person",
-        response_description="The account is gone.",
+        summary="Delete an account and its personal data",
+        response_description="The account was deleted.",
         description=(
-            "One's own, or as an admin any. The account, its addresses and its sessions are gone at once; the "
-            "other roles erase their part within seconds. Of orders the amounts stay, without the person."
+            "Users delete their own account; admins can delete any. The account, its addresses and its sessions "
+            "are deleted immediately; other roles erase their data within seconds. Orders keep their amounts "
+            "without personal data."
         ),
         responses=problem_responses(NotFound, LastAdmin, Unavailable),
         tags=["privacy"],
@@ -223,9 +224,9 @@ def _reading_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
     @get(
         _COLLECTION,
         operation_id="list_addresses",
-        summary="One's addresses",
+        summary="List addresses",
         opt=notes(links=_to_address("$response.body#/0/id")),
-        description="Oldest first. Staff see everybody's.",
+        description="Oldest first. Customers see their own addresses; staff see all.",
         responses=answer(list[AddressView], "The addresses.", schemas.ADDRESSES) | _MISSING,
         **protected,
     )
@@ -235,8 +236,8 @@ def _reading_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
     @get(
         _SINGLE,
         operation_id="get_address",
-        summary="One address",
-        description="One's own; staff see everybody's.",
+        summary="Get an address",
+        description="Customers see their own addresses; staff see all.",
         responses=answer(AddressView, "The address.", schemas.ADDRESS) | _MISSING,
         **protected,
     )
@@ -252,13 +253,11 @@ def _writing_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
         operation_id="add_address",
         summary="Add an address",
         opt=notes(
-            headers={"Location": "the address"},
+            headers={"Location": "Path of the address"},
             links=_to_address("$response.body#/id"),
         ),
-        description="At most 50. One that is the default takes the place of the default before.",
-        responses=answer(
-            AddressView, "The new address; `Location` is where it stands.", schemas.ADDRESS, status=201
-        )
+        description="An account has at most 50 addresses. A new default address replaces the previous default.",
+        responses=answer(AddressView, "The new address. `Location` is its path.", schemas.ADDRESS, status=201)
         | _MISSING,
         **protected,
     )
@@ -274,8 +273,8 @@ def _writing_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
         _SINGLE,
         operation_id="replace_address",
         summary="Replace an address",
-        description="As a whole: members that are not sent are emptied. Orders keep what they were sent to.",
-        responses=answer(AddressView, "The address as it is now.", schemas.ADDRESS) | _MISSING,
+        description="Replaces the whole address; omitted members are cleared. Existing orders keep their address.",
+        responses=answer(AddressView, "The updated address.", schemas.ADDRESS) | _MISSING,
         **protected,
     )
     async def replace(
@@ -293,8 +292,8 @@ def _writing_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
         _SINGLE,
         operation_id="delete_address",
         summary="Delete an address",
-        response_description="The address is gone.",
-        description="Orders that were sent there keep their copy.",
+        response_description="The address was deleted.",
+        description="Existing orders keep their address.",
         responses=_MISSING,
         **protected,
     )
@@ -305,7 +304,7 @@ def _writing_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
 
 
 class AccessBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What somebody may do."""
+    """The role of a user."""
 
     access: Access = msgspec.field(name="role")
 
@@ -316,27 +315,27 @@ def staff_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
     @get(
         "/users",
         operation_id="list_users",
-        summary="Users, newest first",
+        summary="List users",
         opt=notes(
-            headers={"Link": "the next page (RFC 8288), where there is one"},
+            headers={"Link": "Next page, if there is one (RFC 8288)"},
             links=(
                 link("list_users", cursor="$response.body#/next_cursor"),
                 link("get_profile", user_id="$response.body#/users/0/id"),
             ),
         ),
         description=(
-            "For staff. `email` finds the addresses that begin so, in lower case or not. `next_cursor` (and "
-            "`Link`) lead to the next page."
+            "For staff. Newest first. `email` filters by prefix, ignoring case. Use `next_cursor` or `Link` to "
+            "get the next page."
         ),
-        responses=answer(UserPage, "A page; `Link` leads to the next one.", schemas.USERS)
-        | problem_responses(Forbidden, Unavailable),
+        responses=answer(UserPage, "A page of users.", schemas.USERS) | problem_responses(Forbidden, Unavailable),
         tags=["staff"],
         **protected,
     )
     async def users(
         request: Request[Principal, Any, Any],
         email: Annotated[
-            str, QueryParameter(max_length=254, pattern=r"^[^\x00-\x20]*$", description="how the address begins")
+            str,
+            QueryParameter(max_length=254, pattern=r"^[^\x00-\x20]*$", description="Prefix of the email address"),
         ] = "",
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor = None,
@@ -355,12 +354,12 @@ def staff_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
     @patch(
         "/user/{user_id:str}/access",
         operation_id="change_access",
-        summary="Say what somebody may do",
+        summary="Change the role of a user",
         description=(
-            "For admins. It counts within 5 seconds: access tokens that say otherwise stop working, and the "
-            "refresh token gives one that says so. The last admin stays one."
+            "For admins. Takes effect within 5 seconds: access tokens with the old role stop working, and the "
+            "refresh token returns one with the new role. The last admin cannot be demoted."
         ),
-        responses=answer(AccountView, "The account as it is now.", schemas.EMPLOYEE)
+        responses=answer(AccountView, "The updated account.", schemas.EMPLOYEE)
         | problem_responses(Forbidden, NotFound, LastAdmin, Unavailable),
         tags=["staff"],
         **protected,

@@ -38,53 +38,53 @@ _TO_ACCOUNT = tuple(
 _HOLDER = link("verify_token", body={"token": "$response.body#/access_token"})
 _NEXT_PAIR = link("refresh_tokens", body={"refresh_token": "$response.body#/refresh_token"})
 _LIMIT_HEADERS = {
-    "RateLimit-Policy": "how many attempts there may be in how many seconds",
-    "RateLimit": "how many are left, and in how many seconds they come back",
+    "RateLimit-Policy": "Allowed attempts and time window in seconds",
+    "RateLimit": "Remaining attempts and seconds until the window resets",
 }
-_MAIL_ON_ITS_WAY = "If there is an account with this address, a mail is on its way."
+_MAIL_ON_ITS_WAY = "If an account with this address exists, we have sent it an email."
 
 Email = Annotated[str, Meta(max_length=254)]
 Password = Annotated[str, Meta(max_length=1000)]
 
 
 class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A login; as a form the members are ``username`` and ``password``."""
+    """Credentials. In a form the members are ``username`` and ``password``."""
 
     email: Email
     password: Password
 
 
 class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A token to verify, where it is not in the header."""
+    """An access token that is not sent in the header."""
 
     token: str | None = None
 
 
 class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The refresh token that came last."""
+    """The latest refresh token."""
 
     refresh_token: str
 
 
 class NothingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """There is nothing to say."""
+    """An empty object."""
 
 
 class PasswordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A new password; who changes it says the present one too."""
+    """The current and the new password."""
 
     current_password: Password
     new_password: NewPassword
 
 
 class ForgotBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose password was forgotten."""
+    """The email address of the account."""
 
     email: Email
 
 
 class ResetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The token from the mail, and the password to set."""
+    """The token from the email, and the new password."""
 
     token: Annotated[str, Meta(max_length=200)]
     password: NewPassword
@@ -104,18 +104,18 @@ def _login_route(sessions: Sessions) -> Any:
         status_code=200,
         tags=["sessions"],
         operation_id="log_in",
-        summary="Exchange a password for tokens",
+        summary="Sign in",
         description=(
-            "JSON, or a form with `username` and `password` as in OAuth 2.0. The access token works for "
-            "`expires_in` seconds; the refresh token then gives the next one. A wrong password and an unknown "
-            "address are answered the same. Attempts are limited per account and per network address, with "
-            "growing delays after many wrong ones."
+            "Accepts JSON, or a form with `username` and `password` as in OAuth 2.0. The access token is valid "
+            "for `expires_in` seconds; use the refresh token to get the next one. A wrong password and an "
+            "unknown address return the same error. Attempts are limited per account and per network address, "
+            "with growing delays after many wrong passwords."
         ),
         opt={
             "form": {"username": "email", "password": "password"},
             **notes(headers=_LIMIT_HEADERS, links=(_NEXT_PAIR, _HOLDER)),
         },
-        responses=answer(TokenPair, "Tokens of a new session.", schemas.PAIR)
+        responses=answer(TokenPair, "The tokens of the new session.", schemas.PAIR)
         | problem_responses(InvalidCredentials, TooManyLogins, Unavailable),
     )
     async def login(
@@ -133,11 +133,11 @@ def _verify_route(sessions: Sessions) -> Any:
         status_code=200,
         tags=["sessions"],
         operation_id="verify_token",
-        summary="Whose access token is this?",
+        summary="Verify an access token",
         opt=notes(links=_TO_ACCOUNT),
-        description='The token is in the header, else in the body as `{"token": "..."}`.',
+        description='Send the token in the header, or in the body as `{"token": "..."}`.',
         security=[*BEARER, {}],
-        responses=answer(VerifiedTokenView, "The holder.", schemas.VERIFIED) | problem_responses(),
+        responses=answer(VerifiedTokenView, "The user of the token.", schemas.VERIFIED) | problem_responses(),
     )
     async def verify_token(
         request: Request[Any, Any, Any], data: Annotated[TokenBody, body(schemas.TOKEN)] = _NO_TOKEN
@@ -155,7 +155,7 @@ def _life_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
         status_code=200,
         tags=["sessions"],
         operation_id="refresh_tokens",
-        summary="Exchange a refresh token for the next pair",
+        summary="Refresh the tokens",
         opt=notes(
             links=(
                 _NEXT_PAIR,
@@ -163,11 +163,11 @@ def _life_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
             )
         ),
         description=(
-            "A refresh token works once. The one that was exchanged last gives the same next one again for 10 "
-            "seconds, for an answer may be lost; any other one that comes a second time may have been stolen: the "
-            "whole session ends. A session lasts 30 days at most."
+            "A refresh token can be used once. The latest one can be repeated within 10 seconds, in case a "
+            "response was lost. Any other reuse ends the whole session, because the token may have been stolen. "
+            "A session lasts at most 30 days."
         ),
-        responses=answer(TokenPair, "The next tokens of the session.", schemas.PAIR)
+        responses=answer(TokenPair, "The new tokens of the session.", schemas.PAIR)
         | problem_responses(RefreshTokenInvalid, Unavailable),
     )
     async def refresh(data: Annotated[RefreshBody, body(schemas.REFRESH)]) -> TokenPair:
@@ -178,9 +178,9 @@ def _life_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
         status_code=204,
         tags=["sessions"],
         operation_id="log_out",
-        summary="End the session",
+        summary="Sign out",
         response_description="The session has ended.",
-        description="Its refresh token works no more; its access token stops working everywhere within 5 seconds.",
+        description="Revokes the refresh token. Access tokens of the session stop working within 5 seconds.",
         responses=problem_responses(Unavailable),
         **protected,
     )
@@ -200,9 +200,9 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
         status_code=204,
         tags=["passwords"],
         operation_id="change_password",
-        summary="Change one's password",
-        response_description="The new password counts.",
-        description="All other sessions end; this one goes on. Guesses are limited as those at log-in are.",
+        summary="Change your password",
+        response_description="The password was changed.",
+        description="Ends all other sessions. Attempts are limited like sign-ins.",
         opt=notes(headers=_LIMIT_HEADERS),
         responses=problem_responses(WrongPassword, TooManyLogins, Unavailable),
         **protected,
@@ -219,12 +219,12 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
         status_code=202,
         tags=["passwords"],
         operation_id="forget_password",
-        summary="Ask for a mail to set a new password",
+        summary="Request a password reset email",
         description=(
-            "The answer is the same, and takes as long, whether or not there is an account with this address. At "
-            "most 3 mails go to one account within an hour."
+            "The response and its timing are the same whether or not an account with this address exists. An "
+            "account gets at most 3 emails per hour."
         ),
-        responses=answer(Accepted, "The same in any case.", schemas.FORGOTTEN, status=202)
+        responses=answer(Accepted, "The request was accepted.", schemas.FORGOTTEN, status=202)
         | problem_responses(Unavailable),
     )
     async def forgot(data: Annotated[ForgotBody, body(schemas.FORGOT)]) -> Accepted:
@@ -236,9 +236,12 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
         status_code=204,
         tags=["passwords"],
         operation_id="reset_password",
-        summary="Set a new password with the token from the mail",
-        response_description="The new password counts.",
-        description="The token works once, for 30 minutes. All sessions of the account end.",
+        summary="Reset the password",
+        response_description="The password was changed.",
+        description=(
+            "Uses the token from the email, which is valid once and for 30 minutes. Ends all sessions of the "
+            "account."
+        ),
         responses=problem_responses(ResetTokenInvalid, Unavailable),
     )
     async def reset(data: Annotated[ResetBody, body(schemas.RESET)]) -> None:

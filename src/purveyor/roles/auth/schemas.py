@@ -16,14 +16,14 @@ Access = Literal["customer", "staff", "admin"]
 Id = Annotated[str, Meta(description="UUIDv7")]
 Country = Annotated[str, Meta(description="ISO 3166-1 alpha-2")]
 Language = Annotated[str, Meta(description="RFC 5646")]
-UnixTime = Annotated[int, Meta(description="seconds since 1970")]
+UnixTime = Annotated[int, Meta(description="Unix time in seconds")]
 
 
 NewPassword = Annotated[
     str,
     Meta(
         max_length=1000,
-        description="8 to 128 characters, any characters; none of the most common passwords",
+        description="8 to 128 characters of any kind, not one of the most common passwords",
         extra_json_schema={"minLength": 8, "maxLength": PASSWORD_MAX_LENGTH},
     ),
 ]
@@ -71,7 +71,7 @@ class UserPage(msgspec.Struct):
 
 
 class SessionView(msgspec.Struct, kw_only=True):
-    """A log-in that has not ended."""
+    """An active session."""
 
     id: Id
     created_at: datetime
@@ -80,19 +80,19 @@ class SessionView(msgspec.Struct, kw_only=True):
 
 
 class ExportView(msgspec.Struct, kw_only=True):
-    """Everything that is held on a person, in all roles. ``complete`` is false while some is still to come."""
+    """All personal data of a user. ``complete`` is false while data of other roles is missing."""
 
     requested_at: datetime
     complete: bool
     profile: AccountView
     addresses: list[AddressView]
     sessions: list[SessionView]
-    orders: Annotated[list[dict[str, Any]], Meta(description="each with its history")]
-    mails: Annotated[list[dict[str, Any]], Meta(description="records of the mail ledger")]
+    orders: Annotated[list[dict[str, Any]], Meta(description="Orders with their history")]
+    mails: Annotated[list[dict[str, Any]], Meta(description="Records of the mail ledger")]
 
 
 class VerifiedTokenView(msgspec.Struct, kw_only=True):
-    """The holder of a token."""
+    """The user of an access token."""
 
     active: bool
     sub: Id
@@ -104,7 +104,7 @@ class VerifiedTokenView(msgspec.Struct, kw_only=True):
 
 
 class Accepted(msgspec.Struct):
-    """The request was taken on."""
+    """The request was accepted."""
 
     detail: str
 
@@ -211,7 +211,7 @@ VERIFIED = {
 }
 PASSWORD = {"current_password": _PASSWORD, "new_password": _NEW_PASSWORD}
 FORGOT = {"email": "ada@example.com"}
-FORGOTTEN = {"detail": "If there is an account with this address, a mail is on its way."}
+FORGOTTEN = {"detail": "If an account with this address exists, we have sent it an email."}
 RESET = {"token": _MAILED_TOKEN, "password": _NEW_PASSWORD}
 USERS = {"users": [ACCOUNT], "next_cursor": _ID, "has_more": True}
 ACCESS = {"role": "staff"}

@@ -108,7 +108,7 @@ class Auth:
     async def change_access(self, caller: Principal, user_id: str, access: str) -> User:
         """Make somebody customer, staff or admin. For admins. Raises ``NotFound``, ``LastAdmin``."""
         if not caller.is_admin:
-            raise Forbidden("Only admins may change what somebody may do.")
+            raise Forbidden("Only admins may change roles.")
         return await self._accounts.change_access(_parsed(user_id, _NO_ACCOUNT), access)
 
     async def open_account(self, ask: OpenAccount) -> Account:

@@ -22,7 +22,7 @@ async def build(_env: Env, _settings: CatalogSettings) -> AsyncIterator[Actor]:
 
 ROLE = Role(
     name="catalog",
-    serves="the bundled product catalogue, in the API shape of fakestoreapi.in",
+    serves="the bundled product catalog with the API of fakestoreapi.in",
     settings=CatalogSettings,
     build=build,
 )

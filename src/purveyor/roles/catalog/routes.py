@@ -25,31 +25,33 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 # Numbers arrive as text and are read here: what is wrong with them is said in the contract's own terms, and
 # an id that is no number is a product that does not exist.
 ProductId = Annotated[
-    str, PathParameter(description="Id of the product.", schema_extra={"type": "integer", "minimum": 1})
+    str, PathParameter(description="Product ID.", schema_extra={"type": "integer", "minimum": 1})
 ]
 PageNumber = Annotated[
     str,
     QueryParameter(
-        description="Which page, from 1.",
+        description="Page number, starting at 1.",
         schema_extra=number_schema(MAX_PAGE, default=1),
     ),
 ]
 Limit = Annotated[
     str,
     QueryParameter(
-        description="Products on a page.",
+        description="Products per page.",
         schema_extra=number_schema(MAX_LIMIT, default=MAX_LIMIT),
     ),
 ]
 Category = Annotated[
     str | None,
-    QueryParameter(name="type", description="A category; without it, the names of all are listed."),
+    QueryParameter(
+        name="type", description="Category whose products are listed. Without it the category names are listed."
+    ),
 ]
-FileName = Annotated[str, PathParameter(description="Id of the product and the ending `.svg`.")]
+FileName = Annotated[str, PathParameter(description="Product ID with the suffix `.svg`.")]
 
 
 class ProductList(msgspec.Struct, frozen=True, kw_only=True):
-    """Some products, in the order of their ids."""
+    """Products, sorted by ID."""
 
     status: str = "SUCCESS"
     message: str
@@ -57,7 +59,7 @@ class ProductList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProductAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """One product."""
+    """A product."""
 
     status: str = "SUCCESS"
     message: str
@@ -81,14 +83,14 @@ def catalog_routes() -> list[HTTPRouteHandler]:
     "/catalog/products",
     tags=["catalog"],
     operation_id="list_catalog",
-    summary="List the products",
-    description="In the order of their ids; a page after the last one is empty.",
-    responses=answer(ProductList, "The products of the page.", examples.LIST),
+    summary="List catalog products",
+    description="Sorted by ID. A page past the end is empty.",
+    responses=answer(ProductList, "A page of products.", examples.LIST),
     opt=notes(links=(link("get_catalog_product", product_id="$response.body#/products/0/id"),)),
     response_class=ApiResponse,
 )
 async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -> ProductList:
-    """List the products in the order of their ids; a page after the last one is empty."""
+    """List the products sorted by ID; a page past the end is empty."""
     size = read_number("limit", limit, MAX_LIMIT)
     start = (read_number("page", page, MAX_PAGE) - 1) * size
     return _product_list(list(bundled().values())[start : start + size])
@@ -98,9 +100,11 @@ async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -
     "/catalog/products/category",
     tags=["catalog"],
     operation_id="list_categories",
-    summary="List the categories, or the products of one",
-    description="Without `type` the names of all, with it the products of one; an unknown category has none.",
-    responses=answer(CategoryList | ProductList, "The names, or the products.", examples.CATEGORIES),
+    summary="List categories, or the products of one",
+    description=(
+        "Lists the category names, or with `type` the products of that category. An unknown category has none."
+    ),
+    responses=answer(CategoryList | ProductList, "Category names or products.", examples.CATEGORIES),
     opt=notes(links=(link("list_categories", type="$response.body#/categories/0"),)),
     response_class=ApiResponse,
 )
@@ -116,8 +120,8 @@ async def list_categories(category: Category = None) -> CategoryList | ProductLi
     "/catalog/products/{product_id:str}",
     tags=["catalog"],
     operation_id="get_catalog_product",
-    summary="Get a product",
-    description="By its id; the price is what an order placed now would have.",
+    summary="Get a catalog product",
+    description="The price is the one that a new order would have.",
     response_class=ApiResponse,
     responses=answer(ProductAnswer, "The product.", examples.ONE) | problem_responses(NotFound),
 )
@@ -131,8 +135,8 @@ async def get_product(product_id: ProductId) -> ProductAnswer:
     "/catalog/images/{file_name:str}",
     tags=["catalog"],
     operation_id="get_picture",
-    summary="Get the picture of a product",
-    description="As SVG. The catalogue's `image` members lead here.",
+    summary="Get a product picture",
+    description="SVG image that the `image` member of a product refers to.",
     media_type="image/svg+xml",
     cache_control=CacheControlHeader(public=True, max_age=_DAY_S),
     responses=answer(str, "The picture.", examples.PICTURE, media_type="image/svg+xml")
@@ -150,7 +154,7 @@ async def get_picture(file_name: FileName) -> Response[str]:
 def _find(product_id: str) -> Product:
     product = bundled().get(int(product_id)) if _NUMBER.fullmatch(product_id) else None
     if product is None:
-        raise NotFound("There is no product with this id.")
+        raise NotFound("There is no product with this ID.")
     return product
 
 

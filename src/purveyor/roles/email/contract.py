@@ -31,7 +31,7 @@ class MailRecord(Message, frozen=True):
 
 
 class MailSettled(Event, frozen=True):
-    """A mail about an order came to a state that stays: ``sent``, ``failed`` or ``unknown``.
+    """An email about an order reached a final state: sent, failed or unknown.
 
     The envelope's subject is the order's id. It may come again, after a re-send, with more ``resends``.
     """
@@ -49,7 +49,7 @@ class MailSettled(Event, frozen=True):
 
 
 class MailDataErased(Event, frozen=True):
-    """Role email has erased what it held on a person. The answer to ``user.erased``."""
+    """Role email has erased the personal data of a user, as the answer to user.erased."""
 
     type: ClassVar = "mail_data.erased"
 
@@ -57,7 +57,7 @@ class MailDataErased(Event, frozen=True):
 
 
 class MailDataExported(Event, frozen=True):
-    """One part of what role email holds on a person. The answer to ``user.export_requested``."""
+    """A part of the personal data in role email, as the answer to user.export_requested."""
 
     type: ClassVar = "mail_data.exported"
 

@@ -28,13 +28,13 @@ _SLOTS = 4
 _MAIL_ID = "01a20481-2d6f-7b0a-8f0e-7c1d2e3f4a5b"
 _MAIL = {
     "subject": "Your order 10001",
-    "text": "Hello Ada Lovelace, thank you for your order ...",
+    "text": "Hello Ada Lovelace, Thank you for your order ...",
     "html": '<!doctype html><html lang="en">...</html>',
 }
 
 
 class MailboxMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A mail that arrived."""
+    """A delivered email."""
 
     id: str
     to: str
@@ -60,7 +60,7 @@ class Mailbox:
         await before_dot()
         name = str(new_id())
         await asyncio.to_thread(self._write, name, claim.message)
-        return f"250 kept in the development mailbox as {name}"
+        return f"250 stored in the development mailbox as {name}"
 
     def _write(self, name: str, message: bytes) -> None:
         draft = self._folder / f"{name}.part"
@@ -98,7 +98,7 @@ class Mailbox:
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """A mail made of sample data."""
+    """An email with sample data."""
 
     kind: str
     language: str
@@ -119,16 +119,16 @@ def mailbox_routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
         "/mailbox/messages",
         tags=["development"],
         operation_id="list_mailbox",
-        summary="The mails that were sent, newest first",
-        description="In development mails go nowhere else; in production this is not served.",
+        summary="List emails in the development mailbox",
+        description="Newest first. Only available in development.",
         responses=answer(
             list[MailboxMessage],
-            "The mails.",
+            "The emails.",
             [{"id": _MAIL_ID, "to": "ada@example.com", **_MAIL, "sent_at": "2026-03-01T09:30:01.480Z"}],
         ),
     )
     async def messages(
-        limit: Annotated[int, QueryParameter(ge=1, le=10_000, description="at most so many")] = 10_000,
+        limit: Annotated[int, QueryParameter(ge=1, le=10_000, description="Maximum number of emails")] = 10_000,
     ) -> list[MailboxMessage]:
         return list(await mailbox.messages(limit))
 
@@ -136,9 +136,9 @@ def mailbox_routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
         "/mailbox/previews",
         tags=["development"],
         operation_id="preview_mails",
-        summary="Every kind of mail in every language, made of sample data",
-        description="With the templates that are in use: one's own where a folder of them is set.",
-        responses=answer(list[Preview], "The mails.", [{"kind": "order.created", "language": "en", **_MAIL}]),
+        summary="Preview all emails",
+        description="Every kind of email in every language, rendered from the active templates with sample data.",
+        responses=answer(list[Preview], "The emails.", [{"kind": "order.created", "language": "en", **_MAIL}]),
         sync_to_thread=True,
     )
     def previews() -> list[Preview]:

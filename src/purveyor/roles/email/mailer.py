@@ -36,20 +36,20 @@ def smtp_target(smtp_url: str, email_user: str, email_pass: str) -> Target:
     """
     if not smtp_url:
         if not (email_user and email_pass):
-            raise ConfigError(
-                "EMAIL_PASS: without SMTP_URL, mails go over Gmail, which needs EMAIL_USER and EMAIL_PASS."
-            )
+            raise ConfigError("EMAIL_PASS: Gmail needs EMAIL_USER and EMAIL_PASS. Set both, or set SMTP_URL.")
         return Target(*_GMAIL, "starttls", email_user, email_pass)
     url, port = _split(smtp_url)
     tls, default_port = _SCHEMES[url.scheme]
     user = unquote(url.username or "")
     password = unquote(url.password or "") or email_pass
     if user and not password:
-        raise ConfigError("SMTP_URL: it names a user, but no password; EMAIL_PASS is empty too.")
+        raise ConfigError("SMTP_URL: the URL has a user but no password. Add the password or set EMAIL_PASS.")
     if not user and email_pass:
         user = email_user
         if not user:
-            raise ConfigError("EMAIL_PASS: it is set, but neither EMAIL_USER nor a user in SMTP_URL is.")
+            raise ConfigError(
+                "EMAIL_PASS: a password is set without a user. Set EMAIL_USER or a user in SMTP_URL."
+            )
     return Target(url.hostname or "", port or default_port, tls, user, password if user else "")
 
 
@@ -64,8 +64,8 @@ def _split(smtp_url: str) -> tuple[SplitResult, int | None]:
     if not known or " " in url.netloc or url.path not in ("", "/") or url.query or url.fragment:
         # Not the URL itself, nor the parser's words: they may hold the password.
         raise ConfigError(
-            "SMTP_URL: expected smtp://, smtps:// or smtp+starttls://[user:password@]host[:port], with other "
-            "characters than letters, digits and -._~ in user and password percent-encoded."
+            "SMTP_URL: expected smtp://, smtps:// or smtp+starttls://[user:password@]host[:port]. "
+            "Percent-encode special characters in user and password."
         )
     return url, port
 
@@ -232,7 +232,5 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
         try:
             context.load_verify_locations(ca_file)
         except OSError as error:
-            raise ConfigError(
-                f"SMTP_CA_FILE: {ca_file}: no readable certificate in PEM form ({error})."
-            ) from error
+            raise ConfigError(f"SMTP_CA_FILE: {ca_file} has no readable PEM certificate ({error}).") from error
     return context

@@ -53,44 +53,46 @@ MAILED = (
     *(UserRegistered, PasswordResetRequested),
 )
 """The events that a mail tells of."""
-_NOBODY = "no SMTP server is set (SMTP_URL, or EMAIL_USER and EMAIL_PASS): mails reach nobody but DATA_DIR"
+_NOBODY = (
+    "no SMTP server is configured, emails are only stored in DATA_DIR. Set SMTP_URL or EMAIL_USER and EMAIL_PASS"
+)
 
 
 class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of role email."""
 
-    mongodb_uri: Annotated[Url, Meta(description="mail ledger in MongoDB; empty: in PostgreSQL")] = Url()
+    mongodb_uri: Annotated[Url, Meta(description="MongoDB for the mail ledger; empty: PostgreSQL")] = Url()
     smtp_url: Annotated[
         Url,
         Meta(description="smtp://, smtps:// or smtp+starttls://user:pass@host:port; empty: see EMAIL_USER"),
     ] = Url()
-    email_user: Annotated[str, Meta(description="SMTP user; without SMTP_URL: of Gmail")] = ""
+    email_user: Annotated[str, Meta(description="SMTP user; without SMTP_URL a Gmail account")] = ""
     email_pass: Annotated[Secret, Meta(description="SMTP password")] = Secret()
     email_from: Annotated[
-        str, Meta(description="sender; empty: EMAIL_USER, else Purveyor <orders@purveyor.local>")
+        str, Meta(description="sender; empty: EMAIL_USER or Purveyor <orders@purveyor.local>")
     ] = ""
     mail_doubtful: Annotated[
-        DoubtPolicy, Meta(description="a mail that may have been sent: resend it once, or park it as unknown")
+        DoubtPolicy, Meta(description="emails that may or may not have been sent: resend once, or park as unknown")
     ] = "resend"
     mail_keep_days: Annotated[
-        int, Meta(ge=0, le=36500, description="days until the text of a sent mail is emptied; 0: never")
+        int, Meta(ge=0, le=36500, description="days after which the text of sent emails is deleted; 0: never")
     ] = 90
     smtp_ca_file: Annotated[
         Path | None,
-        Meta(description="certificates (PEM) to trust besides the system's, for a private SMTP server"),
+        Meta(description="additional CA certificates (PEM) for a private SMTP server"),
     ] = None
     mail_templates: Annotated[
-        Path | None, Meta(description="folder with mail templates of your own; empty: the built-in ones")
+        Path | None, Meta(description="folder with your own mail templates; empty: built-in templates")
     ] = None
-    public_url: Annotated[
-        Url, Meta(description="base URL of the shop's pages, for links in mails; empty: mails have none")
-    ] = Url()
+    public_url: Annotated[Url, Meta(description="base URL of the shop for links in emails; empty: no links")] = (
+        Url()
+    )
 
     def __post_init__(self) -> None:
         require_scheme("PUBLIC_URL", self.public_url, "http", "https")
         if self.public_url and not _is_base_url(self.public_url):
             raise ConfigError(
-                "PUBLIC_URL: expected a host, and nothing behind the path, as in https://shop.example."
+                "PUBLIC_URL: expected a base URL without query and fragment, such as https://shop.example."
             )
 
     @property
@@ -205,7 +207,7 @@ def _check_delivery(settings: EmailSettings) -> None:
     if settings.has_smtp:
         _smtp_mailer(settings)
     elif settings.email_pass:
-        raise ConfigError("EMAIL_PASS: it is set, but neither EMAIL_USER nor SMTP_URL is.")
+        raise ConfigError("EMAIL_PASS: a password is set without a user. Set EMAIL_USER or SMTP_URL.")
 
 
 def _open_mailer(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> "SmtpMailer | Mailbox":

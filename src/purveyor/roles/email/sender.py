@@ -89,7 +89,7 @@ class Sender:
         recovered_at = -_POLL_S
         while True:
             if not owner.is_alive():
-                raise Unavailable("The mail ledger has lost sight of this sender.")
+                raise Unavailable("The lease of this mail sender has expired.")
             self._woken.clear()
             if clock() - recovered_at >= _POLL_S:
                 recovered_at = clock()

@@ -99,30 +99,30 @@ class Mails:
         """See ``ShowMail``."""
         found = await self._ledger.find(ask.event_id)
         if found is None:
-            raise NotFound(f"There is no mail for event {ask.event_id}.")
+            raise NotFound(f"There is no email for event {ask.event_id}.")
         return MailShown(record=found[0], message=found[1].decode("utf-8", "replace"))
 
     async def resend(self, ask: ResendMail) -> MailRecord:
         """See ``ResendMail``."""
         changed = await self._ledger.resend(ask.event_id)
-        no_text = "has no text any longer, so long ago it was sent"
+        no_text = "can no longer be sent, because its text was deleted"
         return await self._changed(ask.event_id, changed, "is being sent right now", no_text)
 
     async def resolve(self, ask: ResolveMail) -> MailRecord:
         """See ``ResolveMail``."""
         return await self._changed(
-            ask.event_id, await self._ledger.resolve(ask.event_id, sent=ask.sent), "is not unknown"
+            ask.event_id, await self._ledger.resolve(ask.event_id, sent=ask.sent), "is not in state unknown"
         )
 
     async def _changed(self, event_id: str, changed: bool, why_not: str, no_text: str = "") -> MailRecord:  # noqa: FBT001
         found = await self._ledger.find(event_id)
         if found is None:
-            raise NotFound(f"There is no mail for event {event_id}.")
+            raise NotFound(f"There is no email for event {event_id}.")
         if not changed:
             record, message = found
             why = why_not if message else no_text or why_not
             why = why if record.recipient else "was erased with its recipient's account"
-            raise Conflict(f"The mail for event {event_id} {why} (it is {record.state}).")
+            raise Conflict(f"The email for event {event_id} {why}. Its state is {record.state}.")
         self._recorded()
         return found[0]
 

@@ -46,8 +46,8 @@ def own_files(overrides: Path) -> list[str]:
     for name in names:
         if name not in known and not _LANGUAGE_FILE.fullmatch(name):
             raise ConfigError(
-                f"MAIL_TEMPLATES: {name}: no mail is made of such a file; there are: {', '.join(known)}, "
-                "and messages/xx.toml for the language with the code xx."
+                f"MAIL_TEMPLATES: {name} is not a template. Allowed are {', '.join(known)} and messages/xx.toml "
+                "for the language with the code xx."
             )
     return names
 
@@ -96,7 +96,7 @@ def _trouble(place: _Place, english: Mapping[_Place, Any], own: Mapping[_Place, 
         return "" if place[0] == "payment" and isinstance(text, str) else "there is no such entry"
     if not isinstance(english[place], str):
         return ""  # what is no text has a type, which is checked with all others
-    return _trouble_in(text, place, english[place]) if isinstance(text, str) else "it has to be a text"
+    return _trouble_in(text, place, english[place]) if isinstance(text, str) else "it must be a string"
 
 
 def _trouble_in(text: str, place: _Place, english: str) -> str:
@@ -104,7 +104,7 @@ def _trouble_in(text: str, place: _Place, english: str) -> str:
     try:
         used = _placeholders(text)
     except ValueError as error:
-        return f"{error}; braces that are to be seen are written {{{{ and }}}}"
+        return f"{error}; write literal braces as {{{{ and }}}}"
     if missing := needed - used:
         return f"{_braced(missing)} is missing"
     if unknown := used - needed - _also(place):

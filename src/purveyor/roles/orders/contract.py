@@ -39,25 +39,25 @@ class OrderCreated(_OrderEvent, frozen=True):
 
 
 class OrderConfirmed(_OrderEvent, frozen=True):
-    """The shop has accepted an order."""
+    """An order was confirmed by the shop."""
 
     type: ClassVar = "order.confirmed"
 
 
 class OrderShipped(_OrderEvent, frozen=True):
-    """An order is on its way."""
+    """An order was shipped."""
 
     type: ClassVar = "order.shipped"
 
 
 class OrderDelivered(_OrderEvent, frozen=True):
-    """An order has arrived."""
+    """An order was delivered."""
 
     type: ClassVar = "order.delivered"
 
 
 class OrderCancelled(_OrderEvent, frozen=True):
-    """An order was cancelled, by its buyer or by the shop."""
+    """An order was cancelled by the customer or the shop."""
 
     type: ClassVar = "order.cancelled"
 
@@ -65,7 +65,7 @@ class OrderCancelled(_OrderEvent, frozen=True):
 
 
 class OrderDataErased(Event, frozen=True):
-    """Role orders has erased what it held on a person; the amounts stay. The answer to ``user.erased``."""
+    """Role orders has erased the personal data of a user but kept the amounts, as the answer to user.erased."""
 
     type: ClassVar = "order_data.erased"
 
@@ -73,7 +73,7 @@ class OrderDataErased(Event, frozen=True):
 
 
 class OrderDataExported(Event, frozen=True):
-    """One part of what role orders holds on a person. The answer to ``user.export_requested``."""
+    """A part of the personal data in role orders, as the answer to user.export_requested."""
 
     type: ClassVar = "order_data.exported"
 
@@ -139,36 +139,36 @@ class AnnounceOrders(Ask[Unannounced], frozen=True):
 
 
 class KeyReused(InvalidInput):
-    """An Idempotency-Key belongs to one request. Use a new key for a new order."""
+    """An Idempotency-Key identifies one request. Use a new key for a new order."""
 
-    code, title = "idempotency-key-reused", "The idempotency key was used for another request"
+    code, title = "idempotency-key-reused", "The idempotency key was already used for a different request"
 
 
 class RequestInProgress(Conflict):
-    """Try again in a second with the same Idempotency-Key: the answer will be the first one's."""
+    """The first request with this Idempotency-Key is still running. Try again in a second to get its response."""
 
-    code, title = "request-in-progress", "The first request with this key is still running"
+    code, title = "request-in-progress", "A request with this idempotency key is still in progress"
     default_headers: ClassVar = {"Retry-After": "1"}
 
 
 class PreconditionRequired(Problem):
-    """An order is changed only by whoever knows its present state. Read it, and send its ETag as If-Match."""
+    """Changing an order requires its current version. Read the order and send its ETag as If-Match."""
 
-    code, status, title = "precondition-required", 428, "If-Match is needed"
+    code, status, title = "precondition-required", 428, "The If-Match header is required"
 
 
 class PreconditionFailed(Problem):
-    """The order has changed since you read it. Read it again, and decide again."""
+    """The order was changed by someone else. Reload it and try again."""
 
-    code, status, title = "precondition-failed", 412, "The order has changed meanwhile"
+    code, status, title = "precondition-failed", 412, "The order was changed by someone else"
 
 
 class IllegalTransition(Conflict):
-    """An order goes from pending to confirmed to shipped to delivered, and from pending or confirmed to cancelled;
-    its payment from unpaid to paid to refunded. The detail says where this one is, and what can come next.
+    """An order goes from pending to confirmed, shipped and delivered, or from pending or confirmed to cancelled.
+    Its payment goes from unpaid to paid and refunded. The detail names the current status and what can come next.
     """
 
-    code, title = "illegal-transition", "The order's state does not allow that"
+    code, title = "illegal-transition", "The status of the order does not allow this change"
 
 
 class TooManyStreams(TooManyRequests):
@@ -179,27 +179,27 @@ class TooManyStreams(TooManyRequests):
 
 
 class ProductsUnavailable(Unavailable):
-    """The product API does not answer, or not with something that can be trusted, and the last known price is
-    too old. An order is never made on a guessed price. Retry-After says when to try again.
+    """The product API did not return a valid price, and the last known price is too old. Orders are never placed
+    at outdated prices. Try again after the number of seconds in Retry-After.
     """
 
-    code, title = "products-unavailable", "No prices to be had right now"
+    code, title = "products-unavailable", "Product prices are unavailable"
 
 
 class UnknownProduct(InvalidInput):
-    """The order names products that the catalogue does not have.
+    """The order contains products that do not exist.
 
-    Each entry of errors points at one of them. GET /api/products lists what there is.
+    Each entry of errors points at one of them. GET /api/products lists the available products.
     """
 
-    code, title = "unknown-product", "There is no such product"
+    code, title = "unknown-product", "Unknown product"
 
     @classmethod
     def at(cls, unknown: Mapping[int, int]) -> "UnknownProduct":
         """The error for these lines of an order: position in ``items`` to product id."""
         ids = ", ".join(str(product_id) for product_id in dict.fromkeys(unknown.values()))
         return cls(
-            f"Unknown product: {ids}.",
+            f"The catalog does not contain these products: {ids}.",
             errors=[
                 FieldError(f"/items/{position}/product_id", f"there is no product {product_id}")
                 for position, product_id in unknown.items()

@@ -46,12 +46,14 @@ class IfMatch(msgspec.Struct, frozen=True):
         if _VERSION.fullmatch(text):
             return cls(frozenset([f'"{text}"']))
         if not _TAGS.fullmatch(text):
-            raise BadRequest('If-Match: send the ETag of the order in quotes, such as "3".')
+            raise BadRequest(
+                'The If-Match header is malformed. Send the ETag of the order in quotes, such as "3".'
+            )
         return cls(frozenset(re.findall(_TAG, text)))
 
     def require(self, version: int) -> None:
         """Raise ``PreconditionFailed`` for another version. A weak tag never matches (section 8.8.3.2)."""
         if self.tags is not None and etag(version) not in self.tags:
             raise PreconditionFailed(
-                f"The order has changed: it is at version {version} now.", headers={"ETag": etag(version)}
+                f"The order is now at version {version}. Reload it and try again.", headers={"ETag": etag(version)}
             )

@@ -89,9 +89,9 @@ class Live:
         is about to end.
         """
         if self._stopping() or self._open.total() >= self._per_process:
-            raise Unavailable("No more live timelines can be opened here.", retry_after_s=2)
+            raise Unavailable("Too many live timelines are open on this server. Try again later.", retry_after_s=2)
         if self._open[caller.user_id] >= self._per_user:
-            raise TooManyStreams(f"{self._per_user} are open, and no more can be.")
+            raise TooManyStreams(f"You can have at most {self._per_user} live timelines open. Close one first.")
         self._open[caller.user_id] += 1
         try:
             timeline = await read(self._histories, caller, order_id)
@@ -231,17 +231,17 @@ def _timeline_route(timelines: Timelines, identity: Identity) -> Any:
         "/api/orders/{order_id:str}/timeline",
         tags=["orders"],
         operation_id="get_timeline",
-        summary="What happened to an order",
+        summary="Get the timeline of an order",
         description=(
-            "When, what, by whom and why, its mails included: `placed`, `confirmed`, `shipped`, `delivered`, "
-            "`cancelled`, `paid`, `refunded`, `mail_sent`, `mail_failed`, `mail_unknown`, `erased`. Staff see who "
-            "of the staff it was, the request, and what the mail server said."
+            "What happened, when, by whom and why, including emails: `placed`, `confirmed`, `shipped`, "
+            "`delivered`, `cancelled`, `paid`, `refunded`, `mail_sent`, `mail_failed`, `mail_unknown`, `erased`. "
+            "Staff also see the staff member, the request ID and the reply of the mail server."
         ),
         before_request=signed_in(identity.verify),
         security=BEARER,
         responses={
             **problem_responses(NotFound, Unavailable),
-            **answer(TimelineView, "All that happened so far, in order.", schemas.TIMELINE),
+            **answer(TimelineView, "The timeline, oldest entry first.", schemas.TIMELINE),
         },
     )
     async def timeline(order_id: PathId, request: Request[Principal, Any, Any]) -> Response[TimelineView]:
@@ -258,12 +258,12 @@ def _live_route(live: Live, identity: Identity) -> Any:
         "/api/orders/{order_id:str}/live",
         tags=["orders"],
         operation_id="follow_order",
-        summary="What happens to an order, while it happens",
-        opt=notes(reads=(RequestHeader("Last-Event-ID", "the `id` of the last event that came"),)),
+        summary="Follow the timeline of an order live",
+        opt=notes(reads=(RequestHeader("Last-Event-ID", "`id` of the last received event"),)),
         description=(
-            "The entries of the timeline as server-sent events: `id` is the entry's, `event` its `what`, `data` "
-            "the entry as JSON. A reconnecting client sends `Last-Event-ID` and gets what came after it; without "
-            "one all is told from the beginning. The stream ends with the token, and when the server restarts."
+            "Streams the entries of the timeline as server-sent events: `id` and `event` are the entry's `id` and "
+            "`what`, `data` is the entry as JSON. With `Last-Event-ID` the stream continues after that entry, "
+            "otherwise it starts with the first one. It ends when the token expires or the server restarts."
         ),
         before_request=signed_in(identity.verify),
         security=BEARER,

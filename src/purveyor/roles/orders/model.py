@@ -92,7 +92,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         lines = _priced(draft.lines, products)
         total = sum(line.total for line in lines)
         if total > MAX_MINOR:
-            raise InvalidInput("The total is too large.", errors=[FieldError("/items", "the total is too large")])
+            raise InvalidInput(
+                "The order total is too large.",
+                errors=[FieldError("/items", "exceed the maximum total of an order")],
+            )
         return cls(
             id=order_id,
             number=0,
@@ -128,7 +131,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 def _require_step(what: str, now: str, wanted: str, following: Mapping[str, tuple[str, ...]]) -> None:
     if wanted not in following[now]:
         allowed = " or ".join(following[now]) or "nothing else"
-        raise IllegalTransition(f"The {what} is {now} and cannot become {wanted}; it can become {allowed}.")
+        raise IllegalTransition(f"The {what} is {now} and cannot become {wanted}. It can become {allowed}.")
 
 
 def _priced(draft: Sequence[DraftLine], products: Mapping[int, ProductView]) -> tuple[Line, ...]:
@@ -139,8 +142,10 @@ def _priced(draft: Sequence[DraftLine], products: Mapping[int, ProductView]) -> 
     for place, line in enumerate(draft):
         quantities[line.product_id] = quantities.get(line.product_id, 0) + line.quantity
         if quantities[line.product_id] > MAX_QUANTITY:
-            problem = FieldError(f"/items/{place}/quantity", f"at most {MAX_QUANTITY} of one product")
-            raise InvalidInput(f"An order holds at most {MAX_QUANTITY} of one product.", errors=[problem])
+            problem = FieldError(
+                f"/items/{place}/quantity", f"must be at most {MAX_QUANTITY} in total for one product"
+            )
+            raise InvalidInput(f"An order can contain at most {MAX_QUANTITY} of one product.", errors=[problem])
     return tuple(
         Line(product_id=number, title=products[number].title, quantity=quantity, price=products[number].price)
         for number, quantity in quantities.items()

@@ -27,16 +27,14 @@ from purveyor.settings import Url
 class OrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of role orders."""
 
-    products_api: Annotated[Url, Meta(description="base URL of the product API; empty: the bundled catalogue")] = (
-        Url()
-    )
-    rate_limit_orders: Annotated[Rate, Meta(description="orders per user")] = Rate(60, 60)
+    products_api: Annotated[Url, Meta(description="base URL of the product API; empty: bundled catalog")] = Url()
+    rate_limit_orders: Annotated[Rate, Meta(description="rate limit for placing orders, per user")] = Rate(60, 60)
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217 code of all prices")] = "EUR"
     event_backlog_max_events: Annotated[
-        int, Meta(ge=1, description="no new orders while so many events wait for the broker")
+        int, Meta(ge=1, description="refuse new orders while this many events wait for the broker")
     ] = 100_000
     event_backlog_max_age_s: Annotated[
-        float, Meta(gt=0, description="no new orders while an event has waited so many seconds")
+        float, Meta(gt=0, description="refuse new orders while an event has waited this many seconds")
     ] = 86_400.0
 
 
@@ -58,7 +56,7 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 
 ROLE = Role(
     name="orders",
-    serves="orders, from placing to delivery; the catalogue as it can be ordered",
+    serves="orders from placing to delivery, and the products that can be ordered",
     settings=OrdersSettings,
     build=build,
     needs=(Identity,),

@@ -74,20 +74,20 @@ _JSON = "application/json"
 
 
 class ItemBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A product and how many of it."""
+    """A product and its quantity."""
 
     product_id: Annotated[int, Meta(ge=1, le=2**31 - 1, examples=[1])]
     quantity: Annotated[int, Meta(ge=1, le=MAX_QUANTITY, examples=[2])]
 
 
 class ShippingAddress(PostalAddress, frozen=True, kw_only=True):
-    """A postal address for this order alone: ``is_default`` may stand in it, and changes no address book."""
+    """A postal address for this order only; ``is_default`` is accepted and ignored."""
 
     is_default: bool = False
 
 
 class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An order. The same product twice is merged; prices come from the catalogue, never from here."""
+    """A new order. Lines of the same product are merged; prices come from the catalog."""
 
     items: Annotated[tuple[ItemBody, ...], Meta(min_length=1, max_length=100)]
     payment_method: PaymentMethod = "cash_on_delivery"
@@ -108,7 +108,7 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         if self.shipping_address is not None and self.shipping_address_id is not None:
             raise InvalidInput(
                 "Send shipping_address or shipping_address_id, not both.",
-                errors=[FieldError("/shipping_address_id", "not together with shipping_address")],
+                errors=[FieldError("/shipping_address_id", "must not be combined with shipping_address")],
             )
         address = self.shipping_address.checked("/shipping_address") if self.shipping_address else None
         return Draft(
@@ -127,10 +127,10 @@ _TO_ORDER = (
     link("list_mails", order_id="$response.body#/id"),
 )
 _PLACE_HEADERS = {
-    "Location": "the order",
-    "ETag": "its version",
-    "RateLimit-Policy": "how many orders in how many seconds (IETF draft-ietf-httpapi-ratelimit-headers-11)",
-    "RateLimit": "how many are left, and until when",
+    "Location": "Path of the order",
+    "ETag": "Version of the order",
+    "RateLimit-Policy": "Allowed orders and time window in seconds (draft-ietf-httpapi-ratelimit-headers-11)",
+    "RateLimit": "Remaining orders and seconds until the window resets",
 }
 _PLACE_ANSWERS = {
     **problem_responses(
@@ -142,12 +142,12 @@ _PLACE_ANSWERS = {
         EventBacklog,
         Unavailable,
     ),
-    **answer(OrderView, "The order; `Location` is its address, `ETag` its version.", schemas.ORDER, status=201),
+    **answer(OrderView, "The new order. `Location` is its path, `ETag` its version.", schemas.ORDER, status=201),
 }
 
 
 _READS_KEY = RequestHeader("Idempotency-Key", "1 to 255 visible characters", {"pattern": f"^({_KEY.pattern})$"})
-_READS_TAG = RequestHeader("If-None-Match", "the `ETag` that one has already")
+_READS_TAG = RequestHeader("If-None-Match", "`ETag` of the version that the client has")
 
 
 def order_routes(orders: Orders, identity: Identity) -> list[Any]:
@@ -163,8 +163,8 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
         summary="Place an order",
         opt=notes(reads=(_READS_KEY,), headers=_PLACE_HEADERS, links=_TO_ORDER),
         description=(
-            "Prices come from the catalogue. With an `Idempotency-Key` header the same request can be sent "
-            "again at any time within 24 hours: it is placed once, and answered the same."
+            "Prices come from the catalog. With an `Idempotency-Key` header the request can be repeated safely "
+            "for 24 hours: the order is placed once, and every repetition returns the first response."
         ),
         before_request=signed_in(identity.verify),
         security=BEARER,
@@ -192,17 +192,21 @@ def _get_route(orders: Orders, identity: Identity) -> Any:
         "/api/orders/{order_id:str}",
         tags=["orders"],
         operation_id="get_order",
-        summary="One order",
+        summary="Get an order",
         opt=notes(
-            reads=(_READS_TAG,), headers={"ETag": "the version", "Cache-Control": "private"}, links=_TO_ORDER
+            reads=(_READS_TAG,),
+            headers={"ETag": "Version of the order", "Cache-Control": "private"},
+            links=_TO_ORDER,
         ),
-        description="One's own, any for staff. With `If-None-Match` it is sent only if it has changed (304).",
+        description=(
+            "Customers see their own orders; staff see all. With `If-None-Match` an unchanged order returns 304."
+        ),
         before_request=signed_in(identity.verify),
         security=BEARER,
         responses={
             **problem_responses(NotFound, Unavailable),
-            **answer(OrderView, "The order; `ETag` is its version.", schemas.ORDER),
-            304: ResponseSpec(None, description="It has not changed: the answer has no body."),
+            **answer(OrderView, "The order. `ETag` is its version.", schemas.ORDER),
+            304: ResponseSpec(None, description="The order has not changed. The response has no body."),
         },
     )
     async def get_order(
@@ -225,12 +229,12 @@ def _key(request: Request[Principal, Any, Any]) -> str | None:
         return None
     match = _KEY.fullmatch(text.strip())
     if match is None:
-        raise BadRequest("Idempotency-Key: 1 to 255 visible characters are needed.")
+        raise BadRequest("The Idempotency-Key header must have 1 to 255 visible characters.")
     return match[1] or match[2]
 
 
 class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the order is to become: its status, its payment, or both at once."""
+    """The new status, the new payment status, or both."""
 
     status: Status | None = None
     payment_status: PaymentStatus | None = None
@@ -245,21 +249,21 @@ class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def wish(self) -> Wish:
         """The change as the service takes it. Raises ``InvalidInput`` when there is none."""
         if self.status is None and self.payment_status is None:
-            problem = FieldError("", "needs status or payment_status")
+            problem = FieldError("", "must contain status or payment_status")
             raise InvalidInput("Send status, payment_status or both.", errors=[problem])
         return Wish(status=self.status, payment_status=self.payment_status)
 
 
 class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why; the buyer and the shop can read it."""
+    """The reason, shown to the customer and the shop."""
 
     reason: Annotated[str, Meta(max_length=500, extra_json_schema=OPTIONAL_LINE_SCHEMA)] | None = None
 
 
-_ETAG = {"ETag": "the new version"}
+_ETAG = {"ETag": "New version of the order"}
 _NO_REASON = CancelBody()
 _READS_MATCH = RequestHeader(
-    "If-Match", 'the ETag of the order that was read, such as `"1"`', {"pattern": IF_MATCH, "examples": ['"1"']}
+    "If-Match", 'ETag of the order, such as `"1"`', {"pattern": IF_MATCH, "examples": ['"1"']}
 )
 
 
@@ -273,12 +277,12 @@ def _change_route(changes: Changes, identity: Identity) -> Any:
         "/api/orders/{order_id:str}",
         tags=["orders"],
         operation_id="change_order",
-        summary="Change an order's status or payment",
+        summary="Change the status of an order or its payment",
         opt=notes(reads=(_READS_MATCH,), headers=_ETAG),
         description=(
-            "For staff. `pending` goes to `confirmed` to `shipped` to `delivered`, and `pending` or `confirmed` "
-            "to `cancelled`; a payment goes from `unpaid` to `paid` to `refunded`. `If-Match` holds the ETag of "
-            "the order that the decision was made on: of two changes at once, one is made."
+            "For staff. An order goes from `pending` to `confirmed`, `shipped` and `delivered`, or from "
+            "`pending` or `confirmed` to `cancelled`. A payment goes from `unpaid` to `paid` and `refunded`. "
+            "`If-Match` must hold the ETag of the order, so that of two concurrent changes only one succeeds."
         ),
         before_request=signed_in(identity.verify),
         security=BEARER,
@@ -292,7 +296,7 @@ def _change_route(changes: Changes, identity: Identity) -> Any:
                 PreconditionRequired,
                 Unavailable,
             ),
-            **answer(OrderView, "The order as it is now; `ETag` is its new version.", schemas.CONFIRMED),
+            **answer(OrderView, "The updated order. `ETag` is its new version.", schemas.CONFIRMED),
         },
     )
     async def change_order(
@@ -314,14 +318,14 @@ def _cancel_route(changes: Changes, identity: Identity) -> Any:
         summary="Cancel an order",
         opt=notes(reads=(_READS_MATCH,), headers=_ETAG),
         description=(
-            "One's own while it is `pending` or `confirmed`; staff cancel anybody's. Cancelling it again is "
-            "refused (409). `If-Match` may say on which version the decision was made."
+            "Customers can cancel their own orders while they are `pending` or `confirmed`; staff can cancel any "
+            "of these. Cancelling twice returns 409. With `If-Match` the order is only cancelled in that version."
         ),
         before_request=signed_in(identity.verify),
         security=BEARER,
         responses={
             **problem_responses(NotFound, IllegalTransition, Conflict, PreconditionFailed, Unavailable),
-            **answer(OrderView, "The cancelled order; `ETag` is its version.", schemas.CANCELLED),
+            **answer(OrderView, "The cancelled order. `ETag` is its version.", schemas.CANCELLED),
         },
     )
     async def cancel_order(
@@ -344,14 +348,14 @@ def _told(order: Order) -> Response[OrderView]:
 
 
 _MAX_BIGINT = 2**63 - 1
-_STAFF = "staff only"
+_STAFF = "Staff only"
 _LIST_ANSWERS = {
     **problem_responses(Forbidden, Unavailable),
     **answer(OrderPage, "A page of orders.", schemas.ORDERS),
 }
 _EXPORT_ANSWERS = {
     **problem_responses(Forbidden, Unavailable),
-    **answer(str, "The file.", schemas.CSV, media_type="text/csv"),
+    **answer(str, "The CSV file.", schemas.CSV, media_type="text/csv"),
 }
 
 
@@ -365,17 +369,17 @@ def _list_route(orders: Orders, identity: Identity) -> Any:
         "/api/orders",
         tags=["orders"],
         operation_id="list_orders",
-        summary="Orders, newest first",
+        summary="List orders",
         opt=notes(
-            headers={"Link": "the next page (RFC 8288), where there is one"},
+            headers={"Link": "Next page, if there is one (RFC 8288)"},
             links=(
                 link("list_orders", cursor="$response.body#/next_cursor"),
                 link("get_order", order_id="$response.body#/orders/0/id"),
             ),
         ),
         description=(
-            "One's own; staff see everybody's. `next_cursor` (and `Link: rel=\"next\"`) lead to the next page; "
-            "orders that come in meanwhile do not move it."
+            "Newest first. Customers see their own orders; staff see all. Use `next_cursor` or `Link` to get the "
+            "next page. New orders do not shift the pages."
         ),
         before_request=signed_in(identity.verify),
         security=BEARER,
@@ -407,11 +411,11 @@ def _export_route(book: OrderBook, identity: Identity) -> Any:
         "/api/orders/export.csv",
         tags=["orders"],
         operation_id="export_orders",
-        summary="Orders as a CSV file",
-        opt=notes(headers={"Content-Disposition": "the name of the file"}),
+        summary="Export orders as CSV",
+        opt=notes(headers={"Content-Disposition": "File name"}),
         description=(
-            "For staff: all orders that pass the filters, newest first, a line each (RFC 4180, UTF-8). The file "
-            "is sent while it is read. An apostrophe goes before texts that a spreadsheet would take for formulas."
+            "For staff. All orders that match the filters, newest first, one per line (RFC 4180, UTF-8), as a "
+            "stream. Texts that a spreadsheet would read as formulas start with an apostrophe."
         ),
         before_request=signed_in(identity.verify),
         security=BEARER,
@@ -437,22 +441,25 @@ def _export_route(book: OrderBook, identity: Identity) -> Any:
 
 
 def _time(description: str) -> QueryParameter:
-    return QueryParameter(description=f"{_STAFF}; {description}", schema_extra={"format": "date-time"})
+    return QueryParameter(description=f"{_STAFF}: {description}", schema_extra={"format": "date-time"})
 
 
 async def _wanted(  # noqa: PLR0917 - each parameter is a documented query parameter
     request: Request[Principal, Any, Any],
-    status: Annotated[Status | None, QueryParameter(description="of this status")] = None,
-    payment_status: Annotated[PaymentStatus | None, QueryParameter(description="with this payment")] = None,
+    status: Annotated[Status | None, QueryParameter(description="Only orders with this status")] = None,
+    payment_status: Annotated[
+        PaymentStatus | None, QueryParameter(description="Only orders with this payment status")
+    ] = None,
     order_number: Annotated[
         str | None,
-        QueryParameter(description="the one with this number", schema_extra=number_schema(_MAX_BIGINT)),
+        QueryParameter(description="Only the order with this number", schema_extra=number_schema(_MAX_BIGINT)),
     ] = None,
     user_id: Annotated[
-        str | None, QueryParameter(pattern=r"^[\x21-\x7e]{1,64}$", description=f"{_STAFF}; of this user")
+        str | None,
+        QueryParameter(pattern=r"^[\x21-\x7e]{1,64}$", description=f"{_STAFF}: only orders of this user"),
     ] = None,
-    created_from: Annotated[str | None, _time("from this moment on")] = None,
-    created_to: Annotated[str | None, _time("before this moment")] = None,
+    created_from: Annotated[str | None, _time("only orders placed at or after this time")] = None,
+    created_to: Annotated[str | None, _time("only orders placed before this time")] = None,
 ) -> Filter:
     """The filters that all lists have."""
     refuse_null(request, "status", "payment_status")

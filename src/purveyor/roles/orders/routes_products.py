@@ -30,10 +30,10 @@ _MAX_PAGE = 100_000
 
 # Numbers arrive as text and are read here: what is none is a product that does not exist.
 ProductId = Annotated[
-    str, PathParameter(description="Id of the product.", schema_extra={"type": "integer", "minimum": 1})
+    str, PathParameter(description="Product ID.", schema_extra={"type": "integer", "minimum": 1})
 ]
 Page = Annotated[
-    str, QueryParameter(description="which page, from 1", schema_extra=number_schema(_MAX_PAGE, default=1))
+    str, QueryParameter(description="Page number, starting at 1", schema_extra=number_schema(_MAX_PAGE, default=1))
 ]
 
 
@@ -48,22 +48,22 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         "/api/products",
         tags=["products"],
         operation_id="list_products",
-        summary="What can be ordered",
+        summary="List products",
         opt=notes(links=(link("get_product", product_id=_FIRST), _order_of(_FIRST))),
         description=(
-            "The catalogue in its own order, at the prices that an order placed now would have. An empty page is "
-            "past the end."
+            "Products in the order of the catalog, at the prices that a new order would have. A page past the end "
+            "is empty."
         ),
         responses={
             **problem_responses(ProductsUnavailable),
-            **answer(CataloguePage, "A page of the catalogue.", schemas.PRODUCTS),
+            **answer(CataloguePage, "A page of products.", schemas.PRODUCTS),
         },
     )
     async def products(
         page: Page = "1",
         limit: Limit = DEFAULT_LIMIT,
         category: Annotated[
-            str | None, QueryParameter(max_length=100, description="of this category only")
+            str | None, QueryParameter(max_length=100, description="Only products of this category")
         ] = None,
     ) -> CataloguePage:
         number, size = read_number("page", page, _MAX_PAGE), read_limit(limit)
@@ -74,9 +74,9 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         "/api/products/{product_id:str}",
         tags=["products"],
         operation_id="get_product",
-        summary="One product",
+        summary="Get a product",
         opt=notes(links=(_order_of("$response.body#/id"),)),
-        description="A product by its number, at the price that an order placed now would have.",
+        description="The price is the one that a new order would have.",
         responses={
             **problem_responses(NotFound, ProductsUnavailable),
             **answer(CatalogueItem, "The product.", schemas.PRODUCT),

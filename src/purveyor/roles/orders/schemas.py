@@ -17,7 +17,7 @@ PaymentMethod = Literal["cash_on_delivery", "card", "bank_transfer"]
 
 
 class ItemView(msgspec.Struct, frozen=True):
-    """One line of an order; amounts are in major units."""
+    """An order line. Amounts are in major units."""
 
     product_id: int
     title: str
@@ -27,7 +27,7 @@ class ItemView(msgspec.Struct, frozen=True):
 
 
 class ShippingAddressView(msgspec.Struct, frozen=True):
-    """Where an order goes."""
+    """The shipping address of an order."""
 
     recipient: str
     line1: str
@@ -40,7 +40,7 @@ class ShippingAddressView(msgspec.Struct, frozen=True):
 
 
 class OrderView(msgspec.Struct, frozen=True):
-    """An order; amounts are in major units of ``currency``."""
+    """An order. Amounts are in major units of ``currency``."""
 
     id: str
     order_number: int
@@ -59,7 +59,7 @@ class OrderView(msgspec.Struct, frozen=True):
 
 
 class OrderPage(msgspec.Struct, frozen=True):
-    """Orders, newest first; ``next_cursor`` is for the page after this one."""
+    """A page of orders, newest first. ``next_cursor`` is the cursor of the next page."""
 
     orders: list[OrderView]
     next_cursor: str | None
@@ -67,7 +67,7 @@ class OrderPage(msgspec.Struct, frozen=True):
 
 
 class CatalogueItem(msgspec.Struct, frozen=True):
-    """A product as it can be ordered now; the price is in major units of ``currency``."""
+    """A product with its current price in major units of ``currency``."""
 
     id: int
     title: str
@@ -83,7 +83,7 @@ class CatalogueItem(msgspec.Struct, frozen=True):
 
 
 class CataloguePage(msgspec.Struct, frozen=True):
-    """Products, in the catalogue's order."""
+    """A page of products in the order of the catalog."""
 
     products: list[CatalogueItem]
     page: int
@@ -129,7 +129,7 @@ _SHOP = "the shop"
 
 
 class ByView(msgspec.Struct, frozen=True):
-    """Who did it. Customers are told ``the shop`` for its staff and its machines."""
+    """Who did it. Customers see ``the shop`` for staff and the system."""
 
     kind: str
     id: str | None
@@ -137,7 +137,7 @@ class ByView(msgspec.Struct, frozen=True):
 
 
 class MailView(msgspec.Struct, frozen=True):
-    """What became of a mail. What the mail server said is for staff, and ``null`` for customers."""
+    """The state of an email. Details are ``null`` for customers."""
 
     kind: str
     state: str
@@ -149,7 +149,7 @@ class MailView(msgspec.Struct, frozen=True):
 
 
 class EntryView(msgspec.Struct, frozen=True):
-    """One thing that happened. ``id`` counts up within the order; ``request_id`` is for staff."""
+    """An entry of the timeline. ``id`` increases within the order. Only staff see ``request_id``."""
 
     id: int
     at: datetime
@@ -161,7 +161,7 @@ class EntryView(msgspec.Struct, frozen=True):
 
 
 class TimelineView(msgspec.Struct, frozen=True):
-    """All that happened to an order, in the order of the ids."""
+    """The timeline of an order, sorted by ``id``."""
 
     order_id: str
     order_number: int

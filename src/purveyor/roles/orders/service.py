@@ -131,7 +131,7 @@ class Orders:
         try:
             return await self._identity.address(buyer, address_id)
         except NotFound as error:
-            problem = FieldError("/shipping_address_id", "is none of your addresses")
+            problem = FieldError("/shipping_address_id", "is not one of your addresses")
             raise InvalidInput("There is no such address.", errors=[problem]) from error
 
     async def get(self, caller: Principal, order_id: str) -> Order:
@@ -196,7 +196,9 @@ class Changes:
         """
         kept = await self._find(caller, order_id)
         if not caller.is_staff:
-            raise Forbidden("Only staff may change an order. POST to its /cancel cancels one's own.")
+            raise Forbidden(
+                "Only staff may change an order. To cancel your own order, use POST /api/orders/{order_id}/cancel."
+            )
         if condition is None:
             raise PreconditionRequired
         return await self._move(kept, wish, By("staff", caller.user_id, caller.name), condition)
@@ -219,7 +221,7 @@ class Changes:
                 self._committed(step.order.id)
                 return step.order
             kept = await self._book.find(kept.order.id, None)
-        raise Conflict("The order is being changed by others all the time. Try again.")
+        raise Conflict("The order was changed by others at the same time. Try again.")
 
     async def _find(self, caller: Principal, order_id: str) -> Kept:
         found = parse_id(order_id)

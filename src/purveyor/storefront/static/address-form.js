@@ -1,4 +1,4 @@
-// A postal address, as fields.
+// Form fields of a postal address.
 
 import { h } from "./dom.js";
 import { field } from "./forms.js";
@@ -15,33 +15,33 @@ const CODES =
 
 const names = new Intl.DisplayNames(undefined, { type: "region" });
 
-/** `[code, name]` of every country, by name in the reader's language. */
+/** `[code, name]` of every country, sorted by its name in the browser's language. */
 const countries = () => CODES.split(" ").map((code) => [code, names.of(code)]).sort((one, other) => one[1].localeCompare(other[1]));
 
-/** The country that the browser's language hints at, or none. */
+/** Country of the browser's locale, or an empty string. */
 function likelyCountry() {
   const region = new Intl.Locale(navigator.language).region ?? "";
   return CODES.split(" ").includes(region) ? region : "";
 }
 
-export const ADDRESS = ["recipient", "line1", "line2", "postal_code", "city", "region", "country", "phone"];
+const ADDRESS = ["recipient", "line1", "line2", "postal_code", "city", "region", "country", "phone"];
 
-/** The fields of an address, filled with what is known of it. */
+/** Address fields, with the values of `known` filled in. */
 export function addressFields(known = {}) {
   return h("div", { class: "fields" },
-    field({ label: "Name", name: "recipient", required: true, maxlength: 200, autocomplete: "name", value: known.recipient }),
-    field({ label: "Street and number", name: "line1", required: true, maxlength: 200, autocomplete: "address-line1" }),
-    field({ label: "More on the address", name: "line2", maxlength: 200, autocomplete: "address-line2" }),
+    field({ label: "Full name", name: "recipient", required: true, maxlength: 200, autocomplete: "name", value: known.recipient }),
+    field({ label: "Address", name: "line1", required: true, maxlength: 200, autocomplete: "address-line1" }),
+    field({ label: "Apartment, suite, etc.", name: "line2", maxlength: 200, autocomplete: "address-line2" }),
     h("div", { class: "pair" },
       field({ label: "Postal code", name: "postal_code", required: true, maxlength: 20, autocomplete: "postal-code" }),
       field({ label: "City", name: "city", required: true, maxlength: 200, autocomplete: "address-level2" })),
-    field({ label: "Region", name: "region", maxlength: 200, autocomplete: "address-level1" }),
+    field({ label: "State or region", name: "region", maxlength: 200, autocomplete: "address-level1" }),
     field({
       label: "Country", name: "country", required: true, autocomplete: "country",
-      options: [["", "Choose …"], ...countries()], value: likelyCountry(),
+      options: [["", "Select a country"], ...countries()], value: likelyCountry(),
     }),
-    field({ label: "Phone", name: "phone", type: "tel", maxlength: 40, autocomplete: "tel", hint: "For the carrier, with its country code: +49 …" }));
+    field({ label: "Phone", name: "phone", type: "tel", maxlength: 40, autocomplete: "tel", hint: "In case we have questions about the delivery. Include the country code, such as +1." }));
 }
 
-/** Those of the values that belong to the address. */
+/** The address members of the form values, without empty ones. */
 export const addressOf = (values) => Object.fromEntries(ADDRESS.filter((name) => values[name]).map((name) => [name, values[name]]));

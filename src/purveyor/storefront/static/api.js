@@ -1,9 +1,9 @@
-// The API as who is signed in: every request with a token that is good, renewed once if it is refused.
+// API requests of the signed-in user. A request answered with 401 is repeated once with a renewed token.
 
 import { Problem, send } from "./http.js";
 import * as session from "./session.js";
 
-/** Send a request as who is signed in; the `Response`. Throws `Problem`. */
+/** Send a request with the user's token and return the `Response`. Throws `Problem`. */
 export async function request(method, path, options = {}) {
   const token = await session.token();
   try {
@@ -25,7 +25,7 @@ export const get = (path, options) => json("GET", path, options);
 export const post = (path, body, options) => json("POST", path, { ...options, body });
 export const patch = (path, body, options) => json("PATCH", path, { ...options, body });
 
-/** A path with a query of those values that are not empty. */
+/** Append the non-empty values to a path as a query string. */
 export function withQuery(path, values) {
   const query = new URLSearchParams(Object.entries(values).filter(([, value]) => value !== "" && value != null));
   return query.size ? `${path}?${query}` : path;

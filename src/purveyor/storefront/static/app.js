@@ -1,13 +1,13 @@
-// The shell: which view the address names, the bar on top, the focus.
+// Application shell: router, header and focus management.
 
 import * as cart from "./cart.js";
-import { at, emptyState, fill, h, say } from "./dom.js";
+import { at, fill, h, say } from "./dom.js";
 import { alertBox } from "./forms.js";
 import { Problem } from "./http.js";
 import * as session from "./session.js";
 import { accountView } from "./view-account.js";
 import { cartView } from "./view-cart.js";
-import { catalogueView } from "./view-catalogue.js";
+import { catalogView } from "./view-catalog.js";
 import { checkoutView } from "./view-checkout.js";
 import { deadLettersView, mailsView } from "./view-desk-mails.js";
 import { deskView } from "./view-desk.js";
@@ -16,9 +16,9 @@ import { ordersView } from "./view-orders.js";
 import { productView } from "./view-product.js";
 import { forgotView, registerView, resetView, signInView } from "./view-sign-in.js";
 
-// What may be opened by whom: "all", "customer" (anybody signed in) or "staff".
+// Path, view and who may open it: "all", "customer" (any signed-in user) or "staff".
 const VIEWS = [
-  [/^\/$/, catalogueView, "all"],
+  [/^\/$/, catalogView, "all"],
   [/^\/products\/(\d+)$/, productView, "all"],
   [/^\/cart$/, cartView, "all"],
   [/^\/checkout$/, checkoutView, "customer"],
@@ -35,14 +35,14 @@ const VIEWS = [
   [/^\/desk\/orders\/([\w-]+)$/, orderView, "staff"],
 ];
 
-const QUIET_MS = 200; // an answer that is faster than this shows no sign of waiting
+const QUIET_MS = 200; // faster answers show no loading state
 const config = fetch("/static/shop/config.json").then((answer) => answer.json());
 const main = at("main");
 
-let shown = new AbortController(); // aborts what belongs to the view that is shown
+let shown = new AbortController(); // cancels the work of the current view
 let first = true;
 
-/** Where the address points: `{path, query}` of the part after `#`. */
+/** `{path, query}` of the URL fragment. */
 function here() {
   const [path, query = ""] = (location.hash.slice(1) || "/").split("?");
   return { path: path.replace(/(.)\/$/, "$1"), query: new URLSearchParams(query) };
@@ -56,20 +56,20 @@ function find(path) {
   return { view: notFoundView, access: "all" };
 }
 
-const home = () => h("a", { class: "button primary", href: "#/" }, "To the catalogue");
+const home = () => h("a", { class: "button primary", href: "#/" }, "Continue shopping");
 
 const notFoundView = () => ({
-  title: "Not found",
-  content: [h("h1", {}, "There is nothing here"), emptyState("", "The address leads to no page of this shop.", home())],
+  title: "Page not found",
+  content: [h("h1", {}, "Page not found"), h("p", {}, "The link may be broken, or the page may have moved."), h("p", { class: "actions" }, home())],
 });
 
 function failure(error) {
   const missing = error instanceof Problem && error.status === 404;
   const retry = h("button", { type: "button", class: "button", onclick: () => show() }, "Try again");
   return {
-    title: missing ? "Not found" : "Not available",
+    title: missing ? "Not found" : "Error",
     content: [
-      h("h1", {}, missing ? "There is nothing here" : "This did not work"),
+      h("h1", {}, missing ? "Not found" : "This page could not be loaded"),
       alertBox(error),
       h("p", { class: "actions" }, !missing && retry, home()),
     ],
@@ -82,13 +82,13 @@ function guard(access, hash) {
   return "#/";
 }
 
-/** Draw the view that the address names. `keepFocus`: it is the same view once more. */
+/** Render the view of the current URL. With `keepFocus` the current view is only refreshed. */
 async function show({ keepFocus = false } = {}) {
   const { path, query } = here();
   const { view, access, parameter } = find(path);
-  const elsewhere = guard(access, location.hash);
-  if (elsewhere) {
-    location.replace(elsewhere);
+  const redirect = guard(access, location.hash);
+  if (redirect) {
+    location.replace(redirect);
     return;
   }
   shown.abort();
@@ -118,7 +118,7 @@ async function show({ keepFocus = false } = {}) {
   drawn.mounted?.();
 }
 
-/** A new view begins at its top, and screen readers begin to read at its heading. */
+/** Scroll to the top and move the focus to the heading, where screen readers start to read. */
 function arrive() {
   scrollTo(0, 0);
   const heading = main.querySelector("h1");
@@ -149,7 +149,7 @@ function drawBar() {
 }
 
 at("skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the fragment is the address of the view
+  event.preventDefault(); // the fragment is the route
   main.focus();
 });
 addEventListener("hashchange", () => show());
@@ -158,7 +158,7 @@ session.changes.addEventListener("change", () => {
   drawBar();
   const { access } = find(here().path);
   if (!session.user() && access !== "all") {
-    say("You are signed out.");
+    say("You have been signed out.");
     show();
   }
 });

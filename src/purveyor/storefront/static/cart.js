@@ -1,16 +1,16 @@
-// The cart: product ids and quantities in this browser, the same in all tabs; prices come from the catalogue.
+// The cart: product ids and quantities in local storage, shared by all tabs. Prices come from the catalog.
 
 const KEY = "purveyor.cart";
 export const MAX_QUANTITY = 1000;
 export const MAX_LINES = 100;
 
-/** Says "change" when the cart does, here or in another tab. */
+/** Dispatches "change" when the cart changes in any tab. */
 export const changes = new EventTarget();
 
-/** `[{id, quantity}]`, in the order in which they were added. */
+/** `[{id, quantity}]` in the order of adding. */
 export const lines = () => JSON.parse(localStorage.getItem(KEY) ?? "[]");
 
-/** How many things are in the cart. */
+/** Total quantity of all lines. */
 export const count = () => lines().reduce((total, line) => total + line.quantity, 0);
 
 function write(next) {
@@ -18,7 +18,7 @@ function write(next) {
   changes.dispatchEvent(new Event("change"));
 }
 
-/** Set how many of a product there are; 0 takes it out. Returns `false` where the cart is full. */
+/** Set the quantity of a product; 0 removes it. Returns `false` if the cart is full. */
 export function set(id, quantity) {
   const present = lines();
   const wanted = Math.min(Math.max(Math.trunc(quantity) || 0, 0), MAX_QUANTITY);
@@ -30,11 +30,11 @@ export function set(id, quantity) {
   return true;
 }
 
-/** Add some of a product. Returns `false` where the cart is full. */
+/** Add a product. Returns `false` if the cart is full. */
 export const add = (id, quantity = 1) => set(id, quantity + (lines().find((line) => line.id === id)?.quantity ?? 0));
 
-/** Take out what was ordered; what was added meanwhile stays. */
-export function takeOut(ordered) {
+/** Remove the ordered quantities; products added in the meantime stay. */
+export function removeOrdered(ordered) {
   const gone = new Map(ordered.map((item) => [item.product_id, item.quantity]));
   write(lines()
     .map((line) => ({ ...line, quantity: line.quantity - (gone.get(line.id) ?? 0) }))

@@ -1,4 +1,4 @@
-// Staff move an order on: only from the state that they see, or nothing happens.
+// Status changes by staff. `If-Match` refuses a change that is based on an outdated order.
 
 import { request } from "./api.js";
 import { h, say } from "./dom.js";
@@ -10,7 +10,7 @@ const NEXT = { pending: ["confirmed"], confirmed: ["shipped"], shipped: ["delive
 const NEXT_PAYMENT = { unpaid: ["paid"], paid: ["refunded"] };
 const VERBS = { confirmed: "Confirm", shipped: "Mark as shipped", delivered: "Mark as delivered", paid: "Mark as paid", refunded: "Mark as refunded" };
 
-/** The buttons for what may come next. `reload` reads the order again, and shows what kept this change out. */
+/** Buttons of the possible next steps. `reload(problem)` loads the order again and shows why a change was refused. */
 export function changePanel({ order, etag }, { reload, trouble }) {
   const panel = h("section", { class: "panel next", "aria-labelledby": "change" });
   let running = false;
@@ -26,7 +26,7 @@ export function changePanel({ order, etag }, { reload, trouble }) {
     } catch (error) {
       if (error instanceof Problem && [409, 412].includes(error.status)) {
         await reload(error).catch((trouble) => panel.append(alertBox(trouble)));
-        say("Somebody else changed this order. You see its present state now.");
+        say("Someone else changed this order. It has been reloaded.");
       } else {
         panel.append(alertBox(error));
       }
@@ -41,9 +41,9 @@ export function changePanel({ order, etag }, { reload, trouble }) {
   const steps = (NEXT[order.status] ?? []).map((status) => button("status", status, "primary"));
   const payments = (NEXT_PAYMENT[order.payment_status] ?? []).map((status) => button("payment_status", status, ""));
   panel.append(
-    h("h2", { id: "change" }, "Next"),
+    h("h2", { id: "change" }, "Next steps"),
     steps.length + payments.length === 0
-      ? h("p", { class: "muted" }, "Nothing is left to do.")
+      ? h("p", { class: "muted" }, "This order needs no further action.")
       : h("p", { class: "actions" }, steps, payments));
   if (trouble) panel.append(alertBox(trouble));
   return panel;

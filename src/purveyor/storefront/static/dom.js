@@ -1,6 +1,6 @@
-// Elements from data. Text from outside reaches the page only as text: nothing here parses HTML.
+// DOM helpers. Foreign text is only ever inserted as text; nothing here parses HTML.
 
-/** A new element. `properties`: attributes by name (`false`, `null`: left out; `true`: empty), listeners as `onclick`. */
+/** Create an element. Attributes that are `false` or `null` are omitted, `true` is an empty one; `on...` are listeners. */
 export function h(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -13,18 +13,18 @@ export function h(tag, properties = {}, ...children) {
 
 export const at = (id) => document.getElementById(id);
 
-/** Replace what is inside an element. */
+/** Replace the children of an element. */
 export function fill(element, ...children) {
   element.replaceChildren(...children.flat(Infinity).filter(Boolean));
   return element;
 }
 
 let count = 0;
-/** An id that no other element of this page has. */
+/** A unique element id. */
 export const newId = (stem) => `${stem}-${++count}`;
 
 let hide = 0;
-/** Say something that happened, to eyes and to screen readers, without taking the focus. */
+/** Show and announce a status message without moving the focus. */
 export function say(text) {
   const status = at("status");
   clearTimeout(hide);
@@ -36,13 +36,13 @@ export function say(text) {
   hide = setTimeout(() => status.classList.remove("shown"), 5000);
 }
 
-/** A choice as a row of links, the present one marked. `entries`: [label, href, whether it is the present one]. */
+/** A row of links. `entries`: [label, href, whether it is the current one]. */
 export function chips(label, entries) {
   return h("nav", { class: "chips", "aria-label": label },
-    entries.map(([text, href, here]) => h("a", { href, "aria-current": here && "true" }, text)));
+    entries.map(([text, href, current]) => h("a", { href, "aria-current": current && "true" }, text)));
 }
 
-/** What a page shows where there is nothing to show. */
+/** Placeholder for an empty list. */
 export function emptyState(heading, text, ...actions) {
   return h("div", { class: "empty" }, h("h2", {}, heading), h("p", {}, text), h("p", { class: "actions" }, actions));
 }

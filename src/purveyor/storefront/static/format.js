@@ -1,4 +1,4 @@
-// How amounts, times and the words of the API are written for people.
+// Amounts, times and API values as text.
 
 const currencies = new Map();
 
@@ -10,7 +10,7 @@ export function money(amount, currency) {
   return currencies.get(currency).format(amount);
 }
 
-/** A sum of amounts in major units with at most two decimals: added as integers, so that no cent is lost. */
+/** Sum of amounts in major units, added as integers of minor units to avoid rounding errors. */
 export const sum = (amounts) => amounts.reduce((total, amount) => total + Math.round(amount * 100), 0) / 100;
 
 const dayTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -22,17 +22,16 @@ export const date = (text) => day.format(new Date(text));
 const CATEGORIES = { tv: "TV", smarthome: "Smart home", mobile: "Phones", laptop: "Laptops", camera: "Cameras", wearable: "Wearables" };
 const PAYMENTS = { cash_on_delivery: "Cash on delivery", card: "Card", bank_transfer: "Bank transfer" };
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1).replaceAll("_", " ");
+/** A status, access level or other API value, capitalized. */
+export const word = (text) => text.charAt(0).toUpperCase() + text.slice(1).replaceAll("_", " ");
 
-/** A status, access level or other word of the API with a capital letter. */
-export const word = capital;
-export const category = (name) => CATEGORIES[name] ?? capital(name);
-export const payment = (name) => PAYMENTS[name] ?? capital(name);
+export const category = (name) => CATEGORIES[name] ?? word(name);
+export const payment = (name) => PAYMENTS[name] ?? word(name);
 
 /** "1 product", "2 products". */
 export const counted = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 
-/** A postal address as its lines. */
+/** The lines of a postal address. */
 export function addressLines(address) {
   const place = [address.postal_code, address.city].filter(Boolean).join(" ");
   const country = new Intl.DisplayNames(undefined, { type: "region", fallback: "code" }).of(address.country);

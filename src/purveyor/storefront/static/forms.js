@@ -1,11 +1,11 @@
-// Forms: labelled fields, one submission at a time, and problems shown where they belong.
+// Forms: labeled fields, one submission at a time, and errors shown at their fields.
 
 import { h, newId } from "./dom.js";
 import { Problem } from "./http.js";
 
 /**
- * A labelled field. `name` is also the last part of the JSON Pointer under which the API reports what is wrong
- * with it. `options`: [value, label] pairs make it a choice; `rows` makes it a text of several lines.
+ * A labeled field. `name` is also the last part of the JSON Pointer in the API's errors. `options`
+ * ([value, label] pairs) makes it a select, `rows` a textarea.
  */
 export function field({ label, name, hint, options, rows, value, ...attributes }) {
   const id = newId(name);
@@ -22,28 +22,28 @@ export function field({ label, name, hint, options, rows, value, ...attributes }
     hint && h("p", { class: "hint", id: described }, hint));
 }
 
-/** A box to tick. */
-export function tick({ label, name, checked = false }) {
+/** A checkbox. */
+export function checkbox({ label, name, checked = false }) {
   return h("label", { class: "tick" }, h("input", { type: "checkbox", name, checked }), h("span", {}, label));
 }
 
-/** A choice of one of few. `choices`: [value, content]. */
+/** A group of radio buttons. `choices`: [value, content]. */
 export function radios({ legend, name, choices, value, onchange = () => {} }) {
   return h("fieldset", { class: "radios" }, h("legend", {}, legend), choices.map(([key, content]) =>
     h("label", { class: "radio" },
       h("input", { type: "radio", name, value: key, checked: key === value, onchange }), h("span", {}, content))));
 }
 
-/** A problem as a box with its title, its detail and what has no field of its own. */
+/** An alert with the problem's title, its detail and the errors that belong to no field. */
 export function alertBox(error, loose = []) {
   const known = error instanceof Problem;
   if (!known) console.error(error);
-  const detail = known && error.detail !== error.title ? error.detail : "";
+  const detail = known && error.detail.replace(/\.$/, "") !== error.title ? error.detail : "";
   return h("div", { class: "alert", role: "alert", tabindex: "-1" },
     h("strong", {}, known ? error.title : "Something went wrong on this page"),
     detail && h("p", {}, detail),
-    loose.length > 0 && h("ul", {}, loose.map((entry) => h("li", {}, `${entry.pointer.slice(1) || "input"}: ${entry.detail}`))),
-    known && error.status >= 500 && error.requestId && h("p", { class: "hint" }, `Request ${error.requestId}`));
+    loose.length > 0 && h("ul", {}, loose.map((entry) => h("li", {}, entry.pointer ? `${entry.pointer.slice(1)}: ${entry.detail}` : sentence(entry.detail)))),
+    known && error.status >= 500 && error.requestId && h("p", { class: "hint" }, `Request ID: ${error.requestId}`));
 }
 
 function clear(form) {
@@ -56,7 +56,13 @@ function clear(form) {
   }
 }
 
-/** Show a problem in a form: at its fields where it has them, the rest on top. */
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+const pleaseCheck = (errors) => new Problem(422, {
+  title: errors.length === 1 ? "Please check the marked field" : "Please check the marked fields", errors,
+});
+
+/** Show a problem in a form: errors at their fields, the rest above the form. */
 export function showProblem(form, error) {
   clear(form);
   const loose = [];
@@ -69,21 +75,21 @@ export function showProblem(form, error) {
       continue;
     }
     const id = `${control.id}-error`;
-    holder.append(h("p", { class: "error", id }, entry.detail));
+    holder.append(h("p", { class: "error", id }, sentence(entry.detail)));
     control.setAttribute("aria-invalid", "true");
     control.setAttribute("aria-describedby", [control.getAttribute("aria-describedby"), id].filter(Boolean).join(" "));
     first ??= control;
   }
-  const box = alertBox(error, loose);
+  const box = alertBox(first && loose.length === 0 && error.code === "invalid-input" ? pleaseCheck(error.errors) : error, loose);
   form.prepend(box);
   (first ?? box).focus();
 }
 
 /**
- * A form. `submit(values)` gets the fields' values (empty ones left out) and may throw; while it runs, a second
- * submission is ignored.
+ * A form. `submit(values)` gets the non-empty values and may throw. Further submissions are ignored while it
+ * runs.
  */
-export function form({ label, action, busy = "One moment …", submit, extra = [], kind = "primary" }, ...children) {
+export function form({ label, action, busy = "Please wait…", submit, extra = [], kind = "primary" }, ...children) {
   const button = h("button", { type: "submit", class: `button ${kind}` }, action);
   let running = false;
   const made = h("form", { "aria-label": label, novalidate: true, onsubmit: async (event) => {
@@ -92,7 +98,7 @@ export function form({ label, action, busy = "One moment …", submit, extra = [
     clear(made);
     const invalid = made.querySelector(":invalid:not(fieldset)");
     if (invalid) {
-      showProblem(made, missing(made));
+      showProblem(made, invalidFields(made));
       return;
     }
     running = true;
@@ -111,10 +117,10 @@ export function form({ label, action, busy = "One moment …", submit, extra = [
   return made;
 }
 
-/** What the browser itself finds wrong, in the shape of the API's own problems. */
-function missing(made) {
+/** The browser's own validation errors as a `Problem`. */
+function invalidFields(made) {
   const errors = [...made.querySelectorAll(":invalid:not(fieldset)")].map((control) => ({
     pointer: `/${control.name}`, detail: control.validationMessage,
   }));
-  return new Problem(422, { title: errors.length === 1 ? "One field needs a look" : "Some fields need a look", errors });
+  return pleaseCheck(errors);
 }

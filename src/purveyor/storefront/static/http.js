@@ -1,8 +1,8 @@
-// One request to the API: JSON in, JSON out, and an error that carries the problem document (RFC 9457).
+// JSON requests to the API; errors carry the problem document (RFC 9457).
 
 const TIMEOUT_MS = 20_000;
 
-/** An answer that is an error, or none at all (`status` 0). */
+/** An error response, or no response at all (`status` 0). */
 export class Problem extends Error {
   constructor(status, document = {}, headers = new Headers()) {
     super(document.detail || document.title || "Something went wrong.");
@@ -16,20 +16,20 @@ export class Problem extends Error {
   }
 
   /** Whether the same request may succeed later. */
-  get passing() {
+  get temporary() {
     return this.status === 0 || this.status === 429 || this.status >= 500;
   }
 }
 
-const UNREACHABLE = { title: "The shop does not answer", detail: "Check the connection and try again." };
+const UNREACHABLE = { title: "Cannot reach the shop", detail: "Check your internet connection and try again." };
 
-/** The problem that a response with an error status carries. */
-export async function problemOf(response) {
-  const document = await response.json().catch(() => ({ title: `Status ${response.status}` }));
+/** Read the problem document of an error response. */
+async function problemOf(response) {
+  const document = await response.json().catch(() => ({ title: `Error ${response.status}` }));
   return new Problem(response.status, document, response.headers);
 }
 
-/** Send a request. Throws `Problem` for every answer that is no success, and for none. */
+/** Send a request. Throws `Problem` for an error response or none. */
 export async function send(method, path, { body, headers = {}, signal, token, timeoutMs = TIMEOUT_MS } = {}) {
   const all = new Headers(headers);
   if (body !== undefined) all.set("Content-Type", "application/json");

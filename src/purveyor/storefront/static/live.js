@@ -1,17 +1,17 @@
-// Server-sent events over fetch, which, unlike EventSource, can send the access token. (HTML, section 9.2)
+// Server-sent events (HTML section 9.2) over fetch, because EventSource cannot send the access token.
 
 import { request } from "./api.js";
 import { Problem } from "./http.js";
 
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 15_000;
-const SILENCE_MS = 45_000; // the server says something every 15 s
+const SILENCE_MS = 45_000; // the server sends a heartbeat every 15 s
 
-/** The events of a stream: `{id, event, data}`; `onText` hears of everything that comes, `onRetry` a new pause. */
-export async function* events(stream, { onText = () => {}, onRetry = () => {} } = {}) {
+/** Parse a stream into `{id, event, data}`. `onText` is called for every chunk, `onRetry` with a new delay. */
+async function* events(stream, { onText = () => {}, onRetry = () => {} } = {}) {
   let buffered = "";
   let event = { id: null, event: "message", data: [] };
-  const reader = stream.pipeThrough(new TextDecoderStream()).getReader(); // not every browser iterates a stream
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader(); // not every browser can iterate a stream
   while (true) {
     const { value: text, done } = await reader.read();
     if (done) return;
@@ -39,7 +39,7 @@ const pause = (ms, signal) => new Promise((resolve) => {
   signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
 });
 
-/** A signal that aborts with `signal`, or when `alive` was not called for a while. */
+/** A signal that aborts with `signal`, or if `alive` is not called for `SILENCE_MS`. */
 function watchdog(signal) {
   const own = new AbortController();
   let timer = 0;
@@ -50,8 +50,8 @@ function watchdog(signal) {
 }
 
 /**
- * Follow a stream from after the event `lastId` until `signal` aborts; after a break it goes on from the last one.
- * `onEvent` gets each event, `onState` hears "live", "waiting" (a reconnect is due) or "ended" (it is refused).
+ * Follow a stream after the event `lastId` until `signal` aborts, and resume it after a lost connection.
+ * `onEvent` gets each event, `onState` "live", "waiting" (will reconnect) or "ended" (refused by the server).
  */
 export async function follow(path, { lastId = null, onEvent, onState, signal }) {
   let last = lastId;
@@ -69,7 +69,7 @@ export async function follow(path, { lastId = null, onEvent, onState, signal }) 
         onEvent(event);
       }
     } catch (error) {
-      if (!signal.aborted && error instanceof Problem && !error.passing) {
+      if (!signal.aborted && error instanceof Problem && !error.temporary) {
         onState("ended");
         return;
       }

@@ -1,36 +1,36 @@
-// The mails about an order as the mail ledger has them, and sending one again. Only for staff, and only where the
-// process that answers runs role email too.
+// Emails about an order from the mail ledger, with a button to resend each. For staff, if this process serves the
+// desk's routes.
 
 import { get, post, withQuery } from "./api.js";
 import { fill, h, say } from "./dom.js";
 import { alertBox } from "./forms.js";
-import { moment, word } from "./format.js";
+import { counted, moment, word } from "./format.js";
 import { mailName } from "./timeline.js";
 
-/** A mail in the ledger, with a button that sends it again. `done` is called afterwards; `brief`: what is said beside it is left out. */
+/** One email with its resend button. `done` is called after a resend; `brief` omits what the order page shows anyway. */
 export function mailRow(mail, done, { brief = false } = {}) {
   const result = h("div");
   const resend = async () => {
     try {
       await post(`/api/mails/${encodeURIComponent(mail.event_id)}/resend`);
-      say(`The mail to ${mail.recipient} goes out again.`);
+      say(`The email to ${mail.recipient} will be sent again.`);
       await done();
     } catch (error) {
       fill(result, alertBox(error));
     }
   };
   const name = mailName(mail.kind);
-  const facts = [!brief && mail.order_number && `order ${mail.order_number}`, mail.recipient, moment(mail.updated_at), `attempt ${mail.attempts}`];
+  const facts = [!brief && mail.order_number && `Order ${mail.order_number}`, mail.recipient, moment(mail.updated_at), counted(mail.attempts, "attempt")];
   return h("li", { class: "mail-row" },
     h("div", {},
       h("strong", {}, name), " ", h("span", { class: `status ${mail.state}` }, word(mail.state)),
       h("p", { class: "muted" }, facts.filter(Boolean).join(" · ")),
       !brief && (mail.error || mail.smtp_reply) && h("p", { class: "hint" }, mail.error || mail.smtp_reply)),
-    h("button", { type: "button", class: "button small", onclick: resend, "aria-label": `Send again: ${name} to ${mail.recipient}` }, "Send again"),
+    h("button", { type: "button", class: "button small", onclick: resend, "aria-label": `Resend: ${name} to ${mail.recipient}` }, "Resend"),
     result);
 }
 
-/** The panel of one order's mails. */
+/** Panel with the emails of one order. */
 export async function mailPanel(orderId) {
   const list = h("ul", { class: "mail-rows" });
   const draw = async () => {
@@ -39,5 +39,5 @@ export async function mailPanel(orderId) {
     return mails.length;
   };
   return h("section", { class: "panel", "aria-labelledby": "mails" },
-    h("h2", { id: "mails" }, "Mails"), await draw() ? list : h("p", { class: "muted" }, "None yet."));
+    h("h2", { id: "mails" }, "Emails"), await draw() ? list : h("p", { class: "muted" }, "No emails yet."));
 }

@@ -1,5 +1,5 @@
-// Placing an order once. What is sent is kept, with its Idempotency-Key, until an answer to it arrives: a second
-// click, a reload or a lost connection sends the same request under the same key, and there is one order.
+// Places an order exactly once. The request and its Idempotency-Key are stored until the server has answered.
+// A second click, a reload or a lost connection repeats the same request with the same key.
 
 import { request } from "./api.js";
 import * as cart from "./cart.js";
@@ -10,17 +10,17 @@ const KEY = "purveyor.checkout";
 const KEPT_MS = 23 * 3_600_000; // the server keeps keys for 24 h
 const TRIES = 5;
 
-/** The attempt without an answer of who is signed in, `{key, user_id, body, at}`, or `null`. */
+/** The user's unanswered attempt, `{key, user_id, body, at}`, or `null`. */
 export function open() {
   const attempt = JSON.parse(localStorage.getItem(KEY) ?? "null");
   const good = attempt?.user_id === user()?.user_id && Date.now() - attempt?.at < KEPT_MS;
   return good ? attempt : null;
 }
 
-/** Give up on the attempt: the next one has a key of its own. */
+/** Discard the attempt; the next one gets a new key. */
 export const drop = () => localStorage.removeItem(KEY);
 
-// Not crypto.randomUUID, which browsers keep from pages without TLS.
+// crypto.randomUUID is not available on pages without TLS.
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
@@ -35,7 +35,7 @@ async function send(attempt) {
         await pause(error.retryAfterS || 1);
         continue;
       }
-      if (!error.passing && ![401, 409].includes(error.status)) drop();
+      if (!error.temporary && ![401, 409].includes(error.status)) drop();
       throw error;
     }
   }
@@ -43,19 +43,19 @@ async function send(attempt) {
 
 let running = null;
 
-/** Finish the open attempt; the order. Throws `Problem`. */
+/** Finish the open attempt and return the order. Throws `Problem`. */
 export function finish() {
   running ??= (async () => {
     const attempt = open();
     const order = await (await send(attempt)).json();
     drop();
-    cart.takeOut(order.items);
+    cart.removeOrdered(order.items);
     return order;
   })().finally(() => { running = null; });
   return running;
 }
 
-/** Place an order; the order. An attempt without an answer is finished instead. Throws `Problem`. */
+/** Place and return an order; an open attempt is finished instead. Throws `Problem`. */
 export function place(body) {
   if (!open()) {
     localStorage.setItem(KEY, JSON.stringify({ key: newKey(), user_id: user().user_id, body, at: Date.now() }));

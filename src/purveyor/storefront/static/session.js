@@ -1,11 +1,11 @@
-// Who is signed in: the token pair, renewed before it expires, shared by all tabs of this browser.
+// The session: a token pair in local storage, renewed before it expires and shared by all tabs.
 
 import { Problem, send } from "./http.js";
 
 const KEY = "purveyor.session";
 const RENEW_BEFORE_MS = 60_000;
 
-/** Says "change" when somebody signs in or out, here or in another tab. */
+/** Dispatches "change" on sign-in and sign-out in any tab. */
 export const changes = new EventTarget();
 
 const read = () => JSON.parse(localStorage.getItem(KEY) ?? "null");
@@ -15,10 +15,10 @@ function write(session) {
   else localStorage.removeItem(KEY);
 }
 
-/** `{user_id, email, name, role}` of who is signed in, or `null`. */
+/** The signed-in user, `{user_id, email, name, role}`, or `null`. */
 export const user = () => read()?.user ?? null;
 
-/** Whether who is signed in works for the shop. */
+/** Whether the user is staff or admin. */
 export const isStaff = () => ["staff", "admin"].includes(user()?.role);
 
 function withPair(session, pair) {
@@ -35,21 +35,21 @@ export async function signIn(email, password) {
   changes.dispatchEvent(new Event("change"));
 }
 
-/** Forget who was signed in, here only. */
+/** End the session in this browser only. */
 export function forget() {
   if (!read()) return;
   write(null);
   changes.dispatchEvent(new Event("change"));
 }
 
-/** Sign out: the tokens end on the server too, if it can be reached. */
+/** Sign out here and, if it can be reached, on the server. */
 export async function signOut() {
   const session = read();
   forget();
   if (session) await send("POST", "/logout", { token: session.access }).catch(() => null);
 }
 
-/** Put a new name where the page shows who is signed in. */
+/** Update the displayed name of the user. */
 export function rename(name) {
   const session = read();
   write({ ...session, user: { ...session.user, name } });
@@ -58,15 +58,15 @@ export function rename(name) {
 
 async function renew(stale) {
   const session = read();
-  if (session?.access !== stale) return session?.access ?? null; // another tab was faster
+  if (session?.access !== stale) return session?.access ?? null; // another tab renewed it
   try {
     const answer = await send("POST", "/token/refresh", { body: { refresh_token: session.refresh } });
     const renewed = withPair(session, await answer.json());
-    if (read()?.access !== stale) return read()?.access ?? null; // signed out, or somebody else in, meanwhile
+    if (read()?.access !== stale) return read()?.access ?? null; // the session changed in the meantime
     write(renewed);
     return renewed.access;
   } catch (error) {
-    if (!(error instanceof Problem) || error.passing) return session.access;
+    if (!(error instanceof Problem) || error.temporary) return session.access;
     forget();
     return null;
   }
@@ -74,14 +74,14 @@ async function renew(stale) {
 
 let renewing = null;
 
-/** A new access token in place of a `stale` one; `null` when nobody is signed in any more. One at a time. */
+/** A new access token for a `stale` one, or `null` if the session has ended. Tabs take turns. */
 export function renewed(stale) {
   renewing ??= (navigator.locks ? navigator.locks.request(KEY, () => renew(stale)) : renew(stale))
     .finally(() => { renewing = null; });
   return renewing;
 }
 
-/** An access token that is good for a while; `null` when nobody is signed in. */
+/** A valid access token, or `null` if nobody is signed in. */
 export async function token() {
   const session = read();
   if (!session) return null;

@@ -1,4 +1,4 @@
-// The timeline of an order: what there was, and what is added while one looks.
+// Live timeline of an order.
 
 import { get } from "./api.js";
 import { fill, h } from "./dom.js";
@@ -10,9 +10,9 @@ const WHAT = {
   paid: "Paid", refunded: "Payment refunded", erased: "Personal data erased",
 };
 const MAILS = {
-  "order.created": "Mail on the order", "order.confirmed": "Mail on the confirmation", "order.shipped": "Mail on the shipment",
-  "order.delivered": "Mail on the delivery", "order.cancelled": "Mail on the cancellation",
-  "user.registered": "Mail of welcome", "user.password_reset_requested": "Mail on a new password",
+  "order.created": "Order confirmation", "order.confirmed": "Order acceptance", "order.shipped": "Shipping confirmation",
+  "order.delivered": "Delivery confirmation", "order.cancelled": "Cancellation confirmation",
+  "user.registered": "Welcome email", "user.password_reset_requested": "Password reset email",
 };
 const MAIL_STATES = { sent: "sent", failed: "could not be delivered", unknown: "may have been sent" };
 
@@ -38,11 +38,9 @@ function row(entry, staff) {
     reply && h("p", { class: "hint" }, reply));
 }
 
-const STATES = { live: "Live", waiting: "Reconnecting …", ended: "" };
+const STATES = { live: "Live", waiting: "Reconnecting…", ended: "" };
 
-/**
- * The timeline of an order, live until `signal` aborts. `onNews` hears each entry that was not there before.
- */
+/** The timeline of an order, live until `signal` aborts. `onNews` gets each new entry. */
 export async function timeline(orderId, { staff, signal, onNews }) {
   const path = `/api/orders/${orderId}`;
   const { entries } = await get(`${path}/timeline`);

@@ -1,4 +1,4 @@
-// One's own account.
+// The user's account.
 
 import { get, patch, post } from "./api.js";
 import { h, say } from "./dom.js";
@@ -14,11 +14,11 @@ export async function accountView({ again }) {
   const save = async ({ name = "", phone, language }) => {
     const changed = await patch(own, { name, phone: phone ?? null, language });
     rename(changed.name);
-    say("Saved.");
+    say("Your profile was saved.");
   };
   const change = async ({ current_password, new_password }) => {
     await post("/password", { current_password, new_password });
-    say("The password is changed. Other devices are signed out.");
+    say("Your password was changed. Other devices were signed out.");
     again();
   };
   const leave = async () => {
@@ -40,8 +40,8 @@ export async function accountView({ again }) {
           languageField(profile.language))),
       h("section", { class: "panel", "aria-labelledby": "password" },
         h("h2", { id: "password" }, "Password"),
-        form({ label: "Password", action: "Change the password", submit: change, kind: "" },
-          field({ label: "Present password", name: "current_password", type: "password", required: true, autocomplete: "current-password" }),
+        form({ label: "Password", action: "Change password", submit: change, kind: "" },
+          field({ label: "Current password", name: "current_password", type: "password", required: true, autocomplete: "current-password" }),
           newPassword("New password", "new_password"))),
       h("p", { class: "actions" }, h("button", { type: "button", class: "button", onclick: leave }, "Sign out")),
     ],

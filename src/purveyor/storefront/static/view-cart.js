@@ -1,27 +1,26 @@
-// The cart, and the summary of it that checkout shows too.
+// The cart, and what the checkout shares with it.
 
 import * as cart from "./cart.js";
-import { products } from "./catalogue.js";
+import { products } from "./catalog.js";
 import { emptyState, h, newId, say } from "./dom.js";
 import { counted, money, sum } from "./format.js";
-import { picture } from "./view-catalogue.js";
+import { picture } from "./view-catalog.js";
 
-/** The lines of the cart with their products; a product that is gone is `undefined`. */
+/** Cart lines with their products; `product` is `undefined` if it no longer exists. */
 export async function filledLines() {
   const byId = new Map((await products()).map((product) => [product.id, product]));
   return cart.lines().map((line) => ({ ...line, product: byId.get(line.id) }));
 }
 
-/** What the lines come to, as text. */
+/** Total of the lines as text. */
 export function totalOf(lines) {
   const priced = lines.filter((line) => line.product);
   if (!priced.length) return "";
   return money(sum(priced.map((line) => sum([line.product.price]) * line.quantity)), priced[0].product.currency);
 }
 
-/** The empty cart. */
-export const emptyCart = () => emptyState("The cart is empty", "What you add in the catalogue waits here, in this browser.",
-  h("a", { class: "button primary", href: "#/" }, "To the catalogue"));
+export const emptyCart = () => emptyState("Your cart is empty", "Products that you add to your cart appear here.",
+  h("a", { class: "button primary", href: "#/" }, "Continue shopping"));
 
 export async function cartView({ again, signal }) {
   const lines = await filledLines();
@@ -37,7 +36,7 @@ export async function cartView({ again, signal }) {
 
   function remove(line) {
     cart.set(line.id, 0);
-    say(`${line.product?.title ?? "The product"} is out of the cart.`);
+    say(`${line.product?.title ?? "The product"} was removed from your cart.`);
     again();
   }
 
@@ -72,10 +71,10 @@ export async function cartView({ again, signal }) {
       h("p", { class: "muted" }, counted(lines.length, "product")),
       h("ul", { class: "lines" }, lines.map(row)),
       h("p", { class: "total" }, h("span", {}, "Total"), total),
-      missing && h("p", { class: "alert" }, "Remove what is no longer available to go on."),
+      missing && h("p", { class: "alert" }, "Remove the unavailable products to check out."),
       h("p", { class: "actions end" },
-        h("a", { class: "button", href: "#/" }, "Go on shopping"),
-        !missing && h("a", { class: "button primary", href: "#/checkout" }, "To the checkout")),
+        h("a", { class: "button", href: "#/" }, "Continue shopping"),
+        !missing && h("a", { class: "button primary", href: "#/checkout" }, "Check out")),
     ],
   };
 }

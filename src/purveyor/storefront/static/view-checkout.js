@@ -1,42 +1,42 @@
-// The checkout: where to, how paid, and the order is placed once.
+// Checkout: shipping address, payment method and placing the order.
 
 import { addressFields, addressOf } from "./address-form.js";
 import { get, post } from "./api.js";
 import { fill, h } from "./dom.js";
-import { alertBox, field, form, radios, tick } from "./forms.js";
+import { alertBox, checkbox, field, form, radios } from "./forms.js";
 import { addressLines, money, payment, sum } from "./format.js";
 import * as placing from "./placing.js";
 import { user } from "./session.js";
 import { emptyCart, filledLines, totalOf } from "./view-cart.js";
 
-const FRESH_MS = 10 * 60_000; // a younger attempt is finished without asking: its button was pressed just now
+const FRESH_MS = 10 * 60_000; // an interrupted attempt younger than this is finished without asking
 const NEW = "new";
 
 const toOrder = (order) => location.replace(`#/orders/${order.id}?placed=1`);
 
 function summary(lines) {
   return h("section", { class: "panel summary", "aria-labelledby": "summary" },
-    h("h2", { id: "summary" }, "Your order"),
+    h("h2", { id: "summary" }, "Order summary"),
     h("ul", {}, lines.map(({ product, quantity }) => h("li", {},
       h("span", {}, `${quantity} × ${product.title}`),
       h("span", { class: "price" }, money(sum([product.price]) * quantity, product.currency))))),
     h("p", { class: "total" }, h("span", {}, "Total"), h("strong", {}, totalOf(lines))),
-    h("p", {}, h("a", { href: "#/cart" }, "Change the cart")));
+    h("p", {}, h("a", { href: "#/cart" }, "Edit cart")));
 }
 
-/** Where the order goes: one of the saved addresses, or a new one. */
+/** Choice of a saved address or a new one. */
 function destination(saved) {
-  const fresh = h("div", { id: "new-address" }, addressFields({ recipient: user().name }), tick({ label: "Keep this address", name: "keep", checked: true }));
-  if (!saved.length) return h("fieldset", {}, h("legend", {}, "Deliver to"), fresh);
+  const fresh = h("div", { id: "new-address" }, addressFields({ recipient: user().name }), checkbox({ label: "Save this address for next time", name: "keep", checked: true }));
+  if (!saved.length) return h("fieldset", {}, h("legend", {}, "Shipping address"), fresh);
   const chosen = (saved.find((address) => address.is_default) ?? saved.at(-1)).id;
   const toggle = (isNew) => {
     fresh.hidden = !isNew;
     for (const control of fresh.querySelectorAll("input, select")) control.disabled = !isNew;
   };
   toggle(false);
-  const choices = [...saved.map((address) => [address.id, addressLines(address).join(", ")]), [NEW, "Another address"]];
+  const choices = [...saved.map((address) => [address.id, addressLines(address).join(", ")]), [NEW, "Use a different address"]];
   return [
-    radios({ legend: "Deliver to", name: "address", choices, value: chosen, onchange: (event) => toggle(event.target.value === NEW) }),
+    radios({ legend: "Shipping address", name: "address", choices, value: chosen, onchange: (event) => toggle(event.target.value === NEW) }),
     fresh,
   ];
 }
@@ -50,11 +50,11 @@ function bodyOf(values, lines, addressId) {
   };
 }
 
-/** A kept attempt that may have been placed already: finishing it does no harm, whatever became of it. */
+/** Notice of an attempt that may have reached the server. Sending it again is safe in any case. */
 function interrupted(again, error) {
   const notice = h("div", { class: "notice", role: "status" },
-    h("h2", {}, "An order of yours has no answer yet"),
-    h("p", {}, "It was sent, but the connection broke before the answer came. Finish it: it is placed once, however often it is sent."));
+    h("h2", {}, "We could not confirm your last order"),
+    h("p", {}, "The connection was lost before the shop could answer. You can safely send the order again. It will be placed only once."));
   const finish = async () => {
     try {
       toOrder(await placing.finish());
@@ -66,9 +66,9 @@ function interrupted(again, error) {
   const leave = () => { placing.drop(); again(); };
   const result = h("div", {}, error && alertBox(error));
   return [notice, result, h("p", { class: "actions" },
-    h("button", { type: "button", class: "button primary", onclick: finish }, "Finish the order"),
-    h("a", { class: "button", href: "#/orders" }, "Look at my orders"),
-    h("button", { type: "button", class: "button", onclick: leave }, "Forget it"))];
+    h("button", { type: "button", class: "button primary", onclick: finish }, "Send order again"),
+    h("a", { class: "button", href: "#/orders" }, "View my orders"),
+    h("button", { type: "button", class: "button", onclick: leave }, "Discard"))];
 }
 
 export async function checkoutView({ again }) {
@@ -88,7 +88,7 @@ export async function checkoutView({ again }) {
   if (!lines.length) return page("narrow", emptyCart());
   const saved = await get(`/user/${user().user_id}/addresses`);
 
-  let kept = null; // of an earlier try that ended in an error: it is not saved twice
+  let kept = null; // address saved by an earlier try that failed later
   const submit = async (values) => {
     let addressId = values.address && values.address !== NEW ? values.address : null;
     const address = addressOf(values);
@@ -102,9 +102,9 @@ export async function checkoutView({ again }) {
   const payments = ["cash_on_delivery", "card", "bank_transfer"].map((method) => [method, payment(method)]);
   return page("",
     h("div", { class: "columns" },
-      form({ label: "Checkout", action: "Place the order", busy: "Placing the order …", submit },
+      form({ label: "Checkout", action: "Place order", busy: "Placing order…", submit },
         destination(saved),
-        radios({ legend: "Payment", name: "payment_method", choices: payments, value: payments[0][0] }),
-        field({ label: "Note to the shop", name: "note", rows: 2, maxlength: 500 })),
+        radios({ legend: "Payment method", name: "payment_method", choices: payments, value: payments[0][0] }),
+        field({ label: "Order note", name: "note", rows: 2, maxlength: 500 })),
       summary(lines)));
 }

@@ -1,9 +1,9 @@
-// The desk's other parts: the mail ledger, and events that could not be handled.
+// Order desk: mail ledger and dead letters.
 
 import { get, post, withQuery } from "./api.js";
 import { chips, emptyState, fill, h, say } from "./dom.js";
 import { alertBox } from "./forms.js";
-import { moment, word } from "./format.js";
+import { counted, moment, word } from "./format.js";
 import { mailRow } from "./mail-panel.js";
 import { deskTabs } from "./view-desk.js";
 
@@ -14,13 +14,13 @@ export async function mailsView({ query, config, again }) {
   const { mails } = await get(withQuery("/api/mails", { state }));
   const states = [["All", "#/desk/mails", !state], ...STATES.map((name) => [word(name), `#/desk/mails?state=${name}`, name === state])];
   return {
-    title: "Mails",
+    title: "Emails",
     kind: "wide",
     content: [
-      h("h1", {}, "Mails"), deskTabs(config, "mails"), chips("State", states),
+      h("h1", {}, "Emails"), deskTabs(config, "mails"), chips("Status", states),
       mails.length
         ? h("ul", { class: "mail-rows panel" }, mails.map((mail) => mailRow(mail, again)))
-        : emptyState("No mails", "None is in this state."),
+        : emptyState("No emails", "No emails have this status."),
     ],
   };
 }
@@ -30,7 +30,7 @@ function letterRow(letter, again) {
   const replay = async () => {
     try {
       await post(`/api/dead-letters/${encodeURIComponent(letter.queue)}/${encodeURIComponent(letter.event_id)}/replay`);
-      say("The event goes out again.");
+      say("The event will be delivered again.");
       await again();
     } catch (error) {
       fill(result, alertBox(error));
@@ -39,7 +39,7 @@ function letterRow(letter, again) {
   return h("li", { class: "mail-row" },
     h("div", {},
       h("strong", {}, letter.type), " ", h("code", {}, letter.event_id),
-      h("p", { class: "muted" }, `${letter.queue} · ${moment(letter.died_at)} · ${letter.attempts} attempts`),
+      h("p", { class: "muted" }, `${letter.queue} · ${moment(letter.died_at)} · ${counted(letter.attempts, "attempt")}`),
       h("p", { class: "hint" }, letter.reason)),
     h("button", { type: "button", class: "button small", onclick: replay, "aria-label": `Replay ${letter.type} ${letter.event_id}` }, "Replay"),
     result);
@@ -52,10 +52,10 @@ export async function deadLettersView({ config, again }) {
     kind: "wide",
     content: [
       h("h1", {}, "Dead letters"), deskTabs(config, "letters"),
-      h("p", { class: "muted" }, "Events that a role could not handle after every retry. Mend the cause, then replay them: whoever has handled one already ignores it."),
+      h("p", { class: "muted" }, "Events that could not be handled after all retries. Fix the cause, then replay them. Replaying an event that was already handled has no effect."),
       letters.length
         ? h("ul", { class: "mail-rows panel" }, letters.map((letter) => letterRow(letter, again)))
-        : emptyState("None", "Every event was handled."),
+        : emptyState("No dead letters", "All events were handled."),
     ],
   };
 }

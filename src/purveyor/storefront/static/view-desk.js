@@ -1,4 +1,4 @@
-// The order desk: everybody's orders, filtered; and as CSV.
+// Order desk: all orders, with filters and CSV export.
 
 import { get, request, withQuery } from "./api.js";
 import { chips, emptyState, fill, h, say } from "./dom.js";
@@ -9,21 +9,21 @@ import { pager, statusPill } from "./view-orders.js";
 const STATUSES = ["pending", "confirmed", "shipped", "delivered", "cancelled"];
 const FILTERS = ["status", "order_number", "user_id", "from", "to"];
 
-/** The parts of the desk; those that this process cannot serve are left out. */
+/** Tabs of the desk, if this process serves them. */
 export const deskTabs = (config, here) => config.desk && chips("Desk", [
   ["Orders", "#/desk", here === "orders"],
-  ["Mails", "#/desk/mails", here === "mails"],
+  ["Emails", "#/desk/mails", here === "mails"],
   ["Dead letters", "#/desk/dead-letters", here === "letters"],
 ]);
 
-/** The first moment of a day of the reader's, `days` later, as the API takes it. */
+/** Start of a local day plus `days`, as an RFC 3339 time. */
 function dayStart(text, days = 0) {
   if (!text) return "";
   const [year, month, day] = text.split("-").map(Number);
   return new Date(year, month - 1, day + days).toISOString();
 }
 
-/** The filters as the API's query: the page's last day is meant as a whole. */
+/** The filters as API query parameters; the last day is included. */
 const apiQuery = (values) => ({
   status: values.status, order_number: values.order_number, user_id: values.user_id,
   created_from: dayStart(values.from), created_to: dayStart(values.to, 1),
@@ -34,7 +34,7 @@ async function exportCsv(values) {
   const address = URL.createObjectURL(await response.blob());
   h("a", { href: address, download: "orders.csv" }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
-  say("The orders are saved as orders.csv.");
+  say("Orders saved as orders.csv.");
 }
 
 function filters(values) {
@@ -43,13 +43,13 @@ function filters(values) {
     if (next === location.hash) dispatchEvent(new HashChangeEvent("hashchange"));
     else location.hash = next;
   };
-  const download = h("button", { type: "button", class: "button", onclick: () => exportCsv(values).catch((error) => showProblem(made, error)) }, "Export as CSV");
-  const reset = FILTERS.some((name) => values[name]) && h("a", { href: "#/desk" }, "Clear the filters");
+  const download = h("button", { type: "button", class: "button", onclick: () => exportCsv(values).catch((error) => showProblem(made, error)) }, "Export CSV");
+  const reset = FILTERS.some((name) => values[name]) && h("a", { href: "#/desk" }, "Clear filters");
   const made = form({ label: "Filters", action: "Filter", submit: apply, extra: [download, reset] },
     h("div", { class: "filters" },
       field({ label: "Status", name: "status", options: [["", "All"], ...STATUSES.map((status) => [status, word(status)])], value: values.status }),
       field({ label: "Order number", name: "order_number", type: "search", inputmode: "numeric", value: values.order_number }),
-      field({ label: "Customer id", name: "user_id", type: "search", value: values.user_id }),
+      field({ label: "Customer ID", name: "user_id", type: "search", value: values.user_id }),
       field({ label: "From", name: "from", type: "date", value: values.from }),
       field({ label: "To", name: "to", type: "date", value: values.to })));
   return made;
@@ -60,11 +60,11 @@ const row = (order) => h("tr", {},
   h("td", {}, statusPill(order.status)),
   h("td", { "data-label": "Payment" }, word(order.payment_status)),
   h("td", { "data-label": "Placed" }, moment(order.created_at)),
-  h("td", { "data-label": "Deliver to" }, order.shipping_address?.recipient ?? "–"),
-  h("td", { "data-label": "Products" }, counted(order.items.length, "product")),
+  h("td", { "data-label": "Ship to" }, order.shipping_address?.recipient ?? "–"),
+  h("td", { "data-label": "Items" }, counted(order.items.length, "item")),
   h("td", { class: "number", "data-label": "Total" }, money(order.total_amount, order.currency)));
 
-const HEADS = ["Order", "Status", "Payment", "Placed", "Deliver to", "Contents"];
+const HEADS = ["Order", "Status", "Payment", "Placed", "Ship to", "Items"];
 
 export async function deskView({ query, config }) {
   const values = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
@@ -76,7 +76,7 @@ export async function deskView({ query, config }) {
     showProblem(panel, asFilters(first));
     return page();
   }
-  if (!first.orders.length) return page(emptyState("No orders", "None fits these filters."));
+  if (!first.orders.length) return page(emptyState("No orders found", "No orders match these filters."));
   const body = h("tbody");
   const add = (orders) => body.append(...orders.map(row));
   const more = pager({ path, first, add, label: "Show more" });
@@ -87,7 +87,7 @@ export async function deskView({ query, config }) {
     more);
 }
 
-/** The API's names of the dates are not those of the fields. */
+/** Map the API's parameter names to those of the fields. */
 function asFilters(problem) {
   const names = { "/created_from": "/from", "/created_to": "/to" };
   problem.errors = (problem.errors ?? []).map((entry) => ({ ...entry, pointer: names[entry.pointer] ?? entry.pointer }));

@@ -1,4 +1,4 @@
-// One order: where it stands, what is in it, what happened. Staff move it on from here.
+// One order: status, items and timeline; for staff also status changes and emails.
 
 import { get, post, request } from "./api.js";
 import { fill, h, say } from "./dom.js";
@@ -12,7 +12,7 @@ import { statusPill } from "./view-orders.js";
 
 const WAY = ["pending", "confirmed", "shipped", "delivered"];
 
-/** How far the order is, as steps. */
+/** The status as a row of steps. */
 function progress(status) {
   if (status === "cancelled") return null;
   const reached = WAY.indexOf(status);
@@ -22,7 +22,7 @@ function progress(status) {
 
 function contents(order) {
   return h("section", { class: "panel", "aria-labelledby": "contents" },
-    h("h2", { id: "contents" }, "Contents"),
+    h("h2", { id: "contents" }, "Items"),
     h("table", { class: "items" },
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Product"), h("th", { scope: "col", class: "number" }, "Quantity"), h("th", { scope: "col", class: "number" }, "Amount"))),
       h("tbody", {}, order.items.map((item) => h("tr", {},
@@ -36,12 +36,12 @@ function facts(order, staff) {
   const address = order.shipping_address;
   const rows = [
     ["Payment", `${payment(order.payment_method)}, ${word(order.payment_status).toLowerCase()}`],
-    ["Deliver to", address ? addressLines(address).map((line) => h("span", { class: "address-line" }, line)) : "No address"],
+    ["Ship to", address ? addressLines(address).map((line) => h("span", { class: "address-line" }, line)) : "No shipping address"],
     order.note && ["Note", order.note],
     staff && ["Customer", h("a", { href: `#/desk?user_id=${encodeURIComponent(order.user_id)}` }, h("code", {}, order.user_id))],
   ].filter(Boolean);
   return h("section", { class: "panel", "aria-labelledby": "facts" },
-    h("h2", { id: "facts" }, "Delivery and payment"),
+    h("h2", { id: "facts" }, "Shipping and payment"),
     h("dl", { class: "facts-list" }, rows.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
 }
 
@@ -50,27 +50,27 @@ const canCancel = (order) => ["pending", "confirmed"].includes(order.status);
 function cancelPanel(order, done) {
   const submit = async ({ reason }) => {
     await post(`/api/orders/${order.id}/cancel`, reason ? { reason } : {});
-    say(`Order ${order.order_number} is cancelled.`);
+    say(`Order ${order.order_number} was cancelled.`);
     await done();
   };
   return h("details", { class: "panel cancel" },
-    h("summary", {}, "Cancel this order"),
-    form({ label: "Cancel this order", action: "Cancel the order", busy: "Cancelling …", kind: "danger", submit },
+    h("summary", {}, "Cancel order"),
+    form({ label: "Cancel order", action: "Cancel order", busy: "Cancelling…", kind: "danger", submit },
       field({ label: "Reason", name: "reason", rows: 2, maxlength: 500 })));
 }
 
-/** In development: the mails in the mailbox that name this order. */
+/** Emails about the order in the development mailbox. */
 async function mailboxPanel(order) {
   const found = await get("/mailbox/messages?limit=200");
   const number = new RegExp(`(?<!\\d)${order.order_number}(?!\\d)`);
   const own = found.filter((mail) => number.test(mail.subject)).reverse();
   return h("section", { class: "panel", "aria-labelledby": "mailbox" },
-    h("h2", { id: "mailbox" }, "Mails in the development mailbox"),
-    own.length === 0 && h("p", { class: "muted" }, "None yet."),
+    h("h2", { id: "mailbox" }, "Emails in the development mailbox"),
+    own.length === 0 && h("p", { class: "muted" }, "No emails yet."),
     own.map((mail) => h("details", { class: "mail-shown" },
       h("summary", {}, mail.subject),
       h("pre", { tabindex: 0 }, mail.text),
-      h("p", {}, h("a", { href: `/mailbox#${encodeURIComponent(mail.id)}` }, "Open in the mailbox")))));
+      h("p", {}, h("a", { href: `/mailbox#${encodeURIComponent(mail.id)}` }, "Open in mailbox")))));
 }
 
 async function read(id) {
@@ -83,10 +83,9 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
   const staff = isStaff();
   const parts = { head: h("div"), way: h("div"), change: h("div"), facts: h("div"), cancel: h("div"), mails: h("div"), box: h("div") };
   let current = await read(id);
-
   let drawn = null;
 
-  /** Show the order as it is. What is the same stays as it is: there may be half a sentence in it. */
+  /** Update the page. An unchanged cancel form is kept, because the user may be typing in it. */
   function draw(trouble = null) {
     const { order, etag } = current;
     if (etag === drawn && !trouble) return;
@@ -128,7 +127,7 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
     content: [
       h("p", { class: "up" }, h("a", { href: up[0] }, `← ${up[1]}`)),
       query.has("placed") && h("div", { class: "notice", role: "status" },
-        h("h2", {}, "Thank you!"), h("p", {}, "Your order is placed, and a mail confirms it. What happens next appears below by itself.")),
+        h("h2", {}, "Thank you for your order!"), h("p", {}, "We will send you a confirmation by email. This page shows every update as it happens.")),
       h("div", { class: "order-head" }, parts.head),
       parts.way,
       parts.change,
@@ -138,7 +137,7 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
             h("div", { class: "panel-head" }, h("h2", { id: "story" }, "Timeline"), story.state), story.list),
           parts.mails, parts.box),
         h("div", { class: "stack" }, contents(order), parts.facts, parts.cancel)),
-      !desk && staff && h("p", {}, h("a", { href: `#/desk/orders/${id}` }, "Open at the order desk")),
+      !desk && staff && h("p", {}, h("a", { href: `#/desk/orders/${id}` }, "Open in order desk")),
     ],
   };
 }

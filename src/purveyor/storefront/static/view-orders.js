@@ -1,4 +1,4 @@
-// One's own orders, newest first.
+// The user's orders, newest first.
 
 import { get, withQuery } from "./api.js";
 import { emptyState, fill, h } from "./dom.js";
@@ -6,10 +6,10 @@ import { alertBox } from "./forms.js";
 import { counted, date, money, word } from "./format.js";
 import { user } from "./session.js";
 
-/** An order's status as a coloured word. */
+/** An order's status as a colored label. */
 export const statusPill = (status) => h("span", { class: `status ${status}` }, word(status));
 
-/** "More" under a list that comes in pages: `add` takes a page's orders, `path` makes the address of a page. */
+/** Button that loads the next page. `path(cursor)` is the URL of a page, `add(orders)` shows its orders. */
 export function pager({ path, add, first, label = "Show older orders" }) {
   const holder = h("p", { class: "actions center" });
   const button = h("button", { type: "button", class: "button", onclick: async () => {
@@ -41,13 +41,13 @@ const row = (order) => h("li", {},
     h("span", { class: "price" }, money(order.total_amount, order.currency))));
 
 export async function ordersView() {
-  const mine = { user_id: user().role === "customer" ? "" : user().user_id }; // staff would see everybody's
+  const mine = { user_id: user().role === "customer" ? "" : user().user_id }; // the API shows staff all orders
   const path = (cursor) => withQuery("/api/orders/", { ...mine, cursor });
   const first = await get(path(null));
   const heading = h("h1", {}, "My orders");
   if (!first.orders.length) {
-    const action = h("a", { class: "button primary", href: "#/" }, "To the catalogue");
-    return { title: "My orders", kind: "narrow", content: [heading, emptyState("No orders yet", "What you order is listed here, with everything that happens to it.", action)] };
+    const action = h("a", { class: "button primary", href: "#/" }, "Continue shopping");
+    return { title: "My orders", kind: "narrow", content: [heading, emptyState("No orders yet", "Your orders and their status will appear here.", action)] };
   }
   const list = h("ul", { class: "orders" });
   const more = pager({ path, first, add: (orders) => list.append(...orders.map(row)) });

@@ -1,11 +1,11 @@
-// One product.
+// Product page.
 
 import { get } from "./api.js";
 import * as cart from "./cart.js";
-import { products } from "./catalogue.js";
+import { products } from "./catalog.js";
 import { h, newId } from "./dom.js";
 import { category, money, word } from "./format.js";
-import { addButton, card, picture } from "./view-catalogue.js";
+import { addButton, card, picture } from "./view-catalog.js";
 
 const RELATED = 4;
 
@@ -15,7 +15,7 @@ export async function productView({ parameter }) {
     .filter((other) => other.category === product.category && other.id !== product.id).slice(0, RELATED);
   const id = newId("quantity");
   const quantity = h("input", { id, type: "number", min: 1, max: cart.MAX_QUANTITY, value: 1, inputmode: "numeric" });
-  const facts = [["Brand", product.brand], ["Model", product.model], ["Colour", word(product.color ?? "")]].filter(([, value]) => value);
+  const facts = [["Brand", product.brand], ["Model", product.model], ["Color", word(product.color ?? "")]].filter(([, value]) => value);
   return {
     title: product.title,
     content: [
@@ -31,7 +31,7 @@ export async function productView({ parameter }) {
             addButton(product, { quantity: () => Math.max(1, quantity.valueAsNumber || 1), kind: "primary" })),
           h("dl", { class: "facts-list" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])))),
       related.length > 0 && h("section", { "aria-labelledby": "related" },
-        h("h2", { id: "related", class: "section" }, "Goes well with it"),
+        h("h2", { id: "related", class: "section" }, "You may also like"),
         h("ul", { class: "grid" }, related.map((other) => card(other)))),
     ],
   };

@@ -1,4 +1,4 @@
-// Signing in, opening an account, and a forgotten password.
+// Sign-in, registration and password reset.
 
 import { post } from "./api.js";
 import { h, say } from "./dom.js";
@@ -8,24 +8,24 @@ import { signIn } from "./session.js";
 
 const LANGUAGES = { en: "English", de: "Deutsch", es: "Español", fr: "Français" };
 
-/** A choice of the languages that mails are written in. */
+/** Choice of the language for emails. */
 export function languageField(value) {
   const own = navigator.language.slice(0, 2);
   return field({
-    label: "Language of mails", name: "language", options: Object.entries(LANGUAGES), value: value ?? (LANGUAGES[own] ? own : "en"),
+    label: "Email language", name: "language", options: Object.entries(LANGUAGES), value: value ?? (LANGUAGES[own] ? own : "en"),
   });
 }
 
 export const newPassword = (label, name) => field({
   label, name, type: "password", required: true, minlength: 8, maxlength: 128, autocomplete: "new-password",
-  hint: "At least 8 characters. A few words in a row are good; any characters are fine.",
+  hint: "At least 8 characters. A phrase of several words works well.",
 });
 
 const emailField = () => field({
-  label: "E-mail", name: "email", type: "email", required: true, maxlength: 254, autocomplete: "username",
+  label: "Email", name: "email", type: "email", required: true, maxlength: 254, autocomplete: "username",
 });
 
-/** Only an address of this page is followed after signing in. */
+/** Where to go after sign-in; only routes of this page are followed. */
 const nextOf = (query) => (/^#\/[\w/?=&%.-]*$/.test(query.get("next") ?? "") ? query.get("next") : "#/");
 
 const withNext = (path, query) => (query.has("next") ? `${path}?next=${encodeURIComponent(query.get("next"))}` : path);
@@ -41,12 +41,12 @@ export function signInView({ query, config }) {
     kind: "slim",
     content: [
       h("h1", {}, "Sign in"),
-      form({ label: "Sign in", action: "Sign in", submit, extra: [h("a", { href: "#/forgot" }, "Password forgotten?")] },
+      form({ label: "Sign in", action: "Sign in", submit, extra: [h("a", { href: "#/forgot" }, "Forgot password?")] },
         emailField(),
         field({ label: "Password", name: "password", type: "password", required: true, autocomplete: "current-password" })),
-      h("p", { class: "below" }, "New here? ", h("a", { href: withNext("#/register", query) }, "Open an account")),
+      h("p", { class: "below" }, "New customer? ", h("a", { href: withNext("#/register", query) }, "Create account")),
       config.development && h("aside", { class: "tip" },
-        h("p", {}, "For the order desk, make somebody staff from the console:"),
+        h("p", {}, "To use the order desk, give your account the staff role on the command line:"),
         h("pre", { tabindex: 0 }, h("code", {}, "app user role you@example.com staff"))),
     ],
   };
@@ -60,35 +60,35 @@ export function registerView({ query }) {
     location.replace(nextOf(query));
   };
   return {
-    title: "Open an account",
+    title: "Create account",
     kind: "slim",
     content: [
-      h("h1", {}, "Open an account"),
-      form({ label: "Open an account", action: "Open the account", submit },
+      h("h1", {}, "Create account"),
+      form({ label: "Create account", action: "Create account", submit },
         field({ label: "Name", name: "name", required: true, maxlength: 200, autocomplete: "name" }),
         emailField(), newPassword("Password", "password"), languageField()),
-      h("p", { class: "below" }, "You have one? ", h("a", { href: withNext("#/sign-in", query) }, "Sign in")),
+      h("p", { class: "below" }, "Already have an account? ", h("a", { href: withNext("#/sign-in", query) }, "Sign in")),
     ],
   };
 }
 
 export function forgotView({ config }) {
   const done = h("div", { class: "notice", role: "status", tabindex: "-1", hidden: true },
-    h("p", {}, "If there is an account with this address, a mail is on its way. For 30 minutes it is good for a new password."),
-    h("p", {}, h("a", { href: "#/reset" }, "Use the code from the mail")),
-    config.mailbox && h("p", {}, "In development it lands in the ", h("a", { href: "/mailbox" }, "mailbox"), "."));
+    h("p", {}, "If there is an account with this address, we have sent it an email with a reset code. The code is valid for 30 minutes."),
+    h("p", {}, h("a", { href: "#/reset" }, "Enter the code")),
+    config.mailbox && h("p", {}, "In development, emails arrive in the ", h("a", { href: "/mailbox" }, "mailbox"), "."));
   const submit = async ({ email }) => {
     await post("/password/forgot", { email });
     asking.hidden = true;
     done.hidden = false;
     done.focus();
   };
-  const asking = form({ label: "Forgotten password", action: "Send the mail", submit },
-    h("p", { class: "muted" }, "We send a mail with which you can choose a new one."), emailField());
+  const asking = form({ label: "Forgot password", action: "Send reset code", submit },
+    h("p", { class: "muted" }, "Enter your email address and we will send you a code to choose a new password."), emailField());
   return {
-    title: "Forgotten password",
+    title: "Forgot password",
     kind: "slim",
-    content: [h("h1", {}, "Forgotten password"), asking, done, h("p", { class: "below" }, h("a", { href: "#/sign-in" }, "Back to signing in"))],
+    content: [h("h1", {}, "Forgot your password?"), asking, done, h("p", { class: "below" }, h("a", { href: "#/sign-in" }, "Back to sign in"))],
   };
 }
 
@@ -96,18 +96,18 @@ export function resetView({ query }) {
   const given = query.get("token");
   const submit = async ({ token = given, password }) => {
     await send("POST", "/password/reset", { body: { token: token.trim(), password } });
-    say("The new password is set. Sign in with it.");
+    say("Your password was changed. Sign in with the new password.");
     location.replace("#/sign-in");
   };
   return {
-    title: "New password",
+    title: "Choose a new password",
     kind: "slim",
     content: [
       h("h1", {}, "Choose a new password"),
-      form({ label: "New password", action: "Set the password", submit },
-        !given && field({ label: "Code from the mail", name: "token", required: true, autocomplete: "one-time-code", spellcheck: "false" }),
+      form({ label: "New password", action: "Change password", submit },
+        !given && field({ label: "Reset code", name: "token", required: true, autocomplete: "one-time-code", spellcheck: "false" }),
         newPassword("New password", "password")),
-      h("p", { class: "below" }, h("a", { href: "#/forgot" }, "Ask for another link")),
+      h("p", { class: "below" }, h("a", { href: "#/forgot" }, "Request a new code")),
     ],
   };
 }

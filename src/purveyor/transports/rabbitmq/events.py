@@ -72,7 +72,7 @@ class RabbitEvents:
                     return await self._declare(self._publishing, queues)
                 except Unavailable as away:
                     if soon(0) >= deadline:
-                        raise StartupError(f"{away.detail} Start it, or correct RABBITMQ_URL.") from away
+                        raise StartupError(f"{away.detail} Start the server or correct RABBITMQ_URL.") from away
                 await asyncio.sleep(random.uniform(0.2, 0.6))  # noqa: S311 - spreads processes that start as one
         except BaseException:
             await self.close()

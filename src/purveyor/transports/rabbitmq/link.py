@@ -73,7 +73,7 @@ class Link:
             async with asyncio.timeout_at(deadline):
                 yield
         except TimeoutError as late:
-            raise Unavailable(f"{self.place} does not answer in time.") from late
+            raise Unavailable(f"{self.place} did not respond in time.") from late
         except asyncio.CancelledError as lost:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -82,7 +82,7 @@ class Link:
         except _ANSWERS:
             raise
         except (amqp.ProbableAuthenticationError, amqp.ConnectionNotAllowed) as error:
-            raise StartupError(f"{self.place} refuses us, correct RABBITMQ_URL: {error}") from error
+            raise StartupError(f"{self.place} refused the connection: {error}. Correct RABBITMQ_URL.") from error
         except CONNECTION_EXCEPTIONS as error:
             if isinstance(error, amqp.InvalidFrameError) and _OPEN in str(error):
                 trouble = f"the virtual host {self._vhost!r} does not exist or is not open to this user"

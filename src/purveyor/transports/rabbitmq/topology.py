@@ -81,12 +81,14 @@ def _named(what: str) -> Iterator[None]:
     try:
         yield
     except amqp.ChannelPreconditionFailed as error:
-        cure = "Delete it when it is empty, or set RABBITMQ_QUEUE_TYPE to the type that it has."
+        cure = "Delete it when it is empty, or set RABBITMQ_QUEUE_TYPE to its type."
         if "x-queue-type" not in str(error):
-            cure = "Delete it when it is empty; what an argument did for it, a policy of the server can do."
-        raise StartupError(f"RabbitMQ: {what} exists in another form ({error}). {cure}") from error
+            cure = "Delete it when it is empty. Use a server policy instead of queue arguments."
+        raise StartupError(f"RabbitMQ: {what} exists with other properties ({error}). {cure}") from error
     except amqp.ChannelAccessRefused as error:
-        raise StartupError(f"RabbitMQ: {what} may not be declared ({error}). Grant the user configure.") from error
+        raise StartupError(
+            f"RabbitMQ: {what} may not be declared ({error}). Grant the user the configure permission."
+        ) from error
 
 
 def message_of(sent: Envelope) -> Message:

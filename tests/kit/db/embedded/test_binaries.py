@@ -60,7 +60,7 @@ async def test_refuses_a_cluster_of_another_version(tmp_path: Path) -> None:
     (tmp_path / "data" / "postgres").mkdir(parents=True)
     (tmp_path / "data" / "postgres" / "PG_VERSION").write_text("9\n")
     with pytest.raises(
-        StartupError, match=r"was made by PostgreSQL 9, but here is 18.*: install PostgreSQL 9, or"
+        StartupError, match=r"was created by PostgreSQL 9, but only 18.* is installed. Install PostgreSQL 9, or"
     ):
         await EmbeddedPostgres(tmp_path / "data").start()
 
@@ -74,7 +74,7 @@ async def test_root_gives_the_server_to_another_account(open_dir: Path) -> None:
         assert not [*(open_dir / "data").glob("postgres-*")]
     # Where that account cannot follow any more, the cluster still is its own: nobody else may run it.
     open_dir.chmod(0o700)
-    with pytest.raises(StartupError, match="set DATA_DIR to a folder that everybody may enter"):
+    with pytest.raises(StartupError, match="Set DATA_DIR to a folder that all accounts can enter"):
         await EmbeddedPostgres(open_dir / "data", durable=False).start()
     assert stat.S_IMODE(open_dir.stat().st_mode) == 0o700
 
@@ -130,5 +130,5 @@ def test_root_is_told_when_no_account_will_do(tmp_path: Path) -> None:
         check=False,
     )
     assert told.returncode == 1
-    assert b"set DATA_DIR to a folder that everybody may enter" in told.stderr
+    assert b"Set DATA_DIR to a folder that all accounts can enter" in told.stderr
     assert told.stderr.count(b"\n") == 1

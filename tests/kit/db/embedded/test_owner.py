@@ -226,7 +226,7 @@ async def test_says_what_the_server_said(data_dir: Path) -> None:
 
 async def test_says_which_folder_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StartupError, match=r"cannot use .*file.*; run as the account that owns it, or set"):
+    with pytest.raises(StartupError, match=r"cannot use .*file.*\. Run as the owner of that folder or set"):
         await EmbeddedPostgres(tmp_path / "file" / "data").start()
 
 

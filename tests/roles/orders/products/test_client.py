@@ -621,7 +621,7 @@ async def test_log_says_what_was_wrong_and_no_more(
 def test_unknown_product_names_the_lines() -> None:
     problem = UnknownProduct.at({0: 17, 3: 99})
     assert (problem.status, problem.code) == (422, "unknown-product")
-    assert problem.detail == "Unknown product: 17, 99."
+    assert problem.detail == "The catalog does not contain these products: 17, 99."
     assert [error.pointer for error in problem.errors] == ["/items/0/product_id", "/items/3/product_id"]
 
 

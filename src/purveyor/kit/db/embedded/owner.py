@@ -52,8 +52,8 @@ class EmbeddedPostgres:
         except OSError as error:
             await self.stop()
             raise StartupError(
-                f"the embedded database cannot use {error.filename or self._data_dir}: "
-                f"{error.strerror or error}; run as the account that owns it, or set another DATA_DIR"
+                f"The embedded database cannot use {error.filename or self._data_dir}: "
+                f"{error.strerror or error}. Run as the owner of that folder or set another DATA_DIR."
             ) from error
         except BaseException:
             await self.stop()
@@ -89,8 +89,8 @@ class EmbeddedPostgres:
                 return
             if time.monotonic() > deadline:
                 raise StartupError(
-                    f"another process holds {self._data_dir}, but its database did not answer within "
-                    f"{_ATTACH_S:.0f} s: see postgres.log there, end that process and try again"
+                    f"Another process uses {self._data_dir}, but its database did not respond within "
+                    f"{_ATTACH_S:.0f} s. See postgres.log there, stop that process and try again."
                 )
             await asyncio.sleep(_POLL_S)
         await self._server.launch(lock)

@@ -87,7 +87,7 @@ class Server:
         deadline = time.monotonic() + _RECOVER_S
         while not await self.answers("postgres"):
             if not self.running or time.monotonic() > deadline:
-                raise StartupError(f"the embedded database did not start: {self._last_words()}")
+                raise StartupError(f"The embedded database did not start: {self._last_words()}")
             await asyncio.sleep(_POLL_S)
         await self._create_database()
 
@@ -128,7 +128,7 @@ class Server:
         finally:
             process.kill()
         if process.returncode != 0:
-            raise StartupError(f"the embedded database cannot be created: {self._last_words()}")
+            raise StartupError(f"The embedded database cannot be created: {self._last_words()}")
         draft.rename(self._cluster)
         _fsync(self._data_dir)
 
@@ -171,7 +171,7 @@ class Server:
             found = self._socket_dir.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), account.uid):
                 raise StartupError(
-                    f"{self._socket_dir} belongs to somebody else: remove it, or set a shorter DATA_DIR"
+                    f"{self._socket_dir} belongs to another account. Remove it, or set a shorter DATA_DIR."
                 )
             account.give(self._socket_dir)
         (self._socket_dir / f"{_SOCKET}.lock").unlink(missing_ok=True)  # stale for the reason in _spawn
@@ -185,7 +185,7 @@ class Server:
             finally:
                 await connection.close()
         except asyncpg.PostgresError as error:
-            raise StartupError(f"the embedded database cannot be created: {error}") from error
+            raise StartupError(f"The embedded database cannot be created: {error}") from error
 
     def _last_words(self) -> str:
         """Why the process that we spawned last gave up, by what it wrote itself."""

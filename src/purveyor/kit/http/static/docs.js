@@ -1,4 +1,4 @@
-// Starts Swagger UI on /docs. A file of its own, so that the page needs no inline script.
+// Starts Swagger UI on /docs. A separate file, because the page allows no inline scripts.
 "use strict";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -16,5 +16,5 @@ SwaggerUIBundle({
   filter: true,
   persistAuthorization: true,
   tryItOutEnabled: true,
-  validatorUrl: null, // otherwise it would ask a public validator for a badge
+  validatorUrl: null, // no requests to the public validator
 });

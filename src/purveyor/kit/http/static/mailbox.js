@@ -1,6 +1,6 @@
-// The development mailbox: shows what GET /mailbox/messages answers, or else GET /mailbox/previews. What is chosen is
-// in the URL's fragment: a mail's id, or the kind and the language of a preview.
-// Mail data reaches the page as text only; a mail's HTML lives in a frame without scripts and without our origin.
+// The development mailbox: shows GET /mailbox/messages or GET /mailbox/previews. The URL fragment holds the selection,
+// a message id or the kind and language of a preview.
+// Mail data is inserted as text only. The HTML of a mail is shown in a sandboxed frame without scripts.
 "use strict";
 
 const REFRESH_MS = 2000;
@@ -9,9 +9,9 @@ const TIMEOUT_MS = 5000;
 const at = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 48rem)");
 const PREVIEWS = "#preview/";
-const items = new Map(); // fragment to list item, so that a refresh keeps focus and scroll position
+const items = new Map(); // list items by fragment, so that a refresh keeps focus and scroll position
 let mails = null; // newest first; null until the first answer
-let previews = null; // of every kind in every language; loaded when they are first looked at
+let previews = null; // all kinds in all languages; loaded on first use
 let language = navigator.language.split("-")[0]; // of the previews
 let shown = null;
 let frame = at("html");
@@ -49,7 +49,7 @@ function mailItem(mail, isNew) {
 
 function choose(fragment) {
   if (narrow.matches) {
-    location.hash = fragment; // a step of its own, so that the browser's Back leads to the list
+    location.hash = fragment; // a history entry, so that Back leads to the list
   } else {
     location.replace(fragment);
   }
@@ -61,7 +61,7 @@ function showView() {
   at("text").hidden = !asText;
 }
 
-/** The mail's HTML with links that open in a tab of their own: inside the frame they would be blocked. */
+/** The mail's HTML with links that open in a new tab, because the frame blocks them. */
 function framed(html) {
   const parsed = new DOMParser().parseFromString(html, "text/html");
   const base = parsed.createElement("base");
@@ -88,7 +88,7 @@ function fillMail(mail) {
   frame = fresh;
 }
 
-/** What the fragment names; where it names nothing, the first of the list, unless the list takes the whole page. */
+/** The entry of the fragment. On wide screens the first entry is selected if there is none. */
 function chosen(list) {
   const named = list.find((entry) => entry.fragment === location.hash);
   if (named || narrow.matches || list.length === 0) return named ?? null;
@@ -97,10 +97,10 @@ function chosen(list) {
   return first;
 }
 
-/** Bring the page in line with the mails, the previews and the fragment. */
+/** Update the page from the mails, the previews and the fragment. */
 function show() {
   const list = isPreviewing() ? previews : mails;
-  if (list === null) return; // it is under way
+  if (list === null) return; // still loading
   const before = shown;
   shown = chosen(list);
   arrange(list);
@@ -118,7 +118,7 @@ function show() {
   if (narrow.matches) at("mail").focus();
 }
 
-/** Show the parts of the page that are needed. */
+/** Show and hide the parts of the page. */
 function arrange(list) {
   at("main").classList.toggle("reading", shown !== null);
   at("main").classList.toggle("empty", list.length === 0);
@@ -132,9 +132,9 @@ function arrange(list) {
     language = shown?.language ?? language;
     for (const preview of previews) items.get(preview.fragment).hidden = preview.language !== language;
     for (const option of at("languages").querySelectorAll("input")) option.checked = option.value === language;
-    say("Made of sample data");
+    say("With sample data");
   } else {
-    say(mails.length === 1 ? "1 mail" : `${mails.length} mails`);
+    say(mails.length === 1 ? "1 email" : `${mails.length} emails`);
   }
 }
 
@@ -158,7 +158,7 @@ function take(answer) {
 }
 
 function takePreviews(answer) {
-  if (previews !== null) return; // they were asked for twice
+  if (previews !== null) return; // requested twice
   previews = answer.map((preview) => ({ ...preview, fragment: `${PREVIEWS}${preview.kind}/${preview.language}` }));
   for (const preview of previews) {
     items.set(preview.fragment, listItem(preview, "", [element("span", "to", preview.kind)]));
@@ -184,7 +184,7 @@ function languageOption(code) {
 }
 
 function say(text) {
-  if (at("status").textContent !== text) at("status").textContent = text; // the same text is not announced again
+  if (at("status").textContent !== text) at("status").textContent = text; // do not announce the same text twice
 }
 
 async function load(path) {
@@ -197,12 +197,12 @@ async function refresh() {
   try {
     take(await load("/mailbox/messages?limit=100"));
   } catch (error) {
-    console.warn("The mails cannot be loaded:", error);
-    say("The mails cannot be loaded; trying again");
+    console.warn("Could not load the emails:", error);
+    say("Could not load the emails. Retrying…");
   }
 }
 
-/** Follow the fragment; the first time that it leads to the previews, they are loaded. */
+/** Show what the fragment names; load the previews on first use. */
 async function follow() {
   if (!isPreviewing() || previews !== null) {
     show();
@@ -211,8 +211,8 @@ async function follow() {
   try {
     takePreviews(await load("/mailbox/previews"));
   } catch (error) {
-    console.warn("The previews cannot be loaded:", error);
-    say("The previews cannot be loaded");
+    console.warn("Could not load the previews:", error);
+    say("Could not load the previews");
   }
 }
 

@@ -465,7 +465,7 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
         except LOST as error:
             raise ServerAway(f"MongoDB at {address_of(uri)} does not answer: {short(error)}.") from error
         except PyMongoError as error:
-            raise StartupError(f"MongoDB at {address_of(uri)} refuses us: {short(error)}.") from error
+            raise StartupError(f"MongoDB at {address_of(uri)} refused the connection: {short(error)}.") from error
         yield ledger
     finally:
         client.close()

@@ -32,6 +32,7 @@ from purveyor.roles.orders.products.shared import Dated, SharedLoader
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _MAX_BYTES = 256 * 1024
+_NO_ANSWER = "The product API did not answer. Try again in a moment."
 _CUT_OFF = (httpx.TransportError, *RESET)
 
 
@@ -117,7 +118,7 @@ class ProductApi:
     async def check(self) -> str:
         """See ``Products``. Asks the API itself, past the cache."""
         if not await self._list("?page=1&limit=1"):
-            raise ProductsUnavailable("The product API answers, but has no products: is its base URL right?")
+            raise ProductsUnavailable("The product API returned no products. Check PRODUCTS_API.")
         return f"{httpx.URL(self._base).host} answers"
 
     async def aclose(self) -> None:
@@ -139,10 +140,10 @@ class ProductApi:
                 body = await self._get_with_retries(self._base + path, ends)
                 return read(None if body is None else decode(body))
         except BreakerOpen as error:
-            raise ProductsUnavailable(retry_after_s=error.retry_after_s) from error
+            raise ProductsUnavailable(_NO_ANSWER, retry_after_s=error.retry_after_s) from error
         except (TimeoutError, *_CUT_OFF, Unusable) as error:
             _log.warning("product API, GET %s: %s: %s", path, type(error).__name__, error)
-            raise ProductsUnavailable from error
+            raise ProductsUnavailable(_NO_ANSWER) from error
 
     async def _get_with_retries(self, url: str, ends: float) -> bytes | None:
         for pause_s in self._RETRY_PAUSES_S:

@@ -1,13 +1,13 @@
-// The catalogue: categories, search and cards.
+// Product list with categories, search and sorting.
 
 import * as cart from "./cart.js";
-import { categories, products, search, sorted } from "./catalogue.js";
+import { categories, products, search, sorted } from "./catalog.js";
 import { at, chips, emptyState, fill, h, newId, say } from "./dom.js";
 import { category as categoryName, counted, money } from "./format.js";
 
 const STEP = 24;
 
-/** A product's picture; one that cannot be had, or is elsewhere, leaves a quiet place. */
+/** A product's picture, or a placeholder if it cannot be loaded or is on another origin. */
 export function picture(product, { eager = false } = {}) {
   const own = product.image && new URL(product.image, location.href).origin === location.origin;
   const place = () => h("span", { class: "picture none", "aria-hidden": "true" }, product.title.charAt(0));
@@ -18,25 +18,25 @@ export function picture(product, { eager = false } = {}) {
   });
 }
 
-/** The button that puts one of a product into the cart. */
+/** Button that adds a product to the cart. */
 export function addButton(product, { quantity = () => 1, kind = "" } = {}) {
   const onclick = () => {
     const fits = cart.add(product.id, quantity());
-    say(fits ? `${product.title} is in the cart.` : `The cart holds at most ${cart.MAX_LINES} different products.`);
+    say(fits ? `${product.title} was added to your cart.` : `Your cart can hold at most ${cart.MAX_LINES} different products.`);
   };
-  return h("button", { type: "button", class: `button ${kind}`, onclick, "aria-label": `Add ${product.title} to the cart` }, "Add to cart");
+  return h("button", { type: "button", class: `button ${kind}`, onclick, "aria-label": `Add to cart: ${product.title}` }, "Add to cart");
 }
 
-/** A product in a grid. */
+/** A product in the grid. */
 export function card(product, { eager = false } = {}) {
   return h("li", { class: "card" },
     h("a", { href: `#/products/${product.id}` }, picture(product, { eager }), h("h2", {}, product.title)),
     h("div", { class: "card-foot" }, h("span", { class: "price" }, money(product.price, product.currency)), addButton(product)));
 }
 
-const SORTS = [["", "Featured"], ["price", "Price, low first"], ["-price", "Price, high first"], ["title", "Name"]];
+const SORTS = [["", "Featured"], ["price", "Price: low to high"], ["-price", "Price: high to low"], ["title", "Name"]];
 
-export async function catalogueView({ query }) {
+export async function catalogView({ query }) {
   const all = await products();
   const state = { category: query.get("category") ?? "", query: query.get("q") ?? "", sort: query.get("sort") ?? "" };
   const grid = h("ul", { class: "grid", "aria-labelledby": "found" });
@@ -57,7 +57,7 @@ export async function catalogueView({ query }) {
     fill(grid, shown.map((product, place) => card(product, { eager: place < 8 })));
     fill(more, hits.length > shown.length && h("button", { type: "button", class: "button", onclick: grow }, "Show more"));
     grid.hidden = hits.length === 0;
-    if (hits.length === 0) fill(more, emptyState("Nothing fits", "Try fewer or other words.", h("a", { class: "button", href: "#/" }, "Show everything")));
+    if (hits.length === 0) fill(more, emptyState("No products found", "Try another search or category.", h("a", { class: "button", href: "#/" }, "Show all products")));
   }
 
   function grow() {
@@ -76,15 +76,15 @@ export async function catalogueView({ query }) {
   }
 
   const categoryChips = () => chips("Categories", [
-    ["Everything", address({ category: "" }), !state.category],
+    ["All", address({ category: "" }), !state.category],
     ...categories(all).map((name) => [categoryName(name), address({ category: name }), name === state.category]),
   ]);
 
   const ids = { search: newId("search"), sort: newId("sort") };
   const controls = h("div", { class: "finder", role: "search" },
-    h("label", { class: "visually-hidden", for: ids.search }, "Search the catalogue"),
+    h("label", { class: "visually-hidden", for: ids.search }, "Search products"),
     h("input", {
-      id: ids.search, type: "search", value: state.query, placeholder: "Search", autocomplete: "off",
+      id: ids.search, type: "search", value: state.query, placeholder: "Search products", autocomplete: "off",
       oninput: (event) => change({ query: event.target.value }),
     }),
     h("label", { class: "visually-hidden", for: ids.sort }, "Sort by"),
@@ -93,7 +93,7 @@ export async function catalogueView({ query }) {
 
   draw();
   return {
-    title: state.category ? categoryName(state.category) : "Catalogue",
+    title: state.category ? categoryName(state.category) : "Products",
     content: [
       h("div", { class: "head" },
         h("h1", {}, state.category ? categoryName(state.category) : "Well-made things, delivered"), controls),

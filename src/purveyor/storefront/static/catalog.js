@@ -1,4 +1,4 @@
-// The products: read page by page once, and again after a while, for prices change.
+// All products of the shop, loaded page by page and cached for a minute.
 
 import { get, withQuery } from "./api.js";
 
@@ -19,7 +19,7 @@ async function readAll() {
   return found;
 }
 
-/** All products. Throws `Problem`; what was read before is good for a minute. */
+/** All products. Throws `Problem`. */
 export function products() {
   if (!known || Date.now() - readAt > FRESH_MS) {
     readAt = Date.now();
@@ -29,12 +29,12 @@ export function products() {
   return known;
 }
 
-/** The categories of these products, in alphabetical order. */
+/** Categories of the products, sorted. */
 export const categories = (all) => [...new Set(all.map((product) => product.category))].sort();
 
 const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 
-/** Those products that are of a category and have every word that is searched. */
+/** Products of the category that contain every word of the query. */
 export function search(all, { category = "", query = "" }) {
   const words = plain(query).split(/\s+/).filter(Boolean);
   return all.filter((product) => {
@@ -50,5 +50,5 @@ const ORDERINGS = {
   title: (one, other) => one.title.localeCompare(other.title),
 };
 
-/** The products in another order; an unknown `by` leaves them as they are. */
+/** A sorted copy; an unknown `by` keeps the order. */
 export const sorted = (some, by) => (ORDERINGS[by] ? [...some].sort(ORDERINGS[by]) : some);

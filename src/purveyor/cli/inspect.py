@@ -1,4 +1,4 @@
-"""``app roles``, ``config``, ``doctor``: what there is and how it is, without changing anything."""
+"""``app roles``, ``app config`` and ``app doctor``, and the output of all commands."""
 
 import asyncio
 import re
@@ -28,19 +28,19 @@ _UNBOUNDED = 10_000
 
 
 class _Out(Console):
-    """Shows every text as it is, in cells too: it may be a customer's, or a foreign server's."""
+    """Console that prints texts literally, because they may come from customers or foreign servers."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """See ``Console``: it turns every ``str`` into what is shown."""
+        """Convert a string to text without interpreting markup; also used for table cells."""
         return super().render_str(printable(text), **options)
 
 
-# A file or a pipe has no edge: an id that is folded at its 80th column is found by no grep.
+# No line wrapping in files and pipes, so that grep finds every id.
 out = _Out(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
 
 
 def table(*columns: str) -> Table:
-    """A plain table, the same look in every command."""
+    """An empty table in the style of all commands."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold")
@@ -48,8 +48,8 @@ def table(*columns: str) -> Table:
 
 
 def roles() -> None:
-    """List the roles: what each serves, consumes and emits, and which other role it asks."""
-    shown = table("Role", "Serves", "Consumes", "Emits", "Asks")
+    """List the roles and what they serve, consume, emit and call."""
+    shown = table("Role", "Serves", "Consumes", "Emits", "Calls")
     for role in ROLES.values():
         consumes = ", ".join(role.consumes.values())
         emits = ", ".join(event.type for event in role.emits)
@@ -59,24 +59,27 @@ def roles() -> None:
 
 
 def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
-    """Show the effective settings and where each comes from; secrets are masked."""
+    """Show the effective settings and their sources. Secrets are masked."""
     from purveyor.host import choose_roles
 
     chosen = choose_roles(role_names(roles))
     sources = read_sources(config)
-    shown = table("Setting", "Value", "From", "What it is")
+    shown = table("Setting", "Value", "Source", "Description")
     for entry in sources.entries([Settings, *(role.settings for role in chosen)]):
         shown.add_row(entry.name, entry.value or "-", entry.source, entry.about)
     for role in chosen:
         value, source = sources.find(f"{role.name.upper()}_DATABASE_URL")
         if value:
             name = f"{role.name.upper()}_DATABASE_URL"
-            shown.add_row(name, Url(value).masked, source, f"the database of role {role.name} alone")
+            shown.add_row(name, Url(value).masked, source, f"Database of role {role.name} only")
     out.print(shown)
 
 
 def doctor(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
-    """Check the configuration and every dependency of the roles, a line each; exit code 1 if one is down."""
+    """Check the configuration and every dependency of the roles.
+
+    Exit code 1 if a required dependency is down.
+    """
     if not run(_doctor(role_names(roles), config)):
         raise typer.Exit(1)
 
@@ -92,23 +95,24 @@ async def _doctor(roles: Sequence[str], config: ConfigOption) -> bool:
         _say("ok", "configuration")
         checks = {check.name: (role, check) for role, group in host.checks().items() for check in group}
         results = await asyncio.gather(*(probe(check) for _, check in checks.values()))
-        lines: dict[tuple[str, str, str], list[str]] = {}  # what is down may be several dependencies at once
+        lines: dict[tuple[str, str, str], list[str]] = {}  # one server may be several dependencies
         for (role, check), (well, detail) in zip(checks.values(), results, strict=True):
             if well:
                 _say("ok", f"{check.name} ({check.kind}): {detail}")
                 continue
-            cure = _cure(detail, check.setting or host.database_setting(role)) if check.kind == "external" else ""
+            hint = _hint(detail, check.setting or host.database_setting(role)) if check.kind == "external" else ""
             word = "down" if check.required else "warn"
-            lines.setdefault((word, check.kind, detail + cure), []).append(check.name)
+            lines.setdefault((word, check.kind, detail + hint), []).append(check.name)
         for (word, kind, detail), names in lines.items():
             _say(word, f"{', '.join(names)} ({kind}): {detail}")
     return all(word != "down" for word, _, _ in lines)
 
 
-def _cure(detail: str, setting: str) -> str:
-    """What to do next, unless the error says it."""
-    told = re.search(r"\brun (app|the)\b|\bcorrect [A-Z_]+", detail)
-    return "" if told else f"{'' if detail.endswith('.') else '.'} Start it, or correct {setting}."
+def _hint(detail: str, setting: str) -> str:
+    """What to do next, unless the error already says so."""
+    if re.search(r"\b[Rr]un (app|the)\b|\b([Cc]orrect|[Cc]heck) [A-Z_]+", detail):
+        return ""
+    return f"{'' if detail.endswith('.') else '.'} Start the server or correct {setting}."
 
 
 def _say(word: str, text: str) -> None:

@@ -1,11 +1,11 @@
-"""``app migrate`` and ``app user``."""
+"""``app migrate`` and ``app user``: schemas and accounts."""
 
 import sys
 from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from purveyor.cli.look import out, table
+from purveyor.cli.inspect import out, table
 from purveyor.cli.options import (
     ALL_ROLES,
     ConfigOption,
@@ -22,7 +22,8 @@ from purveyor.roles.auth.contract import ListErasures, OpenAccount, SetAccess
 R = TypeVar("R")
 
 Access = Literal["customer", "staff", "admin"]
-user = typer.Typer(no_args_is_help=True, help="Create users, and say what they may do.")
+Email = Annotated[str, typer.Argument(help="Email address of the user.")]
+user = typer.Typer(no_args_is_help=True, help="Create users, change roles and list deleted accounts.")
 
 
 def migrate(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
@@ -37,53 +38,56 @@ async def _migrate(roles: str, config: ConfigOption) -> None:
     host = Host(choose_roles(role_names(roles)), read_sources(config), console=True)
     applied = await host.migrate()
     for name in applied:
-        out.print(f"applied {name}")
+        out.print(f"Applied {name}.")
     if not applied:
-        out.print("up to date")
+        out.print("All schemas are up to date.")
 
 
-@user.command("add")
+@user.command("add", epilog='Example: app user add ada@example.com --name "Ada Lovelace" --role staff')
 def add(
-    email: str,
-    name: Annotated[str, typer.Option(help="The person's name.")],
-    role: Annotated[Access, typer.Option(help="What they may do.")] = "customer",
+    email: Email,
+    name: Annotated[str, typer.Option(help="Name of the user.")],
+    role: Annotated[Access, typer.Option(help="Role of the user.")] = "customer",
     password_stdin: Annotated[bool, typer.Option(help="Read the password from standard input.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Create a user; asks for the password at a terminal, else reads it from standard input."""
+    """Create a user.
+
+    Prompts for the password on a terminal, otherwise reads it from standard input.
+    """
     if password_stdin or not sys.stdin.isatty():
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     account = run(_ask(OpenAccount(email=email, name=name, password=password, access=role), config))
-    out.print(f"{account.email} is {account.access}, id {account.id}")
+    out.print(f"Created {account.email} with role {account.access}, ID {account.id}.")
 
 
-@user.command("role")
-def set_role(email: str, role: Access, config: ConfigOption = None) -> None:
-    """Make a user customer, staff or admin; it counts within 5 seconds, wherever they are logged in."""
+@user.command("role", epilog="Example: app user role ada@example.com staff")
+def set_role(
+    email: Email, role: Annotated[Access, typer.Argument(help="New role.")], config: ConfigOption = None
+) -> None:
+    """Change the role of a user. It takes effect within 5 seconds, also in open sessions."""
     account = run(_ask(SetAccess(email=email, access=role), config))
-    out.print(f"{account.email} is {account.access}")
+    out.print(f"{account.email} now has role {account.access}.")
 
 
 @user.command("erasures")
 def erasures(
-    unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="Only those that a role has yet to do.")
-    ] = False,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 50,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Only erasures that are not complete.")] = False,
+    limit: Annotated[int, typer.Option(help="Maximum number of accounts.", min=1, max=1000)] = 50,
     config: ConfigOption = None,
 ) -> None:
-    """List deleted accounts, and when each role erased its part."""
+    """List deleted accounts and when each role erased their data."""
     found = run(_ask(ListErasures(unfinished=unfinished, limit=limit), config)).erasures
-    shown = table("User", "Deleted", "Orders erased", "Mails erased")
+    shown = table("User", "Deleted", "Orders erased", "Emails erased")
     for one in found:
         moments = (one.requested_at, one.orders_erased_at, one.mails_erased_at)
         shown.add_row(one.user_id, *(f"{moment:%F %T}" if moment else "not yet" for moment in moments))
     if found:
         out.print(shown)
     else:
-        out.print("no erasure is unfinished" if unfinished else "no account was deleted")
+        out.print("All erasures are complete." if unfinished else "No accounts have been deleted.")
 
 
 async def _ask(message: Ask[R], config: ConfigOption) -> R:
