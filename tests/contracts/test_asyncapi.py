@@ -62,4 +62,4 @@ def test_whoever_receives_names_the_queue() -> None:
     for role in ROLES.values():
         for event, queue in role.consumes.items():
             receives = DOCUMENT["operations"][f"{role.name}.receives.{event.type}"]
-            assert f"from the queue {queue}." in receives["summary"]
+            assert f"from queue {queue}." in receives["summary"]
