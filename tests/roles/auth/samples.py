@@ -10,15 +10,15 @@ from purveyor.kit.db.postgres import Database
 from purveyor.kit.events.message import Envelope, Event
 from purveyor.kit.ids import new_id
 from purveyor.kit.limits.memory import Backoff, MemoryBackoff, MemoryLimiter, Rate
-from purveyor.roles.auth.assembly import Stores
 from purveyor.roles.auth.contract import Address, Principal, UserRegistered
 from purveyor.roles.auth.model import User, about
-from purveyor.roles.auth.password_changes import PasswordChanges
+from purveyor.roles.auth.password_changes import PasswordChanges, PostgresPasswords
 from purveyor.roles.auth.passwords import Passwords
-from purveyor.roles.auth.privacy import Privacy
-from purveyor.roles.auth.revocations import Revocations
+from purveyor.roles.auth.privacy import PostgresPersonalData, Privacy
+from purveyor.roles.auth.revocations import PostgresRevocations, Revocations
 from purveyor.roles.auth.service import Auth, Registration
-from purveyor.roles.auth.sessions import Sessions, TokenPair
+from purveyor.roles.auth.sessions import PostgresSessions, Sessions, TokenPair
+from purveyor.roles.auth.store import PostgresAccounts, PostgresAddresses
 from purveyor.roles.auth.throttle import Throttle
 from purveyor.roles.auth.tokens import RefreshChain, Tokens
 
@@ -41,6 +41,18 @@ class Wakes:
         self.count += 1
 
 
+class Stores:
+    """Every store of the role, on one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.accounts = PostgresAccounts(database, LIFETIME_S)
+        self.addresses = PostgresAddresses(database)
+        self.sessions = PostgresSessions(database, LIFETIME_S)
+        self.passwords = PostgresPasswords(database, LIFETIME_S)
+        self.data = PostgresPersonalData(database, LIFETIME_S)
+        self.revocations = PostgresRevocations(database)
+
+
 class Process:
     """The use cases as one process has them; several on one database are several processes."""
 
@@ -54,7 +66,7 @@ class Process:
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.database = database
-        self.stores = Stores.on(database, LIFETIME_S)
+        self.stores = Stores(database)
         self.wakes = Wakes()
         self.revocations = Revocations(self.stores.revocations)
         self.tokens = Tokens(SECRET, LIFETIME_S)

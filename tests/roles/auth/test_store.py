@@ -15,18 +15,18 @@ from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import InvalidInput, NotFound
 from purveyor.kit.ids import new_id
 from purveyor.registry import ROLES
-from purveyor.roles.auth.assembly import Stores
 from purveyor.roles.auth.contract import EmailTaken
 from purveyor.roles.auth.model import User
 from purveyor.roles.auth.ports import StoredAddress
+from purveyor.roles.auth.role import _purge_regularly
 from purveyor.roles.auth.store import MAX_ADDRESSES
 from purveyor_drill.servers.postgres import PostgresServer
-from roles.auth.samples import LIFETIME_S, a_user, fresh_email, welcome
+from roles.auth.samples import Stores, a_user, fresh_email, welcome
 
 
 @pytest.fixture
 def stores(database: Database) -> Stores:
-    return Stores.on(database, LIFETIME_S)
+    return Stores(database)
 
 
 async def registered(stores: Stores) -> User:
@@ -218,7 +218,7 @@ async def test_what_the_first_version_stored_is_still_there(
             b"hash",
         )
         await migrate(url, "auth", migrations)
-        stores = Stores.on(database, LIFETIME_S)
+        stores = Stores(database)
 
         assert await stores.accounts.get(user.id) == user
         assert [found.id for found in await stores.sessions.all(user.id)] == [session]
@@ -237,7 +237,7 @@ async def test_what_has_expired_is_deleted(stores: Stores, database: Database) -
             owner.id.bytes,
             days,
         )
-    purging = asyncio.create_task(stores.purge_regularly())
+    purging = asyncio.create_task(_purge_regularly(stores.revocations.purge, stores.sessions.purge))
     try:
         async with asyncio.timeout(10):
             while await database.fetchval("select count(*) from auth.sessions where user_id = $1", user.id):

@@ -1,27 +1,45 @@
-"""The declaration of role auth."""
+"""Declaration and assembly of role auth."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
 
 from purveyor.kit.errors import ConfigError
+from purveyor.kit.events.message import Event
+from purveyor.kit.events.transport import Answers, EventHandler
 from purveyor.kit.limits.memory import Rate
-from purveyor.kit.role import Actor, Env, Role
+from purveyor.kit.process.background import Background
+from purveyor.kit.role import Actor, Check, Env, Role
 from purveyor.roles.auth.contract import (
+    GetAddress,
+    GetProfile,
     Identity,
+    ListErasures,
+    OpenAccount,
     PasswordResetRequested,
+    SetAccess,
     UserErased,
     UserExportRequested,
     UserRegistered,
+    VerifyToken,
 )
 from purveyor.roles.email.contract import MailDataErased, MailDataExported
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
 from purveyor.settings import Secret
 
+if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
+    from purveyor.kit.db.postgres import Database
+    from purveyor.roles.auth.passwords import Passwords
+    from purveyor.roles.auth.privacy import Privacy
+    from purveyor.roles.auth.service import Auth
+    from purveyor.roles.auth.sessions import Sessions
+
+_PURGE_EVERY_S = 300.0
 MIN_SECRET_BYTES = 32
 """RFC 7518 section 3.2: a key for HS256 has at least the size of the hash."""
 
@@ -53,15 +71,97 @@ def check(settings: AuthSettings, production: bool) -> None:  # noqa: FBT001 - t
 @asynccontextmanager
 async def build(env: Env, settings: AuthSettings) -> AsyncIterator[Actor]:
     """Start role auth."""
-    from purveyor.roles.auth.assembly import assemble
     from purveyor.roles.auth.passwords import Passwords
 
     async with env.database() as database:
         passwords = Passwords()
         try:
-            yield assemble(env, settings, database, passwords)
+            yield _assemble(env, settings, database, passwords)
         finally:
             passwords.close()
+
+
+def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords: "Passwords") -> Actor:
+    """Connect stores, use cases and inlets. The events hold personal data and tokens: the relay forgets them."""
+    from purveyor.kit.events.outbox import Outbox, Relay
+    from purveyor.roles.auth import (
+        password_changes,
+        privacy,
+        revocations,
+        routes,
+        service,
+        sessions,
+        store,
+        tokens,
+    )
+    from purveyor.roles.auth.throttle import Throttle
+
+    secret = settings.jwt_secret.reveal() or tokens.development_secret(env.data_dir)
+    lifetime_s, shortest = settings.access_token_lifetime_s, settings.password_min_length
+    accounts, addresses = store.PostgresAccounts(database, lifetime_s), store.PostgresAddresses(database)
+    logins = sessions.PostgresSessions(database, lifetime_s)
+    resets = password_changes.PostgresPasswords(database, lifetime_s)
+    personal = privacy.PostgresPersonalData(database, lifetime_s)
+    revoked = revocations.PostgresRevocations(database)
+    relay = Relay(database, "auth", env.events, forget=True)
+    known = revocations.Revocations(revoked)
+    throttle = Throttle(env.limiter, env.backoff, settings.rate_limit_login)
+    session = sessions.Sessions(
+        logins,
+        passwords,
+        tokens.Tokens(secret, lifetime_s),
+        chain=tokens.RefreshChain(secret),
+        throttle=throttle,
+        revocations=known,
+    )
+    auth = service.Auth(
+        accounts, addresses, passwords, session, password_min_length=shortest, committed=relay.wake
+    )
+    changes = password_changes.PasswordChanges(
+        resets, passwords, session, throttle, password_min_length=shortest, committed=relay.wake
+    )
+    person = privacy.Privacy(personal, accounts, addresses, session, committed=relay.wake, stopping=env.stopping)
+    return Actor(
+        routes=routes.auth_routes(auth, session, changes, person),
+        answers=_answers(auth, session, person),
+        subscriptions=_subscriptions(person),
+        background=[
+            Background("relay", relay.run),
+            Background("revocations", known.run),
+            Background(
+                "purge", lambda: _purge_regularly(logins.purge, revoked.purge, resets.purge, personal.purge)
+            ),
+        ],
+        checks=[Check("postgres auth", env.database_kind, database.check), *env.shared_checks],
+        outbox=Outbox(database, "auth"),
+    )
+
+
+def _answers(auth: "Auth", session: "Sessions", person: "Privacy") -> Answers:
+    return {
+        VerifyToken: session.verify,
+        GetProfile: auth.answer_profile,
+        GetAddress: auth.answer_address,
+        OpenAccount: auth.open_account,
+        SetAccess: auth.set_access,
+        ListErasures: person.erasures,
+    }
+
+
+def _subscriptions(person: "Privacy") -> dict[type[Event], EventHandler]:
+    return {
+        OrderDataErased: person.erased_by("orders"),
+        MailDataErased: person.erased_by("email"),
+        OrderDataExported: person.part_from("orders"),
+        MailDataExported: person.part_from("email"),
+    }
+
+
+async def _purge_regularly(*purges: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        for purge in purges:
+            await purge()
+        await asyncio.sleep(_PURGE_EVERY_S)
 
 
 ROLE = Role(

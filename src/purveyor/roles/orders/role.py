@@ -1,18 +1,23 @@
-"""The declaration of role orders."""
+"""Declaration and assembly of role orders."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
 from purveyor.kit.limits.memory import Rate
-from purveyor.kit.role import Actor, Env, Role
+from purveyor.kit.process.background import Background
+from purveyor.kit.role import Actor, Check, Env, Role
 from purveyor.roles.auth.contract import Identity, UserErased, UserExportRequested
 from purveyor.roles.email.contract import MailSettled
 from purveyor.roles.orders.contract import (
+    AnnounceOrders,
+    FindUnannounced,
     OrderCancelled,
     OrderConfirmed,
     OrderCreated,
@@ -20,8 +25,16 @@ from purveyor.roles.orders.contract import (
     OrderDataExported,
     OrderDelivered,
     OrderShipped,
+    TraceOrder,
 )
 from purveyor.settings import Url
+
+if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
+    from purveyor.kit.db.postgres import Database
+    from purveyor.kit.events.outbox import Backlog, Relay
+    from purveyor.roles.orders.products.client import Products
+
+_PURGE_EVERY_S = 600.0
 
 
 class OrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,9 +54,8 @@ class OrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
 @asynccontextmanager
 async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
     """Start role orders."""
-    from purveyor.roles.orders.assembly import assemble
     from purveyor.roles.orders.products.bundled import BundledProducts
-    from purveyor.roles.orders.products.client import ProductApi, Products
+    from purveyor.roles.orders.products.client import ProductApi
 
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(env.database())
@@ -51,7 +63,82 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
         if settings.products_api:
             api = ProductApi(settings.products_api, shared=env.shared_cache)
             products = await stack.enter_async_context(aclosing(api))
-        yield assemble(env, settings, database, products)
+        yield _assemble(env, settings, database, products)
+
+
+def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
+    """Connect stores, use cases and inlets."""
+    from purveyor.kit.events.outbox import Backlog, Outbox, Relay
+    from purveyor.roles.orders import live, privacy, reconcile, routes, routes_products, service, store
+
+    identity, currency, rate = env.port(Identity), settings.currency, settings.rate_limit_orders
+    book, histories = store.PostgresOrders(database), store.PostgresHistories(database)
+    persons = privacy.PostgresPersons(database)
+    backlog = Backlog(
+        "orders", max_events=settings.event_backlog_max_events, max_age_s=settings.event_backlog_max_age_s
+    )
+    relay = Relay(database, "orders", env.events, backlog)
+    orders = service.Orders(
+        book, products, identity, env.limiter, rate=rate, currency=currency, committed=relay.wake, backlog=backlog
+    )
+    streams = live.Live(histories, identity, stopping=env.stopping)
+
+    def changed(order_id: UUID) -> None:
+        relay.wake()
+        streams.wake(order_id)
+
+    timelines = service.Timelines(histories, committed=streams.wake)
+    changes = service.Changes(book, committed=changed)
+    personal = privacy.PersonalData(persons, book, histories, committed=relay.wake)
+    audit = reconcile.Audit(book, reconcile.PostgresAudits(database), committed=relay.wake)
+    return Actor(
+        routes=[
+            *routes.order_routes(orders, identity),
+            *routes.list_routes(orders, book, identity),
+            *routes.change_routes(changes, identity),
+            *live.history_routes(timelines, streams, identity),
+            *routes_products.product_routes(orders, currency),
+        ],
+        answers={TraceOrder: orders.trace, FindUnannounced: audit.find, AnnounceOrders: audit.announce},
+        subscriptions={
+            MailSettled: timelines.note_mail,
+            UserErased: personal.erase,
+            UserExportRequested: personal.export,
+        },
+        background=[
+            Background("relay", relay.run),
+            Background("live", streams.run),
+            Background("purge", lambda: _purge_regularly(book.purge, persons.sweep)),
+        ],
+        checks=[
+            Check("postgres orders", env.database_kind, database.check),
+            _products_check(settings, products),
+            _backlog_check(env, relay, backlog),
+            *env.shared_checks,
+        ],
+        outbox=Outbox(database, "orders"),
+    )
+
+
+def _products_check(settings: OrdersSettings, products: "Products") -> Check:
+    source = "external" if settings.products_api else "embedded"
+    return Check("products", source, products.check, required=False, setting="PRODUCTS_API")
+
+
+def _backlog_check(env: Env, relay: "Relay", backlog: "Backlog") -> Check:
+    async def count() -> str:
+        if env.console:  # no relay runs here that would have counted them
+            await relay.measure()
+        return await backlog.check()
+
+    return Check("event backlog", env.database_kind, count, required=env.console)
+
+
+async def _purge_regularly(*purges: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        for purge in purges:
+            await purge()
+        await asyncio.sleep(_PURGE_EVERY_S)
 
 
 ROLE = Role(
