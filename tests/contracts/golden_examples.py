@@ -15,8 +15,7 @@ from typing import Any
 import msgspec
 
 import purveyor.roles
-from purveyor.kit.events.message import Message
-from purveyor.kit.http.web import encode
+from purveyor.kit.events.message import Message, encode
 from purveyor.roles.auth import contract as auth
 from purveyor.roles.catalog import contract as catalog
 from purveyor.roles.email import contract as email

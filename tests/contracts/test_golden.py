@@ -8,8 +8,7 @@ import msgspec
 import pytest
 from golden_examples import EXAMPLES, GOLDEN, golden_file, message_types, read, written
 
-from purveyor.kit.events.message import Message
-from purveyor.kit.http.web import encode
+from purveyor.kit.events.message import Message, encode
 from purveyor.roles.orders.contract import OrderCreated
 
 _each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: golden_file(example).stem)

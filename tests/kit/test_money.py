@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from purveyor.kit.http.web import decode, encode
+from purveyor.kit.events.message import encode
+from purveyor.kit.http.web import decode
 from purveyor.kit.money import MAX_MINOR, Amount, from_major, to_major
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
+import msgspec
+
 from purveyor.kit.clock import now
 from purveyor.kit.errors import NotFound
-from purveyor.kit.events.message import Envelope
 from purveyor.kit.ids import first_id_of, new_id
 from purveyor.kit.limits.memory import MemoryLimiter, Rate
 from purveyor.roles.auth.contract import Address, GetAddress, Identity, Principal
-from purveyor.roles.orders.contract import OrderCreated, ProductsUnavailable
+from purveyor.roles.orders.contract import ProductsUnavailable
 from purveyor.roles.orders.events import created_event
 from purveyor.roles.orders.model import Draft, DraftLine, Order
 from purveyor.roles.orders.ports import IdempotencyKey, NewOrder, OrderBook
@@ -57,24 +58,12 @@ def new_order(
 ) -> NewOrder:
     order_id = first_id_of(at) if at else new_id()
     order = Order.place(order_id, who, wanted or draft(), SHELF, currency="EUR", at=at or now())
-    event = Envelope(
-        id=new_id(),
-        type=OrderCreated.type,
-        body=b"",
-        occurred_at=order.created_at,
-        subject=str(order.id),
-        sequence=order.version,
-        correlation_id="request 1",
-        currency=order.currency,
-        language=who.language,
-    )
     return NewOrder(
         order=order,
         buyer_email=who.email,
         buyer_name=who.name,
         answer=answer_of(order),
-        event=event,
-        event_body=created_event(order, who),
+        event=msgspec.structs.replace(created_event(order, who), correlation_id="request 1"),
         key=key,
     )
 

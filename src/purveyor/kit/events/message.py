@@ -7,9 +7,18 @@ from uuid import UUID
 
 import msgspec
 
+from purveyor.kit import log, tracing
+from purveyor.kit.clock import now
 from purveyor.kit.errors import Problem, TokenInvalid
+from purveyor.kit.ids import new_id
 
 R = TypeVar("R")
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def encode(content: object) -> bytes:
+    """Encode as JSON the way every interface of ours does: decimals are numbers."""
+    return _encoder.encode(content)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +51,21 @@ class Event(Message, frozen=True, kw_only=True):
     type: ClassVar[str]
 
 
-class Envelope(Message, frozen=True, kw_only=True):
+class Cause(Message, frozen=True, kw_only=True):
+    """The request and the trace that made an event happen."""
+
+    correlation_id: str = ""
+    """The id of the request (``X-Request-ID``)."""
+    traceparent: str = ""
+    """The trace that the request belongs to (W3C Trace Context)."""
+
+    @classmethod
+    def current(cls) -> "Cause":
+        """The request or the event that this task is handling."""
+        return cls(correlation_id=log.request_id.get(), traceparent=tracing.traceparent.get())
+
+
+class Envelope(Cause, frozen=True, kw_only=True):
     """An event under way: the encoded body and what transports, consumers and operators need around it."""
 
     id: UUID
@@ -53,9 +76,37 @@ class Envelope(Message, frozen=True, kw_only=True):
     subject: str = ""
     """What the event is about (an order id); with ``sequence`` the order of events about one thing."""
     sequence: int = 0
-    correlation_id: str = ""
-    """The id of the request that caused it (``X-Request-ID``)."""
     currency: str = ""
     language: str = ""
-    traceparent: str = ""
-    """The trace that it belongs to (W3C Trace Context)."""
+
+    @classmethod
+    def about(
+        cls,
+        event: Event,
+        *,
+        subject: str,
+        sequence: int = 0,
+        caused_by: Cause | None = None,
+        id: UUID | None = None,  # noqa: A002 - the member's name
+        at: datetime | None = None,
+        currency: str = "",
+        language: str = "",
+    ) -> "Envelope":
+        """Put an event into its envelope.
+
+        By default the id is a new one, the time is now, and the cause is the request or event in hand. An event
+        that may be emitted again for the same fact needs a stable ``id``.
+        """
+        cause = caused_by or Cause.current()
+        return cls(
+            id=id or new_id(),
+            type=event.type,
+            body=encode(event),
+            occurred_at=at or now(),
+            subject=subject,
+            sequence=sequence,
+            correlation_id=cause.correlation_id,
+            traceparent=cause.traceparent,
+            currency=currency,
+            language=language,
+        )

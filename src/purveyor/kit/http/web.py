@@ -30,6 +30,7 @@ from purveyor.kit.errors import (
     TokenInvalid,
     Unauthorized,
 )
+from purveyor.kit.events.message import encode
 from purveyor.kit.http.input_errors import find_faults, in_plain_words
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,6 @@ BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 """The security requirement of a route that needs an access token, for the OpenAPI document."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")  # RFC 6750 section 2.1
-_encoder = msgspec.json.Encoder(decimal_format="number")
 _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _GONE = "client disconnected prematurely"  # Litestar has no class for it
@@ -52,11 +52,6 @@ _BY_STATUS = {
     413: BodyTooLarge,
     415: errors.UnsupportedMediaType,
 }
-
-
-def encode(content: object) -> bytes:
-    """JSON as it goes over every wire of ours: decimals are numbers."""
-    return _encoder.encode(content)
 
 
 class ProblemBody(msgspec.Struct, omit_defaults=True, rename={"kind": "type"}):
@@ -96,7 +91,7 @@ class ApiResponse(Response[Any]):
         """See ``litestar.Response``."""
         if isinstance(content, bytes) or "json" not in media_type:
             return super().render(content, media_type, *args)
-        return _encoder.encode(content)
+        return encode(content)
 
 
 def decode(body: bytes, target: Any) -> Any:
@@ -229,7 +224,7 @@ def problem_body(problem: Problem, instance: str, request_id: str) -> bytes:
         request_id=request_id,
         errors=problem.errors,
     )
-    return _encoder.encode(body)
+    return encode(body)
 
 
 def sent_path(scope: Any) -> str:

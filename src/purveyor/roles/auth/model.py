@@ -9,12 +9,8 @@ from uuid import UUID
 
 import msgspec
 
-from purveyor.kit import log, tracing
-from purveyor.kit.clock import now
 from purveyor.kit.errors import InvalidInput
 from purveyor.kit.events.message import Envelope, Event
-from purveyor.kit.http.web import encode
-from purveyor.kit.ids import new_id
 from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address
 from purveyor.kit.text import clean_line, invalid
 
@@ -95,13 +91,4 @@ def _common_passwords() -> frozenset[str]:
 
 def about(user: User, event: Event) -> Envelope:
     """An event about an account, in its language."""
-    return Envelope(
-        id=new_id(),
-        type=event.type,
-        body=encode(event),
-        occurred_at=now(),
-        subject=str(user.id),
-        correlation_id=log.request_id.get(),
-        traceparent=tracing.traceparent.get(),
-        language=user.language,
-    )
+    return Envelope.about(event, subject=str(user.id), language=user.language)

@@ -73,14 +73,12 @@ class PersonalData:
 
     async def _answer(self, answer: Event, question: Envelope, detail: str = "") -> None:
         """Publish an answer; raises what kept it from being confirmed."""
-        envelope = Envelope(
+        envelope = Envelope.about(
+            answer,
             id=_answer_id(question, answer, detail),
-            type=answer.type,
-            body=msgspec.json.encode(answer),
-            occurred_at=question.occurred_at,
             subject=question.subject,
-            correlation_id=question.correlation_id,
-            traceparent=question.traceparent,
+            at=question.occurred_at,
+            caused_by=question,
         )
         (error,) = await self._events.publish([envelope])
         if error is not None:

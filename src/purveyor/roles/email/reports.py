@@ -5,9 +5,7 @@ import logging
 from collections.abc import Sequence
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-import msgspec
-
-from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.message import Cause, Envelope
 from purveyor.kit.events.transport import EventTransport
 from purveyor.roles.email.contract import MailRecord, MailSettled
 from purveyor.roles.email.ports import Ledger, Report
@@ -69,13 +67,12 @@ class Reports:
 def _envelope(report: Report) -> Envelope:
     record = report.record
     event = MailSettled(**{name: getattr(record, name) for name in MailSettled.__struct_fields__})
-    return Envelope(
+    return Envelope.about(
+        event,
         id=_event_id(record),
-        type=MailSettled.type,
-        body=msgspec.json.encode(event),
-        occurred_at=record.updated_at,
         subject=report.order_id,
-        correlation_id=report.request_id,
+        at=record.updated_at,
+        caused_by=Cause(correlation_id=report.request_id),
     )
 
 

@@ -1,12 +1,11 @@
 """What others hear of orders: the bodies and envelopes of this role's events."""
 
-from datetime import datetime
 from typing import Any
 
-from purveyor.kit import log, tracing
+import msgspec
+
 from purveyor.kit.events.message import Envelope, Event
-from purveyor.kit.http.web import encode
-from purveyor.kit.ids import derived_id, new_id
+from purveyor.kit.ids import derived_id
 from purveyor.kit.money import to_major
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.contract import (
@@ -18,7 +17,7 @@ from purveyor.roles.orders.contract import (
     OrderShipped,
 )
 from purveyor.roles.orders.model import Order
-from purveyor.roles.orders.ports import Buyer, Kept, Numbered
+from purveyor.roles.orders.ports import Buyer, Kept
 
 _FIRST_VERSION = 1
 _BY_STATUS: dict[str, type[Event]] = {
@@ -29,27 +28,21 @@ _BY_STATUS: dict[str, type[Event]] = {
 }
 
 
-def created_event(order: Order, buyer: Principal) -> Numbered:
-    """The body of ``order.created``, the order's number still blank."""
-    return Numbered.split(encode(OrderCreated(**_members(order, Buyer(buyer.name, buyer.email, buyer.language)))))
+def created_event(order: Order, buyer: Principal) -> Envelope:
+    """The ``order.created`` of an order whose number is still blank."""
+    return _about(order, Buyer(buyer.name, buyer.email, buyer.language), OrderCreated)
 
 
 def announcement(kept: Kept) -> Envelope | None:
     """The ``order.created`` of an order that has lost its own; ``None`` once its buyer is erased."""
     if kept.erased:
         return None
-    order = kept.order
-    return Envelope(
-        id=derived_id(order.id, OrderCreated.type),
-        type=OrderCreated.type,
-        body=encode(OrderCreated(**_members(order, kept.buyer))),
-        occurred_at=order.created_at,
-        subject=str(order.id),
+    event = _about(kept.order, kept.buyer, OrderCreated)
+    return msgspec.structs.replace(
+        event,
+        id=derived_id(kept.order.id, OrderCreated.type),
+        occurred_at=kept.order.created_at,
         sequence=_FIRST_VERSION,
-        correlation_id=log.request_id.get(),
-        traceparent=tracing.traceparent.get(),
-        currency=order.currency,
-        language=kept.buyer.language,
     )
 
 
@@ -58,32 +51,17 @@ def status_event(order: Order, kept: Kept, reason: str) -> Envelope | None:
     if kept.erased:
         return None
     kind = _BY_STATUS[order.status]
-    more = {"reason": reason} if kind is OrderCancelled else {}
-    return Envelope(
-        id=new_id(),
-        type=kind.type,
-        body=encode(kind(**_members(order, kept.buyer), **more)),
-        occurred_at=order.updated_at,
+    return _about(order, kept.buyer, kind, **({"reason": reason} if kind is OrderCancelled else {}))
+
+
+def _about(order: Order, buyer: Buyer, kind: type[Event], **more: str) -> Envelope:
+    return Envelope.about(
+        kind(**_members(order, buyer), **more),
         subject=str(order.id),
         sequence=order.version,
-        correlation_id=log.request_id.get(),
-        traceparent=tracing.traceparent.get(),
+        at=order.updated_at,
         currency=order.currency,
-        language=kept.buyer.language,
-    )
-
-
-def answering_event(event: Event, *, subject: str, sequence: int, at: datetime) -> Envelope:
-    """The envelope of an event that answers another one, and belongs to the same request."""
-    return Envelope(
-        id=new_id(),
-        type=event.type,
-        body=encode(event),
-        occurred_at=at,
-        subject=subject,
-        sequence=sequence,
-        correlation_id=log.request_id.get(),
-        traceparent=tracing.traceparent.get(),
+        language=buyer.language,
     )
 
 

@@ -17,8 +17,9 @@ from litestar.types import Receive, Scope, Send
 
 from purveyor.kit.deadline import no_deadline
 from purveyor.kit.errors import NotFound, TokenInvalid, Unavailable
+from purveyor.kit.events.message import encode
 from purveyor.kit.http.openapi import PathId, RequestHeader, answer, notes
-from purveyor.kit.http.web import BEARER, ApiResponse, encode, header, problem_responses, signed_in
+from purveyor.kit.http.web import BEARER, ApiResponse, header, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import TooManyStreams

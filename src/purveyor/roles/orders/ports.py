@@ -47,7 +47,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     buyer_name: str
     answer: Numbered
     event: Envelope
-    event_body: Numbered
+    """Its ``order.created``, in whose body the number is still blank."""
     key: IdempotencyKey | None
 
 

@@ -8,12 +8,10 @@ import msgspec
 from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Connection, Database
 from purveyor.kit.events.chunking import PART_DOCUMENTS, parts
-from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.message import Envelope, encode
 from purveyor.kit.events.outbox import KEEP, insert_into, values
-from purveyor.kit.http.web import encode
 from purveyor.roles.auth.contract import UserErased, UserExportRequested
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
-from purveyor.roles.orders.events import answering_event
 from purveyor.roles.orders.model import Entry, placed
 from purveyor.roles.orders.ports import Filter, Histories, Kept, OrderBook, Persons
 from purveyor.roles.orders.schemas import entry_view, order_view
@@ -33,10 +31,8 @@ class PersonalData:
     async def erase(self, erased: UserErased, _envelope: Envelope) -> None:
         """Handle ``user.erased``: erase, and say so in the same transaction."""
         at = now()
-        answer = OrderDataErased(user_id=erased.user_id)
-        await self._persons.erase(
-            erased.user_id, answering_event(answer, subject=erased.user_id, sequence=1, at=at), at
-        )
+        answer = Envelope.about(OrderDataErased(user_id=erased.user_id), subject=erased.user_id, sequence=1, at=at)
+        await self._persons.erase(erased.user_id, answer, at)
         self._committed()
 
     async def export(self, wanted: UserExportRequested, _envelope: Envelope) -> None:
@@ -44,7 +40,7 @@ class PersonalData:
         at = now()
         documents = list(parts([document async for document in self._documents(wanted.user_id)]))
         events = [
-            answering_event(
+            Envelope.about(
                 OrderDataExported(
                     export_id=wanted.export_id, part=number, parts=len(documents), document=document
                 ),

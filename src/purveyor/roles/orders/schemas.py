@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from purveyor.kit.http.web import encode
+from purveyor.kit.events.message import encode
 from purveyor.kit.money import Amount, to_major
 from purveyor.roles.orders.model import By, Entry, MailOutcome, Order, Timeline
 from purveyor.roles.orders.ports import Numbered

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from purveyor.kit import log, tracing
+from purveyor.kit import log
 from purveyor.kit.clock import now
 from purveyor.kit.errors import Conflict, FieldError, Forbidden, InvalidInput, NotFound, Problem
 from purveyor.kit.events.message import Envelope
@@ -18,7 +18,6 @@ from purveyor.kit.limits.memory import Decision, Limiter, Rate
 from purveyor.roles.auth.contract import Address, Identity, Principal
 from purveyor.roles.email.contract import MailSettled
 from purveyor.roles.orders.contract import (
-    OrderCreated,
     OrderTrace,
     PreconditionRequired,
     RequestInProgress,
@@ -100,26 +99,13 @@ class Orders:
             draft = msgspec.structs.replace(draft, shipping_address=address)
         failpoint("order.priced")
         order = Order.place(new_id(), buyer, draft, products, currency=self._currency, at=now())
-        event = Envelope(
-            id=new_id(),
-            type=OrderCreated.type,
-            body=b"",
-            occurred_at=order.created_at,
-            subject=str(order.id),
-            sequence=order.version,
-            correlation_id=log.request_id.get(),
-            traceparent=tracing.traceparent.get(),
-            currency=order.currency,
-            language=buyer.language,
-        )
         stored = await self._book.add(
             NewOrder(
                 order=order,
                 buyer_email=buyer.email,
                 buyer_name=buyer.name,
                 answer=answer_of(order),
-                event=event,
-                event_body=created_event(order, buyer),
+                event=created_event(order, buyer),
                 key=key,
             )
         )

@@ -15,7 +15,7 @@ from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.roles.auth.contract import Address
 from purveyor.roles.orders.contract import KeyReused, OrderTrace, RequestInProgress, TraceStep
 from purveyor.roles.orders.model import By, Entry, Line, MailOutcome, Order, Timeline, placed
-from purveyor.roles.orders.ports import Buyer, Filter, IdempotencyKey, Kept, NewOrder, Step, Stored
+from purveyor.roles.orders.ports import Buyer, Filter, IdempotencyKey, Kept, NewOrder, Numbered, Step, Stored
 
 _MAX_REPLY = 1000
 
@@ -381,7 +381,7 @@ class PostgresOrders:
 
 def _arguments(new: NewOrder) -> tuple[object, ...]:
     order, event = new.order, new.event
-    lines = order.lines
+    lines, body = order.lines, Numbered.split(event.body)
     return (
         order.id,
         order.user_id,
@@ -404,8 +404,8 @@ def _arguments(new: NewOrder) -> tuple[object, ...]:
         [line.price for line in lines],
         event.id,
         event.type,
-        new.event_body.before,
-        new.event_body.after,
+        body.before,
+        body.after,
         event.language,
         event.traceparent,
     )
