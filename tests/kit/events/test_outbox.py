@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 
 from purveyor.kit.clock import now
@@ -22,7 +24,7 @@ from purveyor.kit.db.postgres import Connection, Database
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.events import outbox as module
 from purveyor.kit.events.message import Envelope
-from purveyor.kit.events.outbox import BATCH, COLUMNS, Outbox, Relay, envelope, insert_into, values
+from purveyor.kit.events.outbox import BATCH, COLUMNS, Outbox, Relay, emit, envelope, insert_into, values
 from purveyor.kit.ids import first_id_of, new_id
 from purveyor.kit.metrics import REGISTRY
 
@@ -71,21 +73,24 @@ def relay(database: Database, transport: Any) -> Relay:
     return Relay(database, SCHEMA, transport)
 
 
+def event_of(event_id: UUID, **fields: Any) -> Envelope:
+    known = {
+        "id": event_id,
+        "type": "order.created",
+        "body": f'{{"id": "{event_id}"}}'.encode(),
+        "occurred_at": now(),
+        "subject": f"subject of {event_id}",
+        "sequence": 1,
+        "correlation_id": "r-1",
+        "currency": "EUR",
+        "language": "de",
+        "traceparent": "00-1",
+    }
+    return Envelope(**(known | fields))
+
+
 async def add(connection: Connection | Database, *ids: UUID) -> None:
-    for event_id in ids:
-        event = Envelope(
-            id=event_id,
-            type="order.created",
-            body=f'{{"id": "{event_id}"}}'.encode(),
-            occurred_at=now(),
-            subject=f"subject of {event_id}",
-            sequence=1,
-            correlation_id="r-1",
-            currency="EUR",
-            language="de",
-            traceparent="00-1",
-        )
-        await connection.execute(insert_into(SCHEMA), *values(event))
+    await emit(connection, SCHEMA, *map(event_of, ids))
 
 
 async def waiting(database: Database) -> list[UUID]:
@@ -94,8 +99,8 @@ async def waiting(database: Database) -> list[UUID]:
 
 
 @contextlib.asynccontextmanager
-async def running(made: Relay) -> AsyncIterator[None]:
-    task = asyncio.create_task(made.run())
+async def running(running_relay: Relay) -> AsyncIterator[None]:
+    task = asyncio.create_task(running_relay.run())
     try:
         yield
         assert not task.done(), task
@@ -418,11 +423,56 @@ async def test_an_event_that_is_not_there(orders: Database, event_id: str) -> No
     assert not await outbox.replay(event_id)
 
 
+async def test_emitted_event_that_is_known_is_refused_skipped_or_sent_again(orders: Database) -> None:
+    first, second = new_id(), new_id()
+    transport = Transport()
+    assert await emit(orders, SCHEMA, event_of(first)) == 1
+    assert await relay(orders, transport).batch() == 1
+
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await emit(orders, SCHEMA, event_of(first))
+    assert await emit(orders, SCHEMA, event_of(first), event_of(second), known="skipped") == 1
+    assert await waiting(orders) == [second]
+    again = event_of(new_id(), subject=f"subject of {first}")
+    assert await emit(orders, SCHEMA, again, known="sent again") == 1
+    assert await waiting(orders) == [first, second]
+    assert await emit(orders, SCHEMA) == 0
+
+
+async def test_part_of_a_statement_emits_for_each_row_of_its_source_and_nothing_without_an_event(
+    orders: Database,
+) -> None:
+    """The body can be an expression of the source's columns."""
+    fragment = insert_into(SCHEMA, first=2, source="numbers", body="$4::bytea || convert_to(number::text, 'UTF8')")
+    statement = f"with numbers as (select $1::int as number where $1 > 0) {fragment}"
+    event = event_of(new_id(), body=b"number ")
+
+    await orders.execute(statement, 7, *values(event))
+    await orders.execute(statement, 0, *values(event_of(new_id())))
+    await orders.execute(statement, 8, *values(None))
+
+    rows = await orders.fetch(f"select {COLUMNS} from {SCHEMA}.outbox")
+    assert [envelope(row) for row in rows] == [event_of(event.id, body=b"number 7", occurred_at=event.occurred_at)]
+
+
+async def test_events_whose_ids_do_not_sort_by_time_go_out_by_other_columns(orders: Database) -> None:
+    later, earlier = new_id(), new_id()
+    hour = timedelta(hours=1)
+    await emit(orders, SCHEMA, event_of(later), event_of(earlier, occurred_at=now() - hour))
+    transport = Transport()
+    watched = Relay(orders, SCHEMA, transport, order_by="occurred_at, id")
+
+    await watched.measure()
+    oldest_s = REGISTRY.get_sample_value("purveyor_outbox_oldest_event_seconds", {"schema": SCHEMA})
+    assert oldest_s is not None
+    assert oldest_s >= hour.total_seconds()
+    assert await watched.batch() == 2
+    assert transport.ids == [earlier, later]
+
+
 def test_the_envelope_has_every_column() -> None:
     assert set(COLUMNS.split(", ")) == set(Envelope.__struct_fields__)
     row = {name: place for place, name in enumerate(COLUMNS.split(", "))}
     assert values(envelope(row)) == tuple(range(10))
-    assert insert_into("auth", first=9) == (
-        f"insert into auth.outbox ({COLUMNS}) values ($9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
-    )
+    assert values(None) == (None,) * 10
     assert module.POLL_S <= 1.0

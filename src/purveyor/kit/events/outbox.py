@@ -8,12 +8,13 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 import msgspec
 
 from purveyor.kit.clock import now
-from purveyor.kit.db.postgres import Database, Record, storable
+from purveyor.kit.db.postgres import Connection, Database, Record, storable
 from purveyor.kit.errors import EventBacklog, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import EventTransport
@@ -66,6 +67,20 @@ class Backlog:
 log = logging.getLogger(__name__)
 COLUMNS = "id, type, body, occurred_at, subject, sequence, correlation_id, currency, language, traceparent"
 _NAMES = COLUMNS.split(", ")
+_TYPES = dict.fromkeys(_NAMES, "text") | {
+    "id": "uuid",
+    "body": "bytea",
+    "occurred_at": "timestamptz",
+    "sequence": "int",
+}
+Known = Literal["refused", "skipped", "sent again"]
+_KNOWN: dict[Known, str] = {
+    "refused": "",
+    "skipped": "on conflict do nothing",
+    "sent again": (
+        "on conflict (subject, type, sequence) do update set published_at = null, next_attempt_at = now()"
+    ),
+}
 NO_ID = UUID(int=0)
 BATCH = 100
 POLL_S = 1.0
@@ -83,15 +98,39 @@ def envelope(row: Record) -> Envelope:
     return Envelope(**{name: row[name] for name in _NAMES})
 
 
-def values(event: Envelope) -> tuple[object, ...]:
-    """An event as the values of an outbox row, in the order of ``COLUMNS``."""
-    return tuple(getattr(event, name) for name in _NAMES)
+def values(event: Envelope | None) -> tuple[object, ...]:
+    """An event as the values of an outbox row, in the order of ``COLUMNS``; all ``None`` without one."""
+    return tuple(getattr(event, name, None) for name in _NAMES)
 
 
-def insert_into(schema: str, *, first: int = 1) -> str:
-    """The statement that stores an event, for ``values``; ``first`` is the number of their first parameter."""
-    places = ", ".join(f"${first + place}" for place in range(len(_NAMES)))
-    return f"insert into {schema}.outbox ({COLUMNS}) values ({places})"  # noqa: S608 - our own names
+def insert_into(schema: str, *, first: int, source: str = "", body: str = "") -> str:
+    """SQL that stores an event as a part of a larger statement.
+
+    ``first`` is the number of the first of the ten parameters that take ``values``. With a ``source``, such as the
+    name of a common table expression, an event is stored for each of its rows, and none where the values are all
+    ``None``. ``body`` is an expression that takes the place of the body's parameter.
+    """
+    places = {name: f"${first + place}::{_TYPES[name]}" for place, name in enumerate(_NAMES)}
+    if body:
+        places["body"] = body
+    rows = f" from {source} where {places['id']} is not null" if source else ""
+    return f"insert into {schema}.outbox ({COLUMNS}) select {', '.join(places.values())}{rows}"
+
+
+async def emit(connection: Connection | Database, schema: str, *events: Envelope, known: Known = "refused") -> int:
+    """Store events in one statement; how many were stored. They go out once the transaction is committed.
+
+    ``known`` says what becomes of an event that the outbox has already: ``refused`` raises the driver's error,
+    ``skipped`` leaves it as it is, ``sent again`` has it published again under its first id.
+    """
+    if not events:
+        return 0
+    arrays = ", ".join(f"${place}::{_TYPES[name]}[]" for place, name in enumerate(_NAMES, 1))
+    stored = await connection.fetch(
+        f"insert into {schema}.outbox ({COLUMNS}) select * from unnest({arrays}) {_KNOWN[known]} returning 1",  # noqa: S608
+        *map(list, zip(*map(values, events), strict=True)),
+    )
+    return len(stored)
 
 
 class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +217,7 @@ class Relay:
 
     ``backlog`` is told every 5 s what still waits. With ``forget`` an event's row goes as soon as the event is
     confirmed: for events that hold what must not be kept. Such an event cannot be looked at or replayed later.
+    Events go out by their ids, which sort by time; where they do not, ``order_by`` names other columns.
     """
 
     def __init__(
@@ -188,12 +228,14 @@ class Relay:
         backlog: Backlog | None = None,
         *,
         forget: bool = False,
+        order_by: str = "id",
     ) -> None:
         self._database = database
         self._schema = schema
         self._transport = transport
         self._backlog = backlog or Backlog(schema)
         self._forget = forget
+        self._order_by = order_by
         self._woken = asyncio.Event()
         self._stuck = False
 
@@ -230,7 +272,7 @@ class Relay:
                 f"""
                 select {COLUMNS}, attempts from {self._schema}.outbox
                 where published_at is null and next_attempt_at <= now()
-                order by id limit {BATCH} for update skip locked"""  # noqa: S608 - our own names and numbers
+                order by {self._order_by} limit {BATCH} for update skip locked"""  # noqa: S608 - our own names and numbers
             )
             if not rows:
                 return 0
@@ -281,7 +323,8 @@ class Relay:
         row = await self._database.fetchrow(
             f"""
             select count(*) as waiting, (
-                select occurred_at from {self._schema}.outbox where published_at is null order by id limit 1
+                select occurred_at from {self._schema}.outbox where published_at is null
+                order by {self._order_by} limit 1
             ) as oldest from {self._schema}.outbox where published_at is null"""  # noqa: S608 - our own name
         )
         if row is not None:

@@ -10,6 +10,7 @@ from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Connection, Database
 from purveyor.kit.errors import TokenInvalid
 from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.outbox import emit
 from purveyor.kit.ids import new_id
 from purveyor.kit.limits.memory import Decision
 from purveyor.roles.auth import model
@@ -19,7 +20,7 @@ from purveyor.roles.auth.passwords import Passwords, Verdict
 from purveyor.roles.auth.ports import Credentials, PasswordBook
 from purveyor.roles.auth.revocations import end_sessions, revoke_account
 from purveyor.roles.auth.sessions import Sessions
-from purveyor.roles.auth.store import USER_COLUMNS, emit, user_of
+from purveyor.roles.auth.store import USER_COLUMNS, user_of
 from purveyor.roles.auth.throttle import Throttle
 
 _RESET_LIFETIME = timedelta(minutes=30)
@@ -165,7 +166,7 @@ class PostgresPasswords:
                 user_id if granted else None,
             )
             if granted and event is not None:
-                await emit(connection, event)
+                await emit(connection, "auth", event)
         return granted
 
     async def can_reset(self, token_hash: bytes) -> bool:

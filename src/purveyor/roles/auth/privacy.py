@@ -12,6 +12,7 @@ from purveyor.kit.db.postgres import Database, Record
 from purveyor.kit.deadline import request_deadline
 from purveyor.kit.errors import NotFound
 from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.outbox import emit
 from purveyor.kit.events.transport import EventHandler, Undeliverable
 from purveyor.kit.ids import new_id, parse_id
 from purveyor.roles.auth.contract import (
@@ -37,7 +38,7 @@ from purveyor.roles.auth.ports import (
 from purveyor.roles.auth.revocations import end_sessions, revoke_account
 from purveyor.roles.auth.service import visible
 from purveyor.roles.auth.sessions import Sessions
-from purveyor.roles.auth.store import emit, lock_admins, withdraw
+from purveyor.roles.auth.store import lock_admins, withdraw
 from purveyor.roles.email.contract import MailDataErased, MailDataExported
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
 
@@ -214,7 +215,7 @@ class PostgresPersonalData:
             requested_at = await connection.fetchval(
                 "insert into auth.exports (id, user_id) values ($1, $2) returning requested_at", export_id, user_id
             )
-            await emit(connection, event)
+            await emit(connection, "auth", event)
         return Export(export_id, requested_at, ())
 
     async def export(self, export_id: UUID) -> Export | None:
@@ -248,7 +249,7 @@ class PostgresPersonalData:
             await withdraw(connection, str(user_id))
             await connection.execute("delete from auth.users where id = $1", user_id)
             await connection.execute("insert into auth.erasures (user_id) values ($1)", user_id)
-            await emit(connection, event)
+            await emit(connection, "auth", event)
 
     async def erased_elsewhere(self, user_id: UUID, role: str) -> None:
         """See ``PersonalData``. The first time counts."""

@@ -222,14 +222,6 @@ def _values(address: StoredAddress) -> tuple[object, ...]:
     )
 
 
-_EMIT = insert_into("auth")
-
-
-async def emit(connection: Connection, event: Envelope) -> None:
-    """Store an event; it goes out when the transaction is committed."""
-    await connection.execute(_EMIT, *values(event))
-
-
 async def withdraw(connection: Connection, subject: str) -> None:
     """Take back what waits about a subject. What a relay has in hand at this moment goes out."""
     await connection.execute(

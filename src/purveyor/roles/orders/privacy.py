@@ -6,10 +6,10 @@ from datetime import datetime
 import msgspec
 
 from purveyor.kit.clock import now
-from purveyor.kit.db.postgres import Connection, Database
+from purveyor.kit.db.postgres import Database
 from purveyor.kit.events.chunking import PART_DOCUMENTS, parts
 from purveyor.kit.events.message import Envelope, encode
-from purveyor.kit.events.outbox import KEEP, insert_into, values
+from purveyor.kit.events.outbox import KEEP, emit
 from purveyor.roles.auth.contract import UserErased, UserExportRequested
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
 from purveyor.roles.orders.model import Entry, placed
@@ -113,7 +113,6 @@ _ERASE_KEYS = "delete from orders.idempotency_keys where user_id = any($1::text[
 _ERASE_EXPORTS = """
 with gone as (delete from orders.exports where user_id = any($1::text[]) returning export_id)
 delete from orders.outbox where subject in (select export_id from gone)"""
-_EMIT = insert_into("orders")
 
 
 class PostgresPersons:
@@ -151,7 +150,7 @@ class PostgresPersons:
             for statement in (_ERASE_NAMES, _ERASE_KEYS, _ERASE_EXPORTS):
                 await connection.execute(statement, users)
             if answer is not None:
-                await _emit_again(connection, answer)
+                await emit(connection, "orders", answer, known="sent again")
         return False
 
     async def answer_export(self, export_id: str, user_id: str, parts: Sequence[Envelope], at: datetime) -> None:
@@ -165,12 +164,4 @@ class PostgresPersons:
                 at,
             )
             if new:
-                await connection.executemany(_EMIT, [values(part) for part in parts])
-
-
-async def _emit_again(connection: Connection, answer: Envelope) -> None:
-    await connection.execute(
-        f"{_EMIT} on conflict (subject, type, sequence) "
-        "do update set published_at = null, next_attempt_at = now()",
-        *values(answer),
-    )
+                await emit(connection, "orders", *parts)

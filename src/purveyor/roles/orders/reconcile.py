@@ -7,7 +7,7 @@ from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Database
 from purveyor.kit.errors import NotFound
 from purveyor.kit.events.message import Envelope
-from purveyor.kit.events.outbox import KEEP, insert_into, values
+from purveyor.kit.events.outbox import KEEP, emit
 from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.roles.orders.contract import (
     AnnounceOrders,
@@ -70,5 +70,4 @@ class PostgresAudits:
 
     async def announce(self, event: Envelope) -> bool:
         """See ``Audits``."""
-        added = await self._database.execute(f"{insert_into('orders')} on conflict do nothing", *values(event))
-        return added == 1
+        return await emit(self._database, "orders", event, known="skipped") == 1

@@ -10,7 +10,7 @@ import msgspec
 from purveyor.kit import log
 from purveyor.kit.db.postgres import Database, Record, storable
 from purveyor.kit.errors import NotFound, TokenInvalid
-from purveyor.kit.events.outbox import COLUMNS
+from purveyor.kit.events.outbox import insert_into, values
 from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.roles.auth.contract import Address
 from purveyor.roles.orders.contract import KeyReused, OrderTrace, RequestInProgress, TraceStep
@@ -32,9 +32,7 @@ with changed as (
     select $1, before + entry.place, $6, entry.what, $7, $8, $9, $10, $12
     from changed, unnest($11::text[]) with ordinality as entry (what, place)
 ), event as (
-    insert into orders.outbox ({COLUMNS})
-    select $13::uuid, $14::text, $15::bytea, $6, $1::text, $5, $12, $16::text, $17::text, $18::text
-    from changed where $13::uuid is not null
+    {insert_into("orders", first=13, source="changed")}
 )
 select count(*) from changed"""  # noqa: S608 - constants
 _ENTRY = """
@@ -59,12 +57,7 @@ async def change(database: Database, step: Step) -> bool:
         step.reason,
         step.entries,
         step.request_id,
-        event and event.id,
-        event and event.type,
-        event and event.body,
-        event and event.currency,
-        event and event.language,
-        event and event.traceparent,
+        *values(event),
     )
     return bool(changed)
 
@@ -226,22 +219,20 @@ def _history_step(row: Record) -> TraceStep:
     return TraceStep(at=row["at"], what=row["what"].replace("_", " "), detail=", ".join(parts))
 
 
+_NUMBERED = "$22::bytea || convert_to(number::text, 'UTF8') || $30::bytea"
 _INSERTS = f"""
 placed as (
     insert into orders.orders (id, number, user_id, user_email, user_name, status, payment_status,
         payment_method, currency, total, shipping_address, note, version, request_id, created_at, updated_at,
         language)
-    select $1, number, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $24 from gate
+    select $1, number, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $28 from gate
     returning number
 ), lines as (
     insert into orders.order_items (order_id, line, product_id, title, quantity, price)
     select $1, line.* from placed, unnest($15::smallint[], $16::bigint[], $17::text[], $18::int[], $19::bigint[])
         as line
 ), event as (
-    insert into orders.outbox ({COLUMNS})
-    select $20, $21, $22::bytea || convert_to(number::text, 'UTF8') || $23::bytea, $14, $1::text, $12, $13, $8,
-        $24, $25
-    from placed
+    {insert_into("orders", first=20, source="placed", body=_NUMBERED)}
 )
 """  # noqa: S608 - constants
 _ERASED = "exists (select from orders.erased_users where user_id = $2)"
@@ -255,12 +246,12 @@ select number from placed"""  # noqa: S608 - constants
 # of two would otherwise wait inside "on conflict" for the first one's commit, and then not see its row.
 _ADD_WITH_KEY = f"""
 with free as materialized (
-    select pg_try_advisory_xact_lock(hashtextextended($2 || ' ' || $26, 0)) as free, {_ERASED} as erased
+    select pg_try_advisory_xact_lock(hashtextextended($2 || ' ' || $31, 0)) as free, {_ERASED} as erased
 ), numbered as materialized (
     select nextval('orders.order_number') as number from free where free and not erased
 ), kept as (
     insert into orders.idempotency_keys as kept (user_id, key, fingerprint, order_id, answer, expires_at)
-    select $2, $26, $27, $1, $28::bytea || convert_to(number::text, 'UTF8') || $29::bytea,
+    select $2, $31, $32, $1, $33::bytea || convert_to(number::text, 'UTF8') || $34::bytea,
         now() + interval '24 hours'
     from numbered
     on conflict (user_id, key) do update set fingerprint = excluded.fingerprint, order_id = excluded.order_id,
@@ -402,12 +393,8 @@ def _arguments(new: NewOrder) -> tuple[object, ...]:
         [line.title for line in lines],
         [line.quantity for line in lines],
         [line.price for line in lines],
-        event.id,
-        event.type,
-        body.before,
+        *values(msgspec.structs.replace(event, body=body.before)),
         body.after,
-        event.language,
-        event.traceparent,
     )
 
 
