@@ -1,7 +1,6 @@
 """How the parts of role auth fit together."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -9,6 +8,7 @@ from purveyor.kit.db.postgres import Database
 from purveyor.kit.events.message import Event
 from purveyor.kit.events.outbox import Outbox, Relay
 from purveyor.kit.events.transport import Answers, EventHandler
+from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env
 from purveyor.roles.auth.contract import (
@@ -58,19 +58,6 @@ class Stores(msgspec.Struct, frozen=True):
             PostgresRevocations(database),
         )
 
-    async def purge_regularly(self) -> None:
-        """Delete what has expired, every 5 minutes."""
-        works: Sequence[Callable[[], Awaitable[object]]] = (
-            self.sessions.purge,
-            self.revocations.purge,
-            self.passwords.purge,
-            self.data.purge,
-        )
-        while True:
-            for work in works:
-                await work()
-            await asyncio.sleep(_PURGE_EVERY_S)
-
 
 def assemble(env: Env, settings: AuthSettings, database: Database, passwords: Passwords) -> Actor:
     """The running role. Its events hold personal data and tokens: the outbox keeps none that is out."""
@@ -97,6 +84,7 @@ def assemble(env: Env, settings: AuthSettings, database: Database, passwords: Pa
     privacy = Privacy(
         stores.data, stores.accounts, stores.addresses, sessions, committed=relay.wake, stopping=env.stopping
     )
+    purges = [store.purge for store in (stores.sessions, stores.revocations, stores.passwords, stores.data)]
     return Actor(
         routes=auth_routes(auth, sessions, changes, privacy),
         answers=_answers(auth, sessions, privacy),
@@ -104,7 +92,7 @@ def assemble(env: Env, settings: AuthSettings, database: Database, passwords: Pa
         background=[
             Background("relay", relay.run),
             Background("revocations", revocations.run),
-            Background("purge", stores.purge_regularly),
+            Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
         ],
         checks=[Check("postgres auth", env.database_kind, database.check), *env.shared_checks],
         outbox=Outbox(database, "auth"),

@@ -1,12 +1,11 @@
 """How role orders is put together: its stores, its use cases, its inlets."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from functools import partial
 from uuid import UUID
 
 from purveyor.kit.db.postgres import Database
 from purveyor.kit.events.outbox import Backlog, Outbox, Relay
+from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env
 from purveyor.roles.auth.contract import Identity, UserErased, UserExportRequested
@@ -58,7 +57,7 @@ def assemble(env: Env, settings: OrdersSettings, database: Database, products: P
         background=[
             Background("relay", relay.run),
             Background("live", live.run),
-            Background("purge", partial(_regularly, book.purge, persons.sweep)),
+            Background("purge", partial(regularly, _PURGE_EVERY_S, book.purge, persons.sweep)),
         ],
         checks=_checks(env, settings, database, products, _backlog_check(env, relay, backlog)),
         outbox=Outbox(database, "orders"),
@@ -89,10 +88,3 @@ def _backlog_check(env: Env, relay: Relay, backlog: Backlog) -> Check:
 def _changed(relay: Relay, live: Live, order_id: UUID) -> None:
     relay.wake()
     live.wake(order_id)
-
-
-async def _regularly(*purges: Callable[[], Awaitable[object]]) -> None:
-    while True:
-        for purge in purges:
-            await purge()
-        await asyncio.sleep(_PURGE_EVERY_S)
