@@ -16,8 +16,8 @@ from purveyor.kit.http.health import Health, examine
 from purveyor.kit.limits.memory import Backoff, Limiter, MemoryBackoff, MemoryLimiter
 from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
+from purveyor.kit.retry import stand_in, wait_for_server
 from purveyor.kit.role import Actor, Check, Port, Role
-from purveyor.kit.startup_retry import reach, stand_in
 from purveyor.registry import ROLES
 from purveyor.role_env import RoleEnv
 from purveyor.settings import Settings, Sources, require_scheme
@@ -185,7 +185,7 @@ class Host:
     async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
         """Connect to a server that may be away: tries again until ``STARTUP_WAIT_S`` is over."""
         try:
-            return await reach(connect, self._startup_wait_s)
+            return await wait_for_server(connect, self._startup_wait_s)
         except StartupError as trouble:
             if not self._doctor:
                 raise

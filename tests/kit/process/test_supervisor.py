@@ -12,6 +12,7 @@ from purveyor.kit.metrics import REGISTRY
 from purveyor.kit.process import supervisor as module
 from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
+from purveyor.kit.retry import RetrySchedule
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ async def supervisor() -> AsyncIterator[Supervisor]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of milliseconds: what is counted is the same."""
-    monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 0.002)
+    monkeypatch.setattr(module, "_RESTART", RetrySchedule(first_s=0.002, longest_s=0.002))
 
 
 class Task:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from purveyor.kit.errors import ConfigError
+from purveyor.kit.retry import RetrySchedule
 from purveyor.roles.email.mailer import SmtpMailer, smtp_target
 from purveyor.roles.email.ports import Claim, ClaimLost, Doubtful, NotNow, Refused
 from purveyor_drill.servers.smtp import Rule, SmtpSink, Step
@@ -347,7 +348,9 @@ async def test_refused_credentials_pause_the_mailer_with_one_try_and_one_line(
 async def test_a_pause_ends_and_grows(
     sink: SmtpSink, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("purveyor.roles.email.mailer._FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(
+        "purveyor.roles.email.mailer._LOCKED_OUT", RetrySchedule(first_s=0.1, longest_s=60.0, jitter=0.0)
+    )
     sink.script(Rule(at="auth", reply="535 5.7.8 no", times=2))
     mailer, tries, began = make(sink.url), 0, time.monotonic()
     while not sink.messages():

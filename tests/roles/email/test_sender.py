@@ -15,6 +15,7 @@ from purveyor.kit.db.postgres import open_database
 from purveyor.kit.ids import new_id
 from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
+from purveyor.kit.retry import RetrySchedule
 from purveyor.roles.email import sender
 from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.journal import Journals
@@ -67,7 +68,7 @@ def mailer(sink: SmtpSink) -> Iterator[SmtpMailer]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be sent is tried again at once."""
-    monkeypatch.setattr(sender, "_FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(sender, "_LATER", RetrySchedule(first_s=0.05, longest_s=900.0))
 
 
 @pytest.fixture

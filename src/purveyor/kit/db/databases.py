@@ -10,7 +10,7 @@ from purveyor.kit.db.embedded.owner import EmbeddedPostgres
 from purveyor.kit.db.migrate import migrate, require
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import StartupError
-from purveyor.kit.startup_retry import reach
+from purveyor.kit.retry import wait_for_server
 
 _POOL_SIZE, _LEAST_POOL_SIZE = 10, 4
 _NOWHERE = "postgresql://offline"
@@ -62,7 +62,7 @@ class Databases:
     async def migrate(self, schema: Schema) -> Sequence[str]:
         """Bring a schema up to date; the names of what was applied."""
         dsn = await self._dsn(schema)
-        return await reach(
+        return await wait_for_server(
             lambda: migrate(dsn, schema.name, schema.migrations, wait_s=self._migration_wait_s), self._wait_s
         )
 
@@ -88,7 +88,7 @@ class Databases:
         """Where the schema is, once it is up to date."""
         dsn = await self._dsn(schema)
         if self._looking and self.configured(schema.role):
-            await reach(lambda: require(dsn, schema.name, schema.migrations), self._wait_s)
+            await wait_for_server(lambda: require(dsn, schema.name, schema.migrations), self._wait_s)
         elif not self._offline:
             await self.migrate(schema)
         return dsn

@@ -21,6 +21,8 @@ from purveyor.kit.events.transport import EventTransport
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.kit.metrics import EVENTS_PUBLISHED, OUTBOX_FULL, OUTBOX_OLDEST_SECONDS, OUTBOX_UNPUBLISHED
+from purveyor.kit.poll import MORE, Poll, regularly
+from purveyor.kit.retry import RetrySchedule
 
 _RETRY_AFTER_S = 30
 
@@ -87,7 +89,8 @@ POLL_S = 1.0
 _MEASURE_EVERY_S = 5.0
 KEEP = timedelta(days=30)
 """How long an event is kept once it was published."""
-_MAX_BACKOFF_S = 60
+_RETRY = RetrySchedule(first_s=1.0, longest_s=60.0, jitter=0.0)
+"""For an event that is not confirmed. While the transport is away it is each poll."""
 _CANCEL_AGAIN_S = 0.5
 _MARK = "update {}.outbox set published_at = now(), attempts = attempts + 1"
 _FORGET = "delete from {}.outbox"
@@ -236,33 +239,27 @@ class Relay:
         self._backlog = backlog or Backlog(schema)
         self._forget = forget
         self._order_by = order_by
-        self._woken = asyncio.Event()
+        self._poll = Poll(POLL_S)
         self._stuck = False
 
     def wake(self) -> None:
         """Say that something was committed: a hint for speed, the poll is the guarantee."""
-        self._woken.set()
+        self._poll.wake()
 
     async def run(self) -> None:
         """Relay until cancelled. A batch that fails is tried again; its events stay in the outbox."""
-        tasks = [asyncio.ensure_future(self._relay()), asyncio.ensure_future(self._watch())]
+        watch = regularly(_MEASURE_EVERY_S, self.measure, self.purge)
+        tasks = [asyncio.ensure_future(loop) for loop in (self._poll.run(self._relay), watch)]
         try:
             await asyncio.gather(*tasks)
         finally:  # when one dies, gather leaves the other running, and ``run`` is called again
             await _end(tasks)
 
-    async def _relay(self) -> None:
-        while True:
-            self._woken.clear()
-            taken = await self.batch()
-            if self._stuck:
-                await asyncio.sleep(POLL_S)  # more events would not help
-            elif taken < BATCH:
-                try:
-                    async with asyncio.timeout(POLL_S):
-                        await self._woken.wait()
-                except TimeoutError:
-                    continue
+    async def _relay(self) -> float | None:
+        taken = await self.batch()
+        if self._stuck:
+            return POLL_S  # more events would not help
+        return MORE if taken == BATCH else None
 
     async def batch(self) -> int:
         """Publish what waits, at most ``BATCH`` events; how many were taken."""
@@ -305,19 +302,6 @@ class Relay:
             [(row["id"], storable(str(error), 500), _pause_s(row["attempts"], error)) for row, error in failed],
         )
 
-    async def _watch(self) -> None:
-        """Measure and clean up, regularly. What fails here is tried again, and never stops the relay."""
-        while True:
-            try:
-                await self.measure()
-                await self._clean_up()
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                log.warning(
-                    "outbox not measured, will try again", extra={"schema": self._schema, "reason": reason}
-                )
-            await asyncio.sleep(_MEASURE_EVERY_S)
-
     async def measure(self) -> None:
         """Tell the backlog what waits; ``run`` does so regularly. Raises ``Unavailable``."""
         row = await self._database.fetchrow(
@@ -331,7 +315,8 @@ class Relay:
             age_s = (now() - row["oldest"]).total_seconds() if row["oldest"] else 0.0
             self._backlog.measured(row["waiting"], age_s)
 
-    async def _clean_up(self) -> None:
+    async def purge(self) -> None:
+        """Delete what was published long ago."""
         await self._database.purge(
             f"{self._schema}.outbox", "id < $1 and published_at is not null", first_id_of(now() - KEEP)
         )
@@ -348,5 +333,4 @@ async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
 
 
 def _pause_s(attempts: int, error: Exception | None) -> float:
-    """Longer with each attempt, up to a minute; but when only the transport is away, until the next poll."""
-    return POLL_S if isinstance(error, Unavailable) else float(min(_MAX_BACKOFF_S, 2 ** min(attempts, 10)))
+    return POLL_S if isinstance(error, Unavailable) else _RETRY.pause_s(attempts + 1)

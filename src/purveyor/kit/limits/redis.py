@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import logging
 import math
-import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -19,6 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from purveyor.kit.errors import RESET, ConfigError
 from purveyor.kit.limits.memory import Backoff, Decision, Growth, Limiter, Rate
+from purveyor.kit.retry import RetrySchedule, retry
 
 _log = logging.getLogger(__name__)
 _LOST = (RedisError, *RESET)
@@ -26,7 +26,7 @@ _PATIENCE_S = 0.05
 _GRACE_S = 0.01
 _CONNECTIONS = 10
 """Enough for more than 10,000 uses per second."""
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
+_PROBES = RetrySchedule(first_s=0.125, longest_s=1.25, jitter=0.4)
 _HIT = """
 local used = tonumber(redis.call('GET', KEYS[1]) or 0)
 local allowed = used < tonumber(ARGV[1])
@@ -119,19 +119,19 @@ class RedisClient:
                 stack.push_async_callback(self._pool.release, connection)
 
     async def _ask_until_back(self) -> None:
-        since, pause_s = time.monotonic(), _FIRST_PAUSE_S
-        while True:
-            await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter, not a secret
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            try:
-                # After a failover the idle connections lead nowhere, and each would be found out by a user.
-                await self._pool.disconnect(inuse_connections=False)
-                await self._connect()
-            except _LOST as error:
-                _log.debug("Redis is still away: %s", error)
-            else:
-                break
+        since = time.monotonic()
+        await asyncio.sleep(_PROBES.pause_s(1))
+
+        def tell(error: Exception, _failures: int, _pause_s: float) -> None:
+            _log.debug("Redis is still away: %s", error)
+
+        await retry(self._reconnect, _PROBES, on=lambda error: isinstance(error, _LOST), failed=tell)
         _log.info("Redis is back after %.1f s", time.monotonic() - since)
+
+    async def _reconnect(self) -> None:
+        # After a failover the idle connections lead nowhere, and each would be found out by a user.
+        await self._pool.disconnect(inuse_connections=False)
+        await self._connect()
 
 
 @asynccontextmanager

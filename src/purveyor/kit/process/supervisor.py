@@ -6,7 +6,6 @@ A server that is away (``Unavailable``) is waited for as long as it takes; every
 import asyncio
 import logging
 import multiprocessing
-import random
 import signal
 import time
 from collections import deque
@@ -16,13 +15,15 @@ from multiprocessing.process import BaseProcess
 
 from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.metrics import TASK_DEATHS
+from purveyor.kit.poll import wait_until_set
 from purveyor.kit.process.background import Background
 from purveyor.kit.process.exit_codes import NOT_THERE, WRONG_USE
+from purveyor.kit.retry import RetrySchedule
 
 log = logging.getLogger(__name__)
 _MAX_DEATHS = 5
 _WINDOW_S = 60.0
-_LONGEST_PAUSE_S = 5.0
+_RESTART = RetrySchedule(first_s=0.2, longest_s=5.0)
 _TROUBLE_FADES_S = 10.0
 
 
@@ -74,12 +75,12 @@ class Supervisor:
             try:
                 await background.run()
             except Unavailable as away:
-                waits = 1 if time.monotonic() - started > _LONGEST_PAUSE_S else waits + 1
+                waits = 1 if time.monotonic() - started > _RESTART.longest_s else waits + 1
                 self._deaths[role] = (time.monotonic(), f"{background.name} waits: {away}")
                 log.warning(
                     "waiting for a server", extra={"role": role, "task": background.name, "why": str(away)}
                 )
-                await _pause(waits)
+                await asyncio.sleep(_RESTART.pause_s(waits))
             except (Exception, asyncio.CancelledError) as error:
                 if _was_asked_for(error):
                     raise
@@ -88,7 +89,7 @@ class Supervisor:
                 if deaths.too_many(recent):
                     self._give_up(f"{role}: {background.name} died {recent} times in a minute, last of: {error}")
                     return
-                await _pause(recent)
+                await asyncio.sleep(_RESTART.pause_s(recent))
             else:
                 return
 
@@ -106,11 +107,6 @@ def _was_asked_for(error: BaseException) -> bool:
     """Whether it is the cancellation of ``stop``: one that escaped from a library is a death like another."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
-async def _pause(times: int) -> None:
-    """Back off: from 0.2 s, doubled each time, at most 5 s, with jitter."""
-    await asyncio.sleep(min(_LONGEST_PAUSE_S, 0.1 * 2 ** min(times, 10)) * random.uniform(0.5, 1.0))  # noqa: S311
 
 
 _LOOK_EVERY_S = 1.0
@@ -135,9 +131,7 @@ class Workers:
         deaths = [Deaths() for _ in self._workers]
         try:
             while not stop.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_EVERY_S):
-                        await stop.wait()
+                await wait_until_set(stop, _LOOK_EVERY_S)
                 for place, worker in enumerate(self._workers):
                     if worker.is_alive() or stop.is_set():
                         continue

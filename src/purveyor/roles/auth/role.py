@@ -1,8 +1,8 @@
 """Declaration and assembly of role auth."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ from purveyor.kit.errors import ConfigError
 from purveyor.kit.events.message import Event
 from purveyor.kit.events.transport import Answers, EventHandler
 from purveyor.kit.limits.memory import Rate
+from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, Role
 from purveyor.roles.auth.contract import (
@@ -129,7 +130,8 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
             Background("relay", relay.run),
             Background("revocations", known.run),
             Background(
-                "purge", lambda: _purge_regularly(logins.purge, revoked.purge, resets.purge, personal.purge)
+                "purge",
+                partial(regularly, _PURGE_EVERY_S, logins.purge, revoked.purge, resets.purge, personal.purge),
             ),
         ],
         checks=[Check("postgres auth", env.database_kind, database.check), *env.shared_checks],
@@ -155,13 +157,6 @@ def _subscriptions(person: "Privacy") -> dict[type[Event], EventHandler]:
         OrderDataExported: person.part_from("orders"),
         MailDataExported: person.part_from("email"),
     }
-
-
-async def _purge_regularly(*purges: Callable[[], Awaitable[object]]) -> None:
-    while True:
-        for purge in purges:
-            await purge()
-        await asyncio.sleep(_PURGE_EVERY_S)
 
 
 ROLE = Role(

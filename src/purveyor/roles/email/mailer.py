@@ -9,6 +9,7 @@ from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from purveyor.kit.errors import ConfigError
+from purveyor.kit.retry import RetrySchedule
 from purveyor.roles.email.mime import ascii_address, sender_parts
 from purveyor.roles.email.ports import Claim, NotNow, Refused
 from purveyor.roles.email.smtp import AuthFailed, ConnectionEnded, Deadlines, SmtpConnection, Target, Tls
@@ -24,8 +25,7 @@ _SCHEMES: dict[str, tuple[Tls, int]] = {
 }
 _GMAIL = ("smtp.gmail.com", 587)
 _MAILS_PER_CONNECTION = 100
-_FIRST_PAUSE_S = 5.0
-_LONGEST_PAUSE_S = 60.0
+_LOCKED_OUT = RetrySchedule(first_s=5.0, longest_s=60.0, jitter=0.0)
 _SHOWN: dict[Tls, str] = {"none": "no TLS", "starttls": "STARTTLS", "implicit": "TLS"}
 
 
@@ -199,23 +199,23 @@ class _Pause:
     def __init__(self) -> None:
         self._why = ""
         self._until = 0.0
-        self._length_s = 0.0
+        self._refusals = 0
 
     def begin(self, why: str) -> None:
         """Pause, twice as long as the last time; a pause that runs already stays as it is."""
         now = asyncio.get_running_loop().time()
         if now < self._until:
             return
-        if not self._length_s:
+        if not self._refusals:
             log.error("the SMTP server refuses our credentials; mails wait", extra={"reply": why})
-        self._length_s = min(_LONGEST_PAUSE_S, self._length_s * 2 or _FIRST_PAUSE_S)
-        self._until, self._why = now + self._length_s, why
+        self._refusals += 1
+        self._until, self._why = now + _LOCKED_OUT.pause_s(self._refusals), why
 
     def end(self) -> None:
         """A mail went through: start anew."""
-        if self._length_s:
+        if self._refusals:
             log.info("the SMTP server takes mails again")
-        self._length_s = self._until = 0.0
+        self._refusals, self._until = 0, 0.0
 
     def check(self) -> None:
         """Raise ``NotNow`` during a pause."""

@@ -13,6 +13,8 @@ from functools import partial
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.metrics import MAILS
+from purveyor.kit.poll import MORE, Poll
+from purveyor.kit.retry import RetrySchedule, retry
 from purveyor.roles.email.journal import Journal, Journals
 from purveyor.roles.email.ports import (
     Claim,
@@ -29,12 +31,11 @@ from purveyor.roles.email.ports import (
 log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
-_FIRST_PAUSE_S = 2.0
-_LONGEST_PAUSE_S = 900.0
+_LATER = RetrySchedule(first_s=2.0, longest_s=900.0, jitter=0.0)
 _MAX_ATTEMPTS = 40
 _GRACE_S = 15.0
-_RECORD_PAUSE_S = 0.5
-_LONGEST_RECORD_PAUSE_S = 60.0
+_LEDGER_AWAY = RetrySchedule(first_s=0.5, longest_s=0.5, jitter=0.0)
+_LEDGER_REFUSES = RetrySchedule(first_s=0.5, longest_s=60.0, jitter=0.0)
 
 _Record = Callable[[], Awaitable[None]]
 
@@ -60,12 +61,12 @@ class Sender:
         self._journals = journals
         self._settled = settled
         self._journal = Journal(None)
-        self._woken = asyncio.Event()
+        self._poll = Poll(_POLL_S)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
         """Say that a mail was recorded: a hint for speed, the poll is the guarantee."""
-        self._woken.set()
+        self._poll.wake()
 
     async def run(self) -> None:
         """Send until cancelled; then finish what is in hand, within 15 s."""
@@ -74,8 +75,9 @@ class Sender:
                 await self._run(owner)
 
     async def _run(self, owner: Owner) -> None:
+        self._take_over_at = 0.0
         try:
-            await self._work(owner)
+            await self._poll.run(partial(self._work, owner))
         except Exception:
             # What was handed over has to be recorded, or it is sent again: however long the ledger refuses it.
             if self._tasks:
@@ -84,28 +86,20 @@ class Sender:
         finally:
             await self._finish()
 
-    async def _work(self, owner: Owner) -> None:
-        clock = asyncio.get_running_loop().time
-        recovered_at = -_POLL_S
-        while True:
-            if not owner.is_alive():
-                raise Unavailable("The lease of this mail sender has expired.")
-            self._woken.clear()
-            if clock() - recovered_at >= _POLL_S:
-                recovered_at = clock()
-                await self._take_over()
-            free = self._mailer.slots - len(self._tasks)
-            claims = await self._ledger.claim(owner.name, free) if free else ()
-            for claim in claims:
-                task = asyncio.create_task(self._deliver(claim))
-                self._tasks.add(task)
-                task.add_done_callback(self._done)
-            if not free or len(claims) < free:
-                try:
-                    async with asyncio.timeout(_POLL_S):
-                        await self._woken.wait()
-                except TimeoutError:
-                    continue
+    async def _work(self, owner: Owner) -> float | None:
+        if not owner.is_alive():
+            raise Unavailable("The lease of this mail sender has expired.")
+        now = asyncio.get_running_loop().time()
+        if now >= self._take_over_at:
+            self._take_over_at = now + _POLL_S
+            await self._take_over()
+        free = self._mailer.slots - len(self._tasks)
+        claims = await self._ledger.claim(owner.name, free) if free else ()
+        for claim in claims:
+            task = asyncio.create_task(self._deliver(claim))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+        return MORE if free and len(claims) == free else None
 
     async def _take_over(self) -> None:
         """Free the mails of senders that are gone, once what their journals know is recorded."""
@@ -119,7 +113,7 @@ class Sender:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._woken.set()
+        self._poll.wake()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a delivery died; its mail waits until this process ends", exc_info=error)
 
@@ -137,24 +131,21 @@ class Sender:
         a database that is read-only after a failover.
         """
         record = await self._hand_over(claim)
-        failures = 0
-        while record is not None:
-            try:
-                await record()
-            except Unavailable as away:
-                if not failures:
-                    about = {"event_id": claim.event_id, "why": str(away)}
-                    log.warning("what became of a mail cannot be recorded yet", extra=about)
-                pause_s = _RECORD_PAUSE_S
-            except Exception:
-                pause_s = min(_LONGEST_RECORD_PAUSE_S, _RECORD_PAUSE_S * 2 ** min(failures, 10))
-                about = {"event_id": claim.event_id, "again_in_s": pause_s}
-                log.exception("what became of a mail cannot be recorded yet", extra=about)
-            else:
-                self._settled()
-                return
-            failures += 1
-            await asyncio.sleep(pause_s)
+        if record is None:
+            return
+        about = {"event_id": claim.event_id}
+
+        def away(error: Exception, failures: int, _pause_s: float) -> None:
+            if failures == 1:
+                log.warning("what became of a mail cannot be recorded yet", extra=about | {"why": str(error)})
+
+        def refused(error: Exception, _failures: int, pause_s: float) -> None:
+            extra = about | {"again_in_s": pause_s}
+            log.error("what became of a mail cannot be recorded yet", exc_info=error, extra=extra)
+
+        once_there = partial(retry, record, _LEDGER_AWAY, on=Unavailable, failed=away)
+        await retry(once_there, _LEDGER_REFUSES, on=Exception, failed=refused)
+        self._settled()
 
     async def _hand_over(self, claim: Claim) -> _Record | None:
         """Try to send; how to record what became of it, ``None`` when the mail is another sender's now."""
@@ -198,7 +189,7 @@ class Sender:
             why = f"given up after {claim.attempt} attempts"
             return partial(self._ledger.mark_failed, claim, reply=str(error), error=why)
         MAILS.labels(claim.kind, "retry").inc()
-        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(claim.attempt - 1, 10))
+        pause_s = _LATER.pause_s(claim.attempt)
         log.warning("mail not sent, will try again", extra={"event_id": claim.event_id, "why": str(error)})
         return partial(self._ledger.mark_retry, claim, reply=str(error), error="not sent", pause_s=pause_s)
 

@@ -20,6 +20,7 @@ from purveyor.kit.errors import NotFound, TokenInvalid, Unavailable
 from purveyor.kit.events.message import encode
 from purveyor.kit.http.openapi import PathId, RequestHeader, answer, notes
 from purveyor.kit.http.web import BEARER, ApiResponse, header, problem_responses, signed_in
+from purveyor.kit.poll import Poll, wait_until_set
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import TooManyStreams
@@ -81,7 +82,7 @@ class Live:
         self._per_process = per_process
         self._open: Counter[str] = Counter()
         self._watched: dict[UUID, _Watched] = {}
-        self._woken = asyncio.Event()
+        self._news = Poll(lambda: POLL_S if self._watched else None)
 
     async def open(self, caller: Principal, order_id: str, last_seen: int) -> "Stream":
         """Watch one's own order, or as staff any, from after the entry ``last_seen``. Must be closed.
@@ -104,24 +105,22 @@ class Live:
     def wake(self, order_id: UUID) -> None:
         """Say that an order's history has grown: a hint for speed, the poll is the guarantee."""
         if order_id in self._watched:
-            self._woken.set()
+            self._news.wake()
 
     async def run(self) -> None:
         """Poll for news while streams are open; end them when the process drains."""
         try:
-            while True:
-                self._woken.clear()
-                if self._stopping():
-                    self._end_all()
-                if self._watched:
-                    with suppress(Unavailable):  # the streams stay: the next poll catches up
-                        await self._poll()
-                await asyncio.sleep(_GAP_S)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S if self._watched else None):
-                        await self._woken.wait()
+            await self._news.run(self._look)
         finally:
             self._end_all()
+
+    async def _look(self) -> None:
+        if self._stopping():
+            self._end_all()
+        if self._watched:
+            with suppress(Unavailable):  # the streams stay: the next poll catches up
+                await self._poll()
+        await asyncio.sleep(_GAP_S)
 
     async def _poll(self) -> None:
         news = await self._histories.news({order_id: watched.last for order_id, watched in self._watched.items()})
@@ -142,7 +141,7 @@ class Live:
         seen = last_seen if last_seen <= watched.last else 0  # an id that was never given: begin anew
         stream = Stream(self, caller, watched.entries, seen, close)
         watched.streams.add(stream)
-        self._woken.set()
+        self._news.wake()
         return stream
 
     def _leave(self, user_id: str) -> None:
@@ -212,9 +211,7 @@ class Stream:
 
     async def _wait(self) -> None:
         pause_s = min(CHECK_S, self._live.heartbeat_s, max(0.0, self._caller.expires_at - time.time()))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause_s):
-                await self._stirred.wait()
+        await wait_until_set(self._stirred, pause_s)
 
 
 _RETRY = b"retry: 2000\n\n"

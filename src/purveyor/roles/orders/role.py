@@ -1,8 +1,8 @@
 """Declaration and assembly of role orders."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from purveyor.kit.limits.memory import Rate
+from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, Role
 from purveyor.roles.auth.contract import Identity, UserErased, UserExportRequested
@@ -108,7 +109,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         background=[
             Background("relay", relay.run),
             Background("live", streams.run),
-            Background("purge", lambda: _purge_regularly(book.purge, persons.sweep)),
+            Background("purge", partial(regularly, _PURGE_EVERY_S, book.purge, persons.sweep)),
         ],
         checks=[
             Check("postgres orders", env.database_kind, database.check),
@@ -132,13 +133,6 @@ def _backlog_check(env: Env, relay: "Relay", backlog: "Backlog") -> Check:
         return await backlog.check()
 
     return Check("event backlog", env.database_kind, count, required=env.console)
-
-
-async def _purge_regularly(*purges: Callable[[], Awaitable[object]]) -> None:
-    while True:
-        for purge in purges:
-            await purge()
-        await asyncio.sleep(_PURGE_EVERY_S)
 
 
 ROLE = Role(

@@ -10,13 +10,13 @@ from types import TracebackType
 
 from purveyor.kit.db.embedded.server import Server
 from purveyor.kit.errors import StartupError
+from purveyor.kit.retry import RetrySchedule
 
 _log = logging.getLogger(__name__)
 
 _ATTACH_S = 60.0
 _POLL_S = 0.05
-_WATCH_S = 0.25
-_BACK_OFF_MAX_S = 10.0
+_WATCH = RetrySchedule(first_s=0.25, longest_s=10.0, jitter=0.0)
 
 
 class EmbeddedPostgres:
@@ -107,15 +107,17 @@ class EmbeddedPostgres:
 
     async def _watch(self, lock: int) -> None:
         """Take over from an owner that is gone, and start our own server anew when it dies by itself."""
-        delay = _WATCH_S
+        failures = 0
         while True:
-            await asyncio.sleep(delay)
+            await asyncio.sleep(_WATCH.pause_s(failures + 1))
             try:
                 if not self._server.running and self._owns(lock):
                     _log.warning("the embedded database has no server any more: starting it")
                     await self._server.launch(lock)
-                delay = _WATCH_S
+                failures = 0
             except Exception:
-                delay = min(delay * 2, _BACK_OFF_MAX_S)
-                _log.exception("the embedded database did not start; next try in %.1f s", delay)
+                failures += 1
+                _log.exception(
+                    "the embedded database did not start; next try in %.1f s", _WATCH.pause_s(failures + 1)
+                )
                 await self._server.end()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import time
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,6 +16,7 @@ import msgspec
 from purveyor.kit.cache import Cache, Lifetime, SharedCache
 from purveyor.kit.errors import RESET, ConfigError
 from purveyor.kit.http.client import HttpClient
+from purveyor.kit.retry import RetrySchedule, retry
 from purveyor.roles.orders.contract import ProductsUnavailable
 from purveyor.roles.orders.products.answers import (
     Broken,
@@ -65,7 +65,7 @@ class ProductApi:
     asked: no redirects, no proxies of the environment.
     """
 
-    _RETRY_PAUSES_S: ClassVar = (0.05, 0.2)
+    _RETRY: ClassVar = RetrySchedule(first_s=0.075, longest_s=0.3, factor=4.0, jitter=2 / 3)
     _RETRY_STATUS: ClassVar = frozenset({429, 500, 502, 503, 504})
     _AT_ONCE: ClassVar = 20
 
@@ -146,17 +146,16 @@ class ProductApi:
             raise ProductsUnavailable(_NO_ANSWER) from error
 
     async def _get_with_retries(self, url: str, ends: float) -> bytes | None:
-        for pause_s in self._RETRY_PAUSES_S:
-            try:
-                return await self._get(url, ends)
-            except (*_CUT_OFF, Unusable) as error:
-                if isinstance(error, Unusable) and error.status not in self._RETRY_STATUS:
-                    raise
-                wait_s = pause_s * (0.5 + random.random())  # noqa: S311 - jitter, not a secret
-                if asyncio.get_running_loop().time() + wait_s >= ends:
-                    raise
-            await asyncio.sleep(wait_s)
-        return await self._get(url, ends)
+        return await retry(
+            partial(self._get, url, ends),
+            self._RETRY,
+            on=self._may_pass,
+            attempts=3,
+            within_s=ends - asyncio.get_running_loop().time(),
+        )
+
+    def _may_pass(self, error: Exception) -> bool:
+        return isinstance(error, _CUT_OFF) or (isinstance(error, Unusable) and error.status in self._RETRY_STATUS)
 
     async def _get(self, url: str, ends: float) -> bytes | None:
         left_s = ends - asyncio.get_running_loop().time()
