@@ -168,7 +168,7 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
         request: Request[Principal, Any, Any],
     ) -> Response[OrderView]:
         admitted = await orders.admit(request.user)
-        with admitted.told():
+        with admitted.with_headers():
             stored = await orders.place(
                 request.user, data.draft(), address_id=data.shipping_address_id, key=_key(request)
             )
