@@ -9,11 +9,11 @@ import pytest
 import redis.asyncio
 
 from purveyor.kit.ids import new_id
-from purveyor.kit.limits.memory import Backoff, Growth, MemoryBackoff
+from purveyor.kit.limits.memory import Backoff, BackoffPolicy, MemoryBackoff
 from purveyor.kit.limits.redis import RedisBackoff, RedisClient, open_redis
 from purveyor_drill.servers.redis import RedisServer
 
-SLOW = Growth(free=3, first_s=60, longest_s=900)
+SLOW = BackoffPolicy(free=3, first_s=60, longest_s=900)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def key() -> str:
     return f"account {new_id()}@example.com"
 
 
-async def began(backoff: Backoff, key: str, growth: Growth, attempts: int) -> int:
-    waits = await asyncio.gather(*(backoff.attempt(key, growth) for _ in range(attempts)))
+async def began(backoff: Backoff, key: str, policy: BackoffPolicy, attempts: int) -> int:
+    waits = await asyncio.gather(*(backoff.attempt(key, policy) for _ in range(attempts)))
     return sum(wait == 0 for wait in waits)
 
 
@@ -56,12 +56,12 @@ async def test_of_many_at_once_the_free_ones_begin_and_one_more(backoff: Backoff
 
 
 async def test_each_further_failure_doubles_the_wait(backoff: Backoff, key: str) -> None:
-    growth = Growth(free=1, first_s=0.5, longest_s=1.6)
+    policy = BackoffPolicy(free=1, first_s=0.5, longest_s=1.6)
     waits = []
-    assert await backoff.attempt(key, growth) == 0
+    assert await backoff.attempt(key, policy) == 0
     for _ in range(4):
-        assert await backoff.attempt(key, growth) == 0
-        waits.append(await backoff.attempt(key, growth))
+        assert await backoff.attempt(key, policy) == 0
+        waits.append(await backoff.attempt(key, policy))
         await asyncio.sleep(waits[-1] + 0.02)
 
     for wait, most in zip(waits, [0.5, 1.0, 1.6, 1.6], strict=True):
@@ -98,11 +98,11 @@ async def test_an_attempt_that_was_none_counts_no_more(backoff: Backoff, key: st
 
 
 async def test_failures_are_forgotten_after_a_quiet_time(backoff: Backoff, key: str) -> None:
-    growth = Growth(free=2, first_s=60, longest_s=60, forget_s=1.5)
-    assert await began(backoff, key, growth, 10) == 3
+    policy = BackoffPolicy(free=2, first_s=60, longest_s=60, forget_s=1.5)
+    assert await began(backoff, key, policy, 10) == 3
     await asyncio.sleep(1.6)
 
-    assert await began(backoff, key, growth, 10) == 3
+    assert await began(backoff, key, policy, 10) == 3
 
 
 async def test_keys_do_not_share(backoff: Backoff, key: str) -> None:
@@ -113,11 +113,11 @@ async def test_keys_do_not_share(backoff: Backoff, key: str) -> None:
 
 
 def test_no_number_of_failures_makes_a_wait_longer_than_the_longest() -> None:
-    growth = Growth(free=10)
+    policy = BackoffPolicy(free=10)
 
-    assert [growth.delay_s(failures) for failures in (0, 10, 11, 12, 13)] == [0, 0, 1, 2, 4]
-    assert growth.delay_s(21) == 900
-    assert growth.delay_s(10**9) == 900
+    assert [policy.delay_s(failures) for failures in (0, 10, 11, 12, 13)] == [0, 0, 1, 2, 4]
+    assert policy.delay_s(21) == 900
+    assert policy.delay_s(10**9) == 900
 
 
 async def test_memory_stays_bounded(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
@@ -134,14 +134,15 @@ async def test_memory_stays_bounded(monkeypatch: pytest.MonkeyPatch, key: str) -
 
 ATTEMPTS = """
 import asyncio, sys
-from purveyor.kit.limits.memory import Growth, MemoryBackoff
+from purveyor.kit.limits.memory import BackoffPolicy, MemoryBackoff
 from purveyor.kit.limits.redis import open_redis
 from purveyor.kit.limits.redis import RedisBackoff
 
 async def main(url, key):
     async with open_redis(url) as client:
         backoff = RedisBackoff(client, MemoryBackoff())
-        waits = await asyncio.gather(*(backoff.attempt(key, Growth(free=20, first_s=600)) for _ in range(40)))
+        policy = BackoffPolicy(free=20, first_s=600)
+        waits = await asyncio.gather(*(backoff.attempt(key, policy) for _ in range(40)))
         print(sum(wait == 0 for wait in waits))
 
 asyncio.run(main(*sys.argv[1:]))

@@ -134,7 +134,7 @@ async def test_what_goes_wrong_tells_of_the_quota_it_cost(limiter: Limiter, key:
     shared = Unavailable("Not now.", retry_after_s=7)
     for left in (2, 1):
         decision = await limiter.hit("orders", key, Rate(3, MINUTE))
-        with pytest.raises(Unavailable, match="Not now") as raised, decision.told():
+        with pytest.raises(Unavailable, match="Not now") as raised, decision.with_headers():
             raise shared from KeyError("the cause")
         assert raised.value.headers == {
             "RateLimit-Policy": '"orders";q=3;w=60',

@@ -12,13 +12,13 @@ from purveyor.kit.ids import new_id
 from purveyor.kit.limits.memory import Backoff, MemoryBackoff, MemoryLimiter, Rate
 from purveyor.roles.auth.contract import Address, Principal, UserRegistered
 from purveyor.roles.auth.model import User, about
-from purveyor.roles.auth.password_changes import PasswordChanges, PostgresPasswords
+from purveyor.roles.auth.password_changes import PasswordChanges, PasswordStore
 from purveyor.roles.auth.passwords import Passwords
-from purveyor.roles.auth.privacy import PostgresPersonalData, Privacy
-from purveyor.roles.auth.revocations import PostgresRevocations, Revocations
+from purveyor.roles.auth.privacy import PersonalDataStore, Privacy
+from purveyor.roles.auth.revocations import Revocations, RevocationStore
 from purveyor.roles.auth.service import Auth, Registration
-from purveyor.roles.auth.sessions import PostgresSessions, Sessions, TokenPair
-from purveyor.roles.auth.store import PostgresAccounts, PostgresAddresses
+from purveyor.roles.auth.sessions import Sessions, SessionStore, TokenPair
+from purveyor.roles.auth.store import AccountStore, AddressStore
 from purveyor.roles.auth.throttle import Throttle
 from purveyor.roles.auth.tokens import RefreshChain, Tokens
 
@@ -45,12 +45,12 @@ class Stores:
     """Every store of the role, on one database."""
 
     def __init__(self, database: Database) -> None:
-        self.accounts = PostgresAccounts(database, LIFETIME_S)
-        self.addresses = PostgresAddresses(database)
-        self.sessions = PostgresSessions(database, LIFETIME_S)
-        self.passwords = PostgresPasswords(database, LIFETIME_S)
-        self.data = PostgresPersonalData(database, LIFETIME_S)
-        self.revocations = PostgresRevocations(database)
+        self.accounts = AccountStore(database, LIFETIME_S)
+        self.addresses = AddressStore(database)
+        self.sessions = SessionStore(database, LIFETIME_S)
+        self.passwords = PasswordStore(database, LIFETIME_S)
+        self.data = PersonalDataStore(database, LIFETIME_S)
+        self.revocations = RevocationStore(database)
 
 
 class Process:

@@ -16,8 +16,7 @@ from purveyor.kit.errors import InvalidInput, NotFound
 from purveyor.kit.ids import new_id
 from purveyor.registry import ROLES
 from purveyor.roles.auth.contract import EmailTaken
-from purveyor.roles.auth.model import User
-from purveyor.roles.auth.ports import StoredAddress
+from purveyor.roles.auth.model import StoredAddress, User
 from purveyor.roles.auth.role import _purge_regularly
 from purveyor.roles.auth.store import MAX_ADDRESSES
 from purveyor_drill.servers.postgres import PostgresServer

@@ -9,7 +9,7 @@ import pytest
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import Problem, Unavailable
 from purveyor.kit.ids import new_id
-from purveyor.kit.limits.memory import Backoff, Growth, MemoryBackoff, MemoryLimiter, Rate
+from purveyor.kit.limits.memory import Backoff, BackoffPolicy, MemoryBackoff, MemoryLimiter, Rate
 from purveyor.kit.limits.redis import RedisBackoff, open_redis
 from purveyor.roles.auth.contract import InvalidCredentials, TooManyLogins
 from purveyor.roles.auth.passwords import Passwords
@@ -50,7 +50,7 @@ class Slow:
 
     def __init__(self, backoff: Backoff, free: int) -> None:
         self.throttle = Throttle(MemoryLimiter(), backoff, Rate(10_000, 1))
-        self.throttle._account_growth = self.throttle._network_growth = Growth(free=free, first_s=600)
+        self.throttle._account_policy = self.throttle._network_policy = BackoffPolicy(free=free, first_s=600)
         self.waits_s: list[int] = []
 
     async def attempt(self, account: str, network: str, outcome: Problem | None) -> bool:
@@ -190,7 +190,7 @@ async def test_a_burst_cannot_pass(backoff: Backoff, account: str) -> None:
 
 async def test_nobody_waits_longer_than_fifteen_minutes() -> None:
     throttle = Throttle(MemoryLimiter(), MemoryBackoff(), Rate(10, 60))
-    accounts, networks = throttle._account_growth, throttle._network_growth
+    accounts, networks = throttle._account_policy, throttle._network_policy
 
     assert (accounts.free, networks.free) == (10, 100)
     assert max(accounts.delay_s(failures) for failures in range(10_000)) == 900

@@ -12,18 +12,17 @@ from purveyor.kit.limits.memory import MemoryLimiter, Rate
 from purveyor.roles.auth.contract import Address, GetAddress, Identity, Principal
 from purveyor.roles.orders.contract import ProductsUnavailable
 from purveyor.roles.orders.events import created_event
-from purveyor.roles.orders.model import Draft, DraftLine, Order
-from purveyor.roles.orders.ports import IdempotencyKey, NewOrder, OrderBook
-from purveyor.roles.orders.products.answers import ProductView
+from purveyor.roles.orders.model import Draft, DraftLine, IdempotencyKey, NewOrder, Order, Product
 from purveyor.roles.orders.schemas import answer_of
 from purveyor.roles.orders.service import Orders
+from purveyor.roles.orders.store import OrderStore
 from purveyor.transports.local import LocalAsker
 
 HOME = Address(recipient="Ada", line1="1 High Street", city="Berlin", postal_code="10115", country="DE")
 SHELF = {
-    1: ProductView(id=1, title="Kettle", price=2999),
-    2: ProductView(id=2, title='Cup "Ada"', price=550),
-    3: ProductView(id=3, title="Tea, \u6f22 \U0001f375", price=1),
+    1: Product(id=1, title="Kettle", price=2999),
+    2: Product(id=2, title='Cup "Ada"', price=550),
+    3: Product(id=3, title="Tea, \u6f22 \U0001f375", price=1),
 }
 
 
@@ -75,12 +74,12 @@ class Shelf:
         self.products = dict(SHELF)
         self.closed = False
 
-    async def fetch(self, ids: Collection[int]) -> Mapping[int, ProductView]:
+    async def fetch(self, ids: Collection[int]) -> Mapping[int, Product]:
         if self.closed:
             raise ProductsUnavailable
         return {number: self.products[number] for number in ids if number in self.products}
 
-    async def page(self, page: int, limit: int, category: str | None) -> Sequence[ProductView]:
+    async def page(self, page: int, limit: int, category: str | None) -> Sequence[Product]:
         return list(self.products.values())[(page - 1) * limit : page * limit]
 
     async def check(self) -> str:
@@ -104,14 +103,14 @@ class Wakes:
 
 
 def shop(
-    book: OrderBook,
+    store: OrderStore,
     shelf: Shelf | None = None,
     rate: Rate | None = None,
     wakes: Wakes | None = None,
     home: Callable[[GetAddress], Awaitable[Address]] = home_of_ada,
 ) -> Orders:
     return Orders(
-        book,
+        store,
         shelf or Shelf(),
         Identity(LocalAsker({GetAddress: home}, timeout_s=2)),
         MemoryLimiter(),

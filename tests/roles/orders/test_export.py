@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from purveyor.kit.db.postgres import Database
 from purveyor.roles.auth.contract import Address
 from purveyor.roles.orders.export import BATCH, COLUMNS, export, guarded
-from purveyor.roles.orders.ports import Filter
-from purveyor.roles.orders.store import PostgresOrders
+from purveyor.roles.orders.model import OrderFilter
+from purveyor.roles.orders.store import OrderStore
 from roles.orders.samples import buyer, draft, new_order
 
 
@@ -25,17 +25,17 @@ def test_no_text_begins_like_a_formula(text: str) -> None:
 
 
 @pytest.fixture
-def book(database: Database) -> PostgresOrders:
-    return PostgresOrders(database)
+def store(database: Database) -> OrderStore:
+    return OrderStore(database)
 
 
-async def test_every_kind_of_text_survives(book: PostgresOrders) -> None:
+async def test_every_kind_of_text_survives(store: OrderStore) -> None:
     ada = buyer()
     address = Address(
         recipient='O\'Hara, "Zoë"', line1="line; one", city="\u6f22", postal_code="1", country="DE", phone="+49 1"
     )
-    await book.add(new_order(ada, draft((2, 3), address=address, note="=1+1")))
-    pieces = [piece async for piece in export(book, Filter(user_id=ada.user_id))]
+    await store.add(new_order(ada, draft((2, 3), address=address, note="=1+1")))
+    pieces = [piece async for piece in export(store, OrderFilter(user_id=ada.user_id))]
     (row,) = csv.DictReader(io.StringIO(b"".join(pieces).decode(), newline=""), strict=True)
 
     assert tuple(row) == COLUMNS
@@ -48,16 +48,14 @@ async def test_every_kind_of_text_survives(book: PostgresOrders) -> None:
     assert (row["note"], row["items"], row["total_amount"]) == ("'=1+1", '3 x Cup "Ada"', "16.50")
 
 
-async def test_pieces_are_read_one_at_a_time_and_hold_no_connection(
-    book: PostgresOrders, database: Database
-) -> None:
+async def test_pieces_are_read_one_at_a_time_and_hold_no_connection(store: OrderStore, database: Database) -> None:
     """What comes in between two pieces does not disturb: the file goes on from where it was."""
     ada = buyer()
-    ids = [(await book.add(new_order(ada, draft((1, 1))))).order_id for _ in range(BATCH + 5)]
-    pieces = export(book, Filter(user_id=ada.user_id))
+    ids = [(await store.add(new_order(ada, draft((1, 1))))).order_id for _ in range(BATCH + 5)]
+    pieces = export(store, OrderFilter(user_id=ada.user_id))
     first = await anext(pieces)
     assert database._pool.get_idle_size() == database._pool.get_size()
-    await book.add(new_order(ada))
+    await store.add(new_order(ada))
     rest = b"".join([piece async for piece in pieces])
 
     assert first.count(b"\r\n") == BATCH + 1
@@ -65,10 +63,10 @@ async def test_pieces_are_read_one_at_a_time_and_hold_no_connection(
     assert [line.split(",")[1] for line in lines] == [str(order_id) for order_id in ids[::-1]]
 
 
-async def test_a_last_batch_that_is_full_is_followed_by_nothing(book: PostgresOrders) -> None:
+async def test_a_last_batch_that_is_full_is_followed_by_nothing(store: OrderStore) -> None:
     ada = buyer()
     for _ in range(BATCH):
-        await book.add(new_order(ada, draft((1, 1))))
-    text = b"".join([piece async for piece in export(book, Filter(user_id=ada.user_id))])
+        await store.add(new_order(ada, draft((1, 1))))
+    text = b"".join([piece async for piece in export(store, OrderFilter(user_id=ada.user_id))])
 
     assert text.count(b"\r\n") == BATCH + 1

@@ -24,8 +24,8 @@ from purveyor.roles.orders.contract import TooManyStreams
 from purveyor.roles.orders.etag import IfMatch
 from purveyor.roles.orders.live import POLL_S, Live, Stream
 from purveyor.roles.orders.model import Entry, MailOutcome
-from purveyor.roles.orders.service import Changes, Wish
-from purveyor.roles.orders.store import PostgresHistories, PostgresOrders
+from purveyor.roles.orders.service import Changes, OrderChange
+from purveyor.roles.orders.store import HistoryStore, OrderStore
 from purveyor.transports.local import LocalAsker
 from roles.orders.samples import buyer, home_of_ada, new_order
 
@@ -50,12 +50,12 @@ class Window:
     """One process: its own pool, its own poller."""
 
     def __init__(self, database: Database, auth: Auth, **bounds: float) -> None:
-        self.book = PostgresOrders(database)
-        self.histories = PostgresHistories(database)
+        self.store = OrderStore(database)
+        self.histories = HistoryStore(database)
         self.stopping = False
         identity = Identity(LocalAsker({VerifyToken: auth.verify, GetAddress: home_of_ada}, timeout_s=2))
         self.live = Live(self.histories, identity, stopping=lambda: self.stopping, **bounds)  # type: ignore[arg-type]
-        self.changes = Changes(self.book, committed=self.live.wake)
+        self.changes = Changes(self.store, committed=self.live.wake)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def signed_in(access: str = "customer") -> Principal:
 
 
 async def placed(window: Window, who: Principal) -> UUID:
-    return (await window.book.add(new_order(who))).order_id
+    return (await window.store.add(new_order(who))).order_id
 
 
 class Reader:
@@ -119,7 +119,7 @@ async def test_another_process_hears_of_it_by_its_poll(dsn: str, auth: Auth) -> 
         order_id = await placed(here, ada)
         reader = await watch(there, ada, order_id)
         await reader.until("placed")
-        await here.changes.change(clerk, str(order_id), Wish(status="confirmed"), IfMatch(None))
+        await here.changes.change(clerk, str(order_id), OrderChange(status="confirmed"), IfMatch(None))
         assert [entry.what for entry in await reader.until("confirmed")] == ["confirmed"]
 
 
@@ -133,7 +133,7 @@ async def test_ones_own_commits_are_told_without_waiting_for_the_poll(
         reader = await watch(window, ada, order_id)
         await reader.until("placed")
         await asyncio.sleep(0.3)  # the poller has nothing more to do
-        await window.changes.change(clerk, str(order_id), Wish(status="confirmed"), IfMatch(None))
+        await window.changes.change(clerk, str(order_id), OrderChange(status="confirmed"), IfMatch(None))
         assert (await reader.until("confirmed"))[-1].id == 2
 
 

@@ -13,8 +13,7 @@ from purveyor.kit.errors import InvalidInput
 from purveyor.kit.ids import new_id
 from purveyor.kit.money import MAX_MINOR
 from purveyor.roles.orders.contract import IllegalTransition, UnknownProduct
-from purveyor.roles.orders.model import MAX_QUANTITY, NEXT_PAYMENT_STATUS, NEXT_STATUS, Order
-from purveyor.roles.orders.products.answers import ProductView
+from purveyor.roles.orders.model import MAX_QUANTITY, NEXT_PAYMENT_STATUS, NEXT_STATUS, Order, Product
 from roles.orders.samples import HOME, SHELF, buyer, draft
 
 ADA = buyer()
@@ -24,7 +23,7 @@ _CATALOGUE = st.dictionaries(st.integers(1, 50), st.integers(0, 10**9), min_size
 def place(*lines: tuple[int, int], prices: dict[int, int] | None = None) -> Order:
     products = SHELF
     if prices is not None:
-        products = {number: ProductView(id=number, title=f"P{number}", price=p) for number, p in prices.items()}
+        products = {number: Product(id=number, title=f"P{number}", price=p) for number, p in prices.items()}
     return Order.place(new_id(), ADA, draft(*lines), products, currency="EUR", at=now())
 
 

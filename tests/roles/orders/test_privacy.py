@@ -14,11 +14,10 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.ids import new_id
 from purveyor.roles.auth.contract import Principal, UserErased, UserExportRequested
 from purveyor.roles.orders.etag import IfMatch
-from purveyor.roles.orders.model import MailOutcome
-from purveyor.roles.orders.ports import Filter, IdempotencyKey
-from purveyor.roles.orders.privacy import PersonalData, PostgresPersons
-from purveyor.roles.orders.service import Changes, Wish
-from purveyor.roles.orders.store import PostgresHistories, PostgresOrders
+from purveyor.roles.orders.model import IdempotencyKey, MailOutcome, OrderFilter
+from purveyor.roles.orders.privacy import PersonalData, PersonalDataStore
+from purveyor.roles.orders.service import Changes, OrderChange
+from purveyor.roles.orders.store import HistoryStore, OrderStore
 from roles.orders.samples import HOME, Wakes, buyer, draft, new_order
 
 ENVELOPE = Envelope(id=new_id(), type="user.erased", body=b"{}", occurred_at=now())
@@ -26,13 +25,13 @@ SECRETS = ("Ada Lovelace", "@example.com", "High Street", "ring twice", "bought 
 
 
 @pytest.fixture
-def book(database: Database) -> PostgresOrders:
-    return PostgresOrders(database)
+def store(database: Database) -> OrderStore:
+    return OrderStore(database)
 
 
 @pytest.fixture
-def histories(database: Database) -> PostgresHistories:
-    return PostgresHistories(database)
+def histories(database: Database) -> HistoryStore:
+    return HistoryStore(database)
 
 
 @pytest.fixture
@@ -41,20 +40,22 @@ def wakes() -> Wakes:
 
 
 @pytest.fixture
-def personal(database: Database, book: PostgresOrders, histories: PostgresHistories, wakes: Wakes) -> PersonalData:
-    return PersonalData(PostgresPersons(database), book, histories, committed=wakes)
+def personal(database: Database, store: OrderStore, histories: HistoryStore, wakes: Wakes) -> PersonalData:
+    return PersonalData(PersonalDataStore(database), store, histories, committed=wakes)
 
 
 async def erase(personal: PersonalData, who: Principal) -> None:
     await personal.erase(UserErased(user_id=who.user_id, user_email=who.email), ENVELOPE)
 
 
-async def lived(book: PostgresOrders, histories: PostgresHistories, who: Principal, clerk: Principal) -> Any:
+async def lived(store: OrderStore, histories: HistoryStore, who: Principal, clerk: Principal) -> Any:
     """An order with an address, a note, a key, a history with a reason, and a mail that did not arrive."""
     key = IdempotencyKey(who.user_id, str(new_id()), b"the request")
-    order_id = (await book.add(new_order(who, draft(address=HOME, note="ring twice"), key))).order_id
-    changes = Changes(book, committed=lambda _: None)
-    await changes.change(clerk, str(order_id), Wish(status="confirmed", payment_status="paid"), IfMatch(None))
+    order_id = (await store.add(new_order(who, draft(address=HOME, note="ring twice"), key))).order_id
+    changes = Changes(store, committed=lambda _: None)
+    await changes.change(
+        clerk, str(order_id), OrderChange(status="confirmed", payment_status="paid"), IfMatch(None)
+    )
     await changes.cancel(who, str(order_id), "bought twice", None)
     said = MailOutcome(
         event_id="event 1",
@@ -96,22 +97,22 @@ async def publish_all(database: Database) -> None:
 
 async def test_a_person_is_erased_and_the_amounts_stay(
     personal: PersonalData,
-    book: PostgresOrders,
-    histories: PostgresHistories,
+    store: OrderStore,
+    histories: HistoryStore,
     database: Database,
     wakes: Wakes,
 ) -> None:
     ada, eve, clerk = buyer(), buyer(), msgspec.structs.replace(buyer("staff"), name="Grace Hopper")
-    order_id = await lived(book, histories, ada, clerk)
-    other = await lived(book, histories, eve, clerk)
-    before = await book.get(order_id, None)
+    order_id = await lived(store, histories, ada, clerk)
+    other = await lived(store, histories, eve, clerk)
+    before = await store.get(order_id, None)
     await publish_all(database)
     assert secrets(await everything(database, ada)) == list(SECRETS)
     await erase(personal, ada)
 
     assert secrets(await everything(database, ada)) == []
     assert secrets(await everything(database, eve)) == list(SECRETS)
-    after = await book.get(order_id, None)
+    after = await store.get(order_id, None)
     assert (after.shipping_address, after.note, after.version) == (None, "", before.version + 1)
     assert (after.lines, after.total, after.number, after.status, after.user_id) == (
         before.lines,
@@ -130,15 +131,15 @@ async def test_a_person_is_erased_and_the_amounts_stay(
         "erased",
     ]
     assert [entry.by.name for entry in entries] == ["", clerk.name, clerk.name, "", "", ""]
-    assert (await book.get(other, None)).note == "ring twice"
+    assert (await store.get(other, None)).note == "ring twice"
     assert wakes.count == 1
 
 
 async def test_published_events_stay_what_their_type_promises(
-    personal: PersonalData, book: PostgresOrders, histories: PostgresHistories, database: Database
+    personal: PersonalData, store: OrderStore, histories: HistoryStore, database: Database
 ) -> None:
     ada = buyer()
-    order_id = await lived(book, histories, ada, buyer("staff"))
+    order_id = await lived(store, histories, ada, buyer("staff"))
     await publish_all(database)
     await erase(personal, ada)
     rows = await database.fetch("select type, body from orders.outbox where subject = $1", str(order_id))
@@ -152,15 +153,15 @@ async def test_published_events_stay_what_their_type_promises(
 
 
 async def test_what_is_still_to_be_published_is_erased_afterwards(
-    personal: PersonalData, book: PostgresOrders, histories: PostgresHistories, database: Database
+    personal: PersonalData, store: OrderStore, histories: HistoryStore, database: Database
 ) -> None:
     """Its mail was promised with the order; who it went to is forgotten once it has gone."""
     ada = buyer()
-    await lived(book, histories, ada, buyer("staff"))
+    await lived(store, histories, ada, buyer("staff"))
     await erase(personal, ada)
     assert ada.email in await everything(database, ada)
     await publish_all(database)
-    await PostgresPersons(database).sweep()
+    await PersonalDataStore(database).sweep()
 
     assert ada.email not in await everything(database, ada)
 
@@ -175,20 +176,20 @@ async def answers(database: Database, who: Principal) -> list[Any]:
 
 
 async def test_an_erasure_is_answered_once_and_again_when_asked_again(
-    personal: PersonalData, book: PostgresOrders, histories: PostgresHistories, database: Database
+    personal: PersonalData, store: OrderStore, histories: HistoryStore, database: Database
 ) -> None:
     ada = buyer()
-    order_id = await lived(book, histories, ada, buyer("staff"))
+    order_id = await lived(store, histories, ada, buyer("staff"))
     await asyncio.gather(*(erase(personal, ada) for _ in range(4)))
     (first,) = await answers(database, ada)
-    version = (await book.get(order_id, None)).version
+    version = (await store.get(order_id, None)).version
     await publish_all(database)
     await erase(personal, ada)
     (again,) = await answers(database, ada)
 
     assert json.loads(first["body"]) == {"user_id": ada.user_id}
     assert (again["id"], again["published_at"]) == (first["id"], None)
-    assert (await book.get(order_id, None)).version == version
+    assert (await store.get(order_id, None)).version == version
     whats = [entry.what for entry in (await histories.timeline(order_id, None)).entries]
     assert whats.count("erased") == 1
 
@@ -201,11 +202,11 @@ async def test_who_has_no_orders_is_answered_too(personal: PersonalData, databas
 
 
 async def test_many_orders_are_erased_in_batches(
-    personal: PersonalData, book: PostgresOrders, database: Database
+    personal: PersonalData, store: OrderStore, database: Database
 ) -> None:
     ada = buyer()
     for _ in range(9):
-        await asyncio.gather(*(book.add(new_order(ada, draft((1, 1)))) for _ in range(50)))
+        await asyncio.gather(*(store.add(new_order(ada, draft((1, 1)))) for _ in range(50)))
     await publish_all(database)
     await erase(personal, ada)
 
@@ -215,15 +216,15 @@ async def test_many_orders_are_erased_in_batches(
 
 @pytest.mark.parametrize("keyed", [True, False])
 async def test_an_erased_user_orders_nothing_more(
-    personal: PersonalData, book: PostgresOrders, database: Database, keyed: bool
+    personal: PersonalData, store: OrderStore, database: Database, keyed: bool
 ) -> None:
     ada = buyer()
     await erase(personal, ada)
     key = IdempotencyKey(ada.user_id, "key 1", b"the request") if keyed else None
 
     with pytest.raises(TokenInvalid):
-        await book.add(new_order(ada, key=key))
-    assert await book.list(Filter(user_id=ada.user_id), 10) == []
+        await store.add(new_order(ada, key=key))
+    assert await store.list(OrderFilter(user_id=ada.user_id), 10) == []
     assert (
         await database.fetchval("select count(*) from orders.idempotency_keys where user_id = $1", ada.user_id)
         == 0
@@ -231,28 +232,28 @@ async def test_an_erased_user_orders_nothing_more(
 
 
 async def test_an_order_of_the_same_moment_is_erased_by_the_next_sweep(
-    personal: PersonalData, book: PostgresOrders, database: Database
+    personal: PersonalData, store: OrderStore, database: Database
 ) -> None:
     """It was being stored when its buyer was erased: neither could see the other."""
     ada = buyer()
-    await book.add(new_order(ada, draft(address=HOME, note="ring twice")))
+    await store.add(new_order(ada, draft(address=HOME, note="ring twice")))
     await database.execute("insert into orders.erased_users values ($1, now())", ada.user_id)
     await publish_all(database)
-    await PostgresPersons(database).sweep()
+    await PersonalDataStore(database).sweep()
 
     assert secrets(await everything(database, ada)) == []
 
 
 async def test_while_orders_come_in_an_erasure_leaves_nothing(
-    personal: PersonalData, book: PostgresOrders, database: Database
+    personal: PersonalData, store: OrderStore, database: Database
 ) -> None:
     ada = buyer()
-    adding = (book.add(new_order(ada, draft(note="ring twice"))) for _ in range(40))
+    adding = (store.add(new_order(ada, draft(note="ring twice"))) for _ in range(40))
     outcomes, _ = await asyncio.gather(asyncio.gather(*adding, return_exceptions=True), erase(personal, ada))
     await publish_all(database)
-    await PostgresPersons(database).sweep()
+    await PersonalDataStore(database).sweep()
 
-    assert {type(outcome).__name__ for outcome in outcomes} <= {"Stored", "TokenInvalid"}
+    assert {type(outcome).__name__ for outcome in outcomes} <= {"StoredAnswer", "TokenInvalid"}
     assert "ring twice" not in await everything(database, ada)
     assert ada.email not in await everything(database, ada)
 
@@ -264,7 +265,7 @@ async def test_in_time_it_is_forgotten_who_was_erased(personal: PersonalData, da
     await database.execute(
         "update orders.erased_users set erased_at = now() - interval '31 days' where user_id = $1", ada.user_id
     )
-    await PostgresPersons(database).sweep()
+    await PersonalDataStore(database).sweep()
     rows = await database.fetch("select user_id from orders.erased_users")
 
     assert ada.user_id not in {row[0] for row in rows}
@@ -272,13 +273,15 @@ async def test_in_time_it_is_forgotten_who_was_erased(personal: PersonalData, da
 
 
 async def test_an_erased_order_goes_on_and_nobody_is_written_to(
-    personal: PersonalData, book: PostgresOrders, histories: PostgresHistories, database: Database
+    personal: PersonalData, store: OrderStore, histories: HistoryStore, database: Database
 ) -> None:
     ada, clerk = buyer(), buyer("staff")
-    order_id = (await book.add(new_order(ada))).order_id
+    order_id = (await store.add(new_order(ada))).order_id
     await erase(personal, ada)
-    changes = Changes(book, committed=lambda _: None)
-    changed = await changes.change(clerk, str(order_id), Wish(status="confirmed"), IfMatch(frozenset(['"2"'])))
+    changes = Changes(store, committed=lambda _: None)
+    changed = await changes.change(
+        clerk, str(order_id), OrderChange(status="confirmed"), IfMatch(frozenset(['"2"']))
+    )
     late = MailOutcome(
         event_id="e", kind="order.created", state="failed", attempts=1, resends=0, smtp_reply=ada.email, error="x"
     )
@@ -293,10 +296,10 @@ async def test_an_erased_order_goes_on_and_nobody_is_written_to(
 
 
 async def test_a_clerk_who_is_erased_has_no_name_in_others_histories(
-    personal: PersonalData, book: PostgresOrders, histories: PostgresHistories
+    personal: PersonalData, store: OrderStore, histories: HistoryStore
 ) -> None:
     ada, clerk = buyer(), buyer("staff")
-    order_id = await lived(book, histories, ada, clerk)
+    order_id = await lived(store, histories, ada, clerk)
     await erase(personal, clerk)
     entries = {entry.what: entry for entry in (await histories.timeline(order_id, None)).entries}
 
@@ -320,11 +323,11 @@ async def export(personal: PersonalData, who: Principal) -> str:
 
 
 async def test_an_export_holds_the_orders_with_their_history(
-    personal: PersonalData, book: PostgresOrders, histories: PostgresHistories, database: Database
+    personal: PersonalData, store: OrderStore, histories: HistoryStore, database: Database
 ) -> None:
     ada, clerk = buyer(), buyer("staff")
-    order_id = await lived(book, histories, ada, clerk)
-    await lived(book, histories, buyer(), clerk)
+    order_id = await lived(store, histories, ada, clerk)
+    await lived(store, histories, buyer(), clerk)
     export_id = await export(personal, ada)
     (part,) = await exported(database, export_id)
 
@@ -345,10 +348,10 @@ async def test_an_export_of_nothing_is_one_empty_part(personal: PersonalData, da
 
 
 async def test_a_large_export_comes_in_parts(
-    personal: PersonalData, book: PostgresOrders, database: Database
+    personal: PersonalData, store: OrderStore, database: Database
 ) -> None:
     ada = buyer()
-    ids = {str((await book.add(new_order(ada, draft((1, 1))))).order_id) for _ in range(230)}
+    ids = {str((await store.add(new_order(ada, draft((1, 1))))).order_id) for _ in range(230)}
     found = await exported(database, await export(personal, ada))
 
     assert [(part["part"], part["parts"]) for part in found] == [(n, len(found)) for n in range(1, len(found) + 1)]
@@ -361,7 +364,7 @@ async def test_a_large_export_comes_in_parts(
 
 
 async def test_an_export_that_waits_goes_with_its_person(
-    personal: PersonalData, book: PostgresOrders, database: Database
+    personal: PersonalData, store: OrderStore, database: Database
 ) -> None:
     ada, eve = buyer(), buyer()
     mine, hers = await export(personal, ada), await export(personal, eve)

@@ -18,26 +18,24 @@ from purveyor.roles.orders.contract import (
     TraceOrder,
     UnknownProduct,
 )
-from purveyor.roles.orders.model import Draft
-from purveyor.roles.orders.ports import Filter, Stored
-from purveyor.roles.orders.products.answers import ProductView
+from purveyor.roles.orders.model import Draft, OrderFilter, Product, StoredAnswer
 from purveyor.roles.orders.service import Orders
-from purveyor.roles.orders.store import PostgresOrders
+from purveyor.roles.orders.store import OrderStore
 from roles.orders.samples import HOME, Shelf, Wakes, buyer, draft, home_of_ada, shop
 
 
 @pytest.fixture
-def book(database: Database) -> PostgresOrders:
-    return PostgresOrders(database)
+def store(database: Database) -> OrderStore:
+    return OrderStore(database)
 
 
 async def count(orders: Orders, who: Principal) -> int:
-    return len((await orders.list(who, Filter(), 100))[0])
+    return len((await orders.list(who, OrderFilter(), 100))[0])
 
 
-async def test_an_order_is_answered_as_it_is_read(book: PostgresOrders) -> None:
+async def test_an_order_is_answered_as_it_is_read(store: OrderStore) -> None:
     ada, wakes = buyer(), Wakes()
-    orders = shop(book, wakes=wakes)
+    orders = shop(store, wakes=wakes)
     stored = await orders.place(ada, draft((1, 2), (1, 1), (3, 1), note="x"))
     answer = json.loads(stored.answer)
     order = await orders.get(ada, str(stored.order_id))
@@ -51,19 +49,19 @@ async def test_an_order_is_answered_as_it_is_read(book: PostgresOrders) -> None:
     assert (answer["total_amount"], answer["currency"], order.total) == (89.98, "EUR", 8998)
 
 
-async def test_the_price_is_the_catalogues_at_that_moment(book: PostgresOrders) -> None:
+async def test_the_price_is_the_catalogues_at_that_moment(store: OrderStore) -> None:
     ada, shelf = buyer(), Shelf()
-    orders = shop(book, shelf)
+    orders = shop(store, shelf)
     before = await orders.place(ada, draft((1, 1)))
-    shelf.products[1] = ProductView(id=1, title="Kettle, new", price=1)
+    shelf.products[1] = Product(id=1, title="Kettle, new", price=1)
     after = await orders.place(ada, draft((1, 1)))
 
     assert (await orders.get(ada, str(before.order_id))).total == 2999
     assert (await orders.get(ada, str(after.order_id))).total == 1
 
 
-async def test_an_address_is_copied_into_the_order(book: PostgresOrders) -> None:
-    ada, orders = buyer(), shop(book)
+async def test_an_address_is_copied_into_the_order(store: OrderStore) -> None:
+    ada, orders = buyer(), shop(store)
     stored = await orders.place(ada, draft(), address_id="home")
 
     assert (await orders.get(ada, str(stored.order_id))).shipping_address == HOME
@@ -72,7 +70,7 @@ async def test_an_address_is_copied_into_the_order(book: PostgresOrders) -> None
     assert await count(orders, ada) == 1
 
 
-async def test_the_address_and_the_products_are_asked_for_at_once(book: PostgresOrders) -> None:
+async def test_the_address_and_the_products_are_asked_for_at_once(store: OrderStore) -> None:
     asked = asyncio.Event()
 
     async def home(ask: GetAddress) -> Address:
@@ -80,12 +78,12 @@ async def test_the_address_and_the_products_are_asked_for_at_once(book: Postgres
         return await home_of_ada(ask)
 
     class Waiting(Shelf):
-        async def fetch(self, ids: Collection[int]) -> Mapping[int, ProductView]:
+        async def fetch(self, ids: Collection[int]) -> Mapping[int, Product]:
             async with asyncio.timeout(10):
                 await asked.wait()
             return await super().fetch(ids)
 
-    ada, orders = buyer(), shop(book, Waiting(), home=home)
+    ada, orders = buyer(), shop(store, Waiting(), home=home)
     stored = await orders.place(ada, draft(), address_id="home")
     assert (await orders.get(ada, str(stored.order_id))).shipping_address == HOME
 
@@ -99,10 +97,10 @@ async def test_the_address_and_the_products_are_asked_for_at_once(book: Postgres
     ],
 )
 async def test_what_is_refused_is_not_kept_under_its_key(
-    book: PostgresOrders, wanted: Draft, closed: bool, error: type[Exception]
+    store: OrderStore, wanted: Draft, closed: bool, error: type[Exception]
 ) -> None:
     ada, shelf, wakes = buyer(), Shelf(), Wakes()
-    orders = shop(book, shelf, wakes=wakes)
+    orders = shop(store, shelf, wakes=wakes)
     shelf.closed = closed
     for _ in range(2):
         with pytest.raises(error):
@@ -113,13 +111,13 @@ async def test_what_is_refused_is_not_kept_under_its_key(
     assert not (await orders.place(ada, draft(), key="key 1")).replayed
 
 
-async def test_the_first_answer_stands_whatever_has_changed(book: PostgresOrders) -> None:
+async def test_the_first_answer_stands_whatever_has_changed(store: OrderStore) -> None:
     ada, shelf = buyer(), Shelf()
-    orders = shop(book, shelf)
+    orders = shop(store, shelf)
     first = await orders.place(ada, draft((1, 1)), address_id="home", key="key 1")
-    again = Stored(first.order_id, first.answer, replayed=True)
+    again = StoredAnswer(first.order_id, first.answer, replayed=True)
 
-    shelf.products[1] = ProductView(id=1, title="Kettle", price=1)
+    shelf.products[1] = Product(id=1, title="Kettle", price=1)
     assert await orders.place(ada, draft((1, 1)), address_id="home", key="key 1") == again
     shelf.products.clear()
     assert await orders.place(ada, draft((1, 1)), address_id="home", key="key 1") == again
@@ -140,9 +138,9 @@ async def test_the_first_answer_stands_whatever_has_changed(book: PostgresOrders
     ],
 )
 async def test_a_key_with_another_request_is_refused(
-    book: PostgresOrders, other: Draft, address_id: str | None
+    store: OrderStore, other: Draft, address_id: str | None
 ) -> None:
-    ada, orders = buyer(), shop(book)
+    ada, orders = buyer(), shop(store)
     await orders.place(ada, draft((1, 2)), key="key 1")
 
     with pytest.raises(KeyReused):
@@ -150,29 +148,29 @@ async def test_a_key_with_another_request_is_refused(
     assert await count(orders, ada) == 1
 
 
-async def test_without_a_key_every_request_is_an_order(book: PostgresOrders) -> None:
-    ada, orders = buyer(), shop(book)
+async def test_without_a_key_every_request_is_an_order(store: OrderStore) -> None:
+    ada, orders = buyer(), shop(store)
     for _ in range(2):
         await orders.place(ada, draft())
 
     assert await count(orders, ada) == 2
 
 
-async def test_of_many_equal_requests_at_once_one_is_placed(book: PostgresOrders) -> None:
-    ada, processes = buyer(), (shop(book), shop(book))
+async def test_of_many_equal_requests_at_once_one_is_placed(store: OrderStore) -> None:
+    ada, processes = buyer(), (shop(store), shop(store))
     outcomes = await asyncio.gather(
         *(processes[place % 2].place(ada, draft(), key="key 1") for place in range(30)), return_exceptions=True
     )
-    placed = [outcome for outcome in outcomes if isinstance(outcome, Stored) and not outcome.replayed]
+    placed = [outcome for outcome in outcomes if isinstance(outcome, StoredAnswer) and not outcome.replayed]
 
     assert len(placed) == 1
-    assert {type(outcome) for outcome in outcomes} <= {Stored, RequestInProgress}
+    assert {type(outcome) for outcome in outcomes} <= {StoredAnswer, RequestInProgress}
     assert await count(processes[0], ada) == 1
     assert (await processes[0].place(ada, draft(), key="key 1")).answer == placed[0].answer
 
 
-async def test_a_limit_counts_each_buyer_apart(book: PostgresOrders) -> None:
-    ada, eve, orders = buyer(), buyer(), shop(book, rate=Rate(2, 60))
+async def test_a_limit_counts_each_buyer_apart(store: OrderStore) -> None:
+    ada, eve, orders = buyer(), buyer(), shop(store, rate=Rate(2, 60))
     left = [(await orders.admit(ada)).remaining for _ in range(2)]
 
     assert left == [1, 0]
@@ -194,8 +192,8 @@ _OF_NOBODY: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("name", _OF_NOBODY.values(), ids=_OF_NOBODY)
-async def test_somebody_elses_order_does_not_exist(book: PostgresOrders, name: Callable[[str], str]) -> None:
-    ada, eve, orders = buyer(), buyer(), shop(book)
+async def test_somebody_elses_order_does_not_exist(store: OrderStore, name: Callable[[str], str]) -> None:
+    ada, eve, orders = buyer(), buyer(), shop(store)
     stored = await orders.place(ada, draft())
 
     with pytest.raises(NotFound) as refusal:
@@ -203,40 +201,45 @@ async def test_somebody_elses_order_does_not_exist(book: PostgresOrders, name: C
     assert refusal.value.detail == "There is no such order."
 
 
-async def test_a_customer_lists_only_their_own_orders_whatever_they_ask_for(book: PostgresOrders) -> None:
-    ada, eve, orders = buyer(), buyer(), shop(book)
+async def test_a_customer_lists_only_their_own_orders_whatever_they_ask_for(store: OrderStore) -> None:
+    ada, eve, orders = buyer(), buyer(), shop(store)
     stored = await orders.place(ada, draft())
     number = json.loads(stored.answer)["order_number"]
 
-    for wanted in (Filter(), Filter(user_id=ada.user_id), Filter(order_number=number), Filter(status="pending")):
+    for wanted in (
+        OrderFilter(),
+        OrderFilter(user_id=ada.user_id),
+        OrderFilter(order_number=number),
+        OrderFilter(status="pending"),
+    ):
         assert await orders.list(eve, wanted, 10) == ([], None)
         page, following = await orders.list(ada, wanted, 10)
         assert ([order.id for order in page], following) == ([stored.order_id], None)
 
 
 @pytest.mark.parametrize("access", ["staff", "admin"])
-async def test_staff_see_every_order(book: PostgresOrders, access: str) -> None:
-    ada, clerk, orders = buyer(), buyer(access), shop(book)
+async def test_staff_see_every_order(store: OrderStore, access: str) -> None:
+    ada, clerk, orders = buyer(), buyer(access), shop(store)
     stored = await orders.place(ada, draft())
 
     assert (await orders.get(clerk, str(stored.order_id))).user_id == ada.user_id
-    assert (await orders.list(clerk, Filter(), 1))[0][0].id == stored.order_id
-    assert (await orders.list(clerk, Filter(user_id=buyer().user_id), 1)) == ([], None)
+    assert (await orders.list(clerk, OrderFilter(), 1))[0][0].id == stored.order_id
+    assert (await orders.list(clerk, OrderFilter(user_id=buyer().user_id), 1)) == ([], None)
 
 
-async def test_a_cursor_is_given_exactly_while_more_is_there(book: PostgresOrders) -> None:
-    ada, orders = buyer(), shop(book)
+async def test_a_cursor_is_given_exactly_while_more_is_there(store: OrderStore) -> None:
+    ada, orders = buyer(), shop(store)
     ids = [(await orders.place(ada, draft())).order_id for _ in range(4)][::-1]
-    first, following = await orders.list(ada, Filter(), 2)
-    second, end = await orders.list(ada, Filter(after=following), 2)
+    first, following = await orders.list(ada, OrderFilter(), 2)
+    second, end = await orders.list(ada, OrderFilter(after=following), 2)
 
     assert [order.id for order in (*first, *second)] == ids
     assert (following, end) == (ids[1], None)
 
 
-async def test_products_as_they_can_be_ordered(book: PostgresOrders) -> None:
+async def test_products_as_they_can_be_ordered(store: OrderStore) -> None:
     shelf = Shelf()
-    orders = shop(book, shelf)
+    orders = shop(store, shelf)
 
     assert (await orders.product(2)).price == 550
     assert [product.id for product in await orders.products(2, 2, None)] == [3]
@@ -247,8 +250,8 @@ async def test_products_as_they_can_be_ordered(book: PostgresOrders) -> None:
         await orders.product(2)
 
 
-async def test_the_console_traces_an_order(book: PostgresOrders) -> None:
-    orders = shop(book)
+async def test_the_console_traces_an_order(store: OrderStore) -> None:
+    orders = shop(store)
     stored = await orders.place(buyer(), draft(), key="key 1")
 
     assert (await orders.trace(TraceOrder(order=str(stored.order_id)))).order_id == str(stored.order_id)

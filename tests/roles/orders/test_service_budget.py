@@ -12,9 +12,9 @@ from purveyor.kit.db.postgres import Database, connect, open_database
 from purveyor.kit.ids import first_id_of, new_id
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.etag import IfMatch
-from purveyor.roles.orders.ports import Filter
-from purveyor.roles.orders.service import Changes, Orders, Wish
-from purveyor.roles.orders.store import PostgresHistories, PostgresOrders, _conditions
+from purveyor.roles.orders.model import OrderFilter
+from purveyor.roles.orders.service import Changes, OrderChange, Orders
+from purveyor.roles.orders.store import HistoryStore, OrderStore, _conditions
 from roles.orders.samples import buyer, draft, shop
 from servers.roundtrips import RoundTrips
 
@@ -33,7 +33,7 @@ async def proxy(dsn: str) -> AsyncIterator[RoundTrips]:
 async def orders(proxy: RoundTrips) -> AsyncIterator[Orders]:
     """One connection, so that what is warm stays warm."""
     async with open_database(proxy.dsn, application="tests", max_size=1) as opened:
-        yield shop(PostgresOrders(opened))
+        yield shop(OrderStore(opened))
 
 
 async def place(orders: Orders, who: Principal, key: str | None = None) -> None:
@@ -45,25 +45,25 @@ async def replay(orders: Orders, who: Principal) -> None:
 
 
 async def get(orders: Orders, who: Principal) -> None:
-    await orders.get(who, str((await orders.list(who, Filter(), 1))[0][0].id))
+    await orders.get(who, str((await orders.list(who, OrderFilter(), 1))[0][0].id))
 
 
 async def first_page(orders: Orders, who: Principal) -> None:
-    await orders.list(who, Filter(), PAGE)
+    await orders.list(who, OrderFilter(), PAGE)
 
 
 async def change(orders: Orders, who: Principal) -> None:
     """By whoever knows the order: staff's read of it comes first."""
-    order = (await orders.list(who, Filter(status="pending"), 1))[0][0]
+    order = (await orders.list(who, OrderFilter(status="pending"), 1))[0][0]
     clerk = buyer("staff")
-    await Changes(orders._book, committed=lambda _: None).change(
-        clerk, str(order.id), Wish(status="confirmed"), IfMatch(None)
+    await Changes(orders._store, committed=lambda _: None).change(
+        clerk, str(order.id), OrderChange(status="confirmed"), IfMatch(None)
     )
 
 
 async def timeline(orders: Orders, who: Principal) -> None:
-    order = (await orders.list(who, Filter(), 1))[0][0]
-    await PostgresHistories(orders._book._database).timeline(order.id, who.user_id)  # type: ignore[attr-defined]
+    order = (await orders.list(who, OrderFilter(), 1))[0][0]
+    await HistoryStore(orders._store._database).timeline(order.id, who.user_id)  # type: ignore[attr-defined]
 
 
 _USES: dict[str, tuple[Callable[[Orders, Principal], Awaitable[None]], int]] = {
@@ -126,21 +126,21 @@ def rows_read(plan: dict[str, Any]) -> float:
     """Rows that the scans of a plan touched, those they threw away included."""
     own = 0.0
     if "Relation Name" in plan:
-        own = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+        own = (plan["Actual Rows"] + plan.get("Rows Removed by OrderFilter", 0)) * plan["Actual Loops"]
     return own + sum(rows_read(child) for child in plan.get("Plans", ()))
 
 
 _MIDDLE = UUID("80000000-0000-4000-8000-000000000000")
 _LISTS = {
-    "heavy customer": Filter(user_id=HEAVY),
-    "heavy customer, a later page": Filter(user_id=HEAVY, after=_MIDDLE),
-    "heavy customer, one status": Filter(user_id=HEAVY, status="delivered"),
-    "light customer": Filter(user_id=LIGHT),
-    "staff, everything": Filter(),
-    "staff, a later page": Filter(after=_MIDDLE),
-    "staff, one status": Filter(status="pending"),
-    "staff, one payment status": Filter(payment_status="refunded"),
-    "staff, one order": Filter(order_number=1_000_000 + MANY // 2),
+    "heavy customer": OrderFilter(user_id=HEAVY),
+    "heavy customer, a later page": OrderFilter(user_id=HEAVY, after=_MIDDLE),
+    "heavy customer, one status": OrderFilter(user_id=HEAVY, status="delivered"),
+    "light customer": OrderFilter(user_id=LIGHT),
+    "staff, everything": OrderFilter(),
+    "staff, a later page": OrderFilter(after=_MIDDLE),
+    "staff, one status": OrderFilter(status="pending"),
+    "staff, one payment status": OrderFilter(payment_status="refunded"),
+    "staff, one order": OrderFilter(order_number=1_000_000 + MANY // 2),
 }
 
 
@@ -157,9 +157,9 @@ async def explained(database: Database, part: str, *arguments: object) -> dict[s
 
 
 @pytest.mark.parametrize("wanted", _LISTS.values(), ids=_LISTS)
-async def test_a_page_reads_a_page_of_rows(generic: Database, wanted: Filter) -> None:
+async def test_a_page_reads_a_page_of_rows(generic: Database, wanted: OrderFilter) -> None:
     """Of 20,000 orders; with a generic plan, which once read and sorted all orders of a heavy customer."""
-    page = await PostgresOrders(generic).list(wanted, PAGE)
+    page = await OrderStore(generic).list(wanted, PAGE)
     plan = await explained(generic, "page as materialized", *_conditions(wanted)[1])
 
     assert len(page) == plan["Actual Rows"] == (1 if wanted.order_number else PAGE)
@@ -182,8 +182,8 @@ async def test_a_span_of_time_reads_its_own_rows(generic: Database) -> None:
         "insert into orders.order_items "
         "select id, 1, 1, 'Kettle', 1, 100 from orders.orders where user_id = 'timed'"
     )
-    wanted = Filter(created_from=times[10], created_to=times[20])
-    page = await PostgresOrders(generic).list(wanted, 100)
+    wanted = OrderFilter(created_from=times[10], created_to=times[20])
+    page = await OrderStore(generic).list(wanted, 100)
     plan = await explained(generic, "page as materialized", *_conditions(wanted)[1])
 
     assert [order.created_at for order in page] == times[10:20][::-1]
@@ -191,9 +191,9 @@ async def test_a_span_of_time_reads_its_own_rows(generic: Database) -> None:
 
 
 async def test_getting_an_order_reads_that_order(generic: Database) -> None:
-    book = PostgresOrders(generic)
-    order = (await book.list(Filter(user_id=HEAVY), 1))[0]
-    await book.get(order.id, HEAVY)
+    store = OrderStore(generic)
+    order = (await store.list(OrderFilter(user_id=HEAVY), 1))[0]
+    await store.get(order.id, HEAVY)
     plan = await explained(generic, "where o.id = $1", order.id, HEAVY)
 
     assert plan["Actual Rows"] == 1

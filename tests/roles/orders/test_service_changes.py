@@ -11,19 +11,19 @@ from purveyor.kit.ids import new_id
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.contract import IllegalTransition, PreconditionFailed, PreconditionRequired
 from purveyor.roles.orders.etag import IfMatch
-from purveyor.roles.orders.ports import Step
-from purveyor.roles.orders.service import Changes, Wish
-from purveyor.roles.orders.store import PostgresHistories, PostgresOrders
+from purveyor.roles.orders.model import Transition
+from purveyor.roles.orders.service import Changes, OrderChange
+from purveyor.roles.orders.store import HistoryStore, OrderStore
 from roles.orders.samples import buyer, new_order
 
-CONFIRM = Wish(status="confirmed")
+CONFIRM = OrderChange(status="confirmed")
 ANY = IfMatch(None)
 FIRST = IfMatch(frozenset(['"1"']))
 
 
 @pytest.fixture
-def book(database: Database) -> PostgresOrders:
-    return PostgresOrders(database)
+def store(database: Database) -> OrderStore:
+    return OrderStore(database)
 
 
 @pytest.fixture
@@ -32,33 +32,31 @@ def committed() -> list[UUID]:
 
 
 @pytest.fixture
-def changes(book: PostgresOrders, committed: list[UUID]) -> Changes:
-    return Changes(book, committed=committed.append)
+def changes(store: OrderStore, committed: list[UUID]) -> Changes:
+    return Changes(store, committed=committed.append)
 
 
-async def placed(book: PostgresOrders, who: Principal) -> str:
-    return str((await book.add(new_order(who))).order_id)
+async def placed(store: OrderStore, who: Principal) -> str:
+    return str((await store.add(new_order(who))).order_id)
 
 
 async def test_others_hear_of_a_change_and_not_of_a_refusal(
-    book: PostgresOrders, changes: Changes, committed: list[UUID]
+    store: OrderStore, changes: Changes, committed: list[UUID]
 ) -> None:
-    clerk, order_id = buyer("staff"), await placed(book, buyer())
+    clerk, order_id = buyer("staff"), await placed(store, buyer())
     changed = await changes.change(clerk, order_id, CONFIRM, FIRST)
 
     assert committed == [changed.id]
     with pytest.raises(PreconditionFailed):
-        await changes.change(clerk, order_id, Wish(status="shipped"), FIRST)
+        await changes.change(clerk, order_id, OrderChange(status="shipped"), FIRST)
     with pytest.raises(IllegalTransition):
-        await changes.change(clerk, order_id, Wish(status="delivered"), ANY)
+        await changes.change(clerk, order_id, OrderChange(status="delivered"), ANY)
     assert committed == [changed.id]
 
 
-async def test_only_staff_change_and_nobody_learns_of_others_orders(
-    book: PostgresOrders, changes: Changes
-) -> None:
+async def test_only_staff_change_and_nobody_learns_of_others_orders(store: OrderStore, changes: Changes) -> None:
     ada = buyer()
-    order_id = await placed(book, ada)
+    order_id = await placed(store, ada)
 
     with pytest.raises(Forbidden):
         await changes.change(ada, order_id, CONFIRM, None)
@@ -72,35 +70,35 @@ async def test_only_staff_change_and_nobody_learns_of_others_orders(
 
 
 async def test_who_needs_no_version_is_told_of_the_rules_after_anothers_change(
-    book: PostgresOrders, changes: Changes
+    store: OrderStore, changes: Changes
 ) -> None:
     clerk = buyer("staff")
     for _ in range(5):
         ada = buyer()
-        order_id = await placed(book, ada)
+        order_id = await placed(store, ada)
         outcomes = await asyncio.gather(
             changes.cancel(ada, order_id, "", None),
             changes.change(clerk, order_id, CONFIRM, ANY),
             return_exceptions=True,
         )
-        order = await book.get(UUID(order_id), None)
+        order = await store.get(UUID(order_id), None)
 
         assert order.status == "cancelled", "a confirmed order can be cancelled; a cancelled one stays so"
         assert isinstance(outcomes[1], IllegalTransition) == (order.version == 2)
 
 
-class Contested(PostgresOrders):
+class Contested(OrderStore):
     """Somebody else is always faster."""
 
-    async def change(self, step: Step) -> bool:
+    async def change(self, step: Transition) -> bool:
         return False
 
 
 async def test_who_is_never_first_gives_up(database: Database, committed: list[UUID]) -> None:
-    book = Contested(database)
-    changes = Changes(book, committed=committed.append)
+    store = Contested(database)
+    changes = Changes(store, committed=committed.append)
     ada = buyer()
-    order_id = await placed(book, ada)
+    order_id = await placed(store, ada)
 
     with pytest.raises(Conflict, match="Try again"):
         await changes.cancel(ada, order_id, "", None)
@@ -108,11 +106,11 @@ async def test_who_is_never_first_gives_up(database: Database, committed: list[U
 
 
 async def test_the_owner_is_a_customer_even_among_staff(
-    database: Database, book: PostgresOrders, changes: Changes
+    database: Database, store: OrderStore, changes: Changes
 ) -> None:
     clerk = buyer("staff")
-    order_id = await placed(book, clerk)
+    order_id = await placed(store, clerk)
     await changes.cancel(clerk, order_id, "bought twice", None)
-    entries = (await PostgresHistories(database).timeline(UUID(order_id), None)).entries
+    entries = (await HistoryStore(database).timeline(UUID(order_id), None)).entries
 
     assert [entry.by.kind for entry in entries] == ["customer", "customer"]

@@ -14,15 +14,14 @@ from purveyor.kit.errors import NotFound
 from purveyor.kit.ids import new_id
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.contract import KeyReused, RequestInProgress
-from purveyor.roles.orders.model import Order
-from purveyor.roles.orders.ports import Filter, IdempotencyKey, Stored
-from purveyor.roles.orders.store import PostgresOrders
+from purveyor.roles.orders.model import IdempotencyKey, Order, OrderFilter, StoredAnswer
+from purveyor.roles.orders.store import OrderStore
 from roles.orders.samples import HOME, buyer, draft, new_order
 
 
 @pytest.fixture
-def book(database: Database) -> PostgresOrders:
-    return PostgresOrders(database)
+def store(database: Database) -> OrderStore:
+    return OrderStore(database)
 
 
 def key(who: Principal, fingerprint: bytes = b"the request", text: str = "key 1") -> IdempotencyKey:
@@ -44,12 +43,12 @@ async def counted(database: Database, who: Principal) -> tuple[int, int, int, in
     return tuple(row)
 
 
-async def test_an_order_comes_back_as_it_was_placed(book: PostgresOrders) -> None:
+async def test_an_order_comes_back_as_it_was_placed(store: OrderStore) -> None:
     ada = buyer()
     new = new_order(ada, draft((3, 1000), (2, 1), (1, 7), address=HOME, note="näher: 'x'; --"))
-    stored = await book.add(new)
+    stored = await store.add(new)
     number = json.loads(stored.answer)["order_number"]
-    found = await book.get(stored.order_id, ada.user_id)
+    found = await store.get(stored.order_id, ada.user_id)
 
     assert not stored.replayed
     assert number > 10_000
@@ -59,19 +58,19 @@ async def test_an_order_comes_back_as_it_was_placed(book: PostgresOrders) -> Non
         assert name == "number" or getattr(found, name) == getattr(new.order, name)
 
 
-async def test_no_two_orders_have_the_same_number(book: PostgresOrders) -> None:
+async def test_no_two_orders_have_the_same_number(store: OrderStore) -> None:
     ada = buyer()
-    stored = await asyncio.gather(*(book.add(new_order(ada)) for _ in range(30)))
+    stored = await asyncio.gather(*(store.add(new_order(ada)) for _ in range(30)))
 
     assert len({json.loads(one.answer)["order_number"] for one in stored}) == 30
 
 
 async def test_an_order_has_one_event_which_tells_what_the_contract_says(
-    book: PostgresOrders, database: Database
+    store: OrderStore, database: Database
 ) -> None:
     ada = buyer()
     new = new_order(ada, draft((1, 2), (3, 1)))
-    stored = await book.add(new)
+    stored = await store.add(new)
     rows = await database.fetch("select * from orders.outbox where subject = $1", str(stored.order_id))
 
     assert len(rows) == 1
@@ -101,45 +100,45 @@ async def test_an_order_has_one_event_which_tells_what_the_contract_says(
     assert await counted(database, ada) == (1, 2, 1, 0)
 
 
-async def test_what_fails_leaves_nothing_behind(book: PostgresOrders, database: Database) -> None:
+async def test_what_fails_leaves_nothing_behind(store: OrderStore, database: Database) -> None:
     """The event of the second order clashes with the first one's: order, lines and key go with it."""
     ada = buyer()
     first, second = new_order(ada), new_order(ada, key=key(ada))
-    await book.add(first)
+    await store.add(first)
     clashing = type(second)(
         **{name: getattr(second, name) for name in second.__struct_fields__ if name != "event"}, event=first.event
     )
 
     with pytest.raises(Exception, match="duplicate key"):
-        await book.add(clashing)
+        await store.add(clashing)
     assert await counted(database, ada) == (1, 2, 1, 0)
 
 
-async def test_the_same_key_gives_the_first_answer_again(book: PostgresOrders, database: Database) -> None:
+async def test_the_same_key_gives_the_first_answer_again(store: OrderStore, database: Database) -> None:
     ada, eve = buyer(), buyer()
-    first = await book.add(new_order(ada, key=key(ada)))
-    again = await book.add(new_order(ada, draft((3, 5)), key=key(ada)))
+    first = await store.add(new_order(ada, key=key(ada)))
+    again = await store.add(new_order(ada, draft((3, 5)), key=key(ada)))
 
-    assert again == Stored(first.order_id, first.answer, replayed=True)
-    assert await book.find_answer(key(ada)) == again
+    assert again == StoredAnswer(first.order_id, first.answer, replayed=True)
+    assert await store.find_answer(key(ada)) == again
     assert await counted(database, ada) == (1, 2, 1, 1)
-    assert not (await book.add(new_order(eve, key=key(eve)))).replayed, "keys belong to their users"
-    assert not (await book.add(new_order(ada, key=key(ada, text="key 2")))).replayed
+    assert not (await store.add(new_order(eve, key=key(eve)))).replayed, "keys belong to their users"
+    assert not (await store.add(new_order(ada, key=key(ada, text="key 2")))).replayed
 
 
-async def test_a_key_belongs_to_one_request(book: PostgresOrders, database: Database) -> None:
+async def test_a_key_belongs_to_one_request(store: OrderStore, database: Database) -> None:
     ada = buyer()
-    await book.add(new_order(ada, key=key(ada)))
+    await store.add(new_order(ada, key=key(ada)))
 
     with pytest.raises(KeyReused):
-        await book.add(new_order(ada, key=key(ada, b"another request")))
+        await store.add(new_order(ada, key=key(ada, b"another request")))
     with pytest.raises(KeyReused):
-        await book.find_answer(key(ada, b"another request"))
+        await store.find_answer(key(ada, b"another request"))
     assert await counted(database, ada) == (1, 2, 1, 1)
 
 
-async def test_an_unknown_key_has_no_answer(book: PostgresOrders) -> None:
-    assert await book.find_answer(key(buyer())) is None
+async def test_an_unknown_key_has_no_answer(store: OrderStore) -> None:
+    assert await store.find_answer(key(buyer())) is None
 
 
 async def expire(database: Database, who: Principal) -> None:
@@ -149,24 +148,24 @@ async def expire(database: Database, who: Principal) -> None:
     )
 
 
-async def test_a_key_can_be_used_again_when_it_has_expired(book: PostgresOrders, database: Database) -> None:
+async def test_a_key_can_be_used_again_when_it_has_expired(store: OrderStore, database: Database) -> None:
     ada = buyer()
-    first = await book.add(new_order(ada, key=key(ada)))
+    first = await store.add(new_order(ada, key=key(ada)))
     await expire(database, ada)
     other = key(ada, b"another request")
 
-    assert await book.find_answer(key(ada)) is None
-    second = await book.add(new_order(ada, key=other))
+    assert await store.find_answer(key(ada)) is None
+    second = await store.add(new_order(ada, key=other))
     assert not second.replayed
     assert second.order_id != first.order_id
-    assert await book.find_answer(other) == Stored(second.order_id, second.answer, replayed=True)
+    assert await store.find_answer(other) == StoredAnswer(second.order_id, second.answer, replayed=True)
     assert await counted(database, ada) == (2, 4, 2, 1)
 
 
-async def test_keys_are_kept_for_a_day_and_then_forgotten(book: PostgresOrders, database: Database) -> None:
+async def test_keys_are_kept_for_a_day_and_then_forgotten(store: OrderStore, database: Database) -> None:
     ada, eve = buyer(), buyer()
-    await book.add(new_order(ada, key=key(ada)))
-    await book.add(new_order(eve, key=key(eve)))
+    await store.add(new_order(ada, key=key(ada)))
+    await store.add(new_order(eve, key=key(eve)))
     kept_s = await database.fetchval(
         "select extract(epoch from expires_at - now()) from orders.idempotency_keys where user_id = $1",
         ada.user_id,
@@ -174,36 +173,34 @@ async def test_keys_are_kept_for_a_day_and_then_forgotten(book: PostgresOrders, 
     await expire(database, ada)
 
     assert 86_390 < kept_s <= 86_400
-    assert await book.purge() == 1
+    assert await store.purge() == 1
     assert await counted(database, ada) == (1, 2, 1, 0)
     assert await counted(database, eve) == (1, 2, 1, 1)
 
 
 @pytest.fixture
-async def other_process(dsn: str) -> AsyncIterator[PostgresOrders]:
+async def other_process(dsn: str) -> AsyncIterator[OrderStore]:
     """The same orders through a pool of its own."""
     async with open_database(dsn, application="tests, another process", max_size=10) as opened:
-        yield PostgresOrders(opened)
+        yield OrderStore(opened)
 
 
 async def test_of_many_requests_at_once_with_one_key_one_is_placed(
-    book: PostgresOrders, other_process: PostgresOrders, database: Database
+    store: OrderStore, other_process: OrderStore, database: Database
 ) -> None:
     for _ in range(5):
         ada = buyer()
-        adding = ((book, other_process)[place % 2].add(new_order(ada, key=key(ada))) for place in range(30))
+        adding = ((store, other_process)[place % 2].add(new_order(ada, key=key(ada))) for place in range(30))
         outcomes = await asyncio.gather(*adding, return_exceptions=True)
-        answered = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+        answered = [outcome for outcome in outcomes if isinstance(outcome, StoredAnswer)]
 
         assert sum(not stored.replayed for stored in answered) == 1
         assert len({(stored.order_id, stored.answer) for stored in answered}) == 1
-        assert {type(outcome) for outcome in outcomes} <= {Stored, RequestInProgress}
+        assert {type(outcome) for outcome in outcomes} <= {StoredAnswer, RequestInProgress}
         assert await counted(database, ada) == (1, 2, 1, 1)
 
 
-async def test_a_request_that_is_still_being_stored_is_in_progress(
-    book: PostgresOrders, database: Database
-) -> None:
+async def test_a_request_that_is_still_being_stored_is_in_progress(store: OrderStore, database: Database) -> None:
     """The transaction of the first one is open: neither waiting for it nor answering without it is right."""
     ada = buyer()
     async with database.transaction() as connection:
@@ -211,26 +208,26 @@ async def test_a_request_that_is_still_being_stored_is_in_progress(
             "select pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))", ada.user_id, "key 1"
         )
         with pytest.raises(RequestInProgress) as refusal:
-            await asyncio.wait_for(book.add(new_order(ada, key=key(ada))), 1)
+            await asyncio.wait_for(store.add(new_order(ada, key=key(ada))), 1)
 
     assert refusal.value.headers["Retry-After"] == "1"
-    assert not (await book.add(new_order(ada, key=key(ada)))).replayed
+    assert not (await store.add(new_order(ada, key=key(ada)))).replayed
 
 
-async def test_an_order_is_its_owners(book: PostgresOrders) -> None:
+async def test_an_order_is_its_owners(store: OrderStore) -> None:
     ada = buyer()
-    stored = await book.add(new_order(ada))
+    stored = await store.add(new_order(ada))
 
-    assert (await book.get(stored.order_id, None)).user_id == ada.user_id
+    assert (await store.get(stored.order_id, None)).user_id == ada.user_id
     for order_id, owner in ((stored.order_id, buyer().user_id), (new_id(), ada.user_id), (stored.order_id, "")):
         with pytest.raises(NotFound, match="There is no such order"):
-            await book.get(order_id, owner)
+            await store.get(order_id, owner)
 
 
-async def walk(book: PostgresOrders, wanted: dict[str, Any], limit: int, between: Any = None) -> list[Order]:
+async def walk(store: OrderStore, wanted: dict[str, Any], limit: int, between: Any = None) -> list[Order]:
     seen: list[Order] = []
     after: UUID | None = None
-    while page := await book.list(Filter(**wanted, after=after), limit):
+    while page := await store.list(OrderFilter(**wanted, after=after), limit):
         assert len(page) <= limit
         assert len(seen) < 1000, "the pages do not come to an end"
         seen += page
@@ -240,34 +237,34 @@ async def walk(book: PostgresOrders, wanted: dict[str, Any], limit: int, between
     return seen
 
 
-async def test_pages_have_no_gaps_and_no_doubles_while_orders_come_in(book: PostgresOrders) -> None:
+async def test_pages_have_no_gaps_and_no_doubles_while_orders_come_in(store: OrderStore) -> None:
     ada, eve = buyer(), buyer()
-    there = [(await book.add(new_order(who))).order_id for who in (ada, eve) * 20]
+    there = [(await store.add(new_order(who))).order_id for who in (ada, eve) * 20]
     mine = there[::2]
 
     async def more() -> None:
-        await asyncio.gather(*(book.add(new_order(who)) for who in (ada, eve, ada)))
+        await asyncio.gather(*(store.add(new_order(who)) for who in (ada, eve, ada)))
 
-    seen = [order.id for order in await walk(book, {"user_id": ada.user_id}, 7, between=more)]
+    seen = [order.id for order in await walk(store, {"user_id": ada.user_id}, 7, between=more)]
 
     assert seen == sorted(seen, reverse=True)
     assert seen == mine[::-1]
 
 
-async def test_a_list_holds_what_was_asked_for(book: PostgresOrders, database: Database) -> None:
+async def test_a_list_holds_what_was_asked_for(store: OrderStore, database: Database) -> None:
     ada, eve = buyer(), buyer()
     noon = datetime(2999, 1, 1, 12, tzinfo=UTC)  # so that no other test's orders are newer
     times = [noon + timedelta(hours=hour) for hour in range(4)]
-    placed = [await book.add(new_order(who, at=at)) for who, at in zip((ada, ada, ada, eve), times, strict=True)]
+    placed = [await store.add(new_order(who, at=at)) for who, at in zip((ada, ada, ada, eve), times, strict=True)]
     ids = [stored.order_id for stored in placed]
     await database.execute(
         "update orders.orders set status = 'shipped', payment_status = 'paid' where id = $1", ids[1]
     )
-    orders = [await book.get(order_id, None) for order_id in ids]
+    orders = [await store.get(order_id, None) for order_id in ids]
     mine: dict[str, Any] = {"user_id": ada.user_id}
 
     async def found(**wanted: Any) -> list[UUID]:
-        return [order.id for order in await book.list(Filter(**wanted), 100)]
+        return [order.id for order in await store.list(OrderFilter(**wanted), 100)]
 
     assert await found(**mine) == ids[2::-1]
     assert await found(**mine, status="shipped") == [ids[1]]
@@ -280,19 +277,19 @@ async def test_a_list_holds_what_was_asked_for(book: PostgresOrders, database: D
     assert await found(**mine, created_from=noon, after=ids[2]) == [ids[1], ids[0]]
     assert await found(**mine, created_to=noon + timedelta(hours=1)) == [ids[0]], "the end is not part of it"
     assert (await found())[:4] == ids[::-1]
-    assert (await book.list(Filter(**mine), 1))[0] == orders[2]
+    assert (await store.list(OrderFilter(**mine), 1))[0] == orders[2]
 
 
-async def test_a_trace_tells_an_orders_way(book: PostgresOrders, database: Database) -> None:
+async def test_a_trace_tells_an_orders_way(store: OrderStore, database: Database) -> None:
     ada = buyer()
     new = new_order(ada, key=key(ada))
-    stored = await book.add(new)
+    stored = await store.add(new)
     number = json.loads(stored.answer)["order_number"]
-    waiting = await book.trace(str(stored.order_id))
+    waiting = await store.trace(str(stored.order_id))
     await database.execute(
         "update orders.outbox set published_at = now(), attempts = 2 where id = $1", new.event.id
     )
-    relayed = await book.trace(str(number))
+    relayed = await store.trace(str(number))
 
     assert (waiting.order_id, waiting.order_number) == (str(stored.order_id), number)
     assert waiting.events == relayed.events == (str(new.event.id),)
@@ -313,6 +310,6 @@ async def test_a_trace_tells_an_orders_way(book: PostgresOrders, database: Datab
     "order",
     ["", "0", "-1", "999999999999999999999", "01a217d0-e2c2-7054-94d3-80dd76b3704e", "'; drop table x", "²", "x"],
 )
-async def test_what_is_no_order_has_no_trace(book: PostgresOrders, order: str) -> None:
+async def test_what_is_no_order_has_no_trace(store: OrderStore, order: str) -> None:
     with pytest.raises(NotFound):
-        await book.trace(order)
+        await store.trace(order)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from purveyor.kit.clock import now
@@ -16,42 +17,42 @@ from purveyor.kit.ids import new_id
 from purveyor.registry import ROLES
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.events import status_event
-from purveyor.roles.orders.model import By, MailOutcome
-from purveyor.roles.orders.ports import Step
-from purveyor.roles.orders.store import PostgresHistories, PostgresOrders
+from purveyor.roles.orders.model import ChangedBy, MailOutcome, Transition
+from purveyor.roles.orders.store import HistoryStore, OrderStore
 from purveyor_drill.servers.postgres import PostgresServer
 from roles.orders.samples import buyer, new_order
 
-CLERK = By("staff", "clerk 1", "Grace")
+CLERK = ChangedBy("staff", "clerk 1", "Grace")
 
 
 @pytest.fixture
-def book(database: Database) -> PostgresOrders:
-    return PostgresOrders(database)
+def store(database: Database) -> OrderStore:
+    return OrderStore(database)
 
 
 @pytest.fixture
-def histories(database: Database) -> PostgresHistories:
-    return PostgresHistories(database)
+def histories(database: Database) -> HistoryStore:
+    return HistoryStore(database)
 
 
-async def placed(book: PostgresOrders, who: Principal | None = None) -> UUID:
-    return (await book.add(new_order(who or buyer()))).order_id
+async def placed(store: OrderStore, who: Principal | None = None) -> UUID:
+    return (await store.add(new_order(who or buyer()))).order_id
 
 
 async def step(
-    book: PostgresOrders, order_id: UUID, status: str | None = None, payment: str | None = None, reason: str = ""
-) -> Step:
-    kept = await book.find(order_id, None)
-    order = kept.order.become(status=status, payment_status=payment, at=now())
-    return Step(
+    store: OrderStore, order_id: UUID, status: str | None = None, payment: str | None = None, reason: str = ""
+) -> Transition:
+    stored = await store.find(order_id, None)
+    order = stored.order.become(status=status, payment_status=payment, at=now())
+    event = status_event(order, stored, reason) if status else None
+    return Transition(
         order=order,
-        was=kept.order.version,
+        was=stored.order.version,
         entries=tuple(filter(None, (status, payment))),
         by=CLERK,
         reason=reason,
         request_id="request 2",
-        event=status_event(order, kept, reason) if status else None,
+        event=event and msgspec.structs.replace(event, correlation_id="request 2"),
     )
 
 
@@ -75,21 +76,21 @@ async def outbox(database: Database, order_id: UUID) -> list[tuple[str, int]]:
 
 
 async def test_a_change_its_history_and_its_event_are_stored_together(
-    book: PostgresOrders, histories: PostgresHistories, database: Database
+    store: OrderStore, histories: HistoryStore, database: Database
 ) -> None:
     ada = buyer()
-    order_id = await placed(book, ada)
-    made = await step(book, order_id, "cancelled", "paid", "out of stock")
+    order_id = await placed(store, ada)
+    made = await step(store, order_id, "cancelled", "paid", "out of stock")
 
-    assert await book.change(made)
-    assert await book.get(order_id, None) == made.order
+    assert await store.change(made)
+    assert await store.get(order_id, None) == made.order
     timeline = await histories.timeline(order_id, ada.user_id)
     assert [(entry.id, entry.what) for entry in timeline.entries] == [(1, "placed"), (2, "cancelled"), (3, "paid")]
     assert {(entry.by, entry.reason, entry.request_id, entry.at) for entry in timeline.entries[1:]} == {
         (CLERK, "out of stock", "request 2", made.order.updated_at)
     }
     first = timeline.entries[0]
-    assert (first.by, first.request_id) == (By("customer", ada.user_id, ada.name), "request 1")
+    assert (first.by, first.request_id) == (ChangedBy("customer", ada.user_id, ada.name), "request 1")
     assert await outbox(database, order_id) == [("order.created", 1), ("order.cancelled", 2)]
     row = await database.fetchrow("select * from orders.outbox where type = 'order.cancelled' order by id desc")
     assert row is not None
@@ -99,25 +100,25 @@ async def test_a_change_its_history_and_its_event_are_stored_together(
 
 
 async def test_a_payment_has_history_and_no_event(
-    book: PostgresOrders, histories: PostgresHistories, database: Database
+    store: OrderStore, histories: HistoryStore, database: Database
 ) -> None:
-    order_id = await placed(book)
+    order_id = await placed(store)
 
-    assert await book.change(await step(book, order_id, payment="paid"))
+    assert await store.change(await step(store, order_id, payment="paid"))
     assert [entry.what for entry in (await histories.timeline(order_id, None)).entries] == ["placed", "paid"]
     assert await outbox(database, order_id) == [("order.created", 1)]
 
 
 async def test_a_stale_change_changes_nothing(
-    book: PostgresOrders, histories: PostgresHistories, database: Database
+    store: OrderStore, histories: HistoryStore, database: Database
 ) -> None:
-    order_id = await placed(book)
-    first, second = await step(book, order_id, "confirmed"), await step(book, order_id, "cancelled")
+    order_id = await placed(store)
+    first, second = await step(store, order_id, "confirmed"), await step(store, order_id, "cancelled")
 
-    assert await book.change(first)
-    assert not await book.change(second)
-    assert not await book.change(first)
-    assert (await book.get(order_id, None)).status == "confirmed"
+    assert await store.change(first)
+    assert not await store.change(second)
+    assert not await store.change(first)
+    assert (await store.get(order_id, None)).status == "confirmed"
     assert len((await histories.timeline(order_id, None)).entries) == 2
     assert await outbox(database, order_id) == [("order.created", 1), ("order.confirmed", 2)]
 
@@ -129,26 +130,26 @@ async def other_process(dsn: str) -> AsyncIterator[Database]:
 
 
 async def test_of_many_changes_at_once_one_is_made(
-    book: PostgresOrders, histories: PostgresHistories, other_process: Database, database: Database
+    store: OrderStore, histories: HistoryStore, other_process: Database, database: Database
 ) -> None:
-    books = (book, PostgresOrders(other_process))
+    stores = (store, OrderStore(other_process))
     for _ in range(5):
-        order_id = await placed(book)
-        steps = [await step(book, order_id, status) for status in ("confirmed", "cancelled") * 5]
-        outcomes = await asyncio.gather(*(books[place % 2].change(one) for place, one in enumerate(steps)))
+        order_id = await placed(store)
+        steps = [await step(store, order_id, status) for status in ("confirmed", "cancelled") * 5]
+        outcomes = await asyncio.gather(*(stores[place % 2].change(one) for place, one in enumerate(steps)))
 
         assert sum(outcomes) == 1
-        assert (await book.get(order_id, None)).version == 2
+        assert (await store.get(order_id, None)).version == 2
         assert len((await histories.timeline(order_id, None)).entries) == 2
         assert len(await outbox(database, order_id)) == 2
 
 
 async def test_ids_are_in_the_order_of_the_commits(
-    book: PostgresOrders, histories: PostgresHistories, other_process: Database
+    store: OrderStore, histories: HistoryStore, other_process: Database
 ) -> None:
     """Whoever has read up to an id has read all that was committed before: nothing comes in between later."""
-    order_id = await placed(book)
-    writers = (histories, PostgresHistories(other_process))
+    order_id = await placed(store)
+    writers = (histories, HistoryStore(other_process))
     seen: list[int] = []
 
     async def read() -> None:
@@ -167,11 +168,11 @@ async def test_ids_are_in_the_order_of_the_commits(
 
 
 async def test_a_mail_is_noted_once_for_each_state_and_resend(
-    book: PostgresOrders, histories: PostgresHistories, other_process: Database
+    store: OrderStore, histories: HistoryStore, other_process: Database
 ) -> None:
-    order_id = await placed(book)
+    order_id = await placed(store)
     outcomes = [mail(), mail(state="unknown"), mail(resends=1), mail("event 2")]
-    writers = (histories, PostgresHistories(other_process))
+    writers = (histories, HistoryStore(other_process))
     await asyncio.gather(*(writers[n % 2].add_mail(order_id, outcomes[n % 4], now()) for n in range(24)))
     entries = (await histories.timeline(order_id, None)).entries[1:]
 
@@ -180,10 +181,10 @@ async def test_a_mail_is_noted_once_for_each_state_and_resend(
     )
     assert [entry.id for entry in entries] == sorted(entry.id for entry in entries)
     assert {entry.by.kind for entry in entries} == {"system"}
-    assert (await book.get(order_id, None)).version == 1, "a mail is no change of the order"
+    assert (await store.get(order_id, None)).version == 1, "a mail is no change of the order"
 
 
-async def test_a_mail_of_no_order_of_ours_is_not_noted(histories: PostgresHistories) -> None:
+async def test_a_mail_of_no_order_of_ours_is_not_noted(histories: HistoryStore) -> None:
     order_id = new_id()
     await histories.add_mail(order_id, mail(), now())
 
@@ -192,8 +193,8 @@ async def test_a_mail_of_no_order_of_ours_is_not_noted(histories: PostgresHistor
         await histories.timeline(order_id, None)
 
 
-async def test_what_a_mail_server_says_can_be_stored(book: PostgresOrders, histories: PostgresHistories) -> None:
-    order_id = await placed(book)
+async def test_what_a_mail_server_says_can_be_stored(store: OrderStore, histories: HistoryStore) -> None:
+    order_id = await placed(store)
     said = MailOutcome(
         **{**{n: getattr(mail(), n) for n in MailOutcome.__struct_fields__}, "smtp_reply": "\x00" * 9}
     )
@@ -204,11 +205,11 @@ async def test_what_a_mail_server_says_can_be_stored(book: PostgresOrders, histo
     assert entry.mail.smtp_reply == "\\x00" * 9
 
 
-async def test_news_are_what_came_after(book: PostgresOrders, histories: PostgresHistories) -> None:
-    first, second, third = [await placed(book) for _ in range(3)]
+async def test_news_are_what_came_after(store: OrderStore, histories: HistoryStore) -> None:
+    first, second, third = [await placed(store) for _ in range(3)]
     for order_id in (first, second):
-        await book.change(await step(book, order_id, "confirmed"))
-        await book.change(await step(book, order_id, payment="paid"))
+        await store.change(await step(store, order_id, "confirmed"))
+        await store.change(await step(store, order_id, payment="paid"))
     news = await histories.news({first: 1, second: 2, third: 1})
 
     assert {order_id: [entry.what for entry in entries] for order_id, entries in news.items()} == {
@@ -218,9 +219,9 @@ async def test_news_are_what_came_after(book: PostgresOrders, histories: Postgre
     assert await histories.news({}) == {}
 
 
-async def test_a_timeline_is_its_owners(book: PostgresOrders, histories: PostgresHistories) -> None:
+async def test_a_timeline_is_its_owners(store: OrderStore, histories: HistoryStore) -> None:
     ada = buyer()
-    order_id = await placed(book, ada)
+    order_id = await placed(store, ada)
 
     assert (await histories.timeline(order_id, ada.user_id)).order_id == order_id
     for which, owner in ((order_id, buyer().user_id), (new_id(), ada.user_id), (order_id, "")):
@@ -228,11 +229,11 @@ async def test_a_timeline_is_its_owners(book: PostgresOrders, histories: Postgre
             await histories.timeline(which, owner)
 
 
-async def test_a_trace_tells_of_the_history(book: PostgresOrders, histories: PostgresHistories) -> None:
-    order_id = await placed(book)
-    await book.change(await step(book, order_id, "cancelled", reason="out of stock"))
+async def test_a_trace_tells_of_the_history(store: OrderStore, histories: HistoryStore) -> None:
+    order_id = await placed(store)
+    await store.change(await step(store, order_id, "cancelled", reason="out of stock"))
     await histories.add_mail(order_id, mail(), now())
-    steps = (await book.trace(str(order_id))).steps[-1:]
+    steps = (await store.trace(str(order_id))).steps[-1:]
 
     assert [(one.what, one.detail) for one in steps] == [
         ("cancelled", "by staff Grace (clerk 1), out of stock, request request 2"),
@@ -257,8 +258,8 @@ async def test_orders_from_before_the_history_have_one(postgres_server: Postgres
         await opened.execute("insert into orders.order_items values ($1, 1, 1, 'Kettle', 1, 100)", order_id)
     assert await migrate(url, "orders", migrations) == ["orders 0002_history"]
     async with open_database(url, application="tests", max_size=2) as opened:
-        book, histories = PostgresOrders(opened), PostgresHistories(opened)
-        assert await book.change(await step(book, order_id, "confirmed"))
+        store, histories = OrderStore(opened), HistoryStore(opened)
+        assert await store.change(await step(store, order_id, "confirmed"))
         entries = (await histories.timeline(order_id, "u")).entries
         assert [(entry.id, entry.what, entry.by.name) for entry in entries] == [
             (1, "placed", "Ada"),

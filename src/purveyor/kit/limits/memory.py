@@ -69,7 +69,7 @@ class Decision:
             )
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def with_headers(self) -> Iterator[None]:
         """The ``RateLimit`` fields go with every ``Problem`` that is raised inside: it has cost quota as well."""
         try:
             yield
@@ -120,7 +120,7 @@ _MOST_DOUBLINGS = 40
 
 
 @dataclass(frozen=True)
-class Growth:
+class BackoffPolicy:
     """How delays grow, in seconds: none for the first ``free`` failures, then ``first_s`` and twice as long each
     time, up to ``longest_s``. ``forget_s`` after the last failure all are forgotten.
     """
@@ -141,7 +141,7 @@ class Growth:
 class Backoff(Protocol):
     """Counts failures by key. Atomic: of any number of attempts at once, exactly those that are free begin."""
 
-    async def attempt(self, key: str, growth: Growth) -> float:
+    async def attempt(self, key: str, policy: BackoffPolicy) -> float:
         """Begin an attempt: 0, and it counts as a failure; or the seconds to wait, and nothing is counted."""
         ...
 
@@ -162,14 +162,14 @@ class MemoryBackoff:
     def __init__(self) -> None:
         self._keys: OrderedDict[str, _Failures] = OrderedDict()
 
-    async def attempt(self, key: str, growth: Growth) -> float:
+    async def attempt(self, key: str, policy: BackoffPolicy) -> float:
         """See ``Backoff``. Never waits, so it is atomic in one event loop."""
         now = time.monotonic()
         found = self._keys.pop(key, None)
         if found is None or now >= found.forget_at:
             found = _Failures()
         if now >= found.until:
-            found = _Failures(found.count + 1, now + growth.delay_s(found.count + 1), now + growth.forget_s)
+            found = _Failures(found.count + 1, now + policy.delay_s(found.count + 1), now + policy.forget_s)
             wait_s = 0.0
         else:
             wait_s = found.until - now

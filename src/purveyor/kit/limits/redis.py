@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from purveyor.kit.errors import RESET, ConfigError
-from purveyor.kit.limits.memory import Backoff, Decision, Growth, Limiter, Rate
+from purveyor.kit.limits.memory import Backoff, BackoffPolicy, Decision, Limiter, Rate
 from purveyor.kit.retry import RetrySchedule, retry
 
 _log = logging.getLogger(__name__)
@@ -273,16 +273,16 @@ class RedisBackoff:
     def __init__(self, client: RedisClient, fallback: Backoff) -> None:
         self._client, self._fallback = client, fallback
 
-    async def attempt(self, key: str, growth: Growth) -> float:
+    async def attempt(self, key: str, policy: BackoffPolicy) -> float:
         """See ``Backoff``."""
-        times_ms = [round(seconds * 1000) for seconds in (growth.first_s, growth.longest_s, growth.forget_s)]
+        times_ms = [round(seconds * 1000) for seconds in (policy.first_s, policy.longest_s, policy.forget_s)]
         try:
             async with self._client.use() as redis:
-                wait_ms = await redis.register_script(_ATTEMPT)(keys=[_name(key)], args=[growth.free, *times_ms])
+                wait_ms = await redis.register_script(_ATTEMPT)(keys=[_name(key)], args=[policy.free, *times_ms])
         except RedisAway:
-            return await self._fallback.attempt(key, growth)
+            return await self._fallback.attempt(key, policy)
         if not wait_ms:
-            await self._fallback.attempt(key, growth)
+            await self._fallback.attempt(key, policy)
         return float(wait_ms) / 1000
 
     async def take_back(self, key: str) -> None:

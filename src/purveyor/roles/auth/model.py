@@ -1,4 +1,4 @@
-"""The rules of accounts: what a name, an address, a password may be. Pure: nothing here waits."""
+"""The rules of accounts and the values that they work on. Pure: nothing here waits."""
 
 import re
 import unicodedata
@@ -13,6 +13,7 @@ from purveyor.kit.errors import InvalidInput
 from purveyor.kit.events.message import Envelope, Event
 from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address
 from purveyor.kit.text import clean_line, invalid
+from purveyor.roles.auth.contract import Address
 
 PASSWORD_MAX_LENGTH = 128
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
@@ -30,8 +31,48 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class Credentials(msgspec.Struct, frozen=True):
+    """An account with its password's hash."""
+
+    user: User
+    password_hash: str
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """An account with the version that its access tokens carry now."""
+
+    user: User
+    token_version: int
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """One login: the family of refresh tokens that came from it."""
+
+    id: UUID
+    created_at: datetime
+    refreshed_at: datetime
+    expires_at: datetime
+
+
+class NewestToken(msgspec.Struct, frozen=True):
+    """A session's current refresh token and its holder; ``recent``: issued within the last 10 s."""
+
+    holder: Holder
+    generation: int
+    refresh_hash: bytes
+    recent: bool
+
+
+class StoredAddress(Address, frozen=True, kw_only=True, omit_defaults=False):
+    """One postal address of an account. At most one is the default."""
+
+    id: UUID
+    is_default: bool
+    created_at: datetime
+
+
 def normal_email(text: str, pointer: str = "/email") -> str:
-    """An e-mail address as it is stored and written to. Raises ``InvalidInput``.
+    """The form of an e-mail address in which it is stored. Raises ``InvalidInput``.
 
     The whole address is folded to lower case, as every large mail provider does.
     """
@@ -53,21 +94,21 @@ def clean_name(text: str, pointer: str = "/name") -> str:
 
 
 def clean_language(text: str) -> str:
-    """A language tag (RFC 5646) in its short form; mails fall back to English for one that they do not have."""
+    """Check a language tag (RFC 5646). Mails fall back to English. Raises ``InvalidInput``."""
     if not LANGUAGE.fullmatch(text):
         raise invalid("/language", "must be a language tag, such as en or de-AT")
     return text
 
 
 def normal_password(text: str) -> str:
-    """A password as it is hashed: in Unicode's form NFKC, the same from every keyboard (NIST SP 800-63B-4)."""
+    """The form of a password that is hashed: NFKC, the same from every keyboard (NIST SP 800-63B-4)."""
     return unicodedata.normalize("NFKC", text)
 
 
 def check_password(text: str, minimum: int, pointer: str = "/password") -> None:
-    """Length and the list of common ones, no rules of composition (NIST SP 800-63B-4, section 3.1.1.2).
+    """Check length and common passwords, but no composition rules (NIST SP 800-63B-4, section 3.1.1.2).
 
-    The length is that of what was typed, in Unicode code points: what is hashed may be shorter or longer.
+    The length is that of the typed text in code points; the hashed form may be shorter or longer.
     """
     if not minimum <= len(text) <= PASSWORD_MAX_LENGTH:
         raise invalid(pointer, f"must have {minimum} to {PASSWORD_MAX_LENGTH} characters")
@@ -76,7 +117,7 @@ def check_password(text: str, minimum: int, pointer: str = "/password") -> None:
 
 
 def account_name(email: str) -> str:
-    """The address as it would be stored; what is no address at all belongs to no account."""
+    """The name of the account with this address. An invalid address is a name without account."""
     try:
         return normal_email(email)
     except InvalidInput:
@@ -90,5 +131,5 @@ def _common_passwords() -> frozenset[str]:
 
 
 def about(user: User, event: Event) -> Envelope:
-    """An event about an account, in its language."""
+    """The envelope of an event about an account, in the account's language."""
     return Envelope.about(event, subject=str(user.id), language=user.language)

@@ -1,4 +1,4 @@
-"""The use cases of passwords: change it, and set a new one when it is forgotten."""
+"""Change a password, and reset a forgotten one."""
 
 import hashlib
 import secrets
@@ -15,9 +15,8 @@ from purveyor.kit.ids import new_id
 from purveyor.kit.limits.memory import Decision
 from purveyor.roles.auth import model
 from purveyor.roles.auth.contract import PasswordResetRequested, Principal, ResetTokenInvalid, WrongPassword
-from purveyor.roles.auth.model import User, about
+from purveyor.roles.auth.model import Credentials, User, about
 from purveyor.roles.auth.passwords import Passwords, Verdict
-from purveyor.roles.auth.ports import Credentials, PasswordBook
 from purveyor.roles.auth.revocations import end_sessions, revoke_account
 from purveyor.roles.auth.sessions import Sessions
 from purveyor.roles.auth.store import USER_COLUMNS, user_of
@@ -27,11 +26,11 @@ _RESET_LIFETIME = timedelta(minutes=30)
 
 
 class PasswordChanges:
-    """``committed`` is called when an event was stored: it wakes the relay."""
+    """The use cases of passwords. ``committed`` is called after an event was stored and wakes the relay."""
 
     def __init__(
         self,
-        book: PasswordBook,
+        store: "PasswordStore",
         passwords: Passwords,
         sessions: Sessions,
         throttle: Throttle,
@@ -39,7 +38,7 @@ class PasswordChanges:
         password_min_length: int,
         committed: Callable[[], None],
     ) -> None:
-        self._book = book
+        self._store = store
         self._passwords = passwords
         self._sessions = sessions
         self._throttle = throttle
@@ -54,13 +53,13 @@ class PasswordChanges:
         """
         token = self._sessions.read(caller.token)
         model.check_password(new, self._min_length, "/new_password")
-        known = await self._book.find(token.user_id)
+        known = await self._store.find(token.user_id)
         if known is None:
             raise TokenInvalid
         async with self._throttle.attempt(known.user.email, network) as limit:
             if await self._passwords.check(current, known.password_hash) is Verdict.WRONG:
                 raise WrongPassword
-            if not await self._book.change(known, await self._passwords.hash(new), token.session_id):
+            if not await self._store.change(known, await self._passwords.hash(new), token.session_id):
                 raise WrongPassword  # it was changed while this one was checked
         await self._sessions.heed_revocations()
         return limit
@@ -70,18 +69,18 @@ class PasswordChanges:
 
         Whoever asks cannot tell whether there is one, not by the time it takes either.
         """
-        user = await self._book.find_owner(model.account_name(email))
+        user = await self._store.find_owner(model.account_name(email))
         token = secrets.token_urlsafe(32)
         event = about(user, _reset_requested(user, token)) if user else None
-        if await self._book.request_reset(user, _hash(token), event):
+        if await self._store.request_reset(user, _hash(token), event):
             self._committed()
 
     async def reset(self, token: str, password: str) -> None:
         """Set a new password; all sessions end. Raises ``ResetTokenInvalid``, ``InvalidInput``."""
         model.check_password(password, self._min_length)
-        if not await self._book.can_reset(_hash(token)):  # before a hash is made for anybody
+        if not await self._store.can_reset(_hash(token)):  # before a hash is made for anybody
             raise ResetTokenInvalid
-        user = await self._book.reset(_hash(token), await self._passwords.hash(password))
+        user = await self._store.reset(_hash(token), await self._passwords.hash(password))
         if user is None:
             raise ResetTokenInvalid
         await self._throttle.forgive(user.email)
@@ -106,15 +105,15 @@ _RESETS_PER_HOUR = 3
 _WORKS = "r.token_hash = $1 and r.used_at is null and r.created_at > now() - interval '30 minutes'"
 
 
-class PostgresPasswords:
-    """Satisfies ``PasswordBook``; ``token_lifetime_s`` is an access token's, in seconds."""
+class PasswordStore:
+    """Satisfies ``PasswordStore``; ``token_lifetime_s`` is an access token's, in seconds."""
 
     def __init__(self, database: Database, token_lifetime_s: int) -> None:
         self._database = database
         self._token_lifetime_s = token_lifetime_s
 
     async def find(self, user_id: UUID) -> Credentials | None:
-        """See ``PasswordBook``."""
+        """The account with this id."""
         row = await self._database.fetchrow(
             f"select {USER_COLUMNS}, u.password_hash from auth.users u where u.id = $1",  # noqa: S608 - our columns
             user_id,
@@ -122,7 +121,7 @@ class PostgresPasswords:
         return None if row is None else Credentials(user_of(row), row["password_hash"])
 
     async def find_owner(self, email: str) -> User | None:
-        """See ``PasswordBook``."""
+        """The account with this e-mail address."""
         row = await self._database.fetchrow(
             f"select {USER_COLUMNS} from auth.users u where u.email = $1",  # noqa: S608 - our columns
             email,
@@ -130,7 +129,7 @@ class PostgresPasswords:
         return None if row is None else user_of(row)
 
     async def change(self, known: Credentials, new_hash: str, kept_session: UUID) -> bool:
-        """See ``PasswordBook``."""
+        """Replace a password and end all other sessions; ``False`` when it is not the checked one any more."""
         user_id = known.user.id
         async with self._database.transaction() as connection:
             changed = await connection.fetchval(
@@ -147,7 +146,10 @@ class PostgresPasswords:
         return bool(changed)
 
     async def request_reset(self, user: User | None, token_hash: bytes, event: Envelope | None) -> bool:
-        """See ``PasswordBook``. For an address without an account the same is done for one that does not exist."""
+        """Store a token and emit the event that carries it; whether a mail will be sent.
+
+        An account gets at most 3 tokens an hour. Without a user the same work is done, so that it takes as long.
+        """
         user_id = user.id if user else new_id()
         async with self._database.transaction() as connection:
             known = await connection.fetchval(
@@ -170,7 +172,7 @@ class PostgresPasswords:
         return granted
 
     async def can_reset(self, token_hash: bytes) -> bool:
-        """See ``PasswordBook``."""
+        """Whether a token works now."""
         found = await self._database.fetchval(
             f"select true from auth.password_resets r where {_WORKS} and r.user_id is not null",  # noqa: S608
             token_hash,
@@ -178,7 +180,10 @@ class PostgresPasswords:
         return bool(found)
 
     async def reset(self, token_hash: bytes, new_hash: str) -> User | None:
-        """See ``PasswordBook``. Of two at once the second waits for the first one's lock, and finds it used up."""
+        """Use a token: set the password and end all sessions. ``None`` when the token does not work.
+
+        The second of two concurrent calls waits for the lock of the first and finds the token used.
+        """
         async with self._database.transaction() as connection:
             user_id = await connection.fetchval(
                 """

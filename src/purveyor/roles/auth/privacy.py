@@ -1,4 +1,4 @@
-"""The use cases of personal data: everything that is held on a person, and its erasure, in all roles."""
+"""Personal data: export and erasure across all roles."""
 
 import asyncio
 import logging
@@ -24,21 +24,11 @@ from purveyor.roles.auth.contract import (
     UserErased,
     UserExportRequested,
 )
-from purveyor.roles.auth.model import User, about
-from purveyor.roles.auth.ports import (
-    EVERY_VERSION,
-    Accounts,
-    Addresses,
-    Export,
-    Part,
-    PersonalData,
-    Session,
-    StoredAddress,
-)
-from purveyor.roles.auth.revocations import end_sessions, revoke_account
+from purveyor.roles.auth.model import Session, StoredAddress, User, about
+from purveyor.roles.auth.revocations import EVERY_VERSION, end_sessions, revoke_account
 from purveyor.roles.auth.service import visible
 from purveyor.roles.auth.sessions import Sessions
-from purveyor.roles.auth.store import lock_admins, withdraw
+from purveyor.roles.auth.store import AccountStore, AddressStore, lock_admins, withdraw
 from purveyor.roles.email.contract import MailDataErased, MailDataExported
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
 
@@ -49,6 +39,23 @@ _POLL_S = 0.2
 _MOST_WAITING = 8
 """Requests that wait for parts at a time, one for each person: each takes a place from the others."""
 _documents = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class ExportPart(msgspec.Struct, frozen=True):
+    """One part of a role's personal data; ``document`` is a JSON array."""
+
+    role: str
+    part: int
+    parts: int
+    document: bytes
+
+
+class Export(msgspec.Struct, frozen=True):
+    """A request for all personal data, with the parts that have arrived."""
+
+    id: UUID
+    requested_at: datetime
+    parts: Sequence[ExportPart]
 
 
 class PersonalExport(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,15 +75,15 @@ class Privacy:
 
     def __init__(
         self,
-        data: PersonalData,
-        accounts: Accounts,
-        addresses: Addresses,
+        store: "PersonalDataStore",
+        accounts: AccountStore,
+        addresses: AddressStore,
         sessions: Sessions,
         *,
         committed: Callable[[], None],
         stopping: Callable[[], bool],
     ) -> None:
-        self._data = data
+        self._store = store
         self._accounts = accounts
         self._addresses = addresses
         self._sessions = sessions
@@ -91,7 +98,7 @@ class Privacy:
         """
         user = await self._accounts.get(visible(caller, user_id, to="admin"))
         event = about(user, UserErased(user_id=str(user.id), user_email=user.email))
-        await self._data.erase(user.id, event)
+        await self._store.erase(user.id, event)
         self._committed()
         await self._sessions.heed_revocations()
         log.info("account erased", extra={"user_id": str(user.id), "by": caller.user_id})
@@ -105,7 +112,7 @@ class Privacy:
         user = await self._accounts.get(visible(caller, user_id, to="admin"))
         export_id = new_id()
         wish = UserExportRequested(export_id=str(export_id), user_id=str(user.id), user_email=user.email)
-        export = await self._data.request_export(user.id, export_id, about(user, wish))
+        export = await self._store.request_export(user.id, export_id, about(user, wish))
         self._committed()
         if user.id not in self._waiting and len(self._waiting) < _MOST_WAITING:
             self._waiting.add(user.id)
@@ -131,15 +138,15 @@ class Privacy:
         while not _complete(export) and asyncio.get_running_loop().time() < until and not self._stopping():
             await asyncio.sleep(_POLL_S)
             with request_deadline():  # this request is meant to take long: each look has a deadline of its own
-                found = await self._data.export(export.id)
+                found = await self._store.export(export.id)
             if found is None:
                 raise NotFound("There is no such account.")
             export = found
         return export
 
     async def erasures(self, ask: ListErasures) -> Erasures:
-        """See ``ListErasures``."""
-        found = await self._data.erasures(unfinished=ask.unfinished, limit=ask.limit)
+        """Answer ``ListErasures``."""
+        found = await self._store.erasures(unfinished=ask.unfinished, limit=ask.limit)
         return Erasures(erasures=tuple(found))
 
     def part_from(self, role: str) -> EventHandler:
@@ -153,7 +160,7 @@ class Privacy:
                 raise Undeliverable(f"the document is no JSON array: {error}") from error
             if export_id is None or not 1 <= event.part <= event.parts:
                 raise Undeliverable("there is no such part")
-            await self._data.add_part(export_id, Part(role, event.part, event.parts, document))
+            await self._store.add_part(export_id, ExportPart(role, event.part, event.parts, document))
 
         return keep
 
@@ -164,7 +171,7 @@ class Privacy:
             user_id = parse_id(event.user_id)
             if user_id is None:
                 raise Undeliverable("the user id is none")
-            await self._data.erased_elsewhere(user_id, role)
+            await self._store.erased_elsewhere(user_id, role)
 
         return record
 
@@ -187,7 +194,7 @@ _EXPORT = """
     from auth.exports e left join auth.export_parts p on p.export_id = e.id"""
 
 
-class PostgresPersonalData:
+class PersonalDataStore:
     """Satisfies ``PersonalData``; ``token_lifetime_s`` is an access token's, in seconds."""
 
     def __init__(self, database: Database, token_lifetime_s: int) -> None:
@@ -195,7 +202,11 @@ class PostgresPersonalData:
         self._token_lifetime_s = token_lifetime_s
 
     async def request_export(self, user_id: UUID, export_id: UUID, event: Envelope) -> Export:
-        """See ``PersonalData``. The account is locked: of two requests at once the second finds the first."""
+        """The account's export of the last hour, or a new one with this id, for which the event is emitted.
+
+        Raises ``NotFound``.
+        """
+        # The account is locked: the second of two concurrent requests finds the export of the first.
         async with self._database.transaction() as connection:
             if not await connection.fetchval(
                 "select true from auth.users where id = $1 for no key update", user_id
@@ -219,12 +230,12 @@ class PostgresPersonalData:
         return Export(export_id, requested_at, ())
 
     async def export(self, export_id: UUID) -> Export | None:
-        """See ``PersonalData``."""
+        """An export with the parts so far."""
         rows = await self._database.fetch(f"{_EXPORT} where e.id = $1", export_id)
         return _export(rows) if rows else None
 
-    async def add_part(self, export_id: UUID, part: Part) -> None:
-        """See ``PersonalData``."""
+    async def add_part(self, export_id: UUID, part: ExportPart) -> None:
+        """Store a part once. A part of an export that is gone is dropped."""
         await self._database.execute(
             """
             insert into auth.export_parts (export_id, role, part, parts, document)
@@ -238,7 +249,10 @@ class PostgresPersonalData:
         )
 
     async def erase(self, user_id: UUID, event: Envelope) -> None:
-        """See ``PersonalData``. What references the account goes with it; so do events about it that wait."""
+        """Delete an account, everything that references it, and waiting events about it; emit ``event``.
+
+        Raises ``NotFound`` and ``LastAdmin``.
+        """
         async with self._database.transaction() as connection:
             if await lock_admins(connection) == [user_id]:
                 raise LastAdmin
@@ -252,7 +266,7 @@ class PostgresPersonalData:
             await emit(connection, "auth", event)
 
     async def erased_elsewhere(self, user_id: UUID, role: str) -> None:
-        """See ``PersonalData``. The first time counts."""
+        """Record that a role (``orders`` or ``email``) has erased its part. The first time counts."""
         await self._database.execute(
             """
             update auth.erasures set
@@ -264,7 +278,7 @@ class PostgresPersonalData:
         )
 
     async def erasures(self, *, unfinished: bool, limit: int) -> Sequence[Erasure]:
-        """See ``PersonalData``."""
+        """The newest erasures, or only unfinished ones."""
         rows = await self._database.fetch(
             """
             select user_id, requested_at, orders_erased_at, mails_erased_at from auth.erasures
@@ -282,7 +296,9 @@ class PostgresPersonalData:
 
 def _export(rows: Sequence[Record]) -> Export:
     parts = [
-        Part(row["role"], row["part"], row["parts"], row["document"]) for row in rows if row["role"] is not None
+        ExportPart(row["role"], row["part"], row["parts"], row["document"])
+        for row in rows
+        if row["role"] is not None
     ]
     parts.sort(key=lambda part: (part.role, part.part))
     return Export(rows[0]["id"], rows[0]["requested_at"], parts)

@@ -1,4 +1,4 @@
-"""Which access tokens no longer work: kept in memory, so that checking a token costs no query."""
+"""Revoked access tokens, kept in memory so that checking a token costs no query."""
 
 import asyncio
 import logging
@@ -7,15 +7,27 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from purveyor.kit.db.postgres import Connection, Database
 from purveyor.kit.errors import Unavailable
-from purveyor.roles.auth.ports import EVERY_VERSION, Revocation, RevocationList
 from purveyor.roles.auth.tokens import AccessToken
 
 log = logging.getLogger(__name__)
 POLL_S = 1.0
 _PRUNE_EVERY_S = 60.0
 _NOTHING = (0, 0.0)
+EVERY_VERSION = 2**31 - 1
+"""In a revocation: tokens of every version."""
+
+
+class Revocation(msgspec.Struct, frozen=True):
+    """Revokes access tokens of a session or an account (``id`` is either's) below a version."""
+
+    id: UUID
+    version: int
+    revoked_at: datetime
+    expires_at: datetime
 
 
 class Revocations:
@@ -24,8 +36,8 @@ class Revocations:
     While the database is away nothing new is heard; an access token lives for 10 minutes at most.
     """
 
-    def __init__(self, table: RevocationList) -> None:
-        self._table = table
+    def __init__(self, store: "RevocationStore") -> None:
+        self._store = store
         self._known: dict[UUID, tuple[int, float]] = {}
         self._heard: datetime | None = None
         self._prune_at = 0.0
@@ -39,7 +51,7 @@ class Revocations:
     async def sync(self) -> None:
         """Read what is new. After a revocation in this process: it counts here at once."""
         try:
-            for found in await self._table.since(self._heard):
+            for found in await self._store.since(self._heard):
                 self._known[found.id] = (found.version, found.expires_at.timestamp())
                 self._heard = max(found.revoked_at, self._heard or found.revoked_at)
         except Unavailable as away:
@@ -67,14 +79,17 @@ LEEWAY_S = 60.0
 """How much longer than an access token lives its revocation is kept: clocks may differ."""
 
 
-class PostgresRevocations:
-    """Satisfies ``RevocationList``."""
+class RevocationStore:
+    """Satisfies ``RevocationStore``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def since(self, moment: datetime | None) -> Sequence[Revocation]:
-        """See ``RevocationList``. No transaction takes 30 s: none is missed that was committed late."""
+        """Revocations since shortly before this moment; all of them without one.
+
+        The overlap of 30 s finds those of transactions that committed late: none takes that long.
+        """
         rows = await self._database.fetch(
             """
             select id, version, revoked_at, expires_at from auth.revocations

@@ -99,11 +99,11 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
 
     secret = settings.jwt_secret.reveal() or tokens.development_secret(env.data_dir)
     lifetime_s, shortest = settings.access_token_lifetime_s, settings.password_min_length
-    accounts, addresses = store.PostgresAccounts(database, lifetime_s), store.PostgresAddresses(database)
-    logins = sessions.PostgresSessions(database, lifetime_s)
-    resets = password_changes.PostgresPasswords(database, lifetime_s)
-    personal = privacy.PostgresPersonalData(database, lifetime_s)
-    revoked = revocations.PostgresRevocations(database)
+    accounts, addresses = store.AccountStore(database, lifetime_s), store.AddressStore(database)
+    logins = sessions.SessionStore(database, lifetime_s)
+    resets = password_changes.PasswordStore(database, lifetime_s)
+    personal = privacy.PersonalDataStore(database, lifetime_s)
+    revoked = revocations.RevocationStore(database)
     relay = Relay(database, "auth", env.events, forget=True)
     known = revocations.Revocations(revoked)
     throttle = Throttle(env.limiter, env.backoff, settings.rate_limit_login)

@@ -8,8 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from purveyor.roles.auth.contract import VerifiedToken
-from purveyor.roles.auth.model import PASSWORD_MAX_LENGTH, User
-from purveyor.roles.auth.ports import Session, StoredAddress
+from purveyor.roles.auth.model import PASSWORD_MAX_LENGTH, Session, StoredAddress, User
 from purveyor.roles.auth.privacy import PersonalExport
 
 Access = Literal["customer", "staff", "admin"]

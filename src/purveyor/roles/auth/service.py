@@ -23,10 +23,10 @@ from purveyor.roles.auth.contract import (
     SetAccess,
     UserRegistered,
 )
-from purveyor.roles.auth.model import User, about
+from purveyor.roles.auth.model import StoredAddress, User, about
 from purveyor.roles.auth.passwords import Passwords
-from purveyor.roles.auth.ports import Accounts, Addresses, StoredAddress
 from purveyor.roles.auth.sessions import Sessions
+from purveyor.roles.auth.store import AccountStore, AddressStore
 
 _ENGLISH = "en"
 _NO_ACCOUNT, _NO_ADDRESS = "There is no such account.", "There is no such address."
@@ -47,8 +47,8 @@ class Auth:
 
     def __init__(
         self,
-        accounts: Accounts,
-        addresses: Addresses,
+        accounts: AccountStore,
+        addresses: AddressStore,
         passwords: Passwords,
         sessions: Sessions,
         *,
@@ -112,12 +112,12 @@ class Auth:
         return await self._accounts.change_access(_parsed(user_id, _NO_ACCOUNT), access)
 
     async def open_account(self, ask: OpenAccount) -> Account:
-        """See ``OpenAccount``."""
+        """Answer ``OpenAccount``."""
         registration = Registration(email=ask.email, password=ask.password, name=ask.name)
         return _account(await self.register(registration, ask.access))
 
     async def set_access(self, ask: SetAccess) -> Account:
-        """See ``SetAccess``."""
+        """Answer ``SetAccess``."""
         return _account(await self._accounts.set_access(model.normal_email(ask.email), ask.access))
 
     async def addresses(self, caller: Principal, user_id: str) -> Sequence[StoredAddress]:
@@ -147,7 +147,7 @@ class Auth:
         await self._addresses.remove(visible(caller, user_id), _parsed(address_id, _NO_ADDRESS))
 
     async def answer_profile(self, ask: GetProfile) -> Profile:
-        """See ``GetProfile``."""
+        """Answer ``GetProfile``."""
         holder = self._sessions.read(ask.token).user_id
         if str(holder) != ask.user_id:
             raise NotFound(_NO_ACCOUNT)
@@ -155,7 +155,7 @@ class Auth:
         return Profile(email=user.email, name=user.name)
 
     async def answer_address(self, ask: GetAddress) -> Address:
-        """See ``GetAddress``."""
+        """Answer ``GetAddress``."""
         holder = self._sessions.read(ask.token).user_id
         if str(holder) != ask.user_id:
             raise NotFound(_NO_ADDRESS)

@@ -1,4 +1,4 @@
-"""The use cases of sessions: log in, stay logged in, log out, and whose token it is."""
+"""Sessions: log in, refresh, log out, verify an access token."""
 
 import logging
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ from purveyor.roles.auth.contract import (
     VerifyToken,
     principal_of,
 )
+from purveyor.roles.auth.model import Credentials, Holder, NewestToken, Session
 from purveyor.roles.auth.passwords import Passwords, Verdict
-from purveyor.roles.auth.ports import EVERY_VERSION, Credentials, Holder, NewestToken, Session, SessionBook
-from purveyor.roles.auth.revocations import AGAIN, LEEWAY_S, Revocations
+from purveyor.roles.auth.revocations import AGAIN, EVERY_VERSION, LEEWAY_S, Revocations
 from purveyor.roles.auth.store import USER_COLUMNS, user_of
 from purveyor.roles.auth.throttle import Throttle
 from purveyor.roles.auth.tokens import AccessToken, RefreshChain, RefreshToken, Tokens
@@ -46,7 +46,7 @@ class Sessions:
 
     def __init__(
         self,
-        book: SessionBook,
+        store: "SessionStore",
         passwords: Passwords,
         tokens: Tokens,
         *,
@@ -54,7 +54,7 @@ class Sessions:
         throttle: Throttle,
         revocations: Revocations,
     ) -> None:
-        self._book = book
+        self._store = store
         self._passwords = passwords
         self._tokens = tokens
         self._chain = chain
@@ -77,7 +77,7 @@ class Sessions:
         return pair, limit
 
     async def _checked(self, account: str, password: str) -> TokenPair | None:
-        known = await self._book.find_credentials(account)
+        known = await self._store.find_credentials(account)
         verdict = await self._passwords.check(password, known.password_hash if known else None)
         if known is None or verdict is Verdict.WRONG:
             raise InvalidCredentials
@@ -86,7 +86,7 @@ class Sessions:
         session = Session(
             id=token.session_id, created_at=moment, refreshed_at=moment, expires_at=moment + _LIFETIME
         )
-        holder = await self._book.open(session, token.hash, known, renewed)
+        holder = await self._store.open(session, token.hash, known, renewed)
         return None if holder is None else self._pair(holder, token)
 
     async def refresh(self, text: str) -> TokenPair:
@@ -100,11 +100,11 @@ class Sessions:
         if token is None:
             raise RefreshTokenInvalid
         successor = self._chain.successor(token)
-        holder = await self._book.rotate(token.session_id, token.generation, token.hash, successor.hash)
+        holder = await self._store.rotate(token.session_id, token.generation, token.hash, successor.hash)
         return self._pair(holder or await self._again(token), successor)
 
     async def _again(self, token: RefreshToken) -> Holder:
-        newest = await self._book.newest(token.session_id)
+        newest = await self._store.newest(token.session_id)
         if newest is None or not self._chain.leads_to(token, newest.generation, newest.refresh_hash):
             raise RefreshTokenInvalid
         if newest.recent and newest.generation == token.generation + 1:
@@ -113,13 +113,13 @@ class Sessions:
             "a refresh token came a second time, its session has ended",
             extra={"user_id": str(newest.holder.user.id), "session_id": str(token.session_id)},
         )
-        await self._book.end(token.session_id)
+        await self._store.end(token.session_id)
         await self._revocations.sync()
         raise RefreshTokenInvalid
 
     async def log_out(self, caller: Principal) -> None:
         """End the caller's session."""
-        await self._book.end(self.read(caller.token).session_id)
+        await self._store.end(self.read(caller.token).session_id)
         await self._revocations.sync()
 
     async def heed_revocations(self) -> None:
@@ -128,7 +128,7 @@ class Sessions:
 
     async def all(self, user_id: UUID) -> Sequence[Session]:
         """The account's sessions, oldest first."""
-        return await self._book.all(user_id)
+        return await self._store.all(user_id)
 
     def read(self, token: str) -> AccessToken:
         """What an access token says. Raises ``TokenInvalid`` for one that does not work."""
@@ -153,15 +153,15 @@ class Sessions:
         )
 
 
-class PostgresSessions:
-    """Satisfies ``SessionBook``; ``token_lifetime_s`` is an access token's, in seconds."""
+class SessionStore:
+    """Satisfies ``SessionStore``; ``token_lifetime_s`` is an access token's, in seconds."""
 
     def __init__(self, database: Database, token_lifetime_s: int) -> None:
         self._database = database
         self._remember_s = token_lifetime_s + LEEWAY_S
 
     async def find_credentials(self, email: str) -> Credentials | None:
-        """See ``SessionBook``."""
+        """The account with this e-mail address."""
         row = await self._database.fetchrow(
             f"select {USER_COLUMNS}, u.password_hash from auth.users u where u.email = $1",  # noqa: S608 - our columns
             email,
@@ -171,7 +171,11 @@ class PostgresSessions:
     async def open(
         self, session: Session, refresh_hash: bytes, known: Credentials, new_password_hash: str | None
     ) -> Holder | None:
-        """See ``SessionBook``. The lock makes a log-in and a new password follow one another."""
+        """Store a login; ``None`` when the password is not the checked one any more.
+
+        Deletes the expired sessions of the account.
+        """
+        # The lock serializes logins and password changes.
         row = await self._database.fetchrow(
             f"""
             with account as (
@@ -198,7 +202,10 @@ class PostgresSessions:
         return None if row is None else Holder(user_of(row), row["token_version"])
 
     async def rotate(self, session_id: UUID, generation: int, old_hash: bytes, new_hash: bytes) -> Holder | None:
-        """See ``SessionBook``. Of many at once the first one's update counts: the others' find nothing."""
+        """Replace a refresh token by its successor; ``None`` unless it is the current one.
+
+        Of concurrent calls only the first succeeds.
+        """
         row = await self._database.fetchrow(
             f"""
             with rotated as (
@@ -215,7 +222,7 @@ class PostgresSessions:
         return None if row is None else Holder(user_of(row), row["token_version"])
 
     async def newest(self, session_id: UUID) -> NewestToken | None:
-        """See ``SessionBook``."""
+        """The current refresh token of a session that has not ended."""
         row = await self._database.fetchrow(
             f"""
             select s.generation, s.refresh_hash, s.refreshed_at > now() - interval '10 seconds' as recent,
@@ -230,7 +237,7 @@ class PostgresSessions:
         return NewestToken(holder, row["generation"], row["refresh_hash"], row["recent"])
 
     async def end(self, session_id: UUID) -> None:
-        """See ``SessionBook``."""
+        """End one session, and revoke its access tokens in the same transaction."""
         await self._database.execute(
             f"""
             with ended as (delete from auth.sessions where id = $1)
@@ -241,7 +248,7 @@ class PostgresSessions:
         )
 
     async def all(self, user_id: UUID) -> Sequence[Session]:
-        """See ``SessionBook``."""
+        """The sessions of an account that have not expired, oldest first."""
         rows = await self._database.fetch(
             """
             select id, created_at, refreshed_at, expires_at from auth.sessions

@@ -1,4 +1,4 @@
-"""The SQL of accounts, schema ``auth``."""
+"""The SQL of accounts and addresses, schema ``auth``."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -11,8 +11,7 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import insert_into, values
 from purveyor.kit.text import invalid
 from purveyor.roles.auth.contract import EmailTaken, LastAdmin
-from purveyor.roles.auth.model import User
-from purveyor.roles.auth.ports import StoredAddress
+from purveyor.roles.auth.model import StoredAddress, User
 from purveyor.roles.auth.revocations import AGAIN, LEEWAY_S
 
 USER_COLUMNS = "u.id, u.email, u.name, u.phone, u.language, u.access, u.created_at"
@@ -30,15 +29,18 @@ _SET_ACCESS = f"""
     select * from changed"""  # noqa: S608 - constants
 
 
-class PostgresAccounts:
-    """Satisfies ``Accounts``; ``token_lifetime_s`` is an access token's, in seconds."""
+class AccountStore:
+    """Stores accounts. ``token_lifetime_s`` is the lifetime of an access token, in seconds.
+
+    ``get`` and changes raise ``NotFound``.
+    """
 
     def __init__(self, database: Database, token_lifetime_s: int) -> None:
         self._database = database
         self._remember_s = token_lifetime_s + LEEWAY_S
 
     async def add(self, user: User, password_hash: str, event: Envelope) -> None:
-        """See ``Accounts``."""
+        """Store a new account together with its event. Raises ``EmailTaken``."""
         try:
             await self._database.execute(
                 f"""
@@ -62,7 +64,6 @@ class PostgresAccounts:
             raise EmailTaken from error
 
     async def get(self, user_id: UUID) -> User:
-        """See ``Accounts``."""
         row = await self._database.fetchrow(
             f"select {USER_COLUMNS} from auth.users u where u.id = $1",  # noqa: S608 - our columns
             user_id,
@@ -70,7 +71,8 @@ class PostgresAccounts:
         return user_of(row)
 
     async def list(self, email: str, after: UUID | None, limit: int) -> Sequence[User]:
-        """See ``Accounts``. Compared byte by byte, as the index is; nothing sorts behind the last code point."""
+        """The newest accounts whose e-mail address starts with ``email``, after the account ``after``."""
+        # Compared byte by byte, like the index; nothing sorts after the last code point.
         rows = await self._database.fetch(
             f"""
             select {USER_COLUMNS} from auth.users u
@@ -84,7 +86,7 @@ class PostgresAccounts:
         return [user_of(row) for row in rows]
 
     async def update(self, user_id: UUID, *, name: str | None, phone: str | None, language: str | None) -> User:
-        """See ``Accounts``."""
+        """Change the members that are not ``None``."""
         row = await self._database.fetchrow(
             f"""
             update auth.users u set name = coalesce($2, name), phone = coalesce($3, phone),
@@ -98,12 +100,13 @@ class PostgresAccounts:
         return user_of(row)
 
     async def set_access(self, email: str, access: str) -> User:
-        """See ``Accounts``."""
+        """Change the access level, and revoke access tokens with another one."""
         row = await self._database.fetchrow(_SET_ACCESS.format("u.email = $1"), email, access, self._remember_s)
         return user_of(row)
 
     async def change_access(self, user_id: UUID, access: str) -> User:
-        """See ``Accounts``. All admins are locked: two of them could otherwise dismiss each other."""
+        """Like ``set_access``, by id. Raises ``LastAdmin`` when no admin would be left."""
+        # All admins are locked: two of them could otherwise demote each other.
         async with self._database.transaction() as connection:
             if await lock_admins(connection) == [user_id] and access != "admin":
                 raise LastAdmin
@@ -112,13 +115,13 @@ class PostgresAccounts:
 
 
 async def lock_admins(connection: Connection) -> list[UUID]:
-    """The ids of all admins, who stay what they are until the transaction ends."""
+    """Lock all admins until the transaction ends; their ids."""
     rows = await connection.fetch("select id from auth.users where access = 'admin' order by id for update")
     return [row["id"] for row in rows]
 
 
 def user_of(row: Record | None) -> User:
-    """The account in a row with ``USER_COLUMNS``. Raises ``NotFound`` where there is none."""
+    """The account in a row with ``USER_COLUMNS``. Raises ``NotFound`` without a row."""
     if row is None:
         raise NotFound("There is no such account.")
     return User(
@@ -133,30 +136,34 @@ def user_of(row: Record | None) -> User:
 
 
 MAX_ADDRESSES = 50
+_ADDRESS_COLUMNS = "id, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at"
+_INSERT_ADDRESS = f"""
+    insert into auth.addresses (user_id, {_ADDRESS_COLUMNS})
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) returning {_ADDRESS_COLUMNS}"""  # noqa: S608 - ours
+_UPDATE_ADDRESS = f"""
+    update auth.addresses set recipient = $3, line1 = $4, line2 = $5, city = $6, region = $7, postal_code = $8,
+        country = $9, phone = $10, is_default = $11
+    where user_id = $1 and id = $2 and $12::timestamptz is not null
+    returning {_ADDRESS_COLUMNS}"""  # noqa: S608 - ours
 
 
-class PostgresAddresses:
-    """Satisfies ``Addresses``."""
+class AddressStore:
+    """Stores the addresses of accounts. Addresses of other accounts raise ``NotFound``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def all(self, user_id: UUID) -> Sequence[StoredAddress]:
-        """See ``Addresses``."""
+        """All addresses of an account, oldest first."""
         rows = await self._database.fetch(
-            """
-            select id, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at
-            from auth.addresses where user_id = $1 order by id""",
+            f"select {_ADDRESS_COLUMNS} from auth.addresses where user_id = $1 order by id",  # noqa: S608 - ours
             user_id,
         )
         return [StoredAddress(**row) for row in rows]
 
     async def get(self, user_id: UUID, address_id: UUID) -> StoredAddress:
-        """See ``Addresses``."""
         row = await self._database.fetchrow(
-            """
-            select id, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at
-            from auth.addresses where user_id = $1 and id = $2""",
+            f"select {_ADDRESS_COLUMNS} from auth.addresses where user_id = $1 and id = $2",  # noqa: S608 - ours
             user_id,
             address_id,
         )
@@ -165,7 +172,8 @@ class PostgresAddresses:
         return StoredAddress(**row)
 
     async def save(self, user_id: UUID, address: StoredAddress, *, new: bool) -> StoredAddress:
-        """See ``Addresses``. The account's row is locked: two defaults at once would clash otherwise."""
+        """Store or replace an address. A new default replaces the previous one."""
+        # The account is locked: two defaults at once would clash otherwise.
         async with self._database.transaction() as connection:
             if not await connection.fetchval("select true from auth.users where id = $1 for update", user_id):
                 raise NotFound("There is no such account.")
@@ -180,50 +188,23 @@ class PostgresAddresses:
                     "update auth.addresses set is_default = false where user_id = $1 and is_default", user_id
                 )
             row = await connection.fetchrow(
-                _INSERT_ADDRESS if new else _UPDATE_ADDRESS, user_id, *_values(address)
+                _INSERT_ADDRESS if new else _UPDATE_ADDRESS,
+                user_id,
+                *(getattr(address, name) for name in _ADDRESS_COLUMNS.split(", ")),
             )
             if row is None:  # inside the transaction: the default before stays the default
                 raise NotFound("There is no such address.")
         return StoredAddress(**row)
 
     async def remove(self, user_id: UUID, address_id: UUID) -> None:
-        """See ``Accounts``."""
         if not await self._database.execute(
             "delete from auth.addresses where user_id = $1 and id = $2", user_id, address_id
         ):
             raise NotFound("There is no such address.")
 
 
-_INSERT_ADDRESS = """
-    insert into auth.addresses (user_id, id, recipient, line1, line2, city, region, postal_code, country, phone,
-        is_default, created_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-    returning id, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at"""
-_UPDATE_ADDRESS = """
-    update auth.addresses set recipient = $3, line1 = $4, line2 = $5, city = $6, region = $7, postal_code = $8,
-        country = $9, phone = $10, is_default = $11
-    where user_id = $1 and id = $2 and $12::timestamptz is not null
-    returning id, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at"""
-
-
-def _values(address: StoredAddress) -> tuple[object, ...]:
-    return (
-        address.id,
-        address.recipient,
-        address.line1,
-        address.line2,
-        address.city,
-        address.region,
-        address.postal_code,
-        address.country,
-        address.phone,
-        address.is_default,
-        address.created_at,
-    )
-
-
 async def withdraw(connection: Connection, subject: str) -> None:
-    """Take back what waits about a subject. What a relay has in hand at this moment goes out."""
+    """Delete waiting events about a subject, except those that a relay is publishing at this moment."""
     await connection.execute(
         """
         delete from auth.outbox where id in (

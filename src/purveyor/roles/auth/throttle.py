@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from purveyor.kit.errors import Problem
-from purveyor.kit.limits.memory import Backoff, Decision, Growth, Limiter, Rate
+from purveyor.kit.limits.memory import Backoff, BackoffPolicy, Decision, Limiter, Rate
 from purveyor.roles.auth.contract import InvalidCredentials, TooManyLogins, WrongPassword
 
 log = logging.getLogger(__name__)
@@ -28,10 +28,10 @@ class Throttle:
         self._limiter = limiter
         self._backoff = backoff
         self._rate = rate
-        self._account_growth = Growth(free=rate.quota)
-        self._network_growth = Growth(
+        self._account_policy = BackoffPolicy(free=rate.quota)
+        self._network_policy = BackoffPolicy(
             free=_NETWORK_SHARE * rate.quota,
-            longest_s=min(rate.window_s, Growth.longest_s),
+            longest_s=min(rate.window_s, BackoffPolicy.longest_s),
             forget_s=rate.window_s,
         )
 
@@ -47,9 +47,9 @@ class Throttle:
         limit = min(
             [await self._hit(of_network), await self._hit(of_account)], key=lambda decision: decision.remaining
         )
-        await self._begin(of_network, self._network_growth, limit)
+        await self._begin(of_network, self._network_policy, limit)
         try:
-            await self._begin(of_account, self._account_growth, limit)
+            await self._begin(of_account, self._account_policy, limit)
         except TooManyLogins:
             await self._backoff.take_back(of_network)
             raise
@@ -76,8 +76,8 @@ class Throttle:
             raise TooManyLogins(f"Try again in {decision.reset_s} s.", headers=decision.headers())
         return decision
 
-    async def _begin(self, key: str, growth: Growth, limit: Decision) -> None:
-        wait_s = await self._backoff.attempt(key, growth)
+    async def _begin(self, key: str, policy: BackoffPolicy, limit: Decision) -> None:
+        wait_s = await self._backoff.attempt(key, policy)
         if wait_s > 0:
             log.info("log-in delayed", extra={"by": key.partition(" ")[0], "wait_s": round(wait_s, 1)})
             seconds = str(math.ceil(wait_s))

@@ -1,4 +1,4 @@
-"""What others hear of orders: the bodies and envelopes of this role's events."""
+"""The events of role orders."""
 
 from typing import Any
 
@@ -16,8 +16,7 @@ from purveyor.roles.orders.contract import (
     OrderedItem,
     OrderShipped,
 )
-from purveyor.roles.orders.model import Order
-from purveyor.roles.orders.ports import Buyer, Kept
+from purveyor.roles.orders.model import Buyer, Order, StoredOrder
 
 _FIRST_VERSION = 1
 _BY_STATUS: dict[str, type[Event]] = {
@@ -29,29 +28,29 @@ _BY_STATUS: dict[str, type[Event]] = {
 
 
 def created_event(order: Order, buyer: Principal) -> Envelope:
-    """The ``order.created`` of an order whose number is still blank."""
+    """The ``order.created`` of an order that has no number yet."""
     return _about(order, Buyer(buyer.name, buyer.email, buyer.language), OrderCreated)
 
 
-def announcement(kept: Kept) -> Envelope | None:
-    """The ``order.created`` of an order that has lost its own; ``None`` once its buyer is erased."""
-    if kept.erased:
+def announcement(stored: StoredOrder) -> Envelope | None:
+    """A new ``order.created`` for an order that lost its own; ``None`` when the buyer was erased."""
+    if stored.erased:
         return None
-    event = _about(kept.order, kept.buyer, OrderCreated)
+    event = _about(stored.order, stored.buyer, OrderCreated)
     return msgspec.structs.replace(
         event,
-        id=derived_id(kept.order.id, OrderCreated.type),
-        occurred_at=kept.order.created_at,
+        id=derived_id(stored.order.id, OrderCreated.type),
+        occurred_at=stored.order.created_at,
         sequence=_FIRST_VERSION,
     )
 
 
-def status_event(order: Order, kept: Kept, reason: str) -> Envelope | None:
-    """The event that says what an order has become; ``None`` once its buyer is erased: nobody is to be told."""
-    if kept.erased:
+def status_event(order: Order, stored: StoredOrder, reason: str) -> Envelope | None:
+    """The event for an order's new status; ``None`` when the buyer was erased."""
+    if stored.erased:
         return None
     kind = _BY_STATUS[order.status]
-    return _about(order, kept.buyer, kind, **({"reason": reason} if kind is OrderCancelled else {}))
+    return _about(order, stored.buyer, kind, **({"reason": reason} if kind is OrderCancelled else {}))
 
 
 def _about(order: Order, buyer: Buyer, kind: type[Event], **more: str) -> Envelope:

@@ -1,4 +1,4 @@
-"""Orders as a CSV file (RFC 4180): for spreadsheets, which must not take a customer's text for a formula."""
+"""Orders as a CSV file (RFC 4180), safe to open in a spreadsheet."""
 
 import csv
 import io
@@ -8,8 +8,8 @@ import msgspec
 
 from purveyor.kit.deadline import no_deadline
 from purveyor.kit.money import to_major
-from purveyor.roles.orders.model import Order
-from purveyor.roles.orders.ports import Filter, Kept, OrderBook
+from purveyor.roles.orders.model import Order, OrderFilter, StoredOrder
+from purveyor.roles.orders.store import OrderStore
 
 BATCH = 200
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -27,34 +27,34 @@ _EXACT: dict[str, Callable[[Order], object]] = {
     "total_amount": lambda order: f"{to_major(order.total):.2f}",
     "quantity": lambda order: sum(line.quantity for line in order.lines),
 }
-"""The columns that are ours; those that follow hold texts of others."""
+"""Columns with values of our own. The other columns hold user input."""
 COLUMNS = (*_EXACT, "items", "user_id", "user_name", "user_email", *_ADDRESS, "note")
 
 
-async def export(book: OrderBook, wanted: Filter) -> AsyncIterator[bytes]:
-    """The file in pieces, newest orders first: each is read when the one before has been taken."""
-    page = await book.page(wanted, BATCH)
+async def export(store: OrderStore, wanted: OrderFilter) -> AsyncIterator[bytes]:
+    """The file in pieces, newest orders first. A piece is read once the one before has been sent."""
+    page = await store.page(wanted, BATCH)
     yield _csv([COLUMNS, *map(_row, page)])
     while len(page) == BATCH:
         wanted = msgspec.structs.replace(wanted, after=page[-1].order.id)
         with no_deadline():
-            page = await book.page(wanted, BATCH)
+            page = await store.page(wanted, BATCH)
         yield _csv(map(_row, page))
 
 
 def guarded(text: str) -> str:
-    """Text that a spreadsheet shows and does not run: an apostrophe goes before what could begin a formula."""
+    """Put an apostrophe before text that a spreadsheet would run as a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _row(kept: Kept) -> Sequence[object]:
-    order = kept.order
+def _row(stored: StoredOrder) -> Sequence[object]:
+    order = stored.order
     address = order.shipping_address
     texts = [
         "; ".join(f"{line.quantity} x {line.title}" for line in order.lines),
         order.user_id,
-        kept.buyer.name,
-        kept.buyer.email,
+        stored.buyer.name,
+        stored.buyer.email,
         *(getattr(address, name) if address else "" for name in _ADDRESS),
         order.note,
     ]

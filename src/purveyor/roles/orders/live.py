@@ -26,9 +26,9 @@ from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import TooManyStreams
 from purveyor.roles.orders.etag import PRIVATE
 from purveyor.roles.orders.model import Entry, Timeline
-from purveyor.roles.orders.ports import Histories
 from purveyor.roles.orders.schemas import TimelineView, entry_view, timeline_view
-from purveyor.roles.orders.service import Timelines, read
+from purveyor.roles.orders.service import Timelines, read_timeline
+from purveyor.roles.orders.store import HistoryStore
 
 HEARTBEAT_S = 15.0
 CHECK_S = 2.0
@@ -66,7 +66,7 @@ class Live:
 
     def __init__(
         self,
-        histories: Histories,
+        histories: HistoryStore,
         identity: Identity,
         *,
         stopping: Callable[[], bool],
@@ -96,7 +96,7 @@ class Live:
             raise TooManyStreams(f"You can have at most {self._per_user} live timelines open. Close one first.")
         self._open[caller.user_id] += 1
         try:
-            timeline = await read(self._histories, caller, order_id)
+            timeline = await read_timeline(self._histories, caller, order_id)
         except BaseException:
             self._leave(caller.user_id)
             raise

@@ -1,16 +1,18 @@
-"""The rules of orders. Pure: nothing here waits, so its tests need no fixture."""
+"""The rules of orders and the values that they work on. Pure: nothing here waits."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
 from purveyor.kit.errors import FieldError, InvalidInput
+from purveyor.kit.events.message import Envelope
 from purveyor.kit.money import MAX_MINOR
 from purveyor.roles.auth.contract import Address, Principal
 from purveyor.roles.orders.contract import IllegalTransition, UnknownProduct
-from purveyor.roles.orders.products.answers import ProductView
 
 MAX_QUANTITY = 1000
 NEXT_STATUS: Mapping[str, tuple[str, ...]] = {
@@ -20,20 +22,40 @@ NEXT_STATUS: Mapping[str, tuple[str, ...]] = {
     "delivered": (),
     "cancelled": (),
 }
-"""What an order can become, by what it is."""
+"""Allowed transitions of an order's status."""
 NEXT_PAYMENT_STATUS: Mapping[str, tuple[str, ...]] = {"unpaid": ("paid",), "paid": ("refunded",), "refunded": ()}
-"""What its payment can become, by what it is. The two know nothing of each other."""
+"""Allowed transitions of the payment status. It is independent of the order's status."""
+_NO_NUMBER = b'"order_number":0,'
 
 
-class DraftLine(msgspec.Struct, frozen=True):
-    """What a client asks for: a product and how many of it."""
+class Product(msgspec.Struct, frozen=True, kw_only=True):
+    """A product as orders know it. The texts are plain: one line, no control characters.
 
-    product_id: int
-    quantity: int
+    ``image`` is never fetched. ``discount`` (percent) is for display: the price already includes it.
+    """
+
+    id: int
+    title: str
+    price: int
+    """In minor units, exact."""
+    image: str = ""
+    description: str = ""
+    brand: str = ""
+    model: str = ""
+    color: str = ""
+    category: str = ""
+    discount: int = 0
+
+
+class DraftLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A product and how many of it."""
+
+    product_id: Annotated[int, Meta(ge=1, le=2**31 - 1, examples=[1])]
+    quantity: Annotated[int, Meta(ge=1, le=MAX_QUANTITY, examples=[2])]
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """An order as a client asks for it; the prices are not theirs to say."""
+    """An order as a client requests it: without prices, which come from the catalog."""
 
     lines: tuple[DraftLine, ...]
     payment_method: str
@@ -41,22 +63,28 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     note: str
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of an order. Amounts are in minor units."""
+class LineFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The members of an order line that are the same inside and on the wire."""
 
     product_id: int
     title: str
     quantity: int
+
+
+class Line(LineFields, frozen=True, kw_only=True):
+    """One line of an order."""
+
     price: int
+    """Of one piece, in minor units."""
 
     @property
     def total(self) -> int:
-        """Price times quantity."""
+        """Price times quantity, in minor units."""
         return self.price * self.quantity
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """An order. ``number`` is 0 until it is stored; amounts are in minor units of ``currency``."""
+    """An order. ``number`` is 0 until it is stored; ``total`` is in minor units of ``currency``."""
 
     id: UUID
     number: int
@@ -79,15 +107,15 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         order_id: UUID,
         buyer: Principal,
         draft: Draft,
-        products: Mapping[int, ProductView],
+        products: Mapping[int, Product],
         *,
         currency: str,
         at: datetime,
     ) -> "Order":
-        """A new order at the products' prices.
+        """Create an order at the products' prices.
 
-        Raises ``UnknownProduct`` that points at each line which names none, and ``InvalidInput`` for a merged
-        quantity over 1000 or a total that JSON readers could not keep exact.
+        Raises ``UnknownProduct``, which points at each line with an unknown product, and ``InvalidInput`` for a
+        merged quantity over 1000 or a total that JSON readers could not keep exact.
         """
         lines = _priced(draft.lines, products)
         total = sum(line.total for line in lines)
@@ -114,11 +142,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def become(self, *, status: str | None = None, payment_status: str | None = None, at: datetime) -> "Order":
-        """The next version, in other states; ``None`` leaves one as it is. Raises ``IllegalTransition``."""
+        """The next version with another status; ``None`` keeps one. Raises ``IllegalTransition``."""
         if status is not None:
-            _require_step("order", self.status, status, NEXT_STATUS)
+            _require_transition("order", self.status, status, NEXT_STATUS)
         if payment_status is not None:
-            _require_step("order's payment", self.payment_status, payment_status, NEXT_PAYMENT_STATUS)
+            _require_transition("order's payment", self.payment_status, payment_status, NEXT_PAYMENT_STATUS)
         return msgspec.structs.replace(
             self,
             status=status or self.status,
@@ -128,13 +156,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _require_step(what: str, now: str, wanted: str, following: Mapping[str, tuple[str, ...]]) -> None:
+def _require_transition(what: str, now: str, wanted: str, following: Mapping[str, tuple[str, ...]]) -> None:
     if wanted not in following[now]:
         allowed = " or ".join(following[now]) or "nothing else"
         raise IllegalTransition(f"The {what} is {now} and cannot become {wanted}. It can become {allowed}.")
 
 
-def _priced(draft: Sequence[DraftLine], products: Mapping[int, ProductView]) -> tuple[Line, ...]:
+def _priced(draft: Sequence[DraftLine], products: Mapping[int, Product]) -> tuple[Line, ...]:
     unknown = {place: line.product_id for place, line in enumerate(draft) if line.product_id not in products}
     if unknown:
         raise UnknownProduct.at(unknown)
@@ -152,16 +180,109 @@ def _priced(draft: Sequence[DraftLine], products: Mapping[int, ProductView]) -> 
     )
 
 
-class By(msgspec.Struct, frozen=True):
-    """Who did something: ``customer``, ``staff`` or ``system``; the name is empty once it was erased."""
+class OrderFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which orders to list; ``None`` matches any. ``after`` is the last order of the previous page."""
+
+    user_id: str | None = None
+    status: str | None = None
+    payment_status: str | None = None
+    order_number: int | None = None
+    created_from: datetime | None = None
+    created_to: datetime | None = None
+    after: UUID | None = None
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True):
+    """A client's key for one request. ``fingerprint`` is the SHA-256 of that request."""
+
+    user_id: str
+    key: str
+    fingerprint: bytes
+
+
+class NumberPlaceholder(msgspec.Struct, frozen=True):
+    """Encoded JSON with a gap where the order's number goes."""
+
+    before: bytes
+    after: bytes
+
+    @classmethod
+    def split(cls, body: bytes) -> "NumberPlaceholder":
+        """Split JSON of an order without a number. Only ids precede the number, so the first match is right."""
+        before, _, after = body.partition(_NO_NUMBER)
+        return cls(before + _NO_NUMBER[:-2], b"," + after)
+
+    def fill(self, number: int) -> bytes:
+        """The complete JSON."""
+        return b"%b%d%b" % (self.before, number, self.after)
+
+
+class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order with everything that is stored in its transaction.
+
+    The database assigns the number in the insert itself. The answer and the event contain it, so both are encoded
+    beforehand without it, and the same statement fills it in: one round trip instead of two.
+    """
+
+    order: Order
+    buyer_email: str
+    buyer_name: str
+    answer: NumberPlaceholder
+    event: Envelope
+    """Its ``order.created``, without the number."""
+    key: IdempotencyKey | None
+
+
+class StoredAnswer(msgspec.Struct, frozen=True):
+    """The answer to a placed order; ``replayed`` when it answered an earlier, equal request."""
+
+    order_id: UUID
+    answer: bytes
+    replayed: bool = False
+
+
+class Buyer(msgspec.Struct, frozen=True):
+    """Who receives the events about an order, as of when it was placed; empty after erasure."""
+
+    name: str
+    email: str
+    language: str
+
+
+class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order with what is stored beside it."""
+
+    order: Order
+    buyer: Buyer
+    erased: bool
+    """Whether the buyer was erased: name, address and note are gone."""
+
+
+class ChangedBy(msgspec.Struct, frozen=True):
+    """Who changed an order: ``customer``, ``staff`` or ``system``; the name is empty after erasure."""
 
     kind: str
     id: str = ""
     name: str = ""
 
 
+class Transition(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of an order, with everything that is stored in its transaction."""
+
+    order: Order
+    """The order after the change."""
+    was: int
+    """The version that the change is based on."""
+    entries: tuple[str, ...]
+    """What happened, for the history."""
+    by: ChangedBy
+    reason: str
+    request_id: str
+    event: Envelope | None
+
+
 class MailOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a mail about the order. ``event_id`` is that of the event which it tells of."""
+    """The outcome of a mail about an order. ``event_id`` is the id of the event that the mail is about."""
 
     event_id: str
     kind: str
@@ -173,29 +294,29 @@ class MailOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def what(self) -> str:
-        """Its name in a history: ``mail_sent``, ``mail_failed`` or ``mail_unknown``."""
+        """The name in a history: ``mail_sent``, ``mail_failed`` or ``mail_unknown``."""
         return f"mail_{self.state}"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened. ``id`` counts up per order, in the order in which the changes were committed."""
+    """One entry of a history. ``id`` counts up per order, in the order in which changes were committed."""
 
     id: int
     at: datetime
     what: str
-    by: By
+    by: ChangedBy
     reason: str = ""
     request_id: str = ""
     mail: MailOutcome | None = None
 
 
 def placed(user_id: str, name: str, at: datetime, request_id: str = "") -> Entry:
-    """The first entry of every history. It is not stored: the order itself says all of it."""
-    return Entry(id=1, at=at, what="placed", by=By("customer", user_id, name), request_id=request_id)
+    """The first entry of every history. It is not stored: the order itself holds all of it."""
+    return Entry(id=1, at=at, what="placed", by=ChangedBy("customer", user_id, name), request_id=request_id)
 
 
 class Timeline(msgspec.Struct, frozen=True):
-    """All that happened to one order so far, in the order of the entries' ids."""
+    """The history of one order, by the ids of the entries."""
 
     order_id: UUID
     order_number: int

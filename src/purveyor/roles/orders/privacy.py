@@ -1,4 +1,4 @@
-"""The use cases of personal data: somebody is erased, somebody wants all that is held on them."""
+"""Personal data in role orders: erasure and export."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
@@ -12,31 +12,41 @@ from purveyor.kit.events.message import Envelope, encode
 from purveyor.kit.events.outbox import KEEP, emit
 from purveyor.roles.auth.contract import UserErased, UserExportRequested
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
-from purveyor.roles.orders.model import Entry, placed
-from purveyor.roles.orders.ports import Filter, Histories, Kept, OrderBook, Persons
+from purveyor.roles.orders.model import (
+    Entry,
+    OrderFilter,
+    StoredOrder,
+    placed,
+)
 from purveyor.roles.orders.schemas import entry_view, order_view
+from purveyor.roles.orders.store import HistoryStore, OrderStore
 
 
 class PersonalData:
-    """Handles the events about people. ``committed`` is called when an answer was stored: it wakes the relay."""
+    """Handle erasure and export requests. ``committed`` is called after an answer was stored."""
 
     def __init__(
-        self, persons: Persons, book: OrderBook, histories: Histories, *, committed: Callable[[], None]
+        self,
+        store: "PersonalDataStore",
+        orders: OrderStore,
+        histories: HistoryStore,
+        *,
+        committed: Callable[[], None],
     ) -> None:
-        self._persons = persons
-        self._book = book
+        self._store = store
+        self._orders = orders
         self._histories = histories
         self._committed = committed
 
     async def erase(self, erased: UserErased, _envelope: Envelope) -> None:
-        """Handle ``user.erased``: erase, and say so in the same transaction."""
+        """Handle ``user.erased``: erase, and emit the answer in the same transaction."""
         at = now()
         answer = Envelope.about(OrderDataErased(user_id=erased.user_id), subject=erased.user_id, sequence=1, at=at)
-        await self._persons.erase(erased.user_id, answer, at)
+        await self._store.erase(erased.user_id, answer, at)
         self._committed()
 
     async def export(self, wanted: UserExportRequested, _envelope: Envelope) -> None:
-        """Handle ``user.export_requested``: emit all that is held, in parts; one empty part for nothing."""
+        """Handle ``user.export_requested``: emit all personal data in parts; without data, one empty part."""
         at = now()
         documents = list(parts([document async for document in self._documents(wanted.user_id)]))
         events = [
@@ -50,24 +60,24 @@ class PersonalData:
             )
             for number, document in enumerate(documents, 1)
         ]
-        await self._persons.answer_export(wanted.export_id, wanted.user_id, events, at)
+        await self._store.answer_export(wanted.export_id, wanted.user_id, events, at)
         self._committed()
 
     async def _documents(self, user_id: str) -> AsyncIterator[str]:
         after = None
-        while page := await self._book.page(Filter(user_id=user_id, after=after), PART_DOCUMENTS):
+        while page := await self._orders.page(OrderFilter(user_id=user_id, after=after), PART_DOCUMENTS):
             for document in await self._described(page):
                 yield document
             after = page[-1].order.id
 
-    async def _described(self, page: Sequence[Kept]) -> Sequence[str]:
-        """Each order as its buyer sees it, with who they were to us and with its history."""
-        later = await self._histories.news({kept.order.id: 1 for kept in page})
-        return [_described(kept, later.get(kept.order.id, ())) for kept in page]
+    async def _described(self, page: Sequence[StoredOrder]) -> Sequence[str]:
+        """Each order as its buyer sees it, with the buyer's own data and the history."""
+        later = await self._histories.news({stored.order.id: 1 for stored in page})
+        return [_described(stored, later.get(stored.order.id, ())) for stored in page]
 
 
-def _described(kept: Kept, later: Sequence[Entry]) -> str:
-    order, buyer = kept.order, kept.buyer
+def _described(stored: StoredOrder, later: Sequence[Entry]) -> str:
+    order, buyer = stored.order, stored.buyer
     entries = (placed(order.user_id, buyer.name, order.created_at), *later)
     members = {
         **msgspec.structs.asdict(order_view(order)),
@@ -98,7 +108,7 @@ with mine as materialized (
 )
 select count(*) from mine"""  # noqa: S608 - our own numbers
 
-# The body stays what its type promises, so that it can be replayed; only nobody is named in it.
+# The body stays valid for its type, so that it can be replayed; it only names nobody.
 _ERASE_EVENTS = f"""
 update orders.outbox set body = convert_to((
     convert_from(body, 'UTF8')::jsonb || '{{"user_email": "", "user_name": ""}}'
@@ -115,14 +125,18 @@ with gone as (delete from orders.exports where user_id = any($1::text[]) returni
 delete from orders.outbox where subject in (select export_id from gone)"""
 
 
-class PostgresPersons:
-    """Satisfies ``Persons``."""
+class PersonalDataStore:
+    """Erases people and stores the answers to their requests."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def erase(self, user_id: str, answer: Envelope, at: datetime) -> None:
-        """See ``Persons``. In batches, so that no statement and no lock lasts long."""
+        """Erase a person from orders, history, idempotency keys and published events; the amounts stay.
+
+        The answer is emitted together with the last batch; a repetition emits it again.
+        """
+        # In batches, so that no statement and no lock lasts long.
         await self._database.execute(
             "insert into orders.erased_users (user_id, erased_at) values ($1, $2) on conflict do nothing",
             user_id,
@@ -132,7 +146,7 @@ class PostgresPersons:
             continue
 
     async def sweep(self) -> None:
-        """See ``Persons``. The erased are remembered as long as an event may stay in the outbox."""
+        """Erase what arrived after the erasure, and forget erased people once no event about them can be left."""
         at = now()
         users = await self._database.fetch("select user_id from orders.erased_users")
         while users and await self._erase_some([row["user_id"] for row in users], at, None):
@@ -141,7 +155,7 @@ class PostgresPersons:
         await self._database.purge("orders.erased_users", "erased_at < $1", at - KEEP)
 
     async def _erase_some(self, users: Sequence[str], at: datetime, answer: Envelope | None) -> bool:
-        """Erase a batch; whether there may be more. Emits the answer with the last one."""
+        """Erase a batch; whether there may be more. Emits the answer with the last batch."""
         async with self._database.transaction() as connection:
             orders = await connection.fetchval(_ERASE_ORDERS, users, at)
             events = await connection.execute(_ERASE_EVENTS, users)
@@ -154,7 +168,7 @@ class PostgresPersons:
         return False
 
     async def answer_export(self, export_id: str, user_id: str, parts: Sequence[Envelope], at: datetime) -> None:
-        """See ``Persons``."""
+        """Emit the parts of an export, once per ``export_id``."""
         async with self._database.transaction() as connection:
             new = await connection.fetchval(
                 "insert into orders.exports (export_id, user_id, made_at) values ($1, $2, $3) "

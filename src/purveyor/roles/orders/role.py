@@ -33,7 +33,7 @@ from purveyor.settings import Url
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
     from purveyor.kit.events.outbox import Backlog, Relay
-    from purveyor.roles.orders.products.client import Products
+    from purveyor.roles.orders.service import Products
 
 _PURGE_EVERY_S = 600.0
 
@@ -70,17 +70,24 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-    from purveyor.roles.orders import live, privacy, reconcile, routes, routes_products, service, store
+    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store
 
-    identity, currency, rate = env.port(Identity), settings.currency, settings.rate_limit_orders
-    book, histories = store.PostgresOrders(database), store.PostgresHistories(database)
-    persons = privacy.PostgresPersons(database)
+    identity, currency = env.port(Identity), settings.currency
+    order_store, histories = store.OrderStore(database), store.HistoryStore(database)
+    persons = privacy.PersonalDataStore(database)
     backlog = Backlog(
         "orders", max_events=settings.event_backlog_max_events, max_age_s=settings.event_backlog_max_age_s
     )
     relay = Relay(database, "orders", env.events, backlog)
     orders = service.Orders(
-        book, products, identity, env.limiter, rate=rate, currency=currency, committed=relay.wake, backlog=backlog
+        order_store,
+        products,
+        identity,
+        env.limiter,
+        rate=settings.rate_limit_orders,
+        currency=currency,
+        committed=relay.wake,
+        backlog=backlog,
     )
     streams = live.Live(histories, identity, stopping=env.stopping)
 
@@ -89,18 +96,22 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         streams.wake(order_id)
 
     timelines = service.Timelines(histories, committed=streams.wake)
-    changes = service.Changes(book, committed=changed)
-    personal = privacy.PersonalData(persons, book, histories, committed=relay.wake)
-    audit = reconcile.Audit(book, reconcile.PostgresAudits(database), committed=relay.wake)
+    changes = service.Changes(order_store, committed=changed)
+    personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
+    reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
-            *routes.list_routes(orders, book, identity),
+            *routes.list_routes(orders, order_store, identity),
             *routes.change_routes(changes, identity),
             *live.history_routes(timelines, streams, identity),
             *routes_products.product_routes(orders, currency),
         ],
-        answers={TraceOrder: orders.trace, FindUnannounced: audit.find, AnnounceOrders: audit.announce},
+        answers={
+            TraceOrder: orders.trace,
+            FindUnannounced: reconciliation.find,
+            AnnounceOrders: reconciliation.announce,
+        },
         subscriptions={
             MailSettled: timelines.note_mail,
             UserErased: personal.erase,
@@ -109,7 +120,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         background=[
             Background("relay", relay.run),
             Background("live", streams.run),
-            Background("purge", partial(regularly, _PURGE_EVERY_S, book.purge, persons.sweep)),
+            Background("purge", partial(regularly, _PURGE_EVERY_S, order_store.purge, persons.sweep)),
         ],
         checks=[
             Check("postgres orders", env.database_kind, database.check),

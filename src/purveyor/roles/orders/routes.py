@@ -64,20 +64,13 @@ from purveyor.roles.orders.contract import (
 )
 from purveyor.roles.orders.etag import IF_MATCH, PRIVATE, IfMatch, etag, none_matches
 from purveyor.roles.orders.export import export
-from purveyor.roles.orders.model import MAX_QUANTITY, Draft, DraftLine, Order
-from purveyor.roles.orders.ports import Filter, OrderBook
+from purveyor.roles.orders.model import Draft, DraftLine, Order, OrderFilter
 from purveyor.roles.orders.schemas import OrderPage, OrderView, PaymentMethod, PaymentStatus, Status, order_view
-from purveyor.roles.orders.service import Changes, Orders, Wish
+from purveyor.roles.orders.service import Changes, OrderChange, Orders
+from purveyor.roles.orders.store import OrderStore
 
 _KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e][\x21-\x7e]{0,254})')
 _JSON = "application/json"
-
-
-class ItemBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A product and its quantity."""
-
-    product_id: Annotated[int, Meta(ge=1, le=2**31 - 1, examples=[1])]
-    quantity: Annotated[int, Meta(ge=1, le=MAX_QUANTITY, examples=[2])]
 
 
 class ShippingAddress(PostalAddress, frozen=True, kw_only=True):
@@ -89,7 +82,7 @@ class ShippingAddress(PostalAddress, frozen=True, kw_only=True):
 class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A new order. Lines of the same product are merged; prices come from the catalog."""
 
-    items: Annotated[tuple[ItemBody, ...], Meta(min_length=1, max_length=100)]
+    items: Annotated[tuple[DraftLine, ...], Meta(min_length=1, max_length=100)]
     payment_method: PaymentMethod = "cash_on_delivery"
     shipping_address_id: Annotated[str, Meta(max_length=64, extra_json_schema={"format": "uuid"})] | None = None
     shipping_address: ShippingAddress | None = None
@@ -112,7 +105,7 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             )
         address = self.shipping_address.checked("/shipping_address") if self.shipping_address else None
         return Draft(
-            lines=tuple(DraftLine(item.product_id, item.quantity) for item in self.items),
+            lines=self.items,
             payment_method=self.payment_method,
             shipping_address=address,
             note=clean_text(self.note, "/note") if self.note else "",
@@ -175,7 +168,7 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
         request: Request[Principal, Any, Any],
     ) -> Response[OrderView]:
         admitted = await orders.admit(request.user)
-        with admitted.told():
+        with admitted.with_headers():
             stored = await orders.place(
                 request.user, data.draft(), address_id=data.shipping_address_id, key=_key(request)
             )
@@ -246,12 +239,12 @@ class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     }
     """One of the two at least."""
 
-    def wish(self) -> Wish:
+    def change(self) -> OrderChange:
         """The change as the service takes it. Raises ``InvalidInput`` when there is none."""
         if self.status is None and self.payment_status is None:
             problem = FieldError("", "must contain status or payment_status")
             raise InvalidInput("Send status, payment_status or both.", errors=[problem])
-        return Wish(status=self.status, payment_status=self.payment_status)
+        return OrderChange(status=self.status, payment_status=self.payment_status)
 
 
 class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -304,7 +297,7 @@ def _change_route(changes: Changes, identity: Identity) -> Any:
         request: Request[Principal, Any, Any],
         data: Annotated[ChangeBody, body({"status": "confirmed", "payment_status": "paid"})],
     ) -> Response[OrderView]:
-        return _told(await changes.change(request.user, order_id, data.wish(), _condition(request)))
+        return _told(await changes.change(request.user, order_id, data.change(), _condition(request)))
 
     return change_order
 
@@ -359,9 +352,9 @@ _EXPORT_ANSWERS = {
 }
 
 
-def list_routes(orders: Orders, book: OrderBook, identity: Identity) -> list[Any]:
+def list_routes(orders: Orders, store: OrderStore, identity: Identity) -> list[Any]:
     """The routes; ``identity`` tells whose token a request carries."""
-    return [_list_route(orders, identity), _export_route(book, identity)]
+    return [_list_route(orders, identity), _export_route(store, identity)]
 
 
 def _list_route(orders: Orders, identity: Identity) -> Any:
@@ -388,7 +381,7 @@ def _list_route(orders: Orders, identity: Identity) -> Any:
     )
     async def list_orders(
         request: Request[Principal, Any, Any],
-        wanted: NamedDependency[Filter],
+        wanted: NamedDependency[OrderFilter],
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor = None,
     ) -> Response[OrderPage]:
@@ -406,7 +399,7 @@ def _list_route(orders: Orders, identity: Identity) -> Any:
     return list_orders
 
 
-def _export_route(book: OrderBook, identity: Identity) -> Any:
+def _export_route(store: OrderStore, identity: Identity) -> Any:
     @get(
         "/api/orders/export.csv",
         tags=["orders"],
@@ -423,10 +416,10 @@ def _export_route(book: OrderBook, identity: Identity) -> Any:
         media_type="text/csv",
         responses=_EXPORT_ANSWERS,
     )
-    async def export_orders(request: Request[Principal, Any, Any], wanted: NamedDependency[Filter]) -> Stream:
+    async def export_orders(request: Request[Principal, Any, Any], wanted: NamedDependency[OrderFilter]) -> Stream:
         if not request.user.is_staff:
             raise Forbidden("Only staff may export orders.")
-        pieces = export(book, wanted)
+        pieces = export(store, wanted)
         first = await anext(pieces)  # what is wrong with the database is an answer, and no file that breaks off
         return Stream(
             _after(first, pieces),
@@ -460,12 +453,12 @@ async def _wanted(  # noqa: PLR0917 - each parameter is a documented query param
     ] = None,
     created_from: Annotated[str | None, _time("only orders placed at or after this time")] = None,
     created_to: Annotated[str | None, _time("only orders placed before this time")] = None,
-) -> Filter:
+) -> OrderFilter:
     """The filters that all lists have."""
     refuse_null(request, "status", "payment_status")
     if not request.user.is_staff and (user_id or created_from or created_to):
         raise Forbidden("Only staff may filter by user_id, created_from and created_to.")
-    return Filter(
+    return OrderFilter(
         user_id=user_id,
         status=status,
         payment_status=payment_status,

@@ -7,9 +7,7 @@ import msgspec
 
 from purveyor.kit.events.message import encode
 from purveyor.kit.money import Amount, to_major
-from purveyor.roles.orders.model import By, Entry, MailOutcome, Order, Timeline
-from purveyor.roles.orders.ports import Numbered
-from purveyor.roles.orders.products.answers import ProductView
+from purveyor.roles.orders.model import ChangedBy, Entry, MailOutcome, NumberPlaceholder, Order, Product, Timeline
 
 Status = Literal["pending", "confirmed", "shipped", "delivered", "cancelled"]
 PaymentStatus = Literal["unpaid", "paid", "refunded"]
@@ -114,15 +112,15 @@ def order_view(order: Order) -> OrderView:
     )
 
 
-def catalogue_item(product: ProductView, currency: str) -> CatalogueItem:
+def catalogue_item(product: Product, currency: str) -> CatalogueItem:
     """What a client reads of a product."""
     members = {**msgspec.structs.asdict(product), "price": to_major(product.price)}
     return CatalogueItem(**members, currency=currency)
 
 
-def answer_of(order: Order) -> Numbered:
+def answer_of(order: Order) -> NumberPlaceholder:
     """The answer to a placed order, its number still blank."""
-    return Numbered.split(encode(order_view(order)))
+    return NumberPlaceholder.split(encode(order_view(order)))
 
 
 _SHOP = "the shop"
@@ -187,7 +185,7 @@ def entry_view(entry: Entry, *, by_staff: bool) -> EntryView:
     )
 
 
-def _by(by: By, *, by_staff: bool) -> ByView:
+def _by(by: ChangedBy, *, by_staff: bool) -> ByView:
     if by_staff or by.kind == "customer":
         return ByView(by.kind, by.id or None, by.name or None)
     return ByView(by.kind, None, _SHOP)

@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -18,26 +19,62 @@ from purveyor.kit.limits.memory import Decision, Limiter, Rate
 from purveyor.roles.auth.contract import Address, Identity, Principal
 from purveyor.roles.email.contract import MailSettled
 from purveyor.roles.orders.contract import (
+    AnnounceOrders,
+    FindUnannounced,
+    OrderCreated,
     OrderTrace,
     PreconditionRequired,
     RequestInProgress,
     TraceOrder,
+    Unannounced,
 )
 from purveyor.roles.orders.etag import IfMatch
-from purveyor.roles.orders.events import created_event, status_event
-from purveyor.roles.orders.model import By, Draft, MailOutcome, Order, Timeline
-from purveyor.roles.orders.ports import Filter, Histories, IdempotencyKey, Kept, NewOrder, OrderBook, Step, Stored
-from purveyor.roles.orders.products.answers import ProductView
-from purveyor.roles.orders.products.client import Products
+from purveyor.roles.orders.events import announcement, created_event, status_event
+from purveyor.roles.orders.model import (
+    ChangedBy,
+    Draft,
+    IdempotencyKey,
+    MailOutcome,
+    NewOrder,
+    Order,
+    OrderFilter,
+    Product,
+    StoredAnswer,
+    StoredOrder,
+    Timeline,
+    Transition,
+)
 from purveyor.roles.orders.schemas import answer_of
+from purveyor.roles.orders.store import HistoryStore, OrderStore
+
+_TRIES = 5
+
+
+class Products(Protocol):
+    """Where products and their prices come from: the bundled catalog or a product API."""
+
+    async def fetch(self, ids: Collection[int]) -> Mapping[int, Product]:
+        """The products with these ids, in one call for a whole order; unknown ids are absent.
+
+        Raises ``ProductsUnavailable`` when there is no trustworthy answer for one of them.
+        """
+        ...
+
+    async def page(self, page: int, limit: int, category: str | None) -> Sequence[Product]:
+        """One page of the catalog, counted from 1; empty past the end. Raises ``ProductsUnavailable``."""
+        ...
+
+    async def check(self) -> str:
+        """Describe the source in a few words. Raises ``ProductsUnavailable``."""
+        ...
 
 
 class Orders:
-    """Placing and reading orders. ``committed`` is called when an event was stored: it wakes the relay."""
+    """Place and read orders. ``committed`` is called after an event was stored and wakes the relay."""
 
     def __init__(
         self,
-        book: OrderBook,
+        store: OrderStore,
         products: Products,
         identity: Identity,
         limiter: Limiter,
@@ -47,7 +84,7 @@ class Orders:
         committed: Callable[[], None],
         backlog: Backlog | None = None,
     ) -> None:
-        self._book = book
+        self._store = store
         self._products = products
         self._identity = identity
         self._limiter = limiter
@@ -58,15 +95,15 @@ class Orders:
         self._running: set[tuple[str, str]] = set()
 
     async def admit(self, buyer: Principal) -> Decision:
-        """Count one attempt to order against the buyer's limit. Raises ``TooManyRequests``."""
+        """Count one attempt against the buyer's rate limit. Raises ``TooManyRequests``."""
         decision = await self._limiter.hit("orders", buyer.user_id, self._rate)
         decision.require()
         return decision
 
     async def place(
         self, buyer: Principal, draft: Draft, *, address_id: str | None = None, key: str | None = None
-    ) -> Stored:
-        """Place an order at the catalogue's prices; with a key, at most once.
+    ) -> StoredAnswer:
+        """Place an order at the catalog's prices; with a key, at most once.
 
         Raises ``UnknownProduct``, ``ProductsUnavailable``, ``EventBacklog``, ``KeyReused``, ``RequestInProgress``.
         """
@@ -80,8 +117,8 @@ class Orders:
         try:
             return await self._place(buyer, draft, address_id, kept)
         except Problem:
-            # Whatever is in the way now, the first answer to an equal request stands.
-            if (stored := await self._book.find_answer(kept)) is not None:
+            # An equal request may have been answered before: that answer stands, whatever fails now.
+            if (stored := await self._store.find_answer(kept)) is not None:
                 return stored
             raise
         finally:
@@ -89,7 +126,7 @@ class Orders:
 
     async def _place(
         self, buyer: Principal, draft: Draft, address_id: str | None, key: IdempotencyKey | None
-    ) -> Stored:
+    ) -> StoredAnswer:
         self._backlog.require_room()
         fetching = self._products.fetch({line.product_id for line in draft.lines})
         if address_id is None:
@@ -99,7 +136,7 @@ class Orders:
             draft = msgspec.structs.replace(draft, shipping_address=address)
         failpoint("order.priced")
         order = Order.place(new_id(), buyer, draft, products, currency=self._currency, at=now())
-        stored = await self._book.add(
+        stored = await self._store.add(
             NewOrder(
                 order=order,
                 buyer_email=buyer.email,
@@ -121,25 +158,27 @@ class Orders:
             raise InvalidInput("There is no such address.", errors=[problem]) from error
 
     async def get(self, caller: Principal, order_id: str) -> Order:
-        """One order: one's own, any for staff. Raises ``NotFound``."""
+        """One order. Customers see their own, staff see all. Raises ``NotFound``."""
         found = parse_id(order_id)
         if found is None:
             raise NotFound("There is no such order.")
-        return await self._book.get(found, None if caller.is_staff else caller.user_id)
+        return await self._store.get(found, None if caller.is_staff else caller.user_id)
 
-    async def list(self, caller: Principal, wanted: Filter, limit: int) -> tuple[Sequence[Order], UUID | None]:
-        """A page of orders, newest first, and the cursor of the next page: one's own, all for staff."""
+    async def list(
+        self, caller: Principal, wanted: OrderFilter, limit: int
+    ) -> tuple[Sequence[Order], UUID | None]:
+        """A page of orders, newest first, and the cursor of the next page. Customers see only their own."""
         if not caller.is_staff:
             wanted = msgspec.structs.replace(wanted, user_id=caller.user_id)
-        found = await self._book.list(wanted, limit + 1)
+        found = await self._store.list(wanted, limit + 1)
         page = found[:limit]
         return page, page[-1].id if len(found) > limit else None
 
-    async def products(self, page: int, limit: int, category: str | None) -> Sequence[ProductView]:
-        """A page of the catalogue. Raises ``ProductsUnavailable``."""
+    async def products(self, page: int, limit: int, category: str | None) -> Sequence[Product]:
+        """A page of the catalog. Raises ``ProductsUnavailable``."""
         return await self._products.page(page, limit, category)
 
-    async def product(self, product_id: int) -> ProductView:
+    async def product(self, product_id: int) -> Product:
         """One product. Raises ``NotFound``, ``ProductsUnavailable``."""
         found = (await self._products.fetch({product_id})).get(product_id)
         if found is None:
@@ -147,20 +186,17 @@ class Orders:
         return found
 
     async def trace(self, ask: TraceOrder) -> OrderTrace:
-        """See ``TraceOrder``."""
-        return await self._book.trace(ask.order)
+        """Answer ``TraceOrder``."""
+        return await self._store.trace(ask.order)
 
 
 def _fingerprint(draft: Draft, address_id: str | None) -> bytes:
-    """The SHA-256 of the request as it was understood: spacing and the order of members do not matter."""
+    """The SHA-256 of the decoded request: white space and the order of members do not matter."""
     return hashlib.sha256(msgspec.json.encode((draft, address_id))).digest()
 
 
-_TRIES = 5
-
-
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What an order is to become; ``None`` leaves a state as it is."""
+class OrderChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What an order shall become; ``None`` keeps a status."""
 
     status: str | None = None
     payment_status: str | None = None
@@ -168,80 +204,85 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Changes:
-    """Changing orders. ``committed`` is called with the id of an order that was changed."""
+    """Change orders. ``committed`` is called with the id of each changed order."""
 
-    def __init__(self, book: OrderBook, *, committed: Callable[[UUID], None]) -> None:
-        self._book = book
+    def __init__(self, store: OrderStore, *, committed: Callable[[UUID], None]) -> None:
+        self._store = store
         self._committed = committed
 
-    async def change(self, caller: Principal, order_id: str, wish: Wish, condition: IfMatch | None) -> Order:
-        """Staff's word on an order's status, payment or both; the order as it is then.
+    async def change(
+        self, caller: Principal, order_id: str, change: OrderChange, condition: IfMatch | None
+    ) -> Order:
+        """Change an order's status, payment status or both, as staff.
 
         Raises ``NotFound``, ``Forbidden`` for a customer's own order, ``PreconditionRequired`` without a
         condition, ``PreconditionFailed`` and ``IllegalTransition``.
         """
-        kept = await self._find(caller, order_id)
+        stored = await self._find(caller, order_id)
         if not caller.is_staff:
             raise Forbidden(
                 "Only staff may change an order. To cancel your own order, use POST /api/orders/{order_id}/cancel."
             )
         if condition is None:
             raise PreconditionRequired
-        return await self._move(kept, wish, By("staff", caller.user_id, caller.name), condition)
+        return await self._apply(stored, change, ChangedBy("staff", caller.user_id, caller.name), condition)
 
     async def cancel(self, caller: Principal, order_id: str, reason: str, condition: IfMatch | None) -> Order:
-        """Cancel one's own order, or as staff anybody's.
+        """Cancel an order: customers their own, staff any.
 
-        Raises ``NotFound``, ``PreconditionFailed``, ``IllegalTransition`` for one on its way or cancelled before.
+        Raises ``NotFound``, ``PreconditionFailed``, and ``IllegalTransition`` once it was shipped or cancelled.
         """
-        kept = await self._find(caller, order_id)
-        by = By("customer" if caller.user_id == kept.order.user_id else "staff", caller.user_id, caller.name)
-        return await self._move(kept, Wish(status="cancelled", reason=reason), by, condition or IfMatch(None))
+        stored = await self._find(caller, order_id)
+        kind = "customer" if caller.user_id == stored.order.user_id else "staff"
+        by = ChangedBy(kind, caller.user_id, caller.name)
+        return await self._apply(
+            stored, OrderChange(status="cancelled", reason=reason), by, condition or IfMatch(None)
+        )
 
-    async def _move(self, kept: Kept, wish: Wish, by: By, condition: IfMatch) -> Order:
-        """Try again where another change came first: the condition and the rules then speak about that one."""
+    async def _apply(self, stored: StoredOrder, change: OrderChange, by: ChangedBy, condition: IfMatch) -> Order:
+        """Retry when another change came first: condition and rules then apply to its result."""
         for _ in range(_TRIES):
-            condition.require(kept.order.version)
-            step = _step(kept, wish, by)
-            if await self._book.change(step):
-                self._committed(step.order.id)
-                return step.order
-            kept = await self._book.find(kept.order.id, None)
+            condition.require(stored.order.version)
+            transition = _transition(stored, change, by)
+            if await self._store.change(transition):
+                self._committed(transition.order.id)
+                return transition.order
+            stored = await self._store.find(stored.order.id, None)
         raise Conflict("The order was changed by others at the same time. Try again.")
 
-    async def _find(self, caller: Principal, order_id: str) -> Kept:
+    async def _find(self, caller: Principal, order_id: str) -> StoredOrder:
         found = parse_id(order_id)
         if found is None:
             raise NotFound("There is no such order.")
-        return await self._book.find(found, None if caller.is_staff else caller.user_id)
+        return await self._store.find(found, None if caller.is_staff else caller.user_id)
 
 
-def _step(kept: Kept, wish: Wish, by: By) -> Step:
-    order = kept.order.become(status=wish.status, payment_status=wish.payment_status, at=now())
-    return Step(
+def _transition(stored: StoredOrder, change: OrderChange, by: ChangedBy) -> Transition:
+    order = stored.order.become(status=change.status, payment_status=change.payment_status, at=now())
+    return Transition(
         order=order,
-        was=kept.order.version,
-        entries=tuple(filter(None, (wish.status, wish.payment_status))),
+        was=stored.order.version,
+        entries=tuple(filter(None, (change.status, change.payment_status))),
         by=by,
-        reason=wish.reason,
+        reason=change.reason,
         request_id=log.request_id.get(),
-        event=status_event(order, kept, wish.reason) if wish.status else None,
+        event=status_event(order, stored, change.reason) if change.status else None,
     )
 
 
 class Timelines:
-    """Histories of orders. ``committed`` is called with the id of an order whose history has grown."""
+    """Histories of orders. ``committed`` is called with the id of each order whose history has grown."""
 
-    def __init__(self, histories: Histories, *, committed: Callable[[UUID], None]) -> None:
+    def __init__(self, histories: HistoryStore, *, committed: Callable[[UUID], None]) -> None:
         self._histories = histories
         self._committed = committed
 
     async def read(self, caller: Principal, order_id: str) -> Timeline:
-        """See ``read``."""
-        return await read(self._histories, caller, order_id)
+        """The history of an order. Customers see their own orders, staff see all. Raises ``NotFound``."""
+        return await read_timeline(self._histories, caller, order_id)
 
     async def note_mail(self, settled: MailSettled, envelope: Envelope) -> None:
-        """Handle ``mail.settled``. A mail about no order of ours (a foreign publisher's) has no history."""
+        """Handle ``mail.settled``. Mails about an order that is not ours (a foreign publisher's) are ignored."""
         order_id = parse_id(envelope.subject)
         if order_id is None:
             return
@@ -258,9 +299,33 @@ class Timelines:
         self._committed(order_id)
 
 
-async def read(histories: Histories, caller: Principal, order_id: str) -> Timeline:
-    """What happened to one's own order, to any for staff. Raises ``NotFound``."""
+async def read_timeline(histories: HistoryStore, caller: Principal, order_id: str) -> Timeline:
+    """The history of an order that the caller may see. Raises ``NotFound``."""
     found = parse_id(order_id)
     if found is None:
         raise NotFound("There is no such order.")
     return await histories.timeline(found, None if caller.is_staff else caller.user_id)
+
+
+class Reconciliation:
+    """Find orders that lost their ``order.created``, and emit it again. ``committed`` wakes the relay."""
+
+    def __init__(self, store: OrderStore, committed: Callable[[], None]) -> None:
+        self._store = store
+        self._committed = committed
+
+    async def find(self, ask: FindUnannounced) -> Unannounced:
+        """Answer ``FindUnannounced``."""
+        return Unannounced(order_ids=tuple(await self._store.unannounced(OrderCreated.type, ask.limit)))
+
+    async def announce(self, ask: AnnounceOrders) -> Unannounced:
+        """Answer ``AnnounceOrders``."""
+        announced: list[str] = []
+        for text in ask.order_ids:
+            if (order_id := parse_id(text)) is None:
+                raise NotFound(f"There is no order {text}.")
+            event = announcement(await self._store.find(order_id, None))
+            if event is not None and await self._store.announce(event):
+                announced.append(text)
+        self._committed()
+        return Unannounced(order_ids=tuple(announced))

@@ -1,4 +1,4 @@
-"""The SQL of role orders, schema ``orders``. Placing, getting, listing and changing take one round trip each."""
+"""The SQL of role orders, schema ``orders``. Placing, reading, listing and changing take one round trip each."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -8,217 +8,33 @@ from uuid import UUID
 import msgspec
 
 from purveyor.kit import log
+from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Database, Record, storable
 from purveyor.kit.errors import NotFound, TokenInvalid
-from purveyor.kit.events.outbox import insert_into, values
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.outbox import KEEP, emit, insert_into, values
 from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.roles.auth.contract import Address
 from purveyor.roles.orders.contract import KeyReused, OrderTrace, RequestInProgress, TraceStep
-from purveyor.roles.orders.model import By, Entry, Line, MailOutcome, Order, Timeline, placed
-from purveyor.roles.orders.ports import Buyer, Filter, IdempotencyKey, Kept, NewOrder, Numbered, Step, Stored
+from purveyor.roles.orders.model import (
+    Buyer,
+    ChangedBy,
+    Entry,
+    IdempotencyKey,
+    Line,
+    MailOutcome,
+    NewOrder,
+    NumberPlaceholder,
+    Order,
+    OrderFilter,
+    StoredAnswer,
+    StoredOrder,
+    Timeline,
+    Transition,
+    placed,
+)
 
 _MAX_REPLY = 1000
-
-# The version guards the row: of two changes at once the second one waits for the row's lock, then finds
-# another version and changes nothing.
-_CHANGE = f"""
-with changed as (
-    update orders.orders set status = $3, payment_status = $4, version = $5, updated_at = $6,
-        entries = entries + cardinality($11::text[])
-    where id = $1 and version = $2
-    returning entries - cardinality($11::text[]) as before
-), noted as (
-    insert into orders.history (order_id, id, at, what, actor, actor_id, actor_name, reason, request_id)
-    select $1, before + entry.place, $6, entry.what, $7, $8, $9, $10, $12
-    from changed, unnest($11::text[]) with ordinality as entry (what, place)
-), event as (
-    {insert_into("orders", first=13, source="changed")}
-)
-select count(*) from changed"""  # noqa: S608 - constants
-_ENTRY = """
-    h.id, h.at, h.what, h.actor, h.actor_id, h.actor_name, h.reason, h.request_id, h.mail_event_id, h.mail_kind,
-    h.mail_state, h.mail_attempts, h.mail_resends, h.smtp_reply, h.mail_error"""
-
-
-async def change(database: Database, step: Step) -> bool:
-    """See ``OrderBook.change``."""
-    order, event = step.order, step.event
-    changed = await database.fetchval(
-        _CHANGE,
-        order.id,
-        step.was,
-        order.status,
-        order.payment_status,
-        order.version,
-        order.updated_at,
-        step.by.kind,
-        step.by.id,
-        step.by.name,
-        step.reason,
-        step.entries,
-        step.request_id,
-        *values(event),
-    )
-    return bool(changed)
-
-
-class PostgresHistories:
-    """Satisfies ``Histories``."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def timeline(self, order_id: UUID, owner: str | None) -> Timeline:
-        """See ``Histories``."""
-        rows = await self._database.fetch(
-            f"""
-            select o.number, o.user_id, o.user_name, o.request_id as placed_by, o.created_at, {_ENTRY}
-            from orders.orders o left join orders.history h on h.order_id = o.id
-            where o.id = $1 and ($2::text is null or o.user_id = $2) order by h.id""",  # noqa: S608 - constants
-            order_id,
-            owner,
-        )
-        if not rows:
-            raise NotFound("There is no such order.")
-        first = rows[0]
-        start = placed(first["user_id"], first["user_name"], first["created_at"], first["placed_by"])
-        later = [_entry(row) for row in rows if row["id"] is not None]
-        return Timeline(order_id, first["number"], (start, *later))
-
-    async def news(self, after: Mapping[UUID, int]) -> Mapping[UUID, Sequence[Entry]]:
-        """See ``Histories``."""
-        rows = await self._database.fetch(
-            f"""
-            select h.order_id, {_ENTRY}
-            from unnest($1::uuid[], $2::int[]) as known (order_id, last)
-            join orders.history h on h.order_id = known.order_id and h.id > known.last
-            order by h.order_id, h.id""",  # noqa: S608 - constants
-            list(after),
-            list(after.values()),
-        )
-        found: dict[UUID, list[Entry]] = {}
-        for row in rows:
-            found.setdefault(row["order_id"], []).append(_entry(row))
-        return found
-
-    async def add_mail(self, order_id: UUID, mail: MailOutcome, at: datetime) -> None:
-        """See ``Histories``. Two deliveries of one event at once may both count up: that leaves a gap in the ids,
-        and one entry. The answer of a mail server may hold an address, so an erased order gets none.
-        """
-        await self._database.execute(
-            """
-            with noted as (
-                update orders.orders set entries = entries + 1
-                where id = $1 and not exists (
-                    select from orders.history
-                    where order_id = $1 and mail_event_id = $4 and mail_state = $6 and mail_resends = $8
-                )
-                returning entries, erased_at is null as kept
-            )
-            insert into orders.history (order_id, id, at, what, actor, request_id, mail_event_id, mail_kind,
-                mail_state, mail_attempts, mail_resends, smtp_reply, mail_error)
-            select $1, entries, $2, $3, 'system', $11, $4, $5, $6, $7, $8,
-                case when kept then $9 else '' end, case when kept then $10 else '' end
-            from noted
-            on conflict (order_id, mail_event_id, mail_state, mail_resends) where mail_event_id is not null
-            do nothing""",
-            order_id,
-            at,
-            mail.what,
-            mail.event_id,
-            mail.kind,
-            mail.state,
-            mail.attempts,
-            mail.resends,
-            storable(mail.smtp_reply, _MAX_REPLY),
-            storable(mail.error, _MAX_REPLY),
-            log.request_id.get(),
-        )
-
-
-def _entry(row: Record) -> Entry:
-    mail = None
-    if row["mail_event_id"] is not None:
-        mail = MailOutcome(
-            event_id=row["mail_event_id"],
-            kind=row["mail_kind"],
-            state=row["mail_state"],
-            attempts=row["mail_attempts"],
-            resends=row["mail_resends"],
-            smtp_reply=row["smtp_reply"],
-            error=row["mail_error"],
-        )
-    return Entry(
-        id=row["id"],
-        at=row["at"],
-        what=row["what"],
-        by=By(row["actor"], row["actor_id"], row["actor_name"]),
-        reason=row["reason"],
-        request_id=row["request_id"],
-        mail=mail,
-    )
-
-
-async def trace(database: Database, order: str) -> OrderTrace:
-    """See ``OrderBook.trace``."""
-    rows = await database.fetch(
-        """
-        select o.id, o.number, o.status, o.user_email, o.request_id, o.created_at, k.key, e.id as event_id,
-            e.type, e.occurred_at, e.published_at, e.attempts, e.last_error
-        from orders.orders o
-        left join orders.idempotency_keys k on k.order_id = o.id
-        left join orders.outbox e on e.subject = o.id::text
-        where o.id = $1 or o.number = $2 order by e.id""",
-        parse_id(order),
-        int(order) if order.isdecimal() and len(order) < 19 else None,  # noqa: PLR2004 - a bigint's digits
-    )
-    if not rows:
-        raise NotFound(f"There is no order {order}.")
-    history = await database.fetch(
-        """
-        select at, what, actor, actor_id, actor_name, reason, request_id
-        from orders.history where order_id = $1 and mail_kind is null order by id""",
-        rows[0]["id"],
-    )
-    events = {row["event_id"]: row for row in rows if row["event_id"] is not None}
-    steps = [*_placing(rows[0]), *(step for row in events.values() for step in _relaying(row))]
-    return OrderTrace(
-        order_id=str(rows[0]["id"]),
-        order_number=rows[0]["number"],
-        events=tuple(str(event_id) for event_id in events),
-        steps=(*steps, *(_history_step(row) for row in history)),
-    )
-
-
-def _placing(row: Record) -> Sequence[TraceStep]:
-    steps = [
-        TraceStep(
-            at=row["created_at"],
-            what="order stored",
-            detail=f"number {row['number']}, status {row['status']}, request {row['request_id']}",
-        )
-    ]
-    if row["key"] is not None:
-        steps.append(TraceStep(at=row["created_at"], what="idempotency key kept", detail=row["key"]))
-    return steps
-
-
-def _relaying(row: Record) -> Sequence[TraceStep]:
-    stored = TraceStep(at=row["occurred_at"], what=f"{row['type']} in the outbox", detail=str(row["event_id"]))
-    if row["published_at"] is not None:
-        detail = f"confirmed by the transport at attempt {row['attempts']}"
-        return [stored, TraceStep(at=row["published_at"], what=f"{row['type']} relayed", detail=detail)]
-    detail = f"{row['attempts']} attempts{': ' + row['last_error'] if row['last_error'] else ''}"
-    return [stored, TraceStep(at=None, what=f"{row['type']} waits for the relay", detail=detail)]
-
-
-def _history_step(row: Record) -> TraceStep:
-    """An entry of the history: who did it, and why. What became of mails, role email tells itself."""
-    who = f"by {row['actor']} {row['actor_name']}".rstrip() + (f" ({row['actor_id']})" if row["actor_id"] else "")
-    parts = [who, *([row["reason"]] if row["reason"] else []), f"request {row['request_id']}"]
-    return TraceStep(at=row["at"], what=row["what"].replace("_", " "), detail=", ".join(parts))
-
-
 _NUMBERED = "$22::bytea || convert_to(number::text, 'UTF8') || $30::bytea"
 _INSERTS = f"""
 placed as (
@@ -269,26 +85,51 @@ _ORDER = """
      from orders.order_items i where i.order_id = o.id)::text as lines"""
 _KEPT = f"""{_ORDER}, o.user_email, o.user_name, o.language, o.erased_at is not null as erased"""
 
+# The version guards the row: of two changes at once the second one waits for the row's lock, then finds
+# another version and changes nothing.
+_CHANGE = f"""
+with changed as (
+    update orders.orders set status = $3, payment_status = $4, version = $5, updated_at = $6,
+        entries = entries + cardinality($11::text[])
+    where id = $1 and version = $2
+    returning entries - cardinality($11::text[]) as before
+), noted as (
+    insert into orders.history (order_id, id, at, what, actor, actor_id, actor_name, reason, request_id)
+    select $1, before + entry.place, $6, entry.what, $7, $8, $9, $10, $12
+    from changed, unnest($11::text[]) with ordinality as entry (what, place)
+), event as (
+    {insert_into("orders", first=13, source="changed")}
+)
+select count(*) from changed"""  # noqa: S608 - constants
+_ENTRY = """
+    h.id, h.at, h.what, h.actor, h.actor_id, h.actor_name, h.reason, h.request_id, h.mail_event_id, h.mail_kind,
+    h.mail_state, h.mail_attempts, h.mail_resends, h.smtp_reply, h.mail_error"""
+
 # Ids are UUIDv7, made just before created_at is read and at most a little ahead of the clock.
 _ID_MARGIN = timedelta(minutes=1)
 _FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+_KEEP_MARGIN = timedelta(days=1)
 _lines = msgspec.json.Decoder(list[tuple[int, str, int, int]])
 _address = msgspec.json.Decoder(Address)
 
 
-class PostgresOrders:
-    """Satisfies ``OrderBook``."""
+class OrderStore:
+    """Stores orders with their lines, idempotency keys and events."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, new: NewOrder) -> Stored:
-        """See ``OrderBook``."""
+    async def add(self, new: NewOrder) -> StoredAnswer:
+        """Store order, lines, idempotency key and event together.
+
+        A known key returns the first answer, or raises ``KeyReused`` for another request and ``RequestInProgress``
+        while the first one is being stored. Raises ``TokenInvalid`` when the buyer was erased.
+        """
         if new.key is None:
             number = await self._database.fetchval(_ADD, *_arguments(new))
             if number is None:
                 raise TokenInvalid
-            return Stored(new.order.id, new.answer.fill(number))
+            return StoredAnswer(new.order.id, new.answer.fill(number))
         kept = (new.key.key, new.key.fingerprint, new.answer.before, new.answer.after)
         row = await self._database.fetchrow(_ADD_WITH_KEY, *_arguments(new), *kept)
         if row is None or not row["free"]:
@@ -296,14 +137,14 @@ class PostgresOrders:
         if row["erased"]:
             raise TokenInvalid
         if row["number"] is not None:
-            return Stored(new.order.id, new.answer.fill(row["number"]))
+            return StoredAnswer(new.order.id, new.answer.fill(row["number"]))
         found = await self.find_answer(new.key)
         if found is None:  # it expired between the two statements
             raise RequestInProgress
         return found
 
-    async def find_answer(self, key: IdempotencyKey) -> Stored | None:
-        """See ``OrderBook``."""
+    async def find_answer(self, key: IdempotencyKey) -> StoredAnswer | None:
+        """The answer stored for a key, or ``None``. Raises ``KeyReused`` for another request."""
         row = await self._database.fetchrow(
             """
             select fingerprint, order_id, answer from orders.idempotency_keys
@@ -315,14 +156,14 @@ class PostgresOrders:
             return None
         if row["fingerprint"] != key.fingerprint:
             raise KeyReused
-        return Stored(row["order_id"], row["answer"], replayed=True)
+        return StoredAnswer(row["order_id"], row["answer"], replayed=True)
 
     async def get(self, order_id: UUID, owner: str | None) -> Order:
-        """See ``OrderBook``."""
+        """One order, of this owner unless ``None``. Raises ``NotFound``."""
         return _order(await self._one(_ORDER, order_id, owner))
 
-    async def find(self, order_id: UUID, owner: str | None) -> Kept:
-        """See ``OrderBook``."""
+    async def find(self, order_id: UUID, owner: str | None) -> StoredOrder:
+        """One order with what is stored beside it, of this owner unless ``None``. Raises ``NotFound``."""
         return _kept(await self._one(_KEPT, order_id, owner))
 
     async def _one(self, columns: str, order_id: UUID, owner: str | None) -> Record:
@@ -335,18 +176,17 @@ class PostgresOrders:
             raise NotFound("There is no such order.")
         return row
 
-    async def list(self, wanted: Filter, limit: int) -> Sequence[Order]:
-        """See ``OrderBook``."""
+    async def list(self, wanted: OrderFilter, limit: int) -> Sequence[Order]:
+        """At most ``limit`` orders, newest first."""
         return [_order(row) for row in await self._page(_ORDER, wanted, limit)]
 
-    async def page(self, wanted: Filter, limit: int) -> Sequence[Kept]:
-        """See ``OrderBook``."""
+    async def page(self, wanted: OrderFilter, limit: int) -> Sequence[StoredOrder]:
+        """Like ``list``, with what is stored beside the orders."""
         return [_kept(row) for row in await self._page(_KEPT, wanted, limit)]
 
-    async def _page(self, columns: str, wanted: Filter, limit: int) -> Sequence[Record]:
-        """The ids are taken first, from an index alone: with the columns in one query PostgreSQL's generic plan
-        may read and sort all orders of a customer who has many.
-        """
+    async def _page(self, columns: str, wanted: OrderFilter, limit: int) -> Sequence[Record]:
+        # The ids come first, from an index alone: with all columns in one query PostgreSQL's generic plan may read
+        # and sort all orders of a customer who has many.
         conditions, arguments = _conditions(wanted)
         return await self._database.fetch(
             f"""
@@ -357,22 +197,158 @@ class PostgresOrders:
             *arguments,
         )
 
-    async def change(self, step: Step) -> bool:
-        """See ``OrderBook``."""
-        return await change(self._database, step)
+    async def change(self, transition: Transition) -> bool:
+        """Store the new state, the history and the event together; ``False``: another change came first."""
+        order, event = transition.order, transition.event
+        changed = await self._database.fetchval(
+            _CHANGE,
+            order.id,
+            transition.was,
+            order.status,
+            order.payment_status,
+            order.version,
+            order.updated_at,
+            transition.by.kind,
+            transition.by.id,
+            transition.by.name,
+            transition.reason,
+            transition.entries,
+            transition.request_id,
+            *values(event),
+        )
+        return bool(changed)
 
     async def trace(self, order: str) -> OrderTrace:
-        """See ``OrderBook``."""
-        return await trace(self._database, order)
+        """Everything known about an order, by its id or number. Raises ``NotFound``."""
+        rows = await self._database.fetch(
+            """
+            select o.id, o.number, o.status, o.user_email, o.request_id, o.created_at, k.key, e.id as event_id,
+                e.type, e.occurred_at, e.published_at, e.attempts, e.last_error
+            from orders.orders o
+            left join orders.idempotency_keys k on k.order_id = o.id
+            left join orders.outbox e on e.subject = o.id::text
+            where o.id = $1 or o.number = $2 order by e.id""",
+            parse_id(order),
+            int(order) if order.isdecimal() and len(order) < 19 else None,  # noqa: PLR2004 - a bigint's digits
+        )
+        if not rows:
+            raise NotFound(f"There is no order {order}.")
+        history = await self._database.fetch(
+            """
+            select at, what, actor, actor_id, actor_name, reason, request_id
+            from orders.history where order_id = $1 and mail_kind is null order by id""",
+            rows[0]["id"],
+        )
+        events = {row["event_id"]: row for row in rows if row["event_id"] is not None}
+        steps = [*_placing(rows[0]), *(step for row in events.values() for step in _relaying(row))]
+        return OrderTrace(
+            order_id=str(rows[0]["id"]),
+            order_number=rows[0]["number"],
+            events=tuple(str(event_id) for event_id in events),
+            steps=(*steps, *(_history_step(row) for row in history)),
+        )
+
+    async def unannounced(self, type_: str, limit: int) -> Sequence[str]:
+        """Orders without an event of this type, oldest first, within the time for which events are kept."""
+        rows = await self._database.fetch(
+            """
+            select o.id::text as id from orders.orders o
+            where o.id > $1 and o.user_email <> '' and not exists (
+                select from orders.outbox e where e.subject = o.id::text and e.type = $2
+            )
+            order by o.id limit $3""",
+            first_id_of(now() - KEEP + _KEEP_MARGIN),
+            type_,
+            limit,
+        )
+        return [row["id"] for row in rows]
+
+    async def announce(self, event: Envelope) -> bool:
+        """Store an event; ``False`` when the order has one of its type."""
+        return await emit(self._database, "orders", event, known="skipped") == 1
 
     async def purge(self) -> int:
-        """See ``OrderBook``."""
+        """Delete expired idempotency keys; how many."""
         return await self._database.purge("orders.idempotency_keys", "expires_at < now()")
+
+
+class HistoryStore:
+    """Stores the history of orders."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def timeline(self, order_id: UUID, owner: str | None) -> Timeline:
+        """The history of one order, of this owner unless ``None``. Raises ``NotFound``."""
+        rows = await self._database.fetch(
+            f"""
+            select o.number, o.user_id, o.user_name, o.request_id as placed_by, o.created_at, {_ENTRY}
+            from orders.orders o left join orders.history h on h.order_id = o.id
+            where o.id = $1 and ($2::text is null or o.user_id = $2) order by h.id""",  # noqa: S608 - constants
+            order_id,
+            owner,
+        )
+        if not rows:
+            raise NotFound("There is no such order.")
+        first = rows[0]
+        start = placed(first["user_id"], first["user_name"], first["created_at"], first["placed_by"])
+        later = [_entry(row) for row in rows if row["id"] is not None]
+        return Timeline(order_id, first["number"], (start, *later))
+
+    async def news(self, after: Mapping[UUID, int]) -> Mapping[UUID, Sequence[Entry]]:
+        """New entries of these orders, each after the id given (at least 1). Orders without any are absent."""
+        rows = await self._database.fetch(
+            f"""
+            select h.order_id, {_ENTRY}
+            from unnest($1::uuid[], $2::int[]) as known (order_id, last)
+            join orders.history h on h.order_id = known.order_id and h.id > known.last
+            order by h.order_id, h.id""",  # noqa: S608 - constants
+            list(after),
+            list(after.values()),
+        )
+        found: dict[UUID, list[Entry]] = {}
+        for row in rows:
+            found.setdefault(row["order_id"], []).append(_entry(row))
+        return found
+
+    async def add_mail(self, order_id: UUID, mail: MailOutcome, at: datetime) -> None:
+        """Add the outcome of a mail once. An order that is not ours is ignored."""
+        # Two deliveries of one event at once may both count up: that leaves a gap in the ids and one entry. The
+        # mail server's reply may contain an address, so an erased order keeps none.
+        await self._database.execute(
+            """
+            with noted as (
+                update orders.orders set entries = entries + 1
+                where id = $1 and not exists (
+                    select from orders.history
+                    where order_id = $1 and mail_event_id = $4 and mail_state = $6 and mail_resends = $8
+                )
+                returning entries, erased_at is null as kept
+            )
+            insert into orders.history (order_id, id, at, what, actor, request_id, mail_event_id, mail_kind,
+                mail_state, mail_attempts, mail_resends, smtp_reply, mail_error)
+            select $1, entries, $2, $3, 'system', $11, $4, $5, $6, $7, $8,
+                case when kept then $9 else '' end, case when kept then $10 else '' end
+            from noted
+            on conflict (order_id, mail_event_id, mail_state, mail_resends) where mail_event_id is not null
+            do nothing""",
+            order_id,
+            at,
+            mail.what,
+            mail.event_id,
+            mail.kind,
+            mail.state,
+            mail.attempts,
+            mail.resends,
+            storable(mail.smtp_reply, _MAX_REPLY),
+            storable(mail.error, _MAX_REPLY),
+            log.request_id.get(),
+        )
 
 
 def _arguments(new: NewOrder) -> tuple[object, ...]:
     order, event = new.order, new.event
-    lines, body = order.lines, Numbered.split(event.body)
+    lines, body = order.lines, NumberPlaceholder.split(event.body)
     return (
         order.id,
         order.user_id,
@@ -398,7 +374,7 @@ def _arguments(new: NewOrder) -> tuple[object, ...]:
     )
 
 
-def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
+def _conditions(wanted: OrderFilter) -> tuple[str, list[Any]]:
     """The bounds on ids say nothing new, but let the orders of a span of time be found in the ids' own index."""
     since, until = wanted.created_from, wanted.created_to
     columns = {
@@ -443,9 +419,61 @@ def _order(row: Record) -> Order:
     )
 
 
-def _kept(row: Record) -> Kept:
-    return Kept(
+def _kept(row: Record) -> StoredOrder:
+    return StoredOrder(
         order=_order(row),
         buyer=Buyer(row["user_name"], row["user_email"], row["language"]),
         erased=row["erased"],
     )
+
+
+def _entry(row: Record) -> Entry:
+    mail = None
+    if row["mail_event_id"] is not None:
+        mail = MailOutcome(
+            event_id=row["mail_event_id"],
+            kind=row["mail_kind"],
+            state=row["mail_state"],
+            attempts=row["mail_attempts"],
+            resends=row["mail_resends"],
+            smtp_reply=row["smtp_reply"],
+            error=row["mail_error"],
+        )
+    return Entry(
+        id=row["id"],
+        at=row["at"],
+        what=row["what"],
+        by=ChangedBy(row["actor"], row["actor_id"], row["actor_name"]),
+        reason=row["reason"],
+        request_id=row["request_id"],
+        mail=mail,
+    )
+
+
+def _placing(row: Record) -> Sequence[TraceStep]:
+    steps = [
+        TraceStep(
+            at=row["created_at"],
+            what="order stored",
+            detail=f"number {row['number']}, status {row['status']}, request {row['request_id']}",
+        )
+    ]
+    if row["key"] is not None:
+        steps.append(TraceStep(at=row["created_at"], what="idempotency key kept", detail=row["key"]))
+    return steps
+
+
+def _relaying(row: Record) -> Sequence[TraceStep]:
+    stored = TraceStep(at=row["occurred_at"], what=f"{row['type']} in the outbox", detail=str(row["event_id"]))
+    if row["published_at"] is not None:
+        detail = f"confirmed by the transport at attempt {row['attempts']}"
+        return [stored, TraceStep(at=row["published_at"], what=f"{row['type']} relayed", detail=detail)]
+    detail = f"{row['attempts']} attempts{': ' + row['last_error'] if row['last_error'] else ''}"
+    return [stored, TraceStep(at=None, what=f"{row['type']} waits for the relay", detail=detail)]
+
+
+def _history_step(row: Record) -> TraceStep:
+    """An entry of the history: who did it, and why. What became of mails, role email tells itself."""
+    who = f"by {row['actor']} {row['actor_name']}".rstrip() + (f" ({row['actor_id']})" if row["actor_id"] else "")
+    parts = [who, *([row["reason"]] if row["reason"] else []), f"request {row['request_id']}"]
+    return TraceStep(at=row["at"], what=row["what"].replace("_", " "), detail=", ".join(parts))

@@ -14,7 +14,7 @@ import pytest
 
 from purveyor.kit.errors import ConfigError
 from purveyor.roles.orders.contract import ProductsUnavailable, UnknownProduct
-from purveyor.roles.orders.products.answers import ProductView
+from purveyor.roles.orders.model import Product
 from purveyor.roles.orders.products.bundled import BundledProducts
 from purveyor.roles.orders.products.client import ProductApi
 from servers.product_api import (
@@ -102,7 +102,7 @@ async def test_price_is_exact(
 
 async def test_reads_the_whole_product(api: ProductApiServer, products: ProductApi) -> None:
     api.default = wrapped("5", title="Lamp", image="/1.png", description="Bright.", model="L", color="red")
-    assert (await products.fetch([1]))[1] == ProductView(
+    assert (await products.fetch([1]))[1] == Product(
         id=1,
         title="Lamp",
         price=500,

@@ -13,7 +13,7 @@ import redis.asyncio
 
 from purveyor.kit.limits.redis import RedisCache, open_redis
 from purveyor.roles.orders.contract import ProductsUnavailable
-from purveyor.roles.orders.products.answers import ProductView
+from purveyor.roles.orders.model import Product
 from purveyor.roles.orders.products.client import ProductApi
 from purveyor_drill.servers.redis import RedisServer
 from servers.product_api import ProductApiServer, slowly, status, wrapped
@@ -86,7 +86,7 @@ async def test_second_process_asks_nobody(api: ProductApiServer, process: Proces
     api.default = wrapped("19.99", description="Ünïcode.", color="red")
     first = await process().fetch([1, 2, 3])
     assert await process().fetch([1, 2, 3]) == first
-    assert isinstance(first[1], ProductView)
+    assert isinstance(first[1], Product)
     assert len(api.requests) == 3
 
 

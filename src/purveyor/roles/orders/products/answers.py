@@ -9,6 +9,7 @@ from decimal import Decimal
 import msgspec
 
 from purveyor.kit.money import from_major
+from purveyor.roles.orders.model import Product
 
 _decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(float_hook=Decimal)
 _TEXTS = {"image": 2000, "description": 2000, "brand": 100, "model": 100, "color": 100, "category": 100}
@@ -17,25 +18,6 @@ _UNFIT = {"Cc": " ", "Zl": " ", "Zp": " ", "Cf": ""}
 """What stands for a character of these categories: a space for a break, nothing for a bidirectional control."""
 _JOINERS = "\u200c\u200d"
 """Invisible too, but spelling in Persian and in the languages of India, and part of many emoji."""
-
-
-class ProductView(msgspec.Struct, frozen=True, kw_only=True):
-    """A product as the orders role sees it. The texts are plain: one line, no control characters.
-
-    ``image`` is never fetched; ``discount`` (percent) is for display, the price has it taken off already.
-    """
-
-    id: int
-    title: str
-    price: int
-    """In minor units, exact."""
-    image: str = ""
-    description: str = ""
-    brand: str = ""
-    model: str = ""
-    color: str = ""
-    category: str = ""
-    discount: int = 0
 
 
 class Unusable(Exception):
@@ -61,7 +43,7 @@ def decode(body: bytes) -> object:
     return answer
 
 
-def read_product(answer: object, wanted: int) -> ProductView | None:
+def read_product(answer: object, wanted: int) -> Product | None:
     """The product of an answer (``None``: 404); ``None`` when there is none. Raises ``Unusable``."""
     product = _inside(answer, "product")
     if product is None:
@@ -72,7 +54,7 @@ def read_product(answer: object, wanted: int) -> ProductView | None:
     return view
 
 
-def read_products(answer: object) -> Sequence[ProductView]:
+def read_products(answer: object) -> Sequence[Product]:
     """The products of a list. One that cannot be trusted is left out: it cannot be ordered either.
 
     Raises ``Unusable`` when there is no list, or nothing in it can be trusted.
@@ -82,7 +64,7 @@ def read_products(answer: object) -> Sequence[ProductView]:
         return ()
     if not isinstance(products, list):
         raise Unusable("there is no list of products")
-    views: list[ProductView] = []
+    views: list[Product] = []
     for product in products:
         with suppress(Unusable):
             views.append(_view(product))
@@ -102,14 +84,14 @@ def _inside(answer: object, member: str) -> object:
     return answer
 
 
-def _view(product: object) -> ProductView:
+def _view(product: object) -> Product:
     if not isinstance(product, dict):
         raise Unusable("a product is not an object")
     number, title = product.get("id"), product.get("title")
     if type(number) is not int or not isinstance(title, str) or not (title := _text(title, 300)):
         raise Unusable("a product has no numeric id, or no title")
     discount = product.get("discount")
-    return ProductView(
+    return Product(
         id=number,
         title=title,
         price=_minor(number, product.get("price")),

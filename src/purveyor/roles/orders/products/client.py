@@ -1,4 +1,4 @@
-"""Where orders get products and prices from: the port, and the client of the product API."""
+"""Client of an external product API."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, TypeVar
 from urllib.parse import urlencode
 
 import httpx
@@ -18,9 +18,9 @@ from purveyor.kit.errors import RESET, ConfigError
 from purveyor.kit.http.client import HttpClient
 from purveyor.kit.retry import RetrySchedule, retry
 from purveyor.roles.orders.contract import ProductsUnavailable
+from purveyor.roles.orders.model import Product
 from purveyor.roles.orders.products.answers import (
     Broken,
-    ProductView,
     Unusable,
     decode,
     read_product,
@@ -34,25 +34,6 @@ _log = logging.getLogger(__name__)
 _MAX_BYTES = 256 * 1024
 _NO_ANSWER = "The product API did not answer. Try again in a moment."
 _CUT_OFF = (httpx.TransportError, *RESET)
-
-
-class Products(Protocol):
-    """Where products and their prices come from."""
-
-    async def fetch(self, ids: Collection[int]) -> Mapping[int, ProductView]:
-        """The products with these ids, in one call for a whole order; unknown ids are absent.
-
-        Raises ``ProductsUnavailable`` when no trustworthy answer can be had for one of them.
-        """
-        ...
-
-    async def page(self, page: int, limit: int, category: str | None) -> Sequence[ProductView]:
-        """One page of the catalogue, counted from 1; empty past its end. Raises ``ProductsUnavailable``."""
-        ...
-
-    async def check(self) -> str:
-        """Say where the products come from, in a few words. Raises ``ProductsUnavailable``."""
-        ...
 
 
 class ProductApi:
@@ -91,32 +72,32 @@ class ProductApi:
             self._load,
             shared,
             prefix="purveyor:product",
-            decoder=msgspec.msgpack.Decoder(Dated[ProductView | None]),
+            decoder=msgspec.msgpack.Decoder(Dated[Product | None]),
             lifetime=_lifetime,
             stale_on=ProductsUnavailable,
         )
-        self._products: Cache[int, Dated[ProductView | None]] = Cache(
+        self._products: Cache[int, Dated[Product | None]] = Cache(
             loader.load, lifetime=loader.lifetime, stale_on=ProductsUnavailable, max_entries=5_000, clock=clock
         )
-        self._listings: Cache[str, Sequence[ProductView]] = Cache(
+        self._listings: Cache[str, Sequence[Product]] = Cache(
             self._list, lifetime=_lifetime, stale_on=ProductsUnavailable, max_entries=200, clock=clock
         )
 
-    async def fetch(self, ids: Collection[int]) -> Mapping[int, ProductView]:
-        """See ``Products``. Does not suspend when every id is in the cache and fresh."""
+    async def fetch(self, ids: Collection[int]) -> Mapping[int, Product]:
+        """Fetch products; does not suspend when all are fresh in the cache."""
         with self._breaker.as_one():
             found = await self._products.get_many(ids)
         return {wanted: dated.value for wanted, dated in found.items() if dated.value is not None}
 
-    async def page(self, page: int, limit: int, category: str | None) -> Sequence[ProductView]:
-        """See ``Products``. The API has no pages within a category: it is loaded whole and cut here."""
+    async def page(self, page: int, limit: int, category: str | None) -> Sequence[Product]:
         if category is None:
             return (await self._listings.get(f"?page={page:d}&limit={limit:d}"))[:limit]
+        # The API has no pages within a category.
         whole = await self._listings.get(f"/category?{urlencode({'type': category})}")
         return whole[(page - 1) * limit : page * limit]
 
     async def check(self) -> str:
-        """See ``Products``. Asks the API itself, past the cache."""
+        """Ask the API itself, not the cache."""
         if not await self._list("?page=1&limit=1"):
             raise ProductsUnavailable("The product API returned no products. Check PRODUCTS_API.")
         return f"{httpx.URL(self._base).host} answers"
@@ -127,10 +108,10 @@ class ProductApi:
         await self._listings.aclose()
         await self._client.aclose()
 
-    async def _load(self, wanted: int) -> ProductView | None:
+    async def _load(self, wanted: int) -> Product | None:
         return await self._ask(f"/{wanted:d}", partial(read_product, wanted=wanted), self._breaker)
 
-    async def _list(self, path: str) -> Sequence[ProductView]:
+    async def _list(self, path: str) -> Sequence[Product]:
         return await self._ask(path, read_products, self._list_breaker)
 
     async def _ask(self, path: str, read: Callable[[object], T], breaker: Breaker) -> T:
@@ -172,7 +153,7 @@ async def _read(response: httpx.Response) -> bytes | None:
     raise (Broken if response.is_server_error else Unusable)(f"answered {status}", status)
 
 
-def _lifetime(answer: ProductView | Sequence[ProductView] | None) -> Lifetime:
+def _lifetime(answer: Product | Sequence[Product] | None) -> Lifetime:
     return Lifetime(fresh_s=30, stale_s=30) if answer is None else Lifetime(fresh_s=60, stale_s=600)
 
 
