@@ -29,7 +29,7 @@ from purveyor.kit.events.transport import (
     Undeliverable,
 )
 from purveyor.kit.ids import new_id
-from purveyor.transports import postgres
+from purveyor.transports import handling
 from purveyor.transports.postgres import MIGRATIONS, PostgresEvents
 from purveyor.transports.rabbitmq.events import RabbitEvents
 from purveyor_drill.servers.rabbitmq import RabbitServer
@@ -284,7 +284,7 @@ async def test_a_handler_that_fails_is_called_again_later_and_holds_up_nobody(li
 async def test_a_server_that_a_handler_needs_is_waited_for_and_counts_as_no_attempt(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "_AWAY_PAUSE_S", 0.1)
+    monkeypatch.setattr(handling, "AWAY_PAUSE_S", 0.1)
     transport = await line.transport()
 
     async def away(call: int) -> None:
@@ -513,7 +513,7 @@ async def test_the_twelfth_failure_is_the_last(table: tuple[Line, Database]) -> 
 async def test_a_handler_that_hangs_is_ended(
     table: tuple[Line, Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "_HANDLER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(handling, "HANDLER_S", 0.1)
     line, database = table
     transport = await line.transport()
 

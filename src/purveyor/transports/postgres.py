@@ -5,39 +5,26 @@ and the event is delivered elsewhere.
 """
 
 import asyncio
-import logging
-import random
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from purveyor.kit import log as logs
-from purveyor.kit import tracing
 from purveyor.kit.db.databases import Schema
-from purveyor.kit.db.postgres import Connection, Database, Record, storable
-from purveyor.kit.errors import Unavailable
+from purveyor.kit.db.postgres import Connection, Database, storable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import COLUMNS, envelope, values
-from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue, Undeliverable, decoded
+from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import parse_id
-from purveyor.kit.metrics import EVENTS_HANDLED
-
-log = logging.getLogger(__name__)
+from purveyor.transports.handling import Failure, Handling, set_within
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 SCHEMA = Schema("events", MIGRATIONS, role=None)
 
 _BATCH = 50
 _POLL_S = 1.0
-_HANDLER_TIMEOUT_S = 10.0
-_MAX_ATTEMPTS = 12
-_FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 300.0
-_AWAY_PAUSE_S = 2.0
+_PAUSES_S = tuple(min(300.0, 2.0**failures) for failures in range(11))
+"""Seconds before each further attempt: 12 attempts in all, over about 20 minutes."""
 
 
 class PostgresEvents:
@@ -87,48 +74,37 @@ class PostgresEvents:
 
         While it raises ``Unavailable`` it is called again every 2 s, and that counts as no attempt.
         """
-        decoder = msgspec.json.Decoder(queue.event)
-        woken = self._woken[queue.name]
+        handling, woken = Handling(queue, handler, _PAUSES_S), self._woken[queue.name]
         while True:
             woken.clear()
-            if await self._batch(queue, handler, decoder) < _BATCH:
-                try:
-                    async with asyncio.timeout(_POLL_S * random.uniform(0.7, 1.0)):  # noqa: S311 - spreads the polls
-                        await woken.wait()
-                except TimeoutError:
-                    continue
+            if await self._batch(handling) < _BATCH:
+                await set_within(woken, _POLL_S)
 
-    async def _batch(self, queue: Queue, handler: EventHandler, decoder: "msgspec.json.Decoder[Any]") -> int:
+    async def _batch(self, handling: Handling) -> int:
         async with self._database.connection() as connection, connection.transaction():
             rows = await connection.fetch(
                 f"""
                 select {COLUMNS}, attempts from events.deliveries
                 where queue = $1 and died_at is null and next_attempt_at <= now()
                 order by next_attempt_at limit {_BATCH} for update skip locked""",  # noqa: S608 - our own names
-                queue.name,
+                handling.queue.name,
             )
             if not rows:
                 return 0
-            outcomes = await asyncio.gather(*(_handle(row, handler, decoder) for row in rows))
-            handled = [row["id"] for row, error in zip(rows, outcomes, strict=True) if error is None]
+            events = [envelope(row) for row in rows]
+            outcomes = await asyncio.gather(*map(handling.attempt, events))
+            handled = [sent.id for sent, error in zip(events, outcomes, strict=True) if error is None]
             await connection.execute(
-                "delete from events.deliveries where queue = $1 and id = any($2)", queue.name, handled
+                "delete from events.deliveries where queue = $1 and id = any($2)", handling.queue.name, handled
             )
-            for row, error in zip(rows, outcomes, strict=True):
-                EVENTS_HANDLED.labels(queue.name, "failed" if error else "handled").inc()
+            for row, sent, error in zip(rows, events, outcomes, strict=True):
                 if error is not None:
-                    await self._postpone(connection, queue, row, error)
+                    failure = handling.failure(sent, row["attempts"], error)
+                    await self._put_aside(connection, handling.queue, sent, failure)
                     failpoint("consumer.put_aside")
         return len(rows)
 
-    async def _postpone(self, connection: Connection, queue: Queue, row: Record, error: Exception) -> None:
-        away = isinstance(error, Unavailable)  # what the handler needs is down: no fault of the event
-        attempts = row["attempts"] + (not away)
-        dead = isinstance(error, Undeliverable) or attempts >= _MAX_ATTEMPTS
-        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempts - 1))
-        reason = storable(f"{type(error).__name__}: {error}", 1000)
-        extra = {"queue": queue.name, "event_id": str(row["id"]), "attempts": attempts, "reason": reason}
-        log.log(logging.ERROR if dead else logging.WARNING, "event not handled", extra=extra)
+    async def _put_aside(self, connection: Connection, queue: Queue, sent: Envelope, failure: Failure) -> None:
         await connection.execute(
             """
             update events.deliveries set attempts = $3, reason = $4,
@@ -136,11 +112,11 @@ class PostgresEvents:
                 next_attempt_at = now() + make_interval(secs => $6)
             where queue = $1 and id = $2""",
             queue.name,
-            row["id"],
-            attempts,
-            reason,
-            dead,
-            _AWAY_PAUSE_S if away else pause_s,
+            sent.id,
+            failure.attempts,
+            storable(failure.reason, len(failure.reason)),
+            failure.dead,
+            failure.pause_s or 0.0,
         )
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
@@ -185,21 +161,3 @@ class PostgresEvents:
     async def check(self) -> str:
         """See ``EventTransport``."""
         return await self._database.check()
-
-
-async def _handle(row: Record, handler: EventHandler, decoder: "msgspec.json.Decoder[Any]") -> Exception | None:
-    token = logs.request_id.set(row["correlation_id"])
-    trace = tracing.traceparent.set(row["traceparent"])
-    try:
-        event = decoded(row["body"], decoder)
-        async with asyncio.timeout(_HANDLER_TIMEOUT_S):
-            failpoint("consumer.delivered")
-            await handler(event, envelope(row))
-            failpoint("consumer.handled")
-    except Exception as error:
-        return error
-    else:
-        return None
-    finally:
-        logs.request_id.reset(token)
-        tracing.traceparent.reset(trace)

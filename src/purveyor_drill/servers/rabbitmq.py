@@ -1,8 +1,10 @@
 """A private RabbitMQ: own Erlang port mapper and cookie, small limits, a virtual host per group of tests."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -28,35 +30,57 @@ class RabbitServer(Server):
 
     @classmethod
     def _missing(cls) -> str | None:
-        if _scripts() is None:
+        if cls._scripts() is None:
             return "rabbitmq-server is not installed (its scripts were not found)"
-        return None if shutil.which("epmd") else "epmd (Erlang) is not on the PATH"
+        return None if shutil.which("epmd", path=cls._path()) else "epmd (Erlang) is not on the PATH"
+
+    @classmethod
+    def _scripts(cls) -> Path | None:
+        """The folder of RabbitMQ's own scripts: Debian's, the generic package's, or the one on the PATH."""
+        on_path = shutil.which("rabbitmq-server")
+        candidates = [Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin")]
+        if on_path:
+            candidates.append(Path(on_path).resolve().parent)
+        return next((folder for folder in candidates if (folder / "rabbitmq-env").exists()), None)
+
+    @classmethod
+    def _path(cls) -> str:
+        """The search path on which Erlang is found."""
+        return os.environ["PATH"]
+
+    def _script(self, name: str) -> str:
+        scripts = self._scripts()
+        if scripts is None:
+            raise StartFailed(f"{self.name} is not installed")
+        return str(scripts / name)
 
     def _own_url(self) -> str:
         return f"amqp://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}/"
 
-    def create_vhost(self, name: str) -> str:
+    def create_vhost(self, name: str, *, default_queue_type: str = "") -> str:
         """Make a virtual host (a name without ``/``) and return its URL.
 
-        A given server has no ``rabbitmqctl`` for us: there it is the given URL, its own virtual host.
+        ``default_queue_type`` is what a queue becomes that is declared without a type. A given server has no
+        ``rabbitmqctl`` for us: there it is the given URL, its own virtual host.
         """
         if not self.ours:
             return self.url
         everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        if default_queue_type:  # in definitions it counts from 3.11 on
+            self.rabbitmqctl("add_vhost", name, "--default-queue-type", default_queue_type)
         definitions = {
-            "vhosts": [{"name": name}],
+            "vhosts": [] if default_queue_type else [{"name": name}],
             "permissions": [{"user": _USER, "vhost": name, **everything}],
         }
         file = self.folder / "definitions.json"
         file.write_text(json.dumps(definitions))
         self.rabbitmqctl("import_definitions", str(file))  # one call: each starts an Erlang machine
-        return self._own_url() + name
+        return f"{self._own_url().rpartition('/')[0]}/{name}"
 
     def rabbitmqctl(self, *arguments: str, within_s: float = 60.0) -> str:
         """Run the operator's tool against this node (1 to 2 s); raises ``CalledProcessError``."""
-        tool = str(_known_scripts() / "rabbitmqctl")
         done = subprocess.run(
-            [tool, "-q", *arguments],
+            [self._script("rabbitmqctl"), "-q", *arguments],
             env=self._environment(),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -83,16 +107,17 @@ class RabbitServer(Server):
             "raft.wal_max_size_bytes = 16777216\n"
         )
         # As our child in the foreground: else the node starts one that outlives it.
-        epmd = shutil.which("epmd") or "epmd"
+        epmd = shutil.which("epmd", path=self._path()) or "epmd"
         self._helpers.append(self._spawn([epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"]))
 
     def _command(self) -> Sequence[str]:
-        return [str(_known_scripts() / "rabbitmq-server")]
+        return [self._script("rabbitmq-server")]
 
     def _environment(self) -> dict[str, str]:
         folder = self.folder
         quiet = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"  # schedulers that do not spin while idle
         return super()._environment() | {
+            "PATH": self._path(),
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": f"tests{self.port}@localhost",
@@ -114,17 +139,28 @@ class RabbitServer(Server):
         return talk(self.port, b"AMQP\x00\x00\x09\x01").startswith(b"\x01\x00\x00")
 
 
-def _known_scripts() -> Path:
-    scripts = _scripts()
-    if scripts is None:
-        raise StartFailed("rabbitmq-server is not installed")
-    return scripts
+class RabbitServer4(RabbitServer):
+    """RabbitMQ 4 from a folder: the one that ``TEST_RABBITMQ4_HOME`` names, or where scripts/servers puts it.
 
+    The folder is laid out as Debian's packages are, with an Erlang of its own.
+    """
 
-def _scripts() -> Path | None:
-    """The folder of RabbitMQ's own scripts: Debian's, the generic package's, or the one on the PATH."""
-    on_path = shutil.which("rabbitmq-server")
-    candidates = [Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin")]
-    if on_path:
-        candidates.append(Path(on_path).resolve().parent)
-    return next((folder for folder in candidates if (folder / "rabbitmq-env").exists()), None)
+    name: ClassVar[str] = "rabbitmq4"
+    variable: ClassVar[str] = "TEST_RABBITMQ4_URL"
+
+    @classmethod
+    def _missing(cls) -> str | None:
+        return None if cls._scripts() else f"no RabbitMQ 4 in {cls._home()} (scripts/rabbitmq4 gets one)"
+
+    @classmethod
+    def _home(cls) -> Path:
+        return Path(os.environ.get("TEST_RABBITMQ4_HOME") or Path(sys.prefix) / "rabbitmq4")
+
+    @classmethod
+    def _scripts(cls) -> Path | None:
+        scripts = cls._home() / "usr/lib/rabbitmq/bin"
+        return scripts if (scripts / "rabbitmq-env").exists() else None
+
+    @classmethod
+    def _path(cls) -> str:
+        return f"{cls._home()}/usr/bin:{os.environ['PATH']}"

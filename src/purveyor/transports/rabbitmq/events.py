@@ -1,41 +1,31 @@
-"""Events through RabbitMQ: publish with confirms, consume with retries and dead letters, look and replay.
-
-FastStream's broker holds the connections and publishes. Consumers are channels of their own: its subscribers
-cancel the handlers in hand when the connection drops, and hoard deliveries while they stop.
-"""
+"""Events through RabbitMQ: publish with confirms, consume with retries and dead letters, look and replay."""
 
 import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from typing import cast
+from functools import partial
 
-from aio_pika import Channel, Message
+from aio_pika import Message
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity
-from aiormq import Channel as WireChannel
 from faststream.rabbit import RabbitExchange
 
 from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue
 from purveyor.kit.failpoints import failpoint
+from purveyor.transports.handling import Handling
 from purveyor.transports.rabbitmq import topology
-from purveyor.transports.rabbitmq.deliveries import Deliveries
-from purveyor.transports.rabbitmq.link import CONFIRM_S, Link, Unroutable, soon
+from purveyor.transports.rabbitmq.consumer import MOST_DELIVERIES, Consumer
+from purveyor.transports.rabbitmq.link import ANSWER_S, CONFIRM_S, Link, Unroutable, soon
 
 log = logging.getLogger(__name__)
 
-_Tasks = set[asyncio.Task[None]]
-
-_DECLARE_S = 20.0
-_DECLARING = 8
 _RESTORE_EVERY_S = 1.0
 _LOOK_S = 15.0
 _MAX_DEAD_LETTERS = 1000
-_WATCH_S = 0.5
-_FINISH_S = 15.0
 
 
 class RabbitEvents:
@@ -50,9 +40,11 @@ class RabbitEvents:
     def __init__(
         self, url: str, *, queue_type: topology.QueueType = "classic", startup_wait_s: float, prefetch: int = 20
     ) -> None:
-        self._queue_type = queue_type
+        self._possible = topology.FORMS[queue_type]
         self._startup_wait_s, self._prefetch = startup_wait_s, prefetch
         self._queues: dict[str, Queue] = {}
+        self._forms: dict[str, topology.Form] = {}
+        self._consumers: dict[str, Consumer] = {}
         self._publishing = Link(url, "publish")
         # A memory alarm stops whatever comes over a connection that publishes: the acks need another one.
         self._consuming = Link(url, "consume")
@@ -83,14 +75,18 @@ class RabbitEvents:
         await asyncio.gather(self._consuming.close(), self._publishing.close())
 
     async def _declare(self, link: Link, queues: Sequence[Queue]) -> None:
-        """Over several channels: a queue takes six round trips, which a channel makes one after the other."""
+        """Each queue over a channel of its own: it takes seven round trips, which a channel makes in turn.
 
-        async def some(part: Sequence[Queue]) -> None:
-            async with link.channel() as channel, link.until(soon(_DECLARE_S)):
-                await topology.declare(channel, part, self._queue_type)
+        Not by ``broker.declare_queue``, which remembers queues for ever and never declares a deleted one again.
+        """
+        deadline = soon(ANSWER_S)
 
-        parts = [queues[place::_DECLARING] for place in range(min(_DECLARING, len(queues)))]
-        outcomes = await asyncio.gather(*map(some, parts), return_exceptions=True)
+        async def one(queue: Queue) -> None:
+            known = self._forms.get(queue.name)  # first, since each refusal costs a channel
+            forms = sorted(self._possible, key=lambda form: form != known)
+            self._forms[queue.name] = await topology.declare(link, queue, forms, deadline)
+
+        outcomes = await asyncio.gather(*map(one, queues), return_exceptions=True)
         for failure in filter(None, outcomes):
             raise failure
 
@@ -134,49 +130,20 @@ class RabbitEvents:
         it raises ``Unavailable`` the event stays in hand, and that counts as no attempt. When cancelled: no
         new events, and at most 15 s for the handlers in hand.
         """
-        in_hand: _Tasks = set()
+        # FastStream keeps subscribers, channels and queues for ever, so there is one consumer for each queue.
+        if (consumer := self._consumers.get(queue.name)) is None:
+            declare = partial(self._declare_existing, queue)
+            consumer = self._consumers[queue.name] = Consumer(
+                self._consuming, queue.name, declare=declare, send=self._send, prefetch=self._prefetch
+            )
+        await consumer.run(Handling(queue, handler, topology.PAUSES_S))
+
+    async def _declare_existing(self, queue: Queue) -> None:
+        """While we run, a queue in another form can still be consumed."""
         try:
-            while True:
-                try:
-                    await self._subscribe(queue, handler, in_hand)
-                except (Unavailable, StartupError, ChannelNotFoundEntity) as error:
-                    log.warning("not subscribed", extra={"queue": queue.name, "reason": str(error)})
-                await asyncio.sleep(random.uniform(0.1, 0.4))  # noqa: S311 - spreads processes that come back as one
-        finally:
-            for task in in_hand:
-                task.cancel()
-            await asyncio.gather(*in_hand, return_exceptions=True)
-
-    async def _subscribe(self, queue: Queue, handler: EventHandler, in_hand: _Tasks) -> None:
-        """Consume until the server ends it (connection lost, queue deleted, failover), or until cancelled."""
-        link, over = self._consuming, asyncio.Event()
-        deliveries = Deliveries(link, self._send, queue, handler, over)
-
-        async def take(message: AbstractIncomingMessage) -> None:
-            # A task of ours: the library cancels its own when the connection drops.
-            task = asyncio.create_task(deliveries.handle(message), name=f"event of {queue.name}")
-            in_hand.add(task)
-            task.add_done_callback(in_hand.discard)
-
-        try:
-            await self._declare(link, [queue])
+            await self._declare(self._consuming, [queue])
         except StartupError as error:
             log.warning("queue changed while we ran", extra={"queue": queue.name, "reason": str(error)})
-        async with link.channel() as channel:
-            async with link.until(soon(_DECLARE_S)):
-                await channel.set_qos(self._prefetch)
-                source = await channel.get_queue(queue.name, ensure=False)
-                tag = await source.consume(take)
-            try:
-                await _watch(channel, tag)
-            except asyncio.CancelledError:
-                await link.let_go(source.cancel(tag))
-                over.set()
-                if in_hand:
-                    await asyncio.wait(in_hand, timeout=_FINISH_S)
-                raise
-            finally:
-                over.set()
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         """See ``EventTransport``. The oldest 1000 of each queue; they stay where they are."""
@@ -191,7 +158,7 @@ class RabbitEvents:
         """See ``EventTransport``. Looks through the oldest 1000; the queue confirms it before it is taken out."""
 
         async def send(message: AbstractIncomingMessage, deadline: float) -> None:
-            await self._send(topology.fresh(message), queue, topology.DEFAULT, deadline)
+            await self._send(topology.again(message, {}), queue, topology.DEFAULT, deadline)
 
         return await self._take_out(queue, event_id, send)
 
@@ -220,24 +187,44 @@ class RabbitEvents:
 
     async def _dead(self, queue: Queue) -> AsyncGenerator[AbstractIncomingMessage, None]:
         """The dead letters of a queue; all that are not acked go back when this is closed."""
-        deadline = soon(_LOOK_S)
+        name, deadline = topology.dead_queue(queue.name), soon(_LOOK_S)
         async with self._publishing.channel() as channel:
-            source = await channel.get_queue(topology.dead_queue(queue.name), ensure=False)
+            source = await channel.get_queue(name, ensure=False)
             with suppress(ChannelNotFoundEntity):  # somebody deleted the queue
                 for _ in range(_MAX_DEAD_LETTERS):
                     async with self._publishing.until(deadline):
                         message = await source.get(fail=False)
                     if message is None:
                         return
+                    if topology.deliveries_of(message) >= MOST_DELIVERIES:
+                        # A look counts as a delivery, of which RabbitMQ 4 allows 20. A copy is counted anew.
+                        await self._send(topology.again(message), name, topology.DEFAULT, soon(CONFIRM_S))
+                        async with self._publishing.until(deadline):
+                            await message.ack()
+                        continue
                     yield message
 
     async def check(self) -> str:
         """See ``EventTransport``. Raises ``Unavailable``, also while an alarm of the server blocks publishers."""
-        return await self._publishing.check()
+        version = await self._publishing.version()
+        types = {name: form.type for name, form in self._forms.items()}
+        found = [f"{self._publishing.place}, version {version}"]
+        found += [
+            _counted(kind, [name for name, type_ in types.items() if type_ == kind]) for kind in topology.FORMS
+        ]
+        limited = [queue for name, form in self._forms.items() for queue in form.limited(name)]
+        if limited and not version.startswith("3."):  # before 4.0 there is no limit unless somebody sets one
+            found.append(_limit_warning(limited))
+        return ", ".join(filter(None, found))
 
 
-async def _watch(channel: Channel, tag: str) -> None:
-    """Return when the channel has lost its consumer: the server may cancel one without closing anything."""
-    wire = cast("WireChannel", await channel.get_underlay_channel())
-    while not channel.is_closed and tag in wire.consumers:  # noqa: ASYNC110 - nothing reports all of it
-        await asyncio.sleep(_WATCH_S)
+def _counted(kind: str, names: Sequence[str]) -> str:
+    return f"{len(names)} {kind} queues" if names else ""
+
+
+def _limit_warning(limited: Sequence[str]) -> str:
+    names = limited[0] if len(limited) == 1 else f"{limited[0]} and {len(limited) - 1} more"
+    return (
+        f"warning: {names} may have the server's limit of 20 deliveries, which only a policy lifts "
+        f"(delivery-limit: -1); until then events are sent afresh after {MOST_DELIVERIES}"
+    )

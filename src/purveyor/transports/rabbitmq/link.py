@@ -20,6 +20,8 @@ from purveyor.transports.rabbitmq import properties
 log = logging.getLogger(__name__)
 
 CONFIRM_S = 5.0
+ANSWER_S = 20.0
+"""For several answers one after the other, which a busy server takes its time for."""
 _CONNECT_S = 4.0
 _CHANNEL_S = 5.0
 _LET_GO_S = 1.0
@@ -56,11 +58,12 @@ class Link:
         self.place = f"RabbitMQ at {parsed.host}:{parsed.port or (5671 if parsed.scheme == 'amqps' else 5672)}"
         self._vhost = parsed.path[1:] or "/"
         defaults = {"heartbeat": str(_HEARTBEAT_S), "name": f"purveyor {purpose}"}
-        self._broker = RabbitBroker(
+        self.broker = RabbitBroker(
             str(parsed.update_query(defaults | dict(parsed.query))),
             timeout=_CONNECT_S,
             reconnect_interval=random.uniform(0.3, 0.8),  # noqa: S311 - keeps processes from coming back as one
             default_channel=BrokerChannel(publisher_confirms=True, on_return_raises=True),
+            graceful_timeout=None,  # whoever consumes waits for the handlers in hand
             apply_types=False,
             logger=None,
         )
@@ -91,7 +94,7 @@ class Link:
 
     async def close(self) -> None:
         """Let go of the connection."""
-        await self.let_go(self._broker.stop())
+        await self.let_go(self.broker.stop())
 
     async def let_go(self, ending: Awaitable[object]) -> None:
         """Await the end of something for 1 s at most; a failure is worth a line and nothing more."""
@@ -106,7 +109,7 @@ class Link:
         """A channel for one use; what is unacked at its end goes back to its queue. Raises ``Unavailable``."""
         async with self.until(soon(_CHANNEL_S)):
             async with self._connecting:
-                connection = await self._broker.connect()
+                connection = await self.broker.connect()
             await connection.ready()
             # Not a robust channel: that would be opened again behind our back when the connection comes back.
             channel = Channel(connection, publisher_confirms=False)
@@ -123,20 +126,19 @@ class Link:
         """
         try:
             async with self.until(min(deadline, soon(_RECONNECT_S))):
-                declared = await self._broker.declare_exchange(exchange)
+                declared = await self.broker.declare_exchange(exchange)
                 await cast("RobustChannel", declared.channel).ready()
             async with self.until(deadline):
-                await self._broker.publish(message, exchange=exchange, routing_key=routing_key)
+                await self.broker.publish(message, exchange=exchange, routing_key=routing_key)
         except (amqp.PublishError, amqp.ChannelNotFoundEntity) as error:
             raise Unroutable(f"No queue is bound for {routing_key}.") from error
         except amqp.DeliveryError as error:
             raise Refused(f"{self.place} refused the message.") from error
 
-    async def check(self) -> str:
-        """Ask for a sign of life; where the server is and its version. Raises ``Unavailable`` within 3 s."""
+    async def version(self) -> str:
+        """Ask for a sign of life, which is the server's version. Raises ``Unavailable`` within 3 s."""
         async with self.until(soon(_RECONNECT_S)), self.channel() as channel:
-            server = (await channel.get_underlay_channel()).connection.server_properties
-            return f"{self.place}, version {server.get('version')!s}"
+            return str((await channel.get_underlay_channel()).connection.server_properties.get("version"))
 
 
 def soon(seconds: float) -> float:

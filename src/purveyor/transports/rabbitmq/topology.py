@@ -2,21 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any, Literal
-from uuid import NAMESPACE_URL, UUID, uuid5
 
+import msgspec
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractMessage
+from aio_pika.abc import AbstractChannel, AbstractMessage
 from aiormq import exceptions as amqp
 from faststream.rabbit import ExchangeType, RabbitExchange
 
-from purveyor.kit import tracing
-from purveyor.kit.clock import now
 from purveyor.kit.errors import StartupError
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import DeadLetter, Queue
-from purveyor.kit.ids import new_id, parse_id
+from purveyor.transports import headers
+from purveyor.transports.rabbitmq.link import Link
 from purveyor.transports.rabbitmq.properties import carried
 
 QueueType = Literal["classic", "quorum"]
@@ -24,15 +22,12 @@ QueueType = Literal["classic", "quorum"]
 EVENTS = RabbitExchange("purveyor.events", type=ExchangeType.TOPIC, durable=True, robust=False)
 DEFAULT = RabbitExchange("")
 """The exchange without a name (AMQP 0-9-1 section 3.1.3.1): the routing key is the name of the queue."""
-ATTEMPT, REASON, DIED_AT, DEAD_ID = "x-attempt", "x-reason", "x-died-at", "x-dead-id"
-_ORDER_ID, _SUBJECT = "order_id", "subject"
-"""The header that has the envelope's subject: the first one where that is an order."""
-_ABOUT_ORDERS = ("order.", "mail.settled")
-_STEPS = {"5s": 5_000, "30s": 30_000, "5m": 300_000}
-"""The retry queues' suffixes and how long a message waits there, in milliseconds."""
-_NO_ID = UUID(int=0)
-_SHOWN_BYTES = 64 * 1024
-_REASON_CHARACTERS = 1000
+
+_STEPS = {"5s": 5.0, "30s": 30.0, "5m": 300.0}
+"""The retry queues' suffixes and how many seconds a message waits there."""
+PAUSES_S = tuple(_STEPS.values())
+DELIVERIES = "x-delivery-count"
+"""How many deliveries of a message from a quorum queue have failed; no other queue counts them."""
 
 
 def dead_queue(name: str) -> str:
@@ -40,40 +35,87 @@ def dead_queue(name: str) -> str:
     return f"{name}.dead"
 
 
-def next_queue(name: str, attempts: int) -> str:
-    """Where a message goes that failed so many times: a retry queue, and after the last one the dead letters."""
-    suffixes = list(_STEPS)
-    return f"{name}.retry.{suffixes[attempts - 1]}" if attempts <= len(suffixes) else dead_queue(name)
+def retry_queue(name: str, pause_s: float) -> str:
+    """Where a message waits for so many seconds, one of ``PAUSES_S``."""
+    return f"{name}.retry.{list(_STEPS)[PAUSES_S.index(pause_s)]}"
 
 
-async def declare(channel: AbstractChannel, queues: Sequence[Queue], queue_type: QueueType) -> None:
-    """Make sure that the exchange, the queues and their bindings exist.
+class Form(msgspec.Struct, frozen=True):
+    """What a work queue is, and the arguments of it, of its retry queues and of its dead letters."""
 
-    Raises ``StartupError`` that names what exists in another form or may not be declared; the server has
-    then closed the channel (AMQP 0-9-1, reply codes 403 and 406).
+    type: QueueType
+    work: Mapping[str, Any]
+    retry: Mapping[str, Any]
+    dead: Mapping[str, Any]
+
+    def limited(self, name: str) -> list[str]:
+        """The queues with the server's own delivery limit: quorum queues that were declared without one."""
+        arguments = {name: self.work, dead_queue(name): self.dead}
+        unset = [queue for queue, given in arguments.items() if "x-delivery-limit" not in given]
+        return unset if self.type == "quorum" else []
+
+
+_QUORUM: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
+# A message that has waited leaves a quorum queue only when the work queue has confirmed it.
+_CONFIRMING: dict[str, Any] = _QUORUM | {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+_CLASSIC: dict[str, Any] = {"x-queue-type": "classic"}
+FORMS: dict[QueueType, Sequence[Form]] = {
+    # Foreign services must be able to declare the work queue, so it has no argument, and the virtual host decides
+    # its type. RabbitMQ 4 drops a message from a quorum queue after 20 deliveries: what only we use has no limit.
+    "classic": (
+        Form("classic", work={}, retry={}, dead={}),
+        Form("quorum", work={}, retry=_CONFIRMING, dead=_QUORUM),
+        Form("quorum", work={}, retry={}, dead={}),  # from a version that did not look at the type
+        # Older than the virtual host's default type: the server refuses a declaration without a type.
+        Form("classic", work=_CLASSIC, retry=_CLASSIC, dead=_CLASSIC),
+    ),
+    "quorum": (Form("quorum", work=_QUORUM, retry=_CONFIRMING, dead=_QUORUM),),
+}
+
+
+class _OtherForm(StartupError):
+    """Something exists in another form than the one that was declared."""
+
+
+async def declare(link: Link, queue: Queue, forms: Sequence[Form], deadline: float) -> Form:
+    """Make sure that the exchange, a queue and those beside it exist, in the first form that the server accepts.
+
+    Raises ``StartupError`` that names what exists in another form or may not be declared, and ``Unavailable``.
     """
+    refusal: _OtherForm | None = None
+    for form in forms:
+        try:
+            # The server closes the channel with a refusal (AMQP 0-9-1, reply codes 403 and 406).
+            async with link.channel() as channel, link.until(deadline):
+                if await _declare(channel, queue, form):
+                    return form
+        except _OtherForm as other:
+            refusal = refusal or other
+    raise refusal or StartupError(f"RabbitMQ: queue {queue.name} is neither a classic nor a quorum queue.")
+
+
+async def _declare(channel: AbstractChannel, queue: Queue, form: Form) -> bool:
+    """Declare all; ``False`` when the work queue is of another type, and then nothing beside it."""
     with _named(f"exchange {EVENTS.name}"):
         exchange = await channel.declare_exchange(EVENTS.name, ExchangeType.TOPIC.value, durable=True)
-    for queue in queues:
-        for name, arguments in _forms(queue.name, queue_type).items():
-            with _named(f"queue {name}"):
-                declared = await channel.declare_queue(name, durable=True, arguments=arguments)
-                if name == queue.name:
-                    await declared.bind(exchange, queue.event.type)
-
-
-def _forms(name: str, queue_type: QueueType) -> dict[str, dict[str, Any] | None]:
-    """Each queue with its arguments. A retry queue's messages expire into the work queue, which has none."""
-    common: dict[str, Any] = {}
-    expiring: dict[str, Any] = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": name}
-    if queue_type == "quorum":
-        # No limit: RabbitMQ 4.0 drops a message after 20 deliveries by default; we count the attempts ourselves.
-        common = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
-        # An expired message leaves only when the work queue has confirmed it.
-        expiring |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
-    expiring |= common
-    retries = {f"{name}.retry.{suffix}": expiring | {"x-message-ttl": ms} for suffix, ms in _STEPS.items()}
-    return {name: common or None, **retries, dead_queue(name): common or None}
+    with _named(f"queue {queue.name}"):
+        declared = await channel.declare_queue(queue.name, durable=True, arguments=dict(form.work) or None)
+        await declared.bind(exchange, queue.event.type)
+    if not form.work:
+        try:  # nothing but the refusal of another type tells the type
+            await channel.declare_queue(queue.name, durable=True, arguments={"x-queue-type": form.type})
+        except amqp.ChannelPreconditionFailed:
+            return False
+    expiring = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue.name}
+    beside: dict[str, Mapping[str, Any]] = {
+        retry_queue(queue.name, pause_s): {**expiring, **form.retry, "x-message-ttl": int(pause_s * 1000)}
+        for pause_s in PAUSES_S
+    }
+    beside[dead_queue(queue.name)] = form.dead
+    for name, arguments in beside.items():
+        with _named(f"queue {name}"):
+            await channel.declare_queue(name, durable=True, arguments=dict(arguments) or None)
+    return True
 
 
 @contextmanager
@@ -81,10 +123,10 @@ def _named(what: str) -> Iterator[None]:
     try:
         yield
     except amqp.ChannelPreconditionFailed as error:
-        cure = "Delete it when it is empty, or set RABBITMQ_QUEUE_TYPE to its type."
-        if "x-queue-type" not in str(error):
-            cure = "Delete it when it is empty. Use a server policy instead of queue arguments."
-        raise StartupError(f"RabbitMQ: {what} exists with other properties ({error}). {cure}") from error
+        cure = "Delete it when it is empty. Use a server policy instead of queue arguments."
+        if "x-queue-type" in str(error) or "x-delivery-limit" in str(error):
+            cure = "Delete it when it is empty, or set RABBITMQ_QUEUE_TYPE to its type."
+        raise _OtherForm(f"RabbitMQ: {what} exists with other properties ({error}). {cure}") from error
     except amqp.ChannelAccessRefused as error:
         raise StartupError(
             f"RabbitMQ: {what} may not be declared ({error}). Grant the user the configure permission."
@@ -92,14 +134,7 @@ def _named(what: str) -> Iterator[None]:
 
 
 def message_of(sent: Envelope) -> Message:
-    """An event as the persistent message that travels; what is empty is left out."""
-    headers: dict[str, str | int] = {
-        _ORDER_ID if sent.type.startswith(_ABOUT_ORDERS) else _SUBJECT: sent.subject,
-        "sequence": sent.sequence,
-        "currency": sent.currency,
-        "language": sent.language,
-        "traceparent": sent.traceparent,
-    }
+    """An event as the persistent message that travels."""
     return Message(
         sent.body,
         message_id=str(sent.id),
@@ -108,67 +143,42 @@ def message_of(sent: Envelope) -> Message:
         content_type="application/json",
         correlation_id=sent.correlation_id or None,
         delivery_mode=DeliveryMode.PERSISTENT,
-        headers={name: value for name, value in headers.items() if value},
+        headers=headers.headers_of(sent),
     )
 
 
 def envelope_of(message: AbstractMessage, queue: Queue) -> Envelope:
     """The envelope of a message; a foreign one may lack every property."""
-    sequence = message.headers.get("sequence")
-    return Envelope(
-        id=id_of(message),
-        type=queue.event.type,
-        body=message.body,
-        occurred_at=message.timestamp or now(),
-        subject=_subject(message.headers),
-        sequence=sequence if isinstance(sequence, int) else 0,
-        correlation_id=message.correlation_id or "",
-        currency=_text(message.headers, "currency"),
-        language=_text(message.headers, "language"),
-        traceparent=traceparent_of(message),
+    return headers.envelope_of(
+        message.headers,
+        queue,
+        message.body,
+        message_id=message.message_id,
+        occurred_at=message.timestamp,
+        correlation_id=message.correlation_id,
     )
 
 
-def id_of(message: AbstractMessage) -> UUID:
-    """The event id: zero without a ``message_id``, derived from one that is no UUID (RFC 9562 section 5.5)."""
-    if not message.message_id:
-        return _NO_ID
-    return parse_id(message.message_id) or uuid5(NAMESPACE_URL, message.message_id)
+def deliveries_of(message: AbstractMessage) -> int:
+    """How many deliveries of it have failed, if its queue counts them."""
+    count = message.headers.get(DELIVERIES)
+    return count if isinstance(count, int) else 0
 
 
-def traceparent_of(message: AbstractMessage) -> str:
-    """The trace that it belongs to; empty without one, and for what is none."""
-    return tracing.parse(_text(message.headers, "traceparent"))
-
-
-def dead_id_of(message: AbstractMessage) -> str:
-    """What a dead letter is known by: its event id, and without one an id that it got when it died."""
-    return _text(message.headers, DEAD_ID) or str(id_of(message))
-
-
-def attempts_of(message: AbstractMessage) -> int:
-    """How many times it has failed so far."""
-    attempts = message.headers.get(ATTEMPT)
-    return attempts if isinstance(attempts, int) and attempts > 0 else 0
-
-
-def failed(message: AbstractMessage, error: Exception, *, dead: bool) -> Message:
-    """The message for its next queue, with its count of attempts and why the last one failed."""
-    reason = f"{type(error).__name__}: {error}"[:_REASON_CHARACTERS].encode("utf-8", "replace").decode()
-    died: dict[str, Any] = {DIED_AT: now()} if dead else {}
-    if dead and id_of(message) == _NO_ID:
-        died[DEAD_ID] = str(new_id())
-    return fresh(message, {ATTEMPT: attempts_of(message) + 1, REASON: reason} | died)
-
-
-def fresh(message: AbstractMessage, notes: Mapping[str, Any] | None = None) -> Message:
-    """The message as it first arrived, without a trace of failed attempts; with these headers added."""
-    traces = (ATTEMPT, REASON, DIED_AT, DEAD_ID, "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
+def again(message: AbstractMessage, notes: Mapping[str, Any] | None = None) -> Message:
+    """The message to be published again; the server's traces go, and our notes stay unless there are new ones."""
+    traces = (
+        "x-death",
+        "x-first-death-",
+        "x-last-death-",
+        DELIVERIES,
+        *(headers.NOTES if notes is not None else ()),
+    )
     kept = {name: value for name, value in message.headers.items() if not name.startswith(traces)}
     return Message(
         message.body,
         # The client would make one up, and the event would no longer be known as one without an id.
-        message_id=message.message_id or str(_NO_ID),
+        message_id=message.message_id or str(headers.NO_ID),
         type=message.type,
         timestamp=message.timestamp,
         content_type=message.content_type,
@@ -179,25 +189,11 @@ def fresh(message: AbstractMessage, notes: Mapping[str, Any] | None = None) -> M
     )
 
 
-def dead_letter_of(message: AbstractIncomingMessage, queue: Queue) -> DeadLetter:
+def dead_id_of(message: AbstractMessage) -> str:
+    """What a dead letter is known by."""
+    return headers.dead_id_of(message.headers, message.message_id)
+
+
+def dead_letter_of(message: AbstractMessage, queue: Queue) -> DeadLetter:
     """A message from the dead letters, as an operator sees it."""
-    died_at = message.headers.get(DIED_AT)
-    return DeadLetter(
-        queue=queue.name,
-        event_id=dead_id_of(message),
-        type=queue.event.type,
-        subject=_subject(message.headers),
-        attempts=attempts_of(message),
-        reason=_text(message.headers, REASON),
-        died_at=died_at if isinstance(died_at, datetime) else now(),
-        body=message.body[:_SHOWN_BYTES].decode("utf-8", "replace"),
-    )
-
-
-def _subject(headers: Mapping[str, Any]) -> str:
-    return _text(headers, _ORDER_ID) or _text(headers, _SUBJECT)
-
-
-def _text(headers: Mapping[str, Any], name: str) -> str:
-    value = headers.get(name)
-    return value if isinstance(value, str) else ""
+    return headers.dead_letter_of(message.headers, queue, envelope_of(message, queue), dead_id_of(message))

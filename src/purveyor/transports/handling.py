@@ -1,0 +1,122 @@
+"""How every transport treats a delivered event: the call of its handler, further attempts, and giving it up."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from purveyor.kit import log as logs
+from purveyor.kit import tracing
+from purveyor.kit.errors import Unavailable
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.transport import EventHandler, Queue, Undeliverable, decoded
+from purveyor.kit.failpoints import failpoint
+from purveyor.kit.metrics import EVENTS_HANDLED
+
+log = logging.getLogger(__name__)
+
+HANDLER_S = 10.0
+AWAY_PAUSE_S = 2.0
+_FIRST_AWAY_PAUSE_S = 0.5
+_REASON_CHARACTERS = 1000
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What becomes of an event that was not handled; ``pause_s`` is ``None`` for a dead letter."""
+
+    attempts: int
+    reason: str
+    pause_s: float | None
+
+    @property
+    def dead(self) -> bool:
+        """Whether the event is given up."""
+        return self.pause_s is None
+
+
+class Handling:
+    """Calls the handler of one queue, and decides what becomes of an event that it did not handle.
+
+    ``pauses_s`` are the seconds before each further attempt; when they are used up, the event is a dead letter.
+    """
+
+    def __init__(self, queue: Queue, handler: EventHandler, pauses_s: tuple[float, ...]) -> None:
+        self.queue = queue
+        self._handler = handler
+        self._pauses_s = pauses_s
+        self._decoder = msgspec.json.Decoder(queue.event)
+
+    async def attempt(self, sent: Envelope) -> Exception | None:
+        """Call the handler, for 10 s at most.
+
+        Returns what it raised, ``TimeoutError``, or ``Undeliverable`` for a body that cannot be read.
+        """
+        error: Exception | None = None
+        with caused_by(sent):
+            try:
+                event = decoded(sent.body, self._decoder)
+                async with asyncio.timeout(HANDLER_S):
+                    failpoint("consumer.delivered")
+                    await self._handler(event, sent)
+                    failpoint("consumer.handled")
+            except TimeoutError as late:
+                error = TimeoutError(str(late) or f"not handled within {HANDLER_S:g} s")
+            except Exception as raised:
+                error = raised
+        EVENTS_HANDLED.labels(self.queue.name, "failed" if error else "handled").inc()
+        return error
+
+    async def attempt_while_away(self, sent: Envelope, over: asyncio.Event) -> Exception | None:
+        """Attempt again as long as the handler raises ``Unavailable``; that is returned once ``over`` is set."""
+        pause_s = _FIRST_AWAY_PAUSE_S
+        while isinstance(error := await self.attempt(sent), Unavailable):
+            log.warning("event waits", extra=self.about(sent) | {"reason": str(error)})
+            if await set_within(over, pause_s):
+                break
+            pause_s = min(AWAY_PAUSE_S, pause_s * 2)
+        return error
+
+    def failure(self, sent: Envelope, attempts: int, error: Exception) -> Failure:
+        """What becomes of an event that had failed ``attempts`` times before; logs it.
+
+        ``Unavailable`` counts as no attempt: what the handler needs is away, which is no fault of the event.
+        """
+        away = isinstance(error, Unavailable)
+        attempts += not away
+        pause_s: float | None = AWAY_PAUSE_S
+        if not away:
+            last = isinstance(error, Undeliverable) or attempts > len(self._pauses_s)
+            pause_s = None if last else self._pauses_s[attempts - 1]
+        reason = f"{type(error).__name__}: {error}"[:_REASON_CHARACTERS].encode("utf-8", "replace").decode()
+        extra = self.about(sent) | {"attempts": attempts, "reason": reason}
+        with caused_by(sent):
+            log.log(logging.ERROR if pause_s is None else logging.WARNING, "event not handled", extra=extra)
+        return Failure(attempts, reason, pause_s)
+
+    def about(self, sent: Envelope) -> dict[str, Any]:
+        """What a log line about the event names."""
+        return {"queue": self.queue.name, "event_id": str(sent.id)}
+
+
+@contextmanager
+def caused_by(sent: Envelope) -> Iterator[None]:
+    """Log lines and asks inside carry the request id and the trace of the event."""
+    tokens = logs.request_id.set(sent.correlation_id), tracing.traceparent.set(sent.traceparent)
+    try:
+        yield
+    finally:
+        logs.request_id.reset(tokens[0])
+        tracing.traceparent.reset(tokens[1])
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set within about so many seconds; the time is spread, so that waiters part."""
+    try:
+        async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):  # noqa: S311 - spreads the attempts
+            return await event.wait()
+    except TimeoutError:
+        return False
