@@ -15,9 +15,9 @@ _ONLY_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
 
 
 class RabbitServer(Server):
-    """One Erlang node, run as the account we have, for root too.
+    """One Erlang node, run as our own account, even as root.
 
-    Never by the wrapper on the PATH: that changes to the account ``rabbitmq`` and uses the machine's own
+    Never started by the wrapper on the PATH, which changes to the account ``rabbitmq`` and uses the machine's own
     cookie and folders.
     """
 
@@ -38,7 +38,7 @@ class RabbitServer(Server):
     def create_vhost(self, name: str) -> str:
         """Make a virtual host (a name without ``/``) and return its URL.
 
-        A given server has no ``rabbitmqctl`` for us: there it is the given URL, its own virtual host.
+        We have no ``rabbitmqctl`` for a given server; its own virtual host is returned instead.
         """
         if not self.ours:
             return self.url
@@ -49,11 +49,11 @@ class RabbitServer(Server):
         }
         file = self.folder / "definitions.json"
         file.write_text(json.dumps(definitions))
-        self.rabbitmqctl("import_definitions", str(file))  # one call: each starts an Erlang machine
+        self.rabbitmqctl("import_definitions", str(file))  # one call: each starts an Erlang VM
         return self._own_url() + name
 
     def rabbitmqctl(self, *arguments: str, within_s: float = 60.0) -> str:
-        """Run the operator's tool against this node (1 to 2 s); raises ``CalledProcessError``."""
+        """Run ``rabbitmqctl`` against this node (1 to 2 s). Raises ``CalledProcessError``."""
         tool = str(_known_scripts() / "rabbitmqctl")
         done = subprocess.run(
             [tool, "-q", *arguments],
@@ -82,7 +82,7 @@ class RabbitServer(Server):
             "disk_free_limit.absolute = 32MB\n"
             "raft.wal_max_size_bytes = 16777216\n"
         )
-        # As our child in the foreground: else the node starts one that outlives it.
+        # As our child in the foreground: otherwise the node starts one that outlives it.
         epmd = shutil.which("epmd") or "epmd"
         self._helpers.append(self._spawn([epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"]))
 
@@ -122,7 +122,7 @@ def _known_scripts() -> Path:
 
 
 def _scripts() -> Path | None:
-    """The folder of RabbitMQ's own scripts: Debian's, the generic package's, or the one on the PATH."""
+    """The folder of RabbitMQ's own scripts: of Debian, of the generic package, or on the PATH."""
     on_path = shutil.which("rabbitmq-server")
     candidates = [Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin")]
     if on_path:
