@@ -1,4 +1,4 @@
-"""The customers of a drill: accounts made beforehand, and access tokens that are renewed when they end."""
+"""The customers of a drill: accounts opened beforehand, and access tokens that are renewed in time."""
 
 import asyncio
 import secrets
@@ -6,18 +6,18 @@ import time
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from purveyor_drill.http_client import NoAnswer, WireClient
+from purveyor_drill.http_client import HttpClient, NoAnswer
 from purveyor_drill.processes import Application
 from purveyor_drill.servers.process import StartFailed
 
 _RENEW_BEFORE_END = 0.5
 _TRIES = 20
-_AGAIN_S = 0.5
-_MANY = 8
+_RETRY_S = 0.5
+_CONCURRENT = 8
 
 
 class Customer:
-    """Somebody with an account. ``auth``: a process with role auth."""
+    """A customer with an account. ``auth``: a process with role auth."""
 
     def __init__(self, number: int, domain: str, password: str, auth: Application) -> None:
         self.email = f"customer-{number}@{domain}"
@@ -27,7 +27,7 @@ class Customer:
         self._renew_at = 0.0
         self._renewing = asyncio.Lock()
 
-    async def register(self, client: WireClient) -> None:
+    async def register(self, client: HttpClient) -> None:
         """Open the account and log in. Raises ``StartFailed``."""
         body = {"email": self.email, "password": self._password, "name": "Drill Customer", "language": "en"}
         refusal = "no answer"
@@ -40,20 +40,20 @@ class Customer:
                         return
                 refusal = f"{answer.status} {answer.body[:200]!r}"
             except NoAnswer:
-                pass  # the next try tells
-            await asyncio.sleep(_AGAIN_S)
+                pass
+            await asyncio.sleep(_RETRY_S)
         raise StartFailed(f"{self.email} could not be registered: {refusal}")
 
-    async def renew(self, client: WireClient, *, refused: bool = False) -> None:
-        """Log in again when half of the token's life is over, or when it was refused; else do nothing.
+    async def renew(self, client: HttpClient, *, refused: bool = False) -> None:
+        """Log in again if half of the token's life is over, or if it was refused.
 
-        Raises ``NoAnswer``. When the answer is another one, the token stays what it was.
+        Raises ``NoAnswer``. The token stays the same if the login is refused.
         """
         if not refused and time.monotonic() < self._renew_at:
             return
         async with self._renewing:
             if not refused and time.monotonic() < self._renew_at:
-                return  # another order of the same customer did it meanwhile
+                return  # another order of the same customer has just renewed it
             login = {"email": self.email, "password": self._password}
             answer = await client.request(self._auth.port, "POST", "/login", body=login)
             if answer.status == HTTPStatus.OK:
@@ -63,11 +63,11 @@ class Customer:
 
 
 async def register(
-    client: WireClient, number: int, domain: str, password: str, auth: Application
+    client: HttpClient, number: int, domain: str, password: str, auth: Application
 ) -> Sequence[Customer]:
-    """Open so many accounts, a few at a time. Raises ``StartFailed``."""
+    """Open so many accounts, eight at a time. Raises ``StartFailed``."""
     customers = [Customer(place, domain, password, auth) for place in range(1, number + 1)]
-    gate = asyncio.Semaphore(_MANY)
+    gate = asyncio.Semaphore(_CONCURRENT)
 
     async def one(customer: Customer) -> None:
         async with gate:
@@ -78,5 +78,5 @@ async def register(
 
 
 def new_password() -> str:
-    """One for all accounts of a run: a canary, which must not show up anywhere."""
+    """A canary for all accounts of a run: it must not show up anywhere."""
     return f"canary-password-{secrets.token_hex(12)}"

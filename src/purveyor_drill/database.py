@@ -1,4 +1,4 @@
-"""Reads what the application stored in PostgreSQL, with SQL of the drill's own: a judge shares no code."""
+"""Reads what the application stored in PostgreSQL, with the drill's own SQL: a judge shares no code."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -7,12 +7,11 @@ from typing import Any
 
 import asyncpg
 
-from purveyor_drill.observations import EventRow, LedgerRow, Line, OrderRow
+from purveyor_drill.observations import FINAL, EventRow, LedgerRow, Line, OrderRow
 
 _CONNECT_S = 2.0
 _STUCK_S = 20
-FINAL = ("sent", "failed", "unknown")
-"""States of a mail in which nobody works on it any longer."""
+_OF_THE_APPLICATION = "datname = current_database() and application_name like 'purveyor%'"
 
 
 class Database:
@@ -62,11 +61,7 @@ class Database:
 
     async def unpublished(self) -> int:
         """How many events wait in outboxes."""
-        counts = [
-            await self._connection.fetchval(f"select count(*) from {table} where published_at is null")  # noqa: S608
-            for table in await self._outboxes()
-        ]
-        return sum(counts)
+        return sum([await self._count(f"{table} where published_at is null") for table in await self._outboxes()])
 
     async def _outboxes(self) -> Sequence[str]:
         rows = await self._connection.fetch(
@@ -96,42 +91,34 @@ class Database:
         )
         return [LedgerRow(**row) for row in rows]
 
-    async def in_hand(self) -> int:
+    async def pending(self) -> int:
         """How many mails of the whole ledger are in no final state."""
         if await self._connection.fetchval("select to_regclass('email.mails') is null"):
             return 0
-        count: int = await self._connection.fetchval(
-            "select count(*) from email.mails where state <> all($1::text[])", list(FINAL)
-        )
-        return count
+        return await self._count("email.mails where state <> all($1::text[])", list(FINAL))
 
     async def at_data(self) -> int:
         """How many mails are between their final dot and the record of the answer."""
-        count: int = await self._connection.fetchval("select count(*) from email.mails where state = 'data'")
-        return count
+        return await self._count("email.mails where state = 'data'")
 
     async def stuck_transactions(self) -> int:
         """How many connections of the application have kept a transaction open and idle for 20 s."""
-        count: int = await self._connection.fetchval(
-            """
-            select count(*) from pg_stat_activity
-            where datname = current_database() and application_name like 'purveyor%'
-                and state like 'idle in transaction%' and state_change < now() - make_interval(secs => $1)""",
+        return await self._count(
+            f"""pg_stat_activity where {_OF_THE_APPLICATION} and state like 'idle in transaction%'
+                and state_change < now() - make_interval(secs => $1)""",
             _STUCK_S,
         )
-        return count
 
-    async def in_use(self) -> int:
-        """How many connections of the application there are."""
-        count: int = await self._connection.fetchval(
-            "select count(*) from pg_stat_activity "
-            "where datname = current_database() and application_name like 'purveyor%'"
-        )
-        return count
+    async def connections(self) -> int:
+        """How many connections the application has."""
+        return await self._count(f"pg_stat_activity where {_OF_THE_APPLICATION}")
+
+    async def _count(self, rows: str, *values: object) -> int:
+        return int(await self._connection.fetchval(f"select count(*) from {rows}", *values))  # noqa: S608
 
 
 @asynccontextmanager
-async def reading(dsn: str, domain: str, since: float) -> AsyncIterator[Database]:
+async def open_database(dsn: str, domain: str, since: float) -> AsyncIterator[Database]:
     """A connection to read with. Raises ``OSError`` (``TimeoutError``) while the server is away."""
     try:
         connection = await asyncpg.connect(dsn, timeout=_CONNECT_S, server_settings={"application_name": "drill"})

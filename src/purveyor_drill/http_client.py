@@ -1,6 +1,6 @@
-"""A small HTTP/1.1 client (RFC 9112): the load must cost less than what it is put on.
+"""A small HTTP/1.1 client (RFC 9112): the load must cost less than the server under test.
 
-One request at a time on a connection, connections kept, no redirect, no retry: the drill wants to see it all.
+Keep-alive, but no pipelining, redirect or retry: the drill must see every answer.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ _Connection: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class NoAnswer(Exception):
-    """The connection was refused, ended or made no sense; what the server did is not known."""
+    """The connection was refused, broke off or gave nonsense; what the server did is unknown."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A whole answer; the names of the headers in lower case."""
+    """A whole answer; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -34,8 +34,8 @@ class Answer(msgspec.Struct, frozen=True):
         return json.loads(self.body)
 
 
-class WireClient:
-    """Talks to processes on this machine by their ports. Has no deadlines of its own."""
+class HttpClient:
+    """Talks to processes on this machine by port. Has no deadline of its own."""
 
     def __init__(self) -> None:
         self._idle: defaultdict[int, list[_Connection]] = defaultdict(list)
@@ -43,7 +43,7 @@ class WireClient:
     async def request(
         self, port: int, method: str, path: str, *, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request. Raises ``NoAnswer``; when cancelled, the connection is closed."""
+        """Send one request. Raises ``NoAnswer``; if cancelled, the connection is closed."""
         content = b"" if body is None else json.dumps(body).encode()
         lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", f"Content-Length: {len(content)}"]
         lines += ["Content-Type: application/json"] if content else []
@@ -74,7 +74,7 @@ class WireClient:
         except OSError as error:
             raise NoAnswer(type(error).__name__) from error
 
-    async def __aenter__(self) -> "WireClient":
+    async def __aenter__(self) -> "HttpClient":
         return self
 
     async def __aexit__(self, *_: object) -> None:

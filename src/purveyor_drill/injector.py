@@ -1,25 +1,24 @@
-"""Does to a running shape what the schedule says, lifts it again, and notes both."""
+"""Injects the scheduled faults into a running shape, lifts them again, and records both."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 
 from purveyor_drill.observations import Doubt, Injected
 from purveyor_drill.processes import Application
-from purveyor_drill.proxies import Cut
+from purveyor_drill.proxies import NetworkFault
 from purveyor_drill.schedule import Fault
-from purveyor_drill.servers import process_tree as tree
+from purveyor_drill.servers import process_tree
 from purveyor_drill.servers.process import StartFailed
 from purveyor_drill.servers.redis import RedisServer
 from purveyor_drill.servers.server import Server
 from purveyor_drill.servers.smtp import Rule
-from purveyor_drill.testbed import House
+from purveyor_drill.testbed import Testbed
 
 SLOTS = 8
-"""How many mails one sender has under way, at most."""
+"""How many mails one sender works on at the same time, at most."""
 _RESTART_TRIES = 3
 _DATA_READ_S = 1.0
 
@@ -37,32 +36,28 @@ _DOUBTFUL_LINKS = ("link to smtp", "link to database", "link to mongodb")
 _LEDGERS = ("postgres", "embedded", "mongodb")
 
 
-class MailsAtData(Protocol):
-    """Asks the ledger, without the application, how many mails are at ``data`` now."""
-
-    async def __call__(self) -> int:
-        """Raises ``OSError`` or ``TimeoutError`` when the ledger does not answer."""
-        ...
-
-
 class Injector:
-    """Injects faults into one house. ``injected`` and ``doubts`` are what happened, in the order of its end."""
+    """Injects faults into one testbed; ``injected`` and ``doubts`` are in the order in which they ended.
 
-    def __init__(self, house: House, mails_at_data: MailsAtData) -> None:
+    ``mails_at_data`` reads from the ledger how many mails are between their final dot and the record of the
+    answer. Raises ``OSError`` if the ledger does not answer.
+    """
+
+    def __init__(self, testbed: Testbed, mails_at_data: Callable[[], Awaitable[int]]) -> None:
         self.injected: list[Injected] = []
         self.skipped = 0
-        """Faults whose target was not up again yet when their moment came."""
+        """Faults whose target was still down when their time came."""
         self.doubts: list[Doubt] = []
-        self.hurried = asyncio.Event()
-        """When set, every fault that holds is lifted at once."""
-        self._house = house
+        self.lift_now = asyncio.Event()
+        """When set, every active fault is lifted at once."""
+        self._testbed = testbed
         self._mails_at_data = mails_at_data
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def inject(self, fault: Fault) -> None:
-        """One fault, from its beginning until it is lifted and what was hit is up again."""
+        """One fault, from its beginning until it is lifted and its target is up again."""
         lock = self._lock(fault.target)
-        if lock.locked() or self.hurried.is_set():
+        if lock.locked() or self.lift_now.is_set():
             self.skipped += 1
             return
         async with lock:
@@ -86,26 +81,26 @@ class Injector:
             )
 
     def _lock(self, target: str) -> asyncio.Lock:
-        if application := self._house.applications.get(target):
+        if application := self._testbed.applications.get(target):
             return application.busy
         return self._locks.setdefault(target, asyncio.Lock())
 
     async def _apply(self, fault: Fault) -> float:
-        """Inject and lift it; when it was lifted."""
-        house = self._house
-        if application := house.applications.get(fault.target):
+        """Inject and lift a fault; the time at which it was lifted."""
+        testbed = self._testbed
+        if application := testbed.applications.get(fault.target):
             return await self._process(application, fault)
-        if port := house.links.get(fault.target):
+        if port := testbed.links.get(fault.target):
             return await self._link(port, fault)
         if fault.target == "embedded":
             return await self._embedded(fault)
         if fault.action == "answers":
-            await asyncio.to_thread(house.sink.script, *_RULES[fault.detail])
+            await asyncio.to_thread(testbed.sink.script, *_RULES[fault.detail])
             return time.time()
-        return await self._server(house.servers[fault.target], fault)
+        return await self._server(testbed.servers[fault.target], fault)
 
     async def _process(self, application: Application, fault: Fault) -> float:
-        sends = application in self._house.senders()
+        sends = application in self._testbed.senders()
         if fault.action == "freeze":
             application.freeze()
             await self._hold(fault.lasts_s)
@@ -135,55 +130,55 @@ class Injector:
             case "restart":
                 await asyncio.to_thread(server.halt)
                 await self._hold(fault.lasts_s)
-                await _again(server)
+                await _restart(server)
             case _:
                 await asyncio.to_thread(server.kill)
                 await self._hold(fault.lasts_s)
-                await _again(server)
+                await _restart(server)
         return time.time()
 
     async def _embedded(self, fault: Fault) -> float:
-        """The application's own server: whoever of its processes owns it starts it again."""
-        pid = await asyncio.to_thread(_postmaster, list(self._house.applications.values()))
+        """The application's own server: the process that owns it starts it again."""
+        pid = await asyncio.to_thread(_postmaster, list(self._testbed.applications.values()))
         if fault.action == "kill":
-            await asyncio.to_thread(tree.kill, pid)
+            await asyncio.to_thread(process_tree.kill, pid)
         else:
-            await asyncio.to_thread(tree.freeze, pid)
+            await asyncio.to_thread(process_tree.freeze, pid)
             await self._hold(fault.lasts_s)
-            await asyncio.to_thread(tree.thaw, pid)
+            await asyncio.to_thread(process_tree.thaw, pid)
         return time.time()
 
     async def _link(self, port: int, fault: Fault) -> float:
-        cut = msgspec.convert(fault.action, Cut)
-        await self._house.proxies.spoil(port, cut)
+        name: NetworkFault = msgspec.convert(fault.action, NetworkFault)
+        await self._testbed.proxies.set_fault(port, name)
         await self._hold(fault.lasts_s)
-        await self._house.proxies.spoil(port, None)
+        await self._testbed.proxies.set_fault(port, None)
         return time.time()
 
     async def _hold(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self.hurried.wait()
+                await self.lift_now.wait()
         except TimeoutError:
             return
 
     async def _at_data(self) -> int:
-        """Right after a sender's death its mails are still there; the bound of the worst case where none tells."""
+        """The mails of a sender that has just died; the worst case if the ledger does not answer."""
         try:
             async with asyncio.timeout(_DATA_READ_S):
                 return await self._mails_at_data()
         except (OSError, TimeoutError):
-            return SLOTS * len(self._house.senders())
+            return SLOTS * len(self._testbed.senders())
 
     def _doubt_of_servers(self, fault: Fault) -> None:
-        """Without its ledger or its SMTP server, every sender may doubt all that it has under way."""
+        """Without its ledger or its SMTP server, a sender may doubt every mail that it works on."""
         if fault.action == "answers":
             if cuts := _CUTS.get(fault.detail):
                 self._doubt(fault, cuts)
-        elif self._house.embedded and fault.target in self._house.applications and fault.action != "freeze":
-            self._doubt(fault, SLOTS * len(self._house.senders()))  # it may have been the database's owner
+        elif self._testbed.embedded and fault.target in self._testbed.applications and fault.action != "freeze":
+            self._doubt(fault, SLOTS * len(self._testbed.senders()))  # it may have owned the database
         elif fault.target in (*_LEDGERS, *_DOUBTFUL_LINKS) or (fault.target, fault.action) == ("smtp", "kill"):
-            self._doubt(fault, SLOTS * len(self._house.senders()))
+            self._doubt(fault, SLOTS * len(self._testbed.senders()))
 
     def _doubt(self, fault: Fault, mails: int, *, sender_died: bool = False) -> None:
         self.doubts.append(
@@ -191,8 +186,10 @@ class Injector:
         )
 
 
-async def play(faults: Sequence[Fault], inject: Callable[[Fault], Awaitable[None]], stop: asyncio.Event) -> None:
-    """Inject every fault at its moment, until the last is lifted; none is begun any more after ``stop``."""
+async def inject_on_schedule(
+    faults: Sequence[Fault], inject: Callable[[Fault], Awaitable[None]], stop: asyncio.Event
+) -> None:
+    """Inject every fault at its time, until the last one is lifted; none begins after ``stop``."""
     began = asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as group:
         for fault in faults:
@@ -205,8 +202,8 @@ async def play(faults: Sequence[Fault], inject: Callable[[Fault], Awaitable[None
                 return
 
 
-async def _again(server: Server) -> None:
-    """Start a killed server; a few tries, because what its last life left may keep it from the first."""
+async def _restart(server: Server) -> None:
+    """Start a killed server, with a few tries: what its last life left behind may stop the first."""
     for attempt in range(_RESTART_TRIES):
         try:
             await asyncio.to_thread(server.restart)
@@ -220,7 +217,7 @@ async def _again(server: Server) -> None:
 def _postmaster(applications: Sequence[Application]) -> int:
     """The process of the embedded PostgreSQL. Raises ``StartFailed`` while there is none."""
     for application in applications:
-        for pid in tree.members(application.pid) if application.pid else ():
-            if tree.name(pid) == "postgres":
+        for pid in process_tree.members(application.pid) if application.pid else ():
+            if process_tree.name(pid) == "postgres":
                 return pid
-    raise StartFailed("the embedded server is not running now")
+    raise StartFailed("the embedded server is not running")

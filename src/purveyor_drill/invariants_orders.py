@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from decimal import Decimal
 from http import HTTPStatus
 
-from purveyor_drill.observations import EventRow, Facts, OrderRow
+from purveyor_drill.observations import EventRow, Observations, OrderRow
 
 CREATED = "order.created"
 
 
-def accepted_once(facts: Facts) -> Iterator[str]:
-    """I1: ok is exactly one order with that key, a refusal none, an unknown outcome none or one.
+def accepted_once(observed: Observations) -> Iterator[str]:
+    """I1: an accepted key has exactly one order, a refused one none, one with unknown outcome none or one.
 
-    Orders that no client asked for are a violation too, and one that was answered 201 and is not found by GET.
+    Orders that no client placed are violations too, and orders that were answered 201 but not found by GET.
     """
     by_key: defaultdict[str, list[OrderRow]] = defaultdict(list)
-    for order in facts.orders:
+    for order in observed.orders:
         by_key[order.key].append(order)
     for order in by_key.pop("", ()):
-        yield f"order {order.id} has no idempotency key: nobody here placed it"
-    for purchase in facts.purchases:
+        yield f"order {order.id} has no idempotency key: the drill did not place it"
+    for purchase in observed.purchases:
         orders = by_key.pop(purchase.key, [])
         least, most = {"ok": (1, 1), "fail": (0, 0), "info": (0, 1)}[purchase.outcome]
         if not least <= len(orders) <= most:
@@ -31,32 +31,32 @@ def accepted_once(facts: Facts) -> Iterator[str]:
         elif orders and purchase.order_id and orders[0].id != purchase.order_id:
             yield f"key {purchase.key} was answered with order {purchase.order_id}, stored is {orders[0].id}"
         if any(attempt.kind == "get" and attempt.status == HTTPStatus.NOT_FOUND for attempt in purchase.attempts):
-            yield f"order {purchase.order_id} was answered 201, and then 404"
+            yield f"order {purchase.order_id} was answered 201 and later 404"
     for key, orders in by_key.items():
-        yield f"order {orders[0].id} has key {key}, which nobody here sent"
+        yield f"order {orders[0].id} has key {key}, which the drill did not send"
 
 
-def events_one_to_one(facts: Facts) -> Iterator[str]:
-    """I2: every order has exactly one event of its creation, and every such event an order."""
-    events = Counter(event.subject for event in facts.events if event.type == CREATED)
-    orders = {order.id for order in facts.orders}
+def events_one_to_one(observed: Observations) -> Iterator[str]:
+    """I2: every order has exactly one creation event, and every such event an order."""
+    events = Counter(event.subject for event in observed.events if event.type == CREATED)
+    orders = {order.id for order in observed.orders}
     for order in orders:
         if events[order] != 1:
-            yield f"order {order} has {events[order]} events of its creation in the outbox"
+            yield f"order {order} has {events[order]} creation events in the outbox"
     for subject in events.keys() - orders:
-        yield f"there is an event of the creation of order {subject}, which is not stored"
+        yield f"there is a creation event of order {subject}, which is not stored"
 
 
-def amounts_agree(facts: Facts) -> Iterator[str]:
-    """I7: the sum of quantity times price is the total in the row, in the event and in the mail, to the cent."""
-    events = {event.subject: event for event in facts.events if event.type == CREATED}
-    message_ids = {record.event_id: record.message_id for record in facts.ledger}
-    amounts = {mail.message_id: mail.amounts for mail in facts.mails}
-    wanted = {purchase.key: purchase.quantities for purchase in facts.purchases}
-    for order in facts.orders:
+def amounts_agree(observed: Observations) -> Iterator[str]:
+    """I7: the lines add up to the total in the row, in the event and in the mail, to the cent."""
+    events = {event.subject: event for event in observed.events if event.type == CREATED}
+    message_ids = {record.event_id: record.message_id for record in observed.ledger}
+    amounts = {mail.message_id: mail.amounts for mail in observed.mails}
+    wanted = {purchase.key: purchase.quantities for purchase in observed.purchases}
+    for order in observed.orders:
         total = sum(line.quantity * line.price for line in order.lines)
         if total != order.total:
-            yield f"order {order.id}: its lines are {total}, its total {order.total}"
+            yield f"order {order.id}: its lines add up to {total}, its total is {order.total}"
         if wanted.get(order.key, {}) != {line.product_id: line.quantity for line in order.lines}:
             yield f"order {order.id}: its lines are not what was ordered"
         if event := events.get(order.id):
@@ -79,9 +79,9 @@ def _cents(amount: Decimal) -> int:
     return int(minor) if minor == int(minor) else -1
 
 
-def replays_equal(facts: Facts) -> Iterator[str]:
-    """I8: every 201 to a key has the same body, and a repeat of an answered order is a 201 marked as replayed."""
-    for purchase in facts.purchases:
+def replays_equal(observed: Observations) -> Iterator[str]:
+    """I8: every 201 for a key has the same body, and all but the first are marked as replayed."""
+    for purchase in observed.purchases:
         digests = {attempt.digest for attempt in purchase.attempts if attempt.digest}
         if len(digests) > 1:
             yield f"key {purchase.key}, order {purchase.order_id}: {len(digests)} different answers"

@@ -6,29 +6,28 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
-from purveyor_drill.observations import CLIENT, Attempt, Facts, Injected, Sample
+from purveyor_drill.observations import CLIENT, Attempt, Injected, Observations, Sample
 
 REFUSED_WITHIN_S = 2.5
 _MOST_EXCUSED_S = 1.5
-"""At most so much of a wait for a processor counts; where the system does not count it, this stands for it."""
+"""The longest excused wait for a processor; assumed where the system does not count such waits."""
 _MORE_DESCRIPTORS = 5
 _MORE_MEMORY = 1.2
 _MEMORY_SLACK = 24 * 1024 * 1024
 _LIVED_S = 20.0
 
 
-def refusals_in_order(facts: Facts) -> Iterator[str]:
-    """I9: no 5xx but 503, and that with Retry-After and in time; silence is worse than a late 503.
+def refusals_in_order(observed: Observations) -> Iterator[str]:
+    """I9: no 5xx other than 503, and that with Retry-After and in time.
 
-    In time is 2.5 s, and as long as the process and the drill itself were meanwhile ready to go on and no
-    processor was free, at most 1.5 s: a machine that does everything at once, load, drill and servers, is itself
-    late. A process that was hit by a fault is excused from its beginning until it takes work again.
+    In time means 2.5 s, plus the time for which the process and the drill waited for a processor, at most 1.5 s:
+    one machine runs load, drill and servers. A process is excused while a fault affects it, until it is ready.
     """
     outages: defaultdict[str, list[Injected]] = defaultdict(list)
-    for fault in facts.injected:
+    for fault in observed.injected:
         outages[fault.target].append(fault)
-    waits = _Waits(facts.samples)
-    for purchase in facts.purchases:
+    waits = _Waits(observed.samples)
+    for purchase in observed.purchases:
         for attempt in purchase.attempts:
             what = f"{attempt.kind} {attempt.number} of key {attempt.key} at {attempt.process}"
             if attempt.status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -44,7 +43,7 @@ def refusals_in_order(facts: Facts) -> Iterator[str]:
 
 
 class _Waits:
-    """How long processes waited for a processor, from their samples."""
+    """How long processes waited for a processor, according to their samples."""
 
     def __init__(self, samples: Iterable[Sample]) -> None:
         self._known: defaultdict[str, dict[int, list[tuple[float, float]]]] = defaultdict(
@@ -55,7 +54,7 @@ class _Waits:
                 self._known[sample.process][sample.pid].append((sample.at, sample.waited_s))
 
     def during(self, process: str, since: float, until: float) -> float | None:
-        """In seconds, from the sample before to the one after; ``None`` when it was not counted."""
+        """In seconds, from the sample before to the one after; ``None`` if not counted."""
         spans = []
         for counted in self._known[process].values():
             first = max(0, bisect_right(counted, (since, math.inf)) - 1)
@@ -79,25 +78,22 @@ def _was_hit(attempt: Attempt, outages: list[Injected]) -> bool:
     return any(fault.began_at < ended_at and fault.ready_at > attempt.sent_at for fault in outages)
 
 
-def nothing_leaked(facts: Facts) -> Iterator[str]:
-    """I10: the canaries are nowhere."""
-    yield from facts.leaks
+def nothing_leaked(observed: Observations) -> Iterator[str]:
+    """I10: no canary shows up anywhere."""
+    yield from observed.leaks
 
 
-def resources_return(facts: Facts) -> Iterator[str]:
-    """I11: at rest no process has more descriptors or memory than early in its life, and no transaction is stuck.
-
-    At rest is within 60 s: see ``still_held``.
-    """
-    if facts.stuck_transactions:
-        yield f"{facts.stuck_transactions} connections keep a transaction open and idle"
-    yield from still_held(facts.samples)
+def resources_return(observed: Observations) -> Iterator[str]:
+    """I11: at rest no process has more descriptors or memory than early in its life; no transaction is stuck."""
+    if observed.stuck_transactions:
+        yield f"{observed.stuck_transactions} connections keep a transaction open and idle"
+    yield from still_held(observed.samples)
 
 
 def still_held(samples: Iterable[Sample]) -> Iterator[str]:
-    """What the processes of the last samples have more of than in the first third of their lives.
+    """What the processes of the last samples hold beyond the first third of their lives.
 
-    A process that has lived for less than 20 s is not judged.
+    Processes younger than 20 s are not judged.
     """
     by_process: defaultdict[tuple[str, int], list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -107,7 +103,7 @@ def still_held(samples: Iterable[Sample]) -> Iterator[str]:
     for (name, pid), lived in by_process.items():
         last, life_s = lived[-1], lived[-1].at - lived[0].at
         if last.at < last_at or life_s < _LIVED_S:
-            continue  # it ended before the rest, or began shortly before
+            continue  # it has ended, or is too young
         early = [sample for sample in lived if sample.at - lived[0].at <= life_s / 3]
         descriptors = max(sample.descriptors for sample in early)
         if last.descriptors > descriptors + _MORE_DESCRIPTORS:

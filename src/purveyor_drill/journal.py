@@ -1,4 +1,4 @@
-"""The client's own record of the load: written before a request leaves and after its answer, one JSON a line."""
+"""The client's own record of the load, in JSON lines: written before a request and after its answer."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ class Planned(msgspec.Struct, frozen=True, tag=True):
 
 
 class Sending(msgspec.Struct, frozen=True, tag=True):
-    """A request is about to leave. Without an ``Answered`` after it, its outcome is unknown."""
+    """A request is about to be sent. Its outcome is unknown unless an ``Answered`` follows."""
 
     kind: AttemptKind
     key: str
@@ -36,7 +36,7 @@ class Answered(msgspec.Struct, frozen=True, tag=True):
 
 
 class Journal:
-    """Appends to a file, each entry in the kernel's hands before the call returns; keeps the purchases as well."""
+    """Appends to a file, unbuffered: a killed drill loses no entry. Also keeps the purchases."""
 
     def __init__(self, path: Path) -> None:
         self.purchases: list[Purchase] = []
@@ -44,16 +44,16 @@ class Journal:
         self._encoder = msgspec.json.Encoder()
 
     def planned(self, purchase: Purchase) -> None:
-        """An order's moment has come."""
+        """Record an order that is due."""
         self.purchases.append(purchase)
         self._write(Planned(purchase.key, purchase.email, purchase.due_at, purchase.quantities))
 
     def sending(self, kind: AttemptKind, key: str, number: int, process: str, at: float) -> None:
-        """To be called before a request leaves."""
+        """Record a request before it is sent."""
         self._write(Sending(kind, key, number, process, at))
 
     def answered(self, purchase: Purchase, attempt: Attempt) -> None:
-        """To be called after the answer, or when none is waited for any longer."""
+        """Record an answer, or that none came in time."""
         purchase.attempts.append(attempt)
         self._write(Answered(attempt))
 

@@ -1,4 +1,4 @@
-"""The load: orders at moments that were fixed beforehand, so that a stall of the system hides none of them."""
+"""The load: orders at times that are fixed beforehand, so that a stall of the system hides none of them."""
 
 import asyncio
 import hashlib
@@ -12,7 +12,7 @@ from http import HTTPStatus
 import msgspec
 
 from purveyor_drill.customers import Customer
-from purveyor_drill.http_client import Answer, NoAnswer, WireClient
+from purveyor_drill.http_client import Answer, HttpClient, NoAnswer
 from purveyor_drill.journal import Journal
 from purveyor_drill.observations import UNANSWERED, Attempt, AttemptKind, Purchase
 from purveyor_drill.processes import Application
@@ -20,15 +20,15 @@ from purveyor_drill.processes import Application
 ATTEMPT_TIMEOUT_S = 6.0
 RETRY_FOR_S = 30.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
-_LOOKED_AT = 0.05
-"""The part of the orders that is read back, and the part that is sent again after its 201."""
+_CHECKED_SHARE = 0.05
+"""The share of orders that is read back, and the share that is sent again after its 201."""
 _LATE_REPEAT_S = 5.0
 _FINAL = range(400, 500)
 _TRANSIENT = {HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much: orders per second, as a Poisson process; ``burst`` of them arrive together each time."""
+    """Orders per second, as a Poisson process; ``burst`` of them arrive together each time."""
 
     seconds: float
     rate: float
@@ -36,7 +36,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     burst: int = 1
 
     def arrivals(self) -> list[float]:
-        """Every order's moment, in seconds from the beginning: the same for the same plan."""
+        """The time of every order in seconds from the beginning: the same for the same plan."""
         chance = random.Random(f"{self.seed} arrivals")
         moments: list[float] = []
         at = 0.0
@@ -48,13 +48,13 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load:
-    """Places orders at the processes of role orders in turn, until each is answered for good or given up."""
+    """Places orders at the processes of role orders in turn, until each has a final answer or is given up."""
 
     def __init__(
         self,
         plan: LoadPlan,
         *,
-        client: WireClient,
+        client: HttpClient,
         fronts: Sequence[Application],
         customers: Sequence[Customer],
         products: Sequence[int],
@@ -70,7 +70,7 @@ class Load:
         self._chance = random.Random(f"{plan.seed} orders")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until the last order is settled; no further one is begun after ``stop``."""
+        """Run until the last order is settled; no order begins after ``stop``."""
         began, began_at = asyncio.get_running_loop().time(), time.time()
         async with asyncio.TaskGroup() as group:
             for moment in self._plan.arrivals():
@@ -80,7 +80,7 @@ class Load:
                 if stop.is_set():
                     return
                 purchase, customer = self._purchase(began_at + moment)
-                look, repeat = (self._chance.random() < _LOOKED_AT for _ in range(2))
+                look, repeat = (self._chance.random() < _CHECKED_SHARE for _ in range(2))
                 group.create_task(self._place(purchase, customer, look=look, repeat=repeat))
 
     def _purchase(self, due_at: float) -> tuple[Purchase, Customer]:
@@ -97,7 +97,7 @@ class Load:
         return purchase, customer
 
     async def _place(self, purchase: Purchase, customer: Customer, *, look: bool, repeat: bool) -> None:
-        """Try until there is an answer that stays, with the same key, for 30 s."""
+        """Try with the same key until there is a final answer, for at most 30 s."""
         self.sent += 1
         give_up_at, pause_s = time.time() + RETRY_FOR_S, _FIRST_PAUSE_S
         while True:

@@ -1,4 +1,4 @@
-"""Reads the mail ledger where it is in MongoDB, with queries of the drill's own."""
+"""Reads the mail ledger if it is kept in MongoDB, with the drill's own queries."""
 
 import re
 from collections.abc import AsyncIterator
@@ -8,15 +8,14 @@ from typing import Any
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
-from purveyor_drill.database import FINAL
-from purveyor_drill.observations import LedgerRow
+from purveyor_drill.observations import FINAL, LedgerRow
 
 _TIMEOUT_MS = 5000
 _FIELDS = LedgerRow.__struct_fields__
 
 
 class MongoMails:
-    """The collection of mails; of them those to ``domain``."""
+    """The collection of mails; ``mails`` gives only those to ``domain``."""
 
     def __init__(self, mails: Any, domain: str) -> None:
         self._mails = mails
@@ -27,19 +26,17 @@ class MongoMails:
         found = self._mails.find(self._ours, dict.fromkeys(_FIELDS, 1) | {"_id": 0})
         return [LedgerRow(**{name: record[name] for name in _FIELDS}) async for record in found]
 
-    async def in_hand(self) -> int:
+    async def pending(self) -> int:
         """How many mails of the whole ledger are in no final state."""
-        count: int = await self._mails.count_documents({"state": {"$nin": list(FINAL)}})
-        return count
+        return int(await self._mails.count_documents({"state": {"$nin": list(FINAL)}}))
 
     async def at_data(self) -> int:
         """How many mails are between their final dot and the record of the answer."""
-        count: int = await self._mails.count_documents({"state": "data"})
-        return count
+        return int(await self._mails.count_documents({"state": "data"}))
 
 
 @asynccontextmanager
-async def reading(uri: str, domain: str) -> AsyncIterator[MongoMails]:
+async def open_mongo(uri: str, domain: str) -> AsyncIterator[MongoMails]:
     """A connection to read with. Raises ``ConnectionError`` while the server is away."""
     async with AsyncMongoClient[dict[str, Any]](uri, timeoutMS=_TIMEOUT_MS) as client:
         try:

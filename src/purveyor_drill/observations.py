@@ -1,4 +1,4 @@
-"""What a drill observed, as plain data: the client's journal, and what was found in the servers afterwards."""
+"""What a drill observed, as plain data: the client's journal, and what the servers held afterwards."""
 
 from typing import Literal
 
@@ -9,10 +9,12 @@ AttemptKind = Literal["order", "repeat", "get"]
 CLIENT = "drill"
 UNANSWERED = 0
 """The status of an attempt that ended without an answer."""
+FINAL = ("sent", "failed", "unknown")
+"""The states of a mail that needs no more work."""
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of an order; ``price`` of one piece in minor units."""
+    """One line of an order; ``price`` is the unit price in minor units."""
 
     product_id: int
     quantity: int
@@ -20,13 +22,13 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One request and what came of it. ``repeat`` is the order again after it was answered 201."""
+    """One request and its outcome. ``repeat``: the order was sent again after its 201."""
 
     kind: AttemptKind
     key: str
     number: int
     process: str
-    """Which process it was sent to."""
+    """The process it was sent to."""
     sent_at: float
     elapsed_s: float
     status: int
@@ -38,7 +40,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Purchase(msgspec.Struct, kw_only=True):
-    """One order as its customer knows it. ``due_at`` was fixed before the load began."""
+    """One order as its customer sees it. ``due_at`` was fixed before the load began."""
 
     key: str
     email: str
@@ -50,7 +52,7 @@ class Purchase(msgspec.Struct, kw_only=True):
 
     @property
     def outcome(self) -> Literal["ok", "fail", "info"]:
-        """``ok``: answered 201 once at least; ``fail``: refused for good (4xx); ``info``: nobody knows."""
+        """``ok``: answered 201 at least once; ``fail``: refused for good (4xx); ``info``: unknown."""
         statuses = [attempt.status for attempt in self.attempts if attempt.kind == "order"]
         if 201 in statuses:  # noqa: PLR2004 - Created
             return "ok"
@@ -66,7 +68,7 @@ class Purchase(msgspec.Struct, kw_only=True):
 
 
 class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An order as it is stored; amounts in minor units. ``key`` is empty where no idempotency key refers to it."""
+    """An order as it is stored; amounts in minor units. ``key`` is empty if it has no idempotency key."""
 
     id: str
     number: int
@@ -100,7 +102,7 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SinkMail(msgspec.Struct, frozen=True, kw_only=True):
-    """A mail that the SMTP sink took."""
+    """A mail that the SMTP sink received."""
 
     message_id: str
     recipient: str
@@ -112,7 +114,7 @@ class SinkMail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The resources of one process at one moment; the drill's own process is ``CLIENT``."""
+    """The resources of one process at one moment; ``CLIENT`` is the drill's own process."""
 
     process: str
     pid: int
@@ -121,35 +123,35 @@ class Sample(msgspec.Struct, frozen=True):
     memory: int
     """Resident set in bytes."""
     waited_s: float | None = None
-    """How long since its beginning it was ready to go on and no processor was free; ``None``: nobody counts."""
+    """How long it has waited for a processor since its beginning; ``None``: not counted."""
 
 
 class Doubt(msgspec.Struct, frozen=True, kw_only=True):
-    """A moment after which mails may be doubled: a sender died, or the answer to a final dot was cut off."""
+    """An event that may cause duplicates: a sender died, or the answer to a final dot was cut off."""
 
     at: float
     cause: str
     sender_died: bool
     mails: int
-    """How many could be between their final dot and our record of the answer, at most."""
+    """How many mails could be between their final dot and the record of the answer, at most."""
 
 
 class Injected(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault as it happened; times in seconds since 1970."""
+    """A fault that was injected; times in seconds since 1970."""
 
     action: str
     target: str
     detail: str
     began_at: float
     ended_at: float
-    """When it was lifted: the process was started again, the server accepted again."""
+    """When it was lifted: the process was restarted, the server reachable again."""
     ready_at: float
-    """When a process that was started again took work; else as ``ended_at``."""
+    """When a restarted process was ready; otherwise as ``ended_at``."""
     error: str = ""
 
 
-class Facts(msgspec.Struct, kw_only=True):
-    """Everything that the checker judges by."""
+class Observations(msgspec.Struct, kw_only=True):
+    """Everything that the checker judges."""
 
     began_at: float = 0.0
     ended_at: float = 0.0
@@ -164,13 +166,13 @@ class Facts(msgspec.Struct, kw_only=True):
     doubts: list[Doubt] = []
     samples: list[Sample] = []
     waiting: dict[str, int] = {}
-    """Messages in queues at the end, where there are any; dead letters under their own queue's name."""
+    """Messages in queues at the end; dead letters under the name of their own queue."""
     stuck_transactions: int = 0
     leaks: list[str] = []
     """Where a canary secret was found."""
     settled_in_s: float | None = None
-    """How long it took after the load until nothing was in hand; ``None``: it had not come to rest."""
+    """How long it took after the load until no work was pending; ``None``: too long."""
     skipped: int = 0
-    """Faults of the schedule that were left out because their target was not up again yet."""
+    """Faults of the schedule that were skipped because their target was still down."""
     own_deaths: list[str] = []
-    """Processes that ended without being told to."""
+    """Processes that ended by themselves."""

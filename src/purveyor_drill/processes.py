@@ -1,4 +1,4 @@
-"""Processes of the application, run by its command line as an operator would, and every way for them to end."""
+"""Processes of the application, started by its command line as an operator would, and every way to end them."""
 
 import asyncio
 import os
@@ -21,62 +21,59 @@ _AGAIN_S = 0.3
 _PROC = Path("/proc")
 
 
-class Part(msgspec.Struct, frozen=True):
-    """What one process of a shape runs; ``takes``: the settings that it is given, empty for all."""
+class ProcessSpec(msgspec.Struct, frozen=True):
+    """What one process of a shape runs; ``settings``: the names of those that it gets, empty for all."""
 
     name: str
     command: str
     """``serve`` or ``worker``."""
     roles: str
-    takes: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
     def runs(self, role: str) -> bool:
-        """Whether this role is in it."""
+        """Whether this role is one of its roles."""
         return role in self.roles.split(",")
 
 
 class Application:
-    """One process: always on the same port, started again as often as it must be."""
+    """One process, always on the same port through every restart."""
 
     def __init__(
-        self, part: Part, program: Sequence[str], settings: Mapping[str, str], folder: Path, port: int = 0
+        self, spec: ProcessSpec, program: Sequence[str], settings: Mapping[str, str], folder: Path, port: int = 0
     ) -> None:
-        self.part = part
-        self.name = part.name
+        self.spec = spec
+        self.name = spec.name
         self.port = port or free_port()
         self.frozen = False
         self.busy = asyncio.Lock()
-        """Held by whoever ends or starts it."""
+        """Held while it is stopped or started."""
         self.folder = folder
-        self._arguments = [*program, part.command, "--roles", part.roles]
-        self._arguments += ["--port" if part.command == "serve" else "--health-port", str(self.port)]
-        self._settings = dict(settings)
+        self._arguments = [*program, spec.command, "--roles", spec.roles]
+        self._arguments += ["--port" if spec.command == "serve" else "--health-port", str(self.port)]
+        self._settings = {
+            name: value for name, value in settings.items() if not spec.settings or name in spec.settings
+        }
         self._child: Child | None = None
 
     @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
     def pid(self) -> int:
-        """Of the running process; 0 while there is none."""
+        """The id of the running process; 0 while there is none."""
         return self._child.pid if self._child else 0
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there, frozen or not."""
+        """Whether the process exists, frozen or not."""
         return self._child is not None and self._child.running
 
     @property
     def log(self) -> Path:
-        """What all its incarnations wrote."""
+        """The output of all its lives."""
         return self.folder / f"{Path(self._arguments[0]).name}.log"
 
     async def start(self) -> None:
-        """Start it, and again when it ends before it is ready, as a supervisor would; wait until it takes work.
+        """Start it and wait until it is ready; restart it if it ends before that, as a supervisor would.
 
-        Raises ``StartFailed`` when it is not ready after 2 minutes.
+        Raises ``StartFailed`` if it is not ready after 2 minutes.
         """
         give_up_at = time.monotonic() + _GIVE_UP_AFTER_S
         while True:
@@ -105,13 +102,13 @@ class Application:
             await asyncio.sleep(_POLL_S)
 
     async def kill(self) -> None:
-        """``kill -9`` for the process, and for nothing that it started."""
+        """``kill -9`` for the process, but for nothing that it started."""
         if self._child is not None:
             self._signal(signal.SIGKILL)
             await self._end(self._child, signal.SIGKILL)
 
     async def terminate(self) -> bool:
-        """SIGTERM, and wait; whether it ended by itself in 30 s."""
+        """SIGTERM, and wait; whether it ended within 30 s."""
         if self._child is None:
             return True
         began = time.monotonic()
@@ -119,7 +116,7 @@ class Application:
         return time.monotonic() - began < _STOP_WITHIN_S
 
     def freeze(self) -> None:
-        """SIGSTOP for the process, and for nothing that it started."""
+        """SIGSTOP for the process, but for nothing that it started."""
         self.frozen = True
         self._signal(signal.SIGSTOP)
 
@@ -138,16 +135,12 @@ class Application:
         await asyncio.to_thread(child.end, number, _STOP_WITHIN_S)
 
     def _environment(self) -> dict[str, str]:
-        """Nothing of the operator's own settings: only what the drill says."""
-        chosen = {name: value for name, value in self._settings.items() if self._takes(name)}
-        return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", **chosen}
-
-    def _takes(self, name: str) -> bool:
-        return not self.part.takes or name in self.part.takes
+        """Only the drill's settings, none of the operator's."""
+        return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", **self._settings}
 
 
 def sample(name: str, pid: int, at: float) -> Sample | None:
-    """What a process uses now, which is ``at``; ``None`` where the system does not tell (it has no /proc)."""
+    """The resources of a process now, which is ``at``; ``None`` if it has ended or there is no /proc."""
     about = _PROC / str(pid)
     try:
         descriptors = len(list((about / "fd").iterdir()))
@@ -159,8 +152,8 @@ def sample(name: str, pid: int, at: float) -> Sample | None:
 
 
 def _waited_s(about: Path) -> float | None:
-    """How long its first thread, which runs the event loop, has waited (Linux, scheduler/sched-stats.rst)."""
+    """How long its first thread has waited for a processor (Linux, scheduler/sched-stats.rst)."""
     try:
         return int((about / "schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError):  # a kernel that does not count it
+    except (OSError, IndexError):  # the kernel does not count it
         return None

@@ -1,6 +1,6 @@
 """The proxies of a drill, in a process of their own: a busy drill must not look like a slow network.
 
-Run as ``python -m purveyor_drill.proxies``; it reads a ``Command`` a line and answers each with a line.
+Run as ``python -m purveyor_drill.proxies``. It reads commands, one a line, and answers each with a line.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ import uvloop
 from purveyor_drill.proxy import Blackhole, Fault, Latency, Proxy, Refuse, Reset
 from purveyor_drill.servers import reaper
 
-Cut = Literal["refuse", "blackhole", "latency", "reset"]
+NetworkFault = Literal["refuse", "blackhole", "latency", "reset"]
 
-_FAULTS: dict[str, Fault] = {
+_FAULTS: dict[NetworkFault, Fault] = {
     "refuse": Refuse(),
     "blackhole": Blackhole(),
     "latency": Latency(delay_s=0.1, jitter_s=0.05),
@@ -26,32 +26,32 @@ _ANSWER_S = 10.0
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
-    """Begin a proxy; the answer is its port."""
+    """Open a proxy; the answer is its port."""
 
     host: str
     port: int
 
 
-class Spoil(msgspec.Struct, frozen=True, tag=True):
-    """Put a fault in force at a proxy, known by its port; ``None`` lifts it."""
+class SetFault(msgspec.Struct, frozen=True, tag=True):
+    """Put a fault in force at the proxy with this port; ``None`` lifts it."""
 
     port: int
-    cut: Cut | None
+    fault: NetworkFault | None
 
 
-Command = Open | Spoil
+Command = Open | SetFault
 
 
-class Links:
+class Proxies:
     """The proxies' process, as the drill uses it."""
 
     async def open(self, host: str, port: int) -> int:
-        """Begin a proxy in front of a server; its port on 127.0.0.1."""
+        """Open a proxy in front of a server; its port on 127.0.0.1."""
         return await self._ask(Open(host, port))
 
-    async def spoil(self, port: int, cut: Cut | None) -> None:
-        """Put a fault in force, or lift it, at the proxy with this port."""
-        await self._ask(Spoil(port, cut))
+    async def set_fault(self, port: int, fault: NetworkFault | None) -> None:
+        """Put a fault in force at the proxy with this port, or lift it."""
+        await self._ask(SetFault(port, fault))
 
     async def __aenter__(self) -> Self:
         self._asking = asyncio.Lock()
@@ -92,9 +92,9 @@ async def _serve() -> None:
                 case Open(host, port):
                     proxy = await stack.enter_async_context(Proxy(host, port))
                     proxies[proxy.port] = proxy
-                case Spoil(port, cut):
+                case SetFault(port, fault):
                     proxy = proxies[port]
-                    proxy.set(*([_FAULTS[cut]] if cut else []))
+                    proxy.set(*([_FAULTS[fault]] if fault else []))
             sys.stdout.write(f"{proxy.port}\n")
             sys.stdout.flush()
 

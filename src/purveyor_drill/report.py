@@ -1,21 +1,18 @@
-"""The result of a drill as one value, and where it is written: ``report.json`` and ``report.html``."""
+"""The result of a drill as one value."""
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
 from purveyor_drill.checker import Verdict, check
 from purveyor_drill.measures import Figures, measure, per_second
-from purveyor_drill.observations import Facts, Injected
+from purveyor_drill.observations import Injected, Observations
 from purveyor_drill.schedule import Fault
-
-_MIN_CELLS = 1
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for; with it the drill can be repeated."""
+    """The options of a drill, with which it can be repeated."""
 
     shape: str
     seconds: float
@@ -28,13 +25,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def command(self) -> str:
-        """The command line that gives the same load and the same schedule."""
-        words = (
+        """The command line for the same load and the same schedule."""
+        command = (
             f"app drill --shape {self.shape} --seconds {self.seconds:g} --rate {self.rate:g} --seed {self.seed}"
+            f" --mail-doubtful {self.policy} --ledger {self.ledger}"
         )
-        words += f" --mail-doubtful {self.policy} --ledger {self.ledger}"
-        words += " --use-settings" if self.use_settings else ""
-        return f"{words} --only {','.join(self.only)}" if self.only else words
+        command += " --use-settings" if self.use_settings else ""
+        return f"{command} --only {','.join(self.only)}" if self.only else command
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,36 +46,58 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     injected: tuple[Injected, ...]
     began_at: float
     orders_per_second: tuple[int, ...]
-    """Accepted, in each second from ``began_at``."""
+    """Accepted orders in each second from ``began_at``."""
     mails_per_second: tuple[int, ...]
 
+    @property
+    def headline(self) -> str:
+        """The result in one sentence."""
+        faults, accepted = sum(self.figures.faults.values()), self.figures.orders_accepted
+        if self.proven:
+            return f"Proven: {faults} faults, {accepted} orders accepted, every invariant holds"
+        broken = ", ".join(verdict.code for verdict in self.verdicts if not verdict.holds)
+        return f"Violated: {broken}, after {faults} faults and {accepted} accepted orders"
 
-def judge(run: Run, schedule: Sequence[Fault], facts: Facts) -> Report:
-    """Check the facts and sum them up."""
-    verdicts = check(facts)
-    accepted = [moment for purchase in facts.purchases if (moment := purchase.accepted_at)]
-    mails = [mail.at for mail in facts.mails]
-    last = max([*accepted, *mails, facts.began_at])
-    seconds = max(_MIN_CELLS, int(last - facts.began_at) + 1)
+    @property
+    def summary(self) -> Sequence[tuple[str, str]]:
+        """The figures that the guarantees are about, each with its name."""
+        figures = self.figures
+        per_death = f"{figures.duplicates_per_death:.2f}" if figures.sender_deaths else "no sender died"
+        settled = "never" if figures.settled_in_s is None else f"{figures.settled_in_s:.1f} s"
+        return (
+            ("faults injected", str(sum(figures.faults.values()))),
+            ("faults skipped, target still down", str(figures.skipped)),
+            ("orders sent", str(figures.orders_sent)),
+            ("orders accepted", str(figures.orders_accepted)),
+            ("orders with an unknown outcome", str(figures.orders_unknown)),
+            ("orders lost", str(figures.orders_lost)),
+            ("orders duplicated", str(figures.orders_doubled)),
+            ("mails received", str(figures.mails_taken)),
+            ("mails lost", str(figures.mails_lost)),
+            ("mails parked as unknown", str(figures.mails_unknown)),
+            ("mails duplicated", f"{figures.mails_doubled} (at most {figures.duplicates_bound} in doubt)"),
+            ("sender deaths", str(figures.sender_deaths)),
+            ("duplicates per sender death", per_death),
+            ("processes that ended by themselves", str(figures.own_deaths)),
+            ("settled after the load", settled),
+        )
+
+
+def judge(run: Run, schedule: Sequence[Fault], observed: Observations) -> Report:
+    """Check the observations and sum them up."""
+    verdicts = check(observed)
+    accepted = [moment for purchase in observed.purchases if (moment := purchase.accepted_at)]
+    mails = [mail.at for mail in observed.mails]
+    seconds = int(max([*accepted, *mails, observed.began_at]) - observed.began_at) + 1
     return Report(
         run=run,
         finished_at=time.time(),
         proven=all(verdict.holds for verdict in verdicts),
         verdicts=tuple(verdicts),
-        figures=measure(facts),
+        figures=measure(observed),
         schedule=tuple(schedule),
-        injected=tuple(sorted(facts.injected, key=lambda fault: fault.began_at)),
-        began_at=facts.began_at,
-        orders_per_second=tuple(per_second(accepted, facts.began_at, seconds)),
-        mails_per_second=tuple(per_second(mails, facts.began_at, seconds)),
+        injected=tuple(sorted(observed.injected, key=lambda fault: fault.began_at)),
+        began_at=observed.began_at,
+        orders_per_second=tuple(per_second(accepted, observed.began_at, seconds)),
+        mails_per_second=tuple(per_second(mails, observed.began_at, seconds)),
     )
-
-
-def write(report: Report, folder: Path) -> Sequence[Path]:
-    """Write both files; their paths."""
-    from purveyor_drill.html import page
-
-    data, shown = folder / "report.json", folder / "report.html"
-    data.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
-    shown.write_text(page(report), encoding="utf-8")
-    return data, shown

@@ -1,38 +1,39 @@
-"""Runs a drill: load and faults together, then rest, then the gathering of facts."""
+"""Runs a drill: load and faults together, then a wait until all is settled, then the collection."""
 
 import asyncio
 import contextlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
-from purveyor_drill.collect import Reader
+from purveyor_drill.collect import SETTLE_S, Collector, preflight
 from purveyor_drill.customers import Customer, new_password, register
-from purveyor_drill.http_client import WireClient
-from purveyor_drill.injector import SLOTS, Injector, play
+from purveyor_drill.http_client import HttpClient
+from purveyor_drill.injector import SLOTS, Injector, inject_on_schedule
 from purveyor_drill.invariants_system import still_held
 from purveyor_drill.journal import Journal
 from purveyor_drill.load import Load, LoadPlan
-from purveyor_drill.observations import CLIENT, Doubt, Facts, Purchase, Sample
+from purveyor_drill.observations import CLIENT, Doubt, Observations, Purchase, Sample
 from purveyor_drill.processes import Application, sample
-from purveyor_drill.schedule import Fault
+from purveyor_drill.report import Report, Run, judge
+from purveyor_drill.schedule import ACTIONS, Action, Fault, schedule
 from purveyor_drill.servers.process import StartFailed
-from purveyor_drill.testbed import House
+from purveyor_drill.testbed import Ledger, Policy, ShapeName, Testbed, open_testbed, servers_of
 
+CUSTOMERS = 20
 _SAMPLE_EVERY_S = 1.0
-_WATCH_EVERY_S = 0.5
+_SUPERVISE_EVERY_S = 0.5
 _REST_S = 2.0
-_RETURNED_WITHIN_S = 60.0
+_RELEASED_WITHIN_S = 60.0
 _PRODUCTS = 100
 _TOKEN = "eyJhbGciOi"
-"""How every access token begins (RFC 7515: the header in base64url)."""
+"""The first characters of every access token (RFC 7515: the header in base64url)."""
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -47,107 +48,163 @@ class Progress(msgspec.Struct, kw_only=True):
     latest: str = ""
 
 
-class Observer(Protocol):
-    """Is told how far a drill is, once a second and at each stage."""
-
-    def __call__(self, progress: Progress) -> None:
-        """Show it."""
-        ...
+Observer = Callable[[Progress], None]
+"""Is called once a second and at each stage."""
 
 
-class Conductor:
-    """One drill on one running house. ``stop``: end the load early, and go on with what follows it.
+async def drill(
+    load: LoadPlan,
+    *,
+    shape: ShapeName,
+    policy: Policy,
+    ledger: Ledger,
+    folder: Path,
+    observe: Observer,
+    stop: asyncio.Event,
+    only: Sequence[Action] = (),
+    given: Mapping[str, str] | None = None,
+) -> Report:
+    """Run a drill and judge it. Its journal and the logs of its processes stay in ``folder``.
 
-    ``settle_s``: how long to wait for the rest after the load, in seconds.
+    Raises ``Missing`` if a server cannot be had, ``StartFailed`` if one does not come up.
+    """
+    planned: list[Fault] = []
+
+    def plan(running: Testbed) -> Sequence[Fault]:
+        planned.extend(schedule(load.seed, load.seconds, running.targets(), only or ACTIONS))
+        return planned
+
+    servers = tuple(given) if given is not None else servers_of(shape, ledger)
+    testbed = open_testbed(
+        shape, logs=folder / "logs", policy=policy, given=given, servers=servers, preflight=preflight
+    )
+    observe(Progress(stage=f"starting shape {shape}"))
+    observed = await run(testbed, load, folder=folder, observe=observe, stop=stop, plan=plan)
+    options = Run(
+        shape=shape,
+        seconds=load.seconds,
+        rate=load.rate,
+        seed=load.seed,
+        policy=policy,
+        ledger=ledger,
+        only=tuple(only),
+        use_settings=given is not None,
+    )
+    return judge(options, planned, observed)
+
+
+async def run(
+    testbed: AbstractAsyncContextManager[Testbed],
+    load: LoadPlan,
+    *,
+    folder: Path,
+    observe: Observer,
+    stop: asyncio.Event,
+    plan: Callable[[Testbed], Sequence[Fault]],
+    customers: int = CUSTOMERS,
+    settle_s: float = SETTLE_S,
+) -> Observations:
+    """Run load on a testbed with the faults that ``plan`` gives for it. Raises as ``drill``."""
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    async with testbed as running:
+        faults = plan(running)
+        runner = Runner(running, observe, stop, settle_s)
+        return await runner.run(load, faults, folder / "journal.jsonl", customers)
+
+
+class Runner:
+    """One drill on one running testbed. ``stop`` ends the load early; all that follows it still happens.
+
+    ``settle_s``: how long pending work may take after the load, in seconds.
     """
 
-    def __init__(self, house: House, observe: Observer, stop: asyncio.Event, settle_s: float) -> None:
+    def __init__(self, testbed: Testbed, observe: Observer, stop: asyncio.Event, settle_s: float) -> None:
         self._settle_s = settle_s
-        self._house = house
+        self._testbed = testbed
         self._observe = observe
         self._stop = stop
         self._samples: list[Sample] = []
         self._deaths: list[str] = []
-        self._domain = f"drill-{secrets.token_hex(5)}.example.com"  # RFC 2606: nobody can ever receive there
-        self._canaries = {**house.canaries, "the password": new_password(), "an access token": _TOKEN}
+        self._domain = f"drill-{secrets.token_hex(5)}.example.com"  # RFC 2606: no mail can ever be delivered
+        self._canaries = {**testbed.canaries, "the password": new_password(), "an access token": _TOKEN}
 
-    async def run(self, plan: LoadPlan, faults: Sequence[Fault], journal: Path, customers: int) -> Facts:
-        """Load with faults until the plan is over, and what there is to be known of it.
+    async def run(self, plan: LoadPlan, faults: Sequence[Fault], journal: Path, customers: int) -> Observations:
+        """Load with faults until the plan is over, then wait and collect.
 
-        Raises ``StartFailed`` when the house cannot be prepared.
+        Raises ``StartFailed`` if the testbed cannot be prepared.
         """
         began_at = time.time()
-        reader = Reader(self._house, self._domain, began_at)
+        collector = Collector(self._testbed, self._domain, began_at)
         self._observe(Progress(stage="opening accounts"))
-        injector = Injector(self._house, reader.at_data)
+        injector = Injector(self._testbed, collector.at_data)
         with Journal(journal) as notes:
-            async with _beside(self._sampling()), _beside(self._keeping(injector)):
-                async with WireClient() as client:  # its connections are none of the house's at rest
-                    known = await self._prepare(client, customers)
+            async with _in_background(self._sampling()), _in_background(self._supervising(injector)):
+                async with HttpClient() as client:  # closed before the last samples of descriptors
+                    known = await self._register(client, customers)
                     load = Load(
                         plan,
                         client=client,
-                        fronts=self._house.running("orders"),
+                        fronts=self._testbed.running("orders"),
                         customers=known,
                         products=await self._products(client),
                         journal=notes,
                     )
-                    await self._both(load, injector, plan, faults)
+                    await self._load_with_faults(load, injector, faults)
                 ended_at = time.time()
-                self._observe(Progress(stage="waiting for the rest"))
-                settled_in_s = await reader.settle(self._settle_s)
+                self._observe(Progress(stage="waiting for pending work"))
+                settled_in_s = await collector.settle(self._settle_s)
                 await self._rest()
-        self._observe(Progress(stage="gathering facts"))
-        facts = await self._facts(reader, injector, notes.purchases)
-        return msgspec.structs.replace(facts, began_at=began_at, ended_at=ended_at, settled_in_s=settled_in_s)
+        self._observe(Progress(stage="collecting"))
+        observed = await self._collect(collector, injector, notes.purchases)
+        return msgspec.structs.replace(observed, began_at=began_at, ended_at=ended_at, settled_in_s=settled_in_s)
 
-    async def _prepare(self, client: WireClient, customers: int) -> Sequence[Customer]:
-        auth = self._house.running("auth")[0]
+    async def _register(self, client: HttpClient, customers: int) -> Sequence[Customer]:
+        auth = self._testbed.running("auth")[0]
         return await register(client, customers, self._domain, self._canaries["the password"], auth)
 
-    async def _products(self, client: WireClient) -> Sequence[int]:
-        front = self._house.running("orders")[0]
+    async def _products(self, client: HttpClient) -> Sequence[int]:
+        front = self._testbed.running("orders")[0]
         answer = await client.request(front.port, "GET", f"/api/products?limit={_PRODUCTS}")
         if answer.status != HTTPStatus.OK:
             raise StartFailed(f"no products to order: {answer.status} {answer.body[:200]!r}")
         return [product["id"] for product in answer.json()["products"]]
 
-    async def _both(self, load: Load, injector: Injector, plan: LoadPlan, faults: Sequence[Fault]) -> None:
-        """Load and faults; what then still holds is lifted at once when the load has ended early."""
-        playing = asyncio.create_task(play(faults, injector.inject, self._stop))
-        async with _beside(self._reporting(load, injector)):
+    async def _load_with_faults(self, load: Load, injector: Injector, faults: Sequence[Fault]) -> None:
+        """Every fault that is still active is lifted as soon as the load has ended."""
+        injecting = asyncio.create_task(inject_on_schedule(faults, injector.inject, self._stop))
+        async with _in_background(self._reporting(load, injector)):
             try:
                 await load.run(self._stop)
             finally:
-                injector.hurried.set()
-                await playing
+                injector.lift_now.set()
+                await injecting
 
-    async def _facts(self, reader: Reader, injector: Injector, purchases: list[Purchase]) -> Facts:
-        events = await reader.events()
-        mails, leaks = await reader.mails(self._canaries)
-        async with reader.database() as database:
+    async def _collect(self, collector: Collector, injector: Injector, purchases: list[Purchase]) -> Observations:
+        mails, leaks = await collector.mails(self._canaries)
+        async with collector.database() as database:
+            orders, events = await database.orders(), await database.events()
             stuck = await database.stuck_transactions()
-        return Facts(
-            policy=self._house.policy,
+        return Observations(
+            policy=self._testbed.policy,
             purchases=purchases,
-            orders=await reader.orders(),
+            orders=orders,
             events=events,
-            ledger=await reader.ledger(),
+            ledger=await collector.ledger(),
             mails=mails,
             injected=injector.injected,
             doubts=injector.doubts,
             skipped=injector.skipped,
             samples=self._samples,
-            waiting=await reader.waiting(),
+            waiting=await collector.waiting(),
             stuck_transactions=stuck,
-            leaks=leaks + await reader.leaks(self._canaries, events),
+            leaks=leaks + await collector.leaks(self._canaries, events),
             own_deaths=self._deaths,
         )
 
     async def _reporting(self, load: Load, injector: Injector) -> None:
         began, counted, mails = time.monotonic(), 0, 0
         while True:
-            counted, mails = _count_lines(self._house.sink.mails_file, counted, mails)
+            counted, mails = _count_lines(self._testbed.sink.mails_file, counted, mails)
             latest = injector.injected[-1] if injector.injected else None
             self._observe(
                 Progress(
@@ -163,12 +220,12 @@ class Conductor:
             await asyncio.sleep(1.0)
 
     async def _rest(self) -> None:
-        """Until what was taken under load is given back, at most 60 s: pools let go of it after a while."""
-        rested_at = time.monotonic() + _RETURNED_WITHIN_S
+        """Until resources are released, at most 60 s: pools keep connections for a while."""
+        give_up_at = time.monotonic() + _RELEASED_WITHIN_S
         while True:
             await asyncio.sleep(_REST_S)
             self._sample()
-            if time.monotonic() > rested_at or not any(still_held(self._samples)):
+            if time.monotonic() > give_up_at or not any(still_held(self._samples)):
                 return
 
     async def _sampling(self) -> None:
@@ -177,32 +234,32 @@ class Conductor:
             await asyncio.sleep(_SAMPLE_EVERY_S)
 
     def _sample(self) -> None:
-        running = {one.name: one.pid for one in self._house.applications.values() if one.alive}
-        at = time.time()  # one moment for all: the last tells which of them were still there at the end
+        running = {one.name: one.pid for one in self._testbed.applications.values() if one.alive}
+        at = time.time()  # one moment for all: the last one tells which processes lived to the end
         for name, pid in {**running, CLIENT: os.getpid()}.items():
             if (taken := sample(name, pid, at)) is not None:
                 self._samples.append(taken)
 
-    async def _keeping(self, injector: Injector) -> None:
-        """Start again what ended by itself, as a supervisor would, and note it."""
+    async def _supervising(self, injector: Injector) -> None:
+        """Restart processes that ended by themselves, as a supervisor would, and record it."""
         while True:
-            await asyncio.sleep(_WATCH_EVERY_S)
-            for application in self._house.applications.values():
+            await asyncio.sleep(_SUPERVISE_EVERY_S)
+            for application in self._testbed.applications.values():
                 if not application.alive and not application.busy.locked():
                     await self._revive(application, injector)
 
     async def _revive(self, application: Application, injector: Injector) -> None:
         async with application.busy:
             self._deaths.append(application.name)
-            if application in self._house.senders():
-                cause = f"{application.name} died by itself"
+            if application in self._testbed.senders():
+                cause = f"{application.name} ended by itself"
                 injector.doubts.append(Doubt(at=time.time(), cause=cause, sender_died=True, mails=SLOTS))
             await application.start()
 
 
 @asynccontextmanager
-async def _beside(work: Awaitable[None]) -> AsyncIterator[None]:
-    """Run something endless as long as the context lasts. An error in it is raised at the end."""
+async def _in_background(work: Awaitable[None]) -> AsyncIterator[None]:
+    """Run something endless as long as the context lasts. Its error is raised at the end."""
     task = asyncio.ensure_future(work)
     try:
         yield

@@ -24,11 +24,11 @@ ACTIONS: tuple[Action, ...] = (
     "reset",
 )
 ANSWERS = ("greeting 421", "mail 451", "dot 452", "close after dot", "reset after dot", "hang at data", "slow 250")
-"""What the SMTP sink can be told to do."""
+"""How the SMTP sink can misbehave."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault; ``at_s`` from the beginning of the load; ``lasts_s`` until it is lifted, or started again."""
+    """One fault: ``at_s`` counts from the beginning of the load, ``lasts_s`` until it is lifted."""
 
     at_s: float
     action: Action
@@ -38,52 +38,60 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """As reports call it."""
+        """Its name in reports."""
         return f"{self.action} {self.target}"
 
 
-class Kind(msgspec.Struct, frozen=True):
-    """How often in an hour of one target, and for how long in seconds, from and to."""
+class Rate(msgspec.Struct, frozen=True):
+    """How often an hour for one target, and for how long in seconds."""
 
     per_hour: float
     shortest_s: float
     longest_s: float
     rest_s: float = 2.0
-    """How long the target is then left alone, so that it is up before the next fault meets it."""
+    """A pause for the target, so that it is up before its next fault."""
 
 
-RATES: Mapping[Group, Mapping[Action, Kind]] = {
-    # Of all processes together: the other groups have one target each.
+RATES: Mapping[Group, Mapping[Action, Rate]] = {
+    # For all processes together: each other group has one target.
     "process": {
-        "kill": Kind(2500, 0.1, 1.0, 3.0),
-        "term": Kind(150, 0.0, 0.0, 4.0),
-        "freeze": Kind(100, 1.0, 10.0),
+        "kill": Rate(2500, 0.1, 1.0, 3.0),
+        "term": Rate(150, 0.0, 0.0, 4.0),
+        "freeze": Rate(100, 1.0, 10.0),
     },
-    "postgres": {"kill": Kind(60, 0.1, 1.0, 5.0), "freeze": Kind(60, 1.0, 5.0, 4.0)},
-    "embedded": {"kill": Kind(60, 0.0, 0.0, 6.0), "freeze": Kind(60, 1.0, 5.0, 4.0)},
-    "rabbitmq": {"kill": Kind(40, 0.1, 2.0, 10.0), "freeze": Kind(40, 1.0, 5.0, 5.0)},
-    "redis": {"kill": Kind(20, 0.1, 2.0), "freeze": Kind(20, 1.0, 5.0), "flush": Kind(20, 0.0, 0.0)},
-    "mongodb": {"restart": Kind(20, 0.1, 1.0, 5.0), "freeze": Kind(20, 1.0, 5.0, 4.0)},
-    "smtp": {"kill": Kind(40, 0.2, 2.0, 4.0), "freeze": Kind(20, 1.0, 5.0), "answers": Kind(80, 0.0, 0.0)},
+    "postgres": {"kill": Rate(60, 0.1, 1.0, 5.0), "freeze": Rate(60, 1.0, 5.0, 4.0)},
+    "embedded": {"kill": Rate(60, 0.0, 0.0, 6.0), "freeze": Rate(60, 1.0, 5.0, 4.0)},
+    "rabbitmq": {"kill": Rate(40, 0.1, 2.0, 10.0), "freeze": Rate(40, 1.0, 5.0, 5.0)},
+    "redis": {
+        "kill": Rate(20, 0.1, 2.0),
+        "freeze": Rate(20, 1.0, 5.0),
+        "flush": Rate(20, 0.0, 0.0),
+    },
+    "mongodb": {"restart": Rate(20, 0.1, 1.0, 5.0), "freeze": Rate(20, 1.0, 5.0, 4.0)},
+    "smtp": {
+        "kill": Rate(40, 0.2, 2.0, 4.0),
+        "freeze": Rate(20, 1.0, 5.0),
+        "answers": Rate(80, 0.0, 0.0),
+    },
     "network": {
-        "refuse": Kind(20, 1.0, 5.0),
-        "blackhole": Kind(20, 1.0, 5.0, 4.0),
-        "latency": Kind(20, 1.0, 5.0),
-        "reset": Kind(20, 0.0, 0.0, 1.0),
+        "refuse": Rate(20, 1.0, 5.0),
+        "blackhole": Rate(20, 1.0, 5.0, 4.0),
+        "latency": Rate(20, 1.0, 5.0),
+        "reset": Rate(20, 0.0, 0.0, 1.0),
     },
 }
 _OF_PROCESSES: tuple[Action, ...] = ("kill", "term", "freeze")
 _SPARSE_S = 3.0
-"""A short run has room for one fault of a server or the network in so many seconds."""
+"""A short run injects one fault of a server or the network in so many seconds."""
 _LEAD_S = 1.0
 
 
 def schedule(
     seed: int, seconds: float, targets: Mapping[Group, Sequence[str]], only: Collection[Action] = ACTIONS
 ) -> list[Fault]:
-    """The faults of a run, in their order.
+    """The faults of a run, in order of time.
 
-    Each kind comes as often as ``RATES`` says, in a short run once; a target has one fault at a time.
+    Each kind occurs as often as in ``RATES``, at least once; a target has one fault at a time.
     """
     chance = random.Random(seed)
     of_processes: list[tuple[Fault, float]] = []
@@ -112,7 +120,7 @@ def _draw(
     targets: Mapping[Group, Sequence[str]],
     only: Collection[Action],
 ) -> list[tuple[Fault, float]]:
-    """Faults of one kind, each with how long its target then rests."""
+    """Faults of one kind, each with the pause that its target then needs."""
     kind = RATES[group][action]
     candidates = targets.get(group, ())
     if not candidates or action not in only:
@@ -131,7 +139,7 @@ def _draw(
 
 
 def _without_overlaps(drawn: Iterable[tuple[Fault, float]], seconds: float) -> list[Fault]:
-    """Move what meets a target that has a fault already to the end of that; drop what then comes too late."""
+    """Move a fault whose target already has one to the end of that; drop it if it is then too late."""
     free_at: dict[str, float] = {}
     planned = []
     for fault, rest_s in sorted(drawn, key=lambda entry: (entry[0].at_s, entry[0].target, entry[0].action)):

@@ -12,13 +12,12 @@ from rich.text import Text
 
 from purveyor_drill.report import Report
 from purveyor_drill.runner import Progress
-from purveyor_drill.wording import headline, promises
 
 _PLAIN_EVERY_S = 5.0
 
 
 class ProgressLine:
-    """Shows the progress; satisfies ``Observer``. Not on a terminal: a line per stage, and one every 5 s."""
+    """Shows the progress; an ``Observer``. Without a terminal: a line for each stage, and one every 5 s."""
 
     def __init__(self, console: Console, seconds: float) -> None:
         self._console = console
@@ -40,7 +39,7 @@ class ProgressLine:
             self._live.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """See ``Observer``."""
+        """Show it."""
         text = progress.stage
         if progress.sent:
             text = (
@@ -63,8 +62,8 @@ def show(report: Report, files: list[Path], console: Console) -> None:
     for verdict in report.verdicts:
         for example in verdict.examples:
             console.print(Text(f"{verdict.code}: {example}", style="red"), soft_wrap=True)
-    console.print(Text(headline(report), style=style), soft_wrap=True)
-    console.print(f"seed {report.run.seed}; again: {report.run.command}", soft_wrap=True, markup=False)
+    console.print(Text(report.headline, style=style), soft_wrap=True)
+    console.print(f"seed {report.run.seed}; repeat with: {report.run.command}", soft_wrap=True, markup=False)
     console.print(f"report: {', '.join(map(str, files))}", soft_wrap=True, markup=False)
 
 
@@ -85,7 +84,7 @@ def _invariants(report: Report) -> Table:
 
 def _figures(report: Report) -> Table:
     shown = _table("Figure", "")
-    for name, value in promises(report.figures):
+    for name, value in report.summary:
         shown.add_row(name, value)
     return shown
 

@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-
-import msgspec
+from urllib.parse import urlsplit
 
 from purveyor.kit.db.embedded.server import Server as EmbeddedServer
-from purveyor_drill.processes import Application, Part
-from purveyor_drill.proxies import Links
+from purveyor_drill.processes import Application, ProcessSpec
+from purveyor_drill.proxies import Proxies
+from purveyor_drill.proxy import with_port
 from purveyor_drill.schedule import Group
 from purveyor_drill.servers import reaper
 from purveyor_drill.servers.mongodb import MongoServer
@@ -25,7 +25,6 @@ from purveyor_drill.servers.rabbitmq import RabbitServer
 from purveyor_drill.servers.redis import RedisServer
 from purveyor_drill.servers.server import Server
 from purveyor_drill.servers.smtp import SmtpSink
-from purveyor_drill.targets import address_of, by_way_of
 
 ShapeName = Literal["embedded", "monolith", "split"]
 Policy = Literal["resend", "park"]
@@ -44,44 +43,43 @@ _SERVERS: Mapping[str, type[Server]] = {
     "RABBITMQ_URL": RabbitServer,
     "MONGODB_URI": MongoServer,
 }
+_DEFAULT_PORTS = {
+    "postgresql": 5432, "postgres": 5432, "redis": 6379, "amqp": 5672, "mongodb": 27017, "smtp": 25,
+}  # fmt: skip
 
 
-class Shape(msgspec.Struct, frozen=True):
-    """The processes of a shape, in the order of their start, and the settings for which it has servers."""
-
-    parts: tuple[Part, ...]
-    servers: tuple[str, ...] = ()
+def _spec(name: str, command: str, roles: str, *settings: str) -> ProcessSpec:
+    return ProcessSpec(name, command, roles, (*settings, *_ALL))
 
 
-def _part(name: str, command: str, roles: str, *takes: str) -> Part:
-    return Part(name, command, roles, (*takes, *_ALL))
-
-
-SHAPES: Mapping[ShapeName, Shape] = {
-    "embedded": Shape((Part("front", "serve", "auth,orders,catalog"), Part("mails", "worker", "email"))),
-    "monolith": Shape((Part("all", "serve", "auth,catalog,orders,email"),), tuple(_SERVERS)),
-    "split": Shape(
-        (
-            _part("auth", "serve", "auth", *_AUTH),
-            _part("catalog", "serve", "catalog"),
-            _part("orders-1", "serve", "orders", *_ORDERS),
-            _part("orders-2", "serve", "orders", *_ORDERS),
-            _part("mails-1", "worker", "email", *_MAILS),
-            _part("mails-2", "worker", "email", *_MAILS),
-        ),
-        tuple(_SERVERS),
+SHAPES: Mapping[ShapeName, Sequence[ProcessSpec]] = {
+    "embedded": (
+        ProcessSpec("front", "serve", "auth,orders,catalog"),
+        ProcessSpec("mails", "worker", "email"),
+    ),
+    "monolith": (ProcessSpec("all", "serve", "auth,catalog,orders,email"),),
+    "split": (
+        _spec("auth", "serve", "auth", *_AUTH),
+        _spec("catalog", "serve", "catalog"),
+        _spec("orders-1", "serve", "orders", *_ORDERS),
+        _spec("orders-2", "serve", "orders", *_ORDERS),
+        _spec("mails-1", "worker", "email", *_MAILS),
+        _spec("mails-2", "worker", "email", *_MAILS),
     ),
 }
+"""The processes of each shape, in the order in which they start."""
 
 
-def usual_ledger() -> Ledger:
-    """Where a drill keeps the mail ledger unless told otherwise: a stand-in for MongoDB would slow it down."""
+def default_ledger() -> Ledger:
+    """MongoDB only where it is the real one: its substitute would slow the drill down."""
     return "mongodb" if MongoServer.genuine() else "postgres"
 
 
 def servers_of(shape: ShapeName, ledger: Ledger) -> tuple[str, ...]:
-    """The settings for which a shape has servers, with the ledger in one of them."""
-    return tuple(name for name in SHAPES[shape].servers if name != "MONGODB_URI" or ledger == "mongodb")
+    """The settings for which a shape has servers."""
+    if shape == "embedded":
+        return ()
+    return tuple(name for name in _SERVERS if name != "MONGODB_URI" or ledger == "mongodb")
 
 
 class Missing(Exception):
@@ -89,27 +87,29 @@ class Missing(Exception):
 
 
 @dataclass
-class House:
-    """A running shape. The drill itself reaches its servers directly, its processes by way of the proxies."""
+class Testbed:
+    """A running shape. The drill reaches its servers directly; its processes reach them through the proxies."""
+
+    __test__ = False  # pytest would take it for a test class
 
     folder: Path
     policy: Policy
     canaries: dict[str, str]
-    """Secrets that must not show up anywhere, by what they are."""
+    """Secrets that must not show up anywhere, by description."""
     given: bool
-    """Whether the servers are given by settings: then they are left alone."""
-    places: dict[str, str] = field(default_factory=dict)
-    """The URLs of its servers, by the setting's name."""
+    """The servers come from the settings, so they are not touched."""
+    urls: dict[str, str] = field(default_factory=dict)
+    """The URLs of its servers, by setting."""
     servers: dict[str, Server] = field(default_factory=dict)
     links: dict[str, int] = field(default_factory=dict)
     """The ports of the proxies in front of its servers, by name."""
-    proxies: Links = field(default_factory=Links)
+    proxies: Proxies = field(default_factory=Proxies)
     applications: dict[str, Application] = field(default_factory=dict)
     embedded: EmbeddedServer | None = None
 
     @property
     def sink(self) -> SmtpSink:
-        """Where every mail ends."""
+        """The mail server, which keeps every mail."""
         sink = self.servers["smtp"]
         if not isinstance(sink, SmtpSink):
             raise TypeError("the mail server of a drill is a sink")
@@ -118,16 +118,16 @@ class House:
     @property
     def database(self) -> str:
         """The DSN of the database."""
-        return self.embedded.dsn() if self.embedded else self.places["DATABASE_URL"]
+        return self.embedded.dsn() if self.embedded else self.urls["DATABASE_URL"]
 
     @property
     def ledger(self) -> str:
-        """The URI of the MongoDB that holds the mail ledger; empty: it is in the database."""
-        return self.places.get("MONGODB_URI", "")
+        """The URI of the MongoDB with the mail ledger; empty if the ledger is in the database."""
+        return self.urls.get("MONGODB_URI", "")
 
     def running(self, role: str) -> list[Application]:
         """The processes that run a role."""
-        return [one for one in self.applications.values() if one.part.runs(role)]
+        return [one for one in self.applications.values() if one.spec.runs(role)]
 
     def senders(self) -> list[Application]:
         """The processes that send mails."""
@@ -146,42 +146,42 @@ class House:
 
 
 @asynccontextmanager
-async def house(
+async def open_testbed(
     shape: ShapeName,
     *,
     logs: Path,
     policy: Policy = "resend",
     given: Mapping[str, str] | None = None,
-    parts: Sequence[Part] = (),
+    processes: Sequence[ProcessSpec] = (),
     servers: Sequence[str],
     program: Sequence[str] = PROGRAM,
-    look_first: Callable[["House"], Awaitable[None]] | None = None,
-) -> AsyncIterator[House]:
-    """Start a shape, and end it. ``logs``: a folder for what its processes write.
+    preflight: Callable[[Testbed], Awaitable[None]] | None = None,
+) -> AsyncIterator[Testbed]:
+    """Start a shape, and stop it at the end. ``logs``: a folder for the output of its processes.
 
-    ``servers``: the settings for which it has servers, see ``servers_of``; ``given``: their URLs, instead of
-    private ones. ``parts`` and ``program`` take the place of the shape's own. ``look_first`` may object before
-    anything of the application is started. Raises ``Missing``, ``StartFailed``.
+    ``servers``: the settings for which it has servers (see ``servers_of``); ``given``: their URLs, instead of
+    private ones. ``processes`` and ``program`` replace the shape's own. ``preflight`` may raise before any
+    process of the application is started. Raises ``Missing``, ``StartFailed``.
     """
     folder = _temporary_folder()
     canaries = {"JWT_SECRET": f"canary-jwt-{secrets.token_hex(16)}"}
-    made = House(folder, policy, canaries, given=given is not None)
+    testbed = Testbed(folder, policy, canaries, given=given is not None)
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        await _open_servers(made, servers, given, stack)
-        await stack.enter_async_context(made.proxies)
-        settings = await _settings(made)
-        if look_first is not None:
-            await look_first(made)
-        chosen = parts or SHAPES[shape].parts
-        ports = {part.name: free_port() for part in chosen}
-        settings |= _neighbours(chosen, ports)
-        for part in chosen:
-            application = Application(part, program, settings, logs / part.name, ports[part.name])
-            made.applications[part.name] = application
-        stack.push_async_callback(_end, made)
-        await _all(application.start() for application in made.applications.values())
-        yield made
+        await _open_servers(testbed, servers, given, stack)
+        await stack.enter_async_context(testbed.proxies)
+        settings = await _settings(testbed)
+        if preflight is not None:
+            await preflight(testbed)
+        specs = processes or SHAPES[shape]
+        ports = {spec.name: free_port() for spec in specs}
+        settings |= _peers(specs, ports)
+        for spec in specs:
+            application = Application(spec, program, settings, logs / spec.name, ports[spec.name])
+            testbed.applications[spec.name] = application
+        stack.push_async_callback(_stop_processes, testbed)
+        await _all(application.start() for application in testbed.applications.values())
+        yield testbed
 
 
 def _temporary_folder() -> Path:
@@ -192,75 +192,82 @@ def _temporary_folder() -> Path:
 
 
 async def _open_servers(
-    made: House, wanted: Sequence[str], given: Mapping[str, str] | None, stack: AsyncExitStack
+    testbed: Testbed, wanted: Sequence[str], given: Mapping[str, str] | None, stack: AsyncExitStack
 ) -> None:
-    kinds: dict[str, Server] = {"smtp": SmtpSink()}
+    servers: dict[str, Server] = {"smtp": SmtpSink()}
     if given is None:
-        kinds |= {name: _SERVERS[name]() for name in wanted}
-    for server in kinds.values():
+        servers |= {name: _SERVERS[name]() for name in wanted}
+    for server in servers.values():
         if reason := server.available():
             raise Missing(f"{server.name}: {reason}")
-        made.servers[server.name] = server
+        testbed.servers[server.name] = server
         stack.push_async_callback(asyncio.to_thread, server.stop)
-    await _all(asyncio.to_thread(server.start) for server in kinds.values())
-    made.places |= {setting: _place(server) for setting, server in kinds.items() if setting != "smtp"}
+    await _all(asyncio.to_thread(server.start) for server in servers.values())
+    testbed.urls |= {setting: _url(server) for setting, server in servers.items() if setting != "smtp"}
     if given is not None:
-        made.places |= {name: given[name] for name in wanted if given.get(name)}
-        if "DATABASE_URL" not in made.places:
+        testbed.urls |= {name: given[name] for name in wanted if given.get(name)}
+        if "DATABASE_URL" not in testbed.urls:
             raise StartFailed("DATABASE_URL is not set: there is no server to use")
 
 
 async def _all(starting: Iterable[Awaitable[None]]) -> None:
-    """Await them all, also when one fails: nothing may still be starting while the rest is stopped."""
+    """Await them all, also if one fails: nothing may still be starting while the rest is stopped."""
     for outcome in await asyncio.gather(*starting, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
 
 
-def _place(server: Server) -> str:
+def _url(server: Server) -> str:
     if isinstance(server, MongoServer):
         base, _, options = server.url.partition("/?")
         return f"{base}/purveyor?{options}"
     return server.url
 
 
-async def _settings(made: House) -> dict[str, str]:
-    """What the processes are started with: the servers by way of proxies, and room for the load."""
+async def _settings(testbed: Testbed) -> dict[str, str]:
+    """The settings of the processes: servers behind proxies, and rate limits above the load."""
     settings = {
-        "DATA_DIR": str(made.folder / "data"),
-        "JWT_SECRET": made.canaries["JWT_SECRET"],
+        "DATA_DIR": str(testbed.folder / "data"),
+        "JWT_SECRET": testbed.canaries["JWT_SECRET"],
         "EMAIL_FROM": "Purveyor <orders@drill.example.com>",
-        "MAIL_DOUBTFUL": made.policy,
+        "MAIL_DOUBTFUL": testbed.policy,
         "RATE_LIMIT_ORDERS": "1000000/minute",
         "RATE_LIMIT_LOGIN": "1000000/minute",
         "LOG_LEVEL": "info",
         "LOG_FORMAT": "json",
     }
-    if "DATABASE_URL" not in made.places:
-        made.embedded = EmbeddedServer((made.folder / "data").resolve(), durable=True, max_connections=200)
-    for name, url in {**made.places, "SMTP_URL": made.sink.url}.items():
-        host, port = address_of(url)
-        by = await made.proxies.open(host, port)
-        made.links[f"link to {name.partition('_')[0].lower()}"] = by
-        settings[name] = by_way_of(url, by)
+    if "DATABASE_URL" not in testbed.urls:
+        testbed.embedded = EmbeddedServer(testbed.folder / "data", durable=True, max_connections=200)
+    for name, url in {**testbed.urls, "SMTP_URL": testbed.sink.url}.items():
+        port = await testbed.proxies.open(*_address(url))
+        testbed.links[f"link to {name.partition('_')[0].lower()}"] = port
+        settings[name] = with_port(url, port)
     return settings
 
 
-def _neighbours(parts: Sequence[Part], ports: Mapping[str, int]) -> dict[str, str]:
-    """Where the roles of other processes are."""
+def _address(url: str) -> tuple[str, int]:
+    """Host and port of a server. Raises ``ValueError`` for TLS and for URLs that name several servers."""
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError(f"A drill cannot put a proxy in front of {parts.scheme}://. Give a plain URL.")
+    return parts.hostname or "127.0.0.1", parts.port or _DEFAULT_PORTS[parts.scheme]
+
+
+def _peers(specs: Sequence[ProcessSpec], ports: Mapping[str, int]) -> dict[str, str]:
+    """The settings that name the roles of other processes."""
     found = {}
     for role, setting, path in (("auth", "AUTH_SERVICE", ""), ("catalog", "PRODUCTS_API", "/catalog/products")):
-        where = next((part for part in parts if part.runs(role)), None)
-        if where is not None and not where.runs("orders"):
-            found[setting] = f"http://127.0.0.1:{ports[where.name]}{path}"
+        peer = next((spec for spec in specs if spec.runs(role)), None)
+        if peer is not None and not peer.runs("orders"):
+            found[setting] = f"http://127.0.0.1:{ports[peer.name]}{path}"
     return found
 
 
-async def _end(made: House) -> None:
-    await asyncio.gather(*(_end_one(application) for application in made.applications.values()))
+async def _stop_processes(testbed: Testbed) -> None:
+    await asyncio.gather(*(_stop(application) for application in testbed.applications.values()))
 
 
-async def _end_one(application: Application) -> None:
+async def _stop(application: Application) -> None:
     async with application.busy:
         if application.frozen:
             application.thaw()

@@ -1,1 +1,1 @@
-"""The drill: its judge on made-up facts, its schedule, its report, and builds that it must find broken."""
+"""The drill: its judge on made-up observed, its schedule, its report, and builds that it must find broken."""

@@ -1,4 +1,4 @@
-"""Made-up facts: a small shop in which everything went well, for tests to spoil."""
+"""Made-up observed: a small shop in which everything went well, for tests to spoil."""
 
 import json
 
@@ -8,10 +8,10 @@ from purveyor_drill.observations import (
     Attempt,
     Doubt,
     EventRow,
-    Facts,
     Injected,
     LedgerRow,
     Line,
+    Observations,
     OrderRow,
     Purchase,
     Sample,
@@ -22,14 +22,14 @@ BEGAN = 1_800_000_000.0
 
 
 def attempt(key: str, status: int, **rest: object) -> Attempt:
-    facts = {"kind": "order", "number": 1, "process": "orders-1", "sent_at": BEGAN, "elapsed_s": 0.01}
-    facts |= {"digest": f"answer to {key}"} if status == 201 else {}
-    return Attempt(**{**facts, "key": key, "status": status, **rest})
+    observed = {"kind": "order", "number": 1, "process": "orders-1", "sent_at": BEGAN, "elapsed_s": 0.01}
+    observed |= {"digest": f"answer to {key}"} if status == 201 else {}
+    return Attempt(**{**observed, "key": key, "status": status, **rest})
 
 
-def good_facts(orders: int = 3) -> Facts:
+def good_observations(orders: int = 3) -> Observations:
     """Each order answered, stored, told, recorded and mailed once."""
-    facts = Facts(
+    observed = Observations(
         began_at=BEGAN,
         ended_at=BEGAN + 10,
         policy="resend",
@@ -47,11 +47,11 @@ def good_facts(orders: int = 3) -> Facts:
         order, event = f"order-{number}", f"event-{number}"
         purchase = Purchase(key=key, email=email, due_at=BEGAN + number, quantities={7: 2}, order_id=order)
         purchase.attempts = [attempt(key, 201, sent_at=BEGAN + number)]
-        facts.purchases.append(purchase)
-        facts.orders.append(
+        observed.purchases.append(purchase)
+        observed.orders.append(
             OrderRow(id=order, number=number, email=email, total=2598, key=key, lines=(Line(7, 2, 1299),))
         )
-        facts.events.append(
+        observed.events.append(
             EventRow(
                 id=event,
                 type="order.created",
@@ -61,7 +61,7 @@ def good_facts(orders: int = 3) -> Facts:
                 published_at=BEGAN + number + 0.1,
             )
         )
-        facts.ledger.append(
+        observed.ledger.append(
             LedgerRow(
                 event_id=event,
                 kind="order.created",
@@ -72,7 +72,7 @@ def good_facts(orders: int = 3) -> Facts:
                 message_id=f"<{event}@shop>",
             )
         )
-        facts.mails.append(
+        observed.mails.append(
             SinkMail(
                 message_id=f"<{event}@shop>",
                 recipient=email,
@@ -81,7 +81,7 @@ def good_facts(orders: int = 3) -> Facts:
                 amounts=frozenset({1299, 2598}),
             )
         )
-    return facts
+    return observed
 
 
 def fault(action: str, target: str, began_at: float, ended_at: float, ready_at: float) -> Injected:

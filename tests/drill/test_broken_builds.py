@@ -13,19 +13,19 @@ import pytest
 
 from purveyor_drill.checker import check
 from purveyor_drill.load import LoadPlan
-from purveyor_drill.observations import Facts
-from purveyor_drill.processes import Part
-from purveyor_drill.run import gather
+from purveyor_drill.observations import Observations
+from purveyor_drill.processes import ProcessSpec
+from purveyor_drill.runner import run
 from purveyor_drill.schedule import Fault
 from purveyor_drill.servers.rabbitmq import RabbitServer
 from purveyor_drill.servers.smtp import Rule
-from purveyor_drill.testbed import PROGRAM, House, house
+from purveyor_drill.testbed import PROGRAM, Testbed, open_testbed
 
 BROKEN = Path(__file__).parent / "broken"
-PARTS = (
-    Part("front", "serve", "auth,orders,catalog"),
-    Part("mails-1", "worker", "email"),
-    Part("mails-2", "worker", "email"),
+PROCESSES = (
+    ProcessSpec("front", "serve", "auth,orders,catalog"),
+    ProcessSpec("mails-1", "worker", "email"),
+    ProcessSpec("mails-2", "worker", "email"),
 )
 RABBIT = ("DATABASE_URL", "RABBITMQ_URL")
 POSTGRES = ("DATABASE_URL",)
@@ -69,22 +69,22 @@ DEFECTS = {
 
 async def drill(
     folder: Path, seconds: float, faults: Sequence[Fault], servers: Sequence[str], build: str
-) -> Facts:
+) -> Observations:
     """Bursts of orders, and an SMTP server that takes its time, so that every crash meets something in hand."""
 
-    def plan(running: House) -> Sequence[Fault]:
+    def plan(running: Testbed) -> Sequence[Fault]:
         running.sink.script(Rule(at="dot", delay_s=0.25, times=None))
         return faults
 
-    made = house(
+    testbed = open_testbed(
         "monolith",
         logs=folder / "logs",
-        parts=PARTS,
+        processes=PROCESSES,
         servers=servers,
         program=(sys.executable, str(BROKEN / f"{build}.py")) if build else PROGRAM,
     )
-    return await gather(
-        made,
+    return await run(
+        testbed,
         LoadPlan(seconds=seconds, rate=24, seed=1, burst=6),
         folder=folder,
         observe=lambda _: None,
@@ -101,8 +101,8 @@ async def test_a_broken_build_is_found_out(build, tmp_path):
     provoked = DEFECTS[build]
     if "RABBITMQ_URL" in provoked.servers and (reason := RabbitServer.available()):
         pytest.skip(f"no rabbitmq: {reason}")
-    facts = await drill(tmp_path, provoked.seconds, provoked.faults, provoked.servers, build)
-    violated = {verdict.code for verdict in check(facts) if not verdict.holds}
+    observed = await drill(tmp_path, provoked.seconds, provoked.faults, provoked.servers, build)
+    violated = {verdict.code for verdict in check(observed) if not verdict.holds}
     assert violated & provoked.found_by, f"violated: {violated or 'nothing'}"
 
 
@@ -118,7 +118,7 @@ async def test_the_real_build_passes_the_same_faults(tmp_path):
             for one in provoked.faults
         ]
         offset_s += provoked.seconds
-    facts = await drill(tmp_path, offset_s, faults, RABBIT, "")
-    violated = {verdict.code: verdict.examples for verdict in check(facts) if not verdict.holds}
+    observed = await drill(tmp_path, offset_s, faults, RABBIT, "")
+    violated = {verdict.code: verdict.examples for verdict in check(observed) if not verdict.holds}
     assert not violated
-    assert len(facts.injected) >= len(faults) - 2
+    assert len(observed.injected) >= len(faults) - 2

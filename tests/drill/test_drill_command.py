@@ -16,7 +16,7 @@ from purveyor_drill.collect import preflight
 from purveyor_drill.report import Report
 from purveyor_drill.servers.postgres import PostgresServer
 from purveyor_drill.servers.process import StartFailed
-from purveyor_drill.testbed import House
+from purveyor_drill.testbed import Testbed
 
 _WITHIN_S = 180
 
@@ -41,13 +41,13 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("options", "settings", "told"),
     [
-        ([], {"ENVIRONMENT": "production"}, "production is no place for it"),
-        (["--shape", "round"], {}, "allowed are embedded, monolith, split"),
-        (["--mail-doubtful", "drop"], {}, "allowed are resend, park"),
-        (["--ledger", "paper"], {}, "allowed are postgres, mongodb"),
+        ([], {"ENVIRONMENT": "production"}, "does not run in production"),
+        (["--shape", "round"], {}, "not one of 'embedded', 'monolith', 'split'"),
+        (["--mail-doubtful", "drop"], {}, "not one of 'resend', 'park'"),
+        (["--ledger", "paper"], {}, "not one of 'postgres', 'mongodb'"),
         (["--only", "kill,bribe"], {}, "--only bribe: allowed are kill, term"),
         (["--use-settings", "--shape", "split"], {}, "DATABASE_URL is not set"),
-        (["--use-settings"], {"DATABASE_URL": "postgresql://x/y"}, "choose --shape monolith or split"),
+        (["--use-settings"], {"DATABASE_URL": "postgresql://x/y"}, "Choose --shape monolith or split"),
         (["--report", "."], {}, "the folder is not empty"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -60,10 +60,21 @@ def test_refusals(tmp_path, options: list[str], settings: Mapping[str, str], tol
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("module", ["purveyor_drill", "aiosmtpd"])
+def test_without_its_package_the_drill_says_what_to_install(tmp_path, module: str):
+    script = f"import sys; sys.modules[{module!r}] = None; from purveyor.cli import main; main()"
+    command = [sys.executable, "-c", script, "drill"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f'app: The drill is not installed ({module} is missing). Run: pip install "purveyor[drill]"\n'
+    )
+
+
 def test_a_missing_server_is_named(tmp_path):
     code, _, err = ended(command(tmp_path, PATH="/nonexistent"))
     assert code == 69
-    assert "not on this machine: smtp: openssl" in err
+    assert "Not installed: smtp: openssl" in err
 
 
 def test_a_drill_that_is_interrupted_still_judges(tmp_path):
@@ -78,7 +89,7 @@ def test_a_drill_that_is_interrupted_still_judges(tmp_path):
     code, out, err = ended(process)
     assert (code, err) == (0, ""), out
     assert "Proven" in out
-    assert "seed 3; again: app drill --shape embedded --seconds 600 --rate 10 --seed 3" in out
+    assert "seed 3; repeat with: app drill --shape embedded --seconds 600 --rate 10 --seed 3" in out
     report = msgspec.json.decode((folder / "report.json").read_bytes(), type=Report)
     assert report.proven
     assert report.figures.orders_accepted >= 10
@@ -88,15 +99,15 @@ def test_a_drill_that_is_interrupted_still_judges(tmp_path):
 
 async def test_an_installation_at_work_is_left_alone(tmp_path):
     with PostgresServer() as server:
-        house = House(tmp_path, "resend", {}, given=True, places={"DATABASE_URL": server.url})
-        await preflight(house)
+        testbed = Testbed(tmp_path, "resend", {}, given=True, urls={"DATABASE_URL": server.url})
+        await preflight(testbed)
         connection = await asyncpg.connect(server.url, server_settings={"application_name": "purveyor orders"})
         with pytest.raises(StartFailed, match="running on this database"):
-            await preflight(house)
+            await preflight(testbed)
         await connection.execute("set application_name = ''")
         await connection.execute("create schema orders")
         await connection.execute("create table orders.outbox (published_at timestamptz)")
         await connection.execute("insert into orders.outbox values (null)")
         with pytest.raises(StartFailed, match="outbox 1"):
-            await preflight(house)
+            await preflight(testbed)
         await connection.close()

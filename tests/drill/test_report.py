@@ -6,9 +6,10 @@ from html.parser import HTMLParser
 import msgspec
 from rich.console import Console
 
-from drill.samples import BEGAN, changed, fault, good_facts
+from drill.samples import BEGAN, changed, fault, good_observations
 from purveyor_drill.measures import Spread, measure, per_second
-from purveyor_drill.report import Report, Run, judge, write
+from purveyor_drill.page import write
+from purveyor_drill.report import Report, Run, judge
 from purveyor_drill.schedule import Fault
 from purveyor_drill.terminal import show
 
@@ -36,10 +37,10 @@ class Tags(HTMLParser):
 
 
 def broken_report() -> Report:
-    facts = good_facts()
-    facts.injected.append(fault("kill", "<b>evil</b>", BEGAN + 2, BEGAN + 3, BEGAN + 4))
-    del facts.ledger[0], facts.mails[0]
-    return judge(RUN, PLANNED, facts)
+    observed = good_observations()
+    observed.injected.append(fault("kill", "<b>evil</b>", BEGAN + 2, BEGAN + 3, BEGAN + 4))
+    del observed.ledger[0], observed.mails[0]
+    return judge(RUN, PLANNED, observed)
 
 
 def test_the_files(tmp_path):
@@ -51,7 +52,7 @@ def test_the_files(tmp_path):
     assert "4711" in text
     assert RUN.command in text
     assert "event-0" in text
-    assert "$" not in text
+    assert "{{" not in text
     assert "<b>evil</b>" not in text
     parser = Tags()
     parser.feed(text)
@@ -59,7 +60,7 @@ def test_the_files(tmp_path):
 
 
 def test_the_page_needs_nothing_from_elsewhere(tmp_path):
-    page = write(judge(RUN, PLANNED, good_facts()), tmp_path)[1].read_text()
+    page = write(judge(RUN, PLANNED, good_observations()), tmp_path)[1].read_text()
     assert not re.search(r"https?://|<script|<link|@import|url\(|src=", page)
     assert "prefers-color-scheme: dark" in page
     assert "Proven: 1 faults, 3 orders accepted" in page
@@ -71,14 +72,14 @@ def test_the_terminal(tmp_path):
     told = console.export_text()
     assert "I4   events, ledger and mails match" in told
     assert "Violated: I4" in told
-    assert f"again: {RUN.command}" in told
+    assert f"repeat with: {RUN.command}" in told
 
 
 def test_the_figures():
-    facts = good_facts()
-    changed(facts.ledger, 0, resends=1)
-    facts.mails.append(msgspec.structs.replace(facts.mails[0], at=BEGAN + 4))
-    figures = measure(facts)
+    observed = good_observations()
+    changed(observed.ledger, 0, resends=1)
+    observed.mails.append(msgspec.structs.replace(observed.mails[0], at=BEGAN + 4))
+    figures = measure(observed)
     assert (figures.orders_sent, figures.orders_accepted, figures.orders_lost, figures.mails_lost) == (3, 3, 0, 0)
     assert (figures.mails_doubled, figures.sender_deaths, figures.duplicates_per_death) == (1, 1, 1.0)
     assert figures.duplicates_by_cause == {"kill mails-1": 1}
@@ -87,20 +88,20 @@ def test_the_figures():
 
 
 def test_lost_and_doubled_are_counted():
-    facts = good_facts()
-    facts.orders.append(facts.orders[1])
-    del facts.orders[0], facts.mails[2]
-    figures = measure(facts)
+    observed = good_observations()
+    observed.orders.append(observed.orders[1])
+    del observed.orders[0], observed.mails[2]
+    figures = measure(observed)
     assert (figures.orders_lost, figures.orders_doubled, figures.mails_lost) == (1, 1, 1)
 
 
 def test_a_disturbed_recovery_is_not_counted():
-    facts = good_facts()
-    facts.injected = [
+    observed = good_observations()
+    observed.injected = [
         fault("kill", "mails-1", BEGAN + 1, BEGAN + 1.7, BEGAN + 3),
         fault("freeze", "smtp", BEGAN + 1.8, BEGAN + 2.2, BEGAN + 2.2),
     ]
-    assert set(measure(facts).recovery) == {"freeze smtp"}
+    assert set(measure(observed).recovery) == {"freeze smtp"}
 
 
 def test_spreads():

@@ -14,13 +14,13 @@ import httpx
 import pytest
 from pymongo import MongoClient
 
+from faults.proxy import Proxy
+from faults.proxy.amqp import Amqp
+from faults.proxy.conversation import Speaks
+from faults.proxy.conversations import InTurn, Smtp
+from faults.proxy.postgres import Postgres
 from own_processes import Processes, own_processes
 from purveyor.registry import ROLES
-from purveyor_drill.proxy import Proxy
-from purveyor_drill.proxy.amqp import Amqp
-from purveyor_drill.proxy.conversation import Speaks
-from purveyor_drill.proxy.conversations import InTurn, Smtp
-from purveyor_drill.proxy.postgres import Postgres
 from purveyor_drill.servers.process import free_port
 from real_servers import RealServers, require_servers
 from running import Running, public_client

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import httpx
 
 from faults.houses import House, in_all
-from purveyor_drill.proxy import Blackhole, Latency
+from faults.proxy import Blackhole, Latency
 from shop import Customer
 
 REFUSED_S = 4.0

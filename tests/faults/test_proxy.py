@@ -18,8 +18,7 @@ import pytest_asyncio
 import redis.asyncio as redis
 from aio_pika.exceptions import AMQPError
 
-from own_processes import own_processes
-from purveyor_drill.proxy import (
+from faults.proxy import (
     Bandwidth,
     Blackhole,
     Cut,
@@ -32,9 +31,10 @@ from purveyor_drill.proxy import (
     SlowClose,
     Swallow,
 )
-from purveyor_drill.proxy.amqp import Amqp
-from purveyor_drill.proxy.conversations import InTurn, Smtp
-from purveyor_drill.proxy.postgres import Postgres
+from faults.proxy.amqp import Amqp
+from faults.proxy.conversations import InTurn, Smtp
+from faults.proxy.postgres import Postgres
+from own_processes import own_processes
 from real_servers import SERVERS, require_servers
 
 SOON_S = 0.3
@@ -50,7 +50,7 @@ async def proxy_to(url: str, speaks: Callable[[], object] | None = None) -> Asyn
         yield proxy
     assert proxy.live == 0
     await asyncio.sleep(0)
-    assert not [task for task in asyncio.all_tasks() - tasks if "proxy" in repr(task.get_coro())]
+    assert not [task for task in asyncio.all_tasks() - tasks if "proxy" in task.get_coro().cr_code.co_filename]
 
 
 @pytest_asyncio.fixture

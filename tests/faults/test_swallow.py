@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from faults.houses import House, in_all
-from purveyor_drill.proxy import Cut, Swallow
+from faults.proxy import Cut, Swallow
 from running import public_client
 from shop import Customer
 

@@ -4,9 +4,9 @@ from contextlib import AsyncExitStack
 from typing import Final, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from purveyor_drill.proxy import Proxy
-from purveyor_drill.proxy.conversation import Opaque, Piece
-from purveyor_drill.proxy.postgres import FrontendMessages
+from faults.proxy import Proxy
+from faults.proxy.conversation import Opaque, Piece
+from faults.proxy.postgres import FrontendMessages
 
 _AWAITED: Final = frozenset("QSHF")
 """Query, Sync, Flush and FunctionCall: after each of these the client waits for the server's answer."""

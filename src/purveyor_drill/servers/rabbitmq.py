@@ -17,9 +17,9 @@ _ONLY_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
 
 
 class RabbitServer(Server):
-    """One Erlang node, run as the account we have, for root too.
+    """One Erlang node, run as our own account, even as root.
 
-    Never by the wrapper on the PATH: that changes to the account ``rabbitmq`` and uses the machine's own
+    Never started by the wrapper on the PATH, which changes to the account ``rabbitmq`` and uses the machine's own
     cookie and folders.
     """
 

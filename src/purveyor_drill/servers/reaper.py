@@ -1,7 +1,7 @@
 """A small process that cleans up after a run that was itself killed.
 
-It reads what to look after from a pipe. The kernel closes the pipe when the run ends, however it ends;
-then the reaper kills the servers that were not stopped, and removes their folders.
+It reads from a pipe what to watch. The kernel closes the pipe when the run ends, however it ends. Then the reaper
+kills the servers that were not stopped, and removes their folders.
 """
 
 import shutil
@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, cast
 
-from purveyor_drill.servers import process_tree as tree
+from purveyor_drill.servers import process_tree
 
 
 def watch(pid: int) -> None:
@@ -20,7 +20,7 @@ def watch(pid: int) -> None:
 
 
 def forget(pid: int) -> None:
-    """The process has ended: its number may soon be another's."""
+    """The process has ended: its id may soon be reused."""
     _tell(f"forget {pid}")
 
 
@@ -58,7 +58,7 @@ def main() -> None:
         else:
             folders.add(rest)
     for pid in watched:
-        tree.kill(pid)
+        process_tree.kill(pid)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""A private Redis: nothing is written to disk, so a restart finds it empty."""
+"""A private Redis: it writes nothing to disk, so it is empty after a restart."""
 
 import shutil
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class RedisServer(Server):
         return f"redis://127.0.0.1:{self.port}/0"
 
     def flush(self) -> None:
-        """Forget every key, as an eviction or an operator would. Raises ``OSError`` when it does not answer."""
+        """Delete every key, as an eviction or an operator would. Raises ``OSError`` if it does not answer."""
         self._running()
         if not talk(self.port, b"FLUSHALL\r\n").startswith(b"+OK"):
             raise OSError(f"{self.name} did not answer to FLUSHALL")

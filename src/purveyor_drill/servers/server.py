@@ -1,4 +1,4 @@
-"""What every private server can do: start, stop, halt, restart, kill, freeze, thaw."""
+"""The base of every private server: start, stop, halt, restart, kill, freeze, thaw."""
 
 import os
 import shutil
@@ -14,13 +14,13 @@ from purveyor_drill.servers.process import Child, StartFailed, free_port
 
 
 class NotOurs(Exception):
-    """The server was given by the environment: it is not ours to kill, freeze or script."""
+    """The server is given by the environment, so it must not be killed, frozen or scripted."""
 
 
 class Server(ABC):
     """A private server; from ``start`` to ``stop`` its port, its data and its URL stay the same.
 
-    All methods block, and raise ``StartFailed`` when it does not come up. With a URL in the environment
+    All methods block, and raise ``StartFailed`` if it does not come up. With a URL in the environment
     variable ``variable``, ``start`` and ``stop`` do nothing and the others raise ``NotOurs``.
     """
 
@@ -34,34 +34,34 @@ class Server(ABC):
         self._given = os.environ.get(self.variable)
         self._folder: Path | None = None
         self._child: Child | None = None
-        self._helpers: list[Child] = []  # they live from start to stop, through every restart
+        self._helpers: list[Child] = []  # alive from start to stop, through every restart
         self.port = 0
 
     @classmethod
     def available(cls) -> str | None:
-        """Why it cannot be had here, or ``None``."""
+        """Why it cannot be started here, or ``None``."""
         return None if os.environ.get(cls.variable) else cls._missing()
 
     @property
     def ours(self) -> bool:
-        """Whether we started it and may do with it as we like."""
+        """Whether it is a private server."""
         return self._given is None
 
     @property
     def url(self) -> str:
-        """Where clients connect, credentials included."""
+        """The URL for clients, including credentials."""
         return self._own_url() if self._given is None else self._given
 
     @property
     def folder(self) -> Path:
-        """Where its files are, logs included."""
+        """The folder of its files, including logs."""
         self._require_ours()
         if self._folder is None:
             raise StartFailed(f"{self.name} is not started")
         return self._folder
 
     def start(self) -> None:
-        """Start on a new port with empty data, and wait until it answers."""
+        """Start on a new port with no data, and wait until it answers."""
         if not self.ours:
             return
         if self._folder is not None:
@@ -77,7 +77,7 @@ class Server(ABC):
             raise
 
     def stop(self) -> None:
-        """End it, and remove its data. Safe to repeat, and after ``kill``."""
+        """Stop it, and remove its data. Safe to repeat, and after ``kill``."""
         if self._folder is None:
             return
         self.halt()
@@ -87,28 +87,28 @@ class Server(ABC):
         self._folder = None
 
     def halt(self) -> None:
-        """End it as its operator would, and keep the data for ``restart``."""
+        """Stop it as an operator would, and keep its data for ``restart``."""
         self._require_ours()
         if self._child is not None:
             self._child.end(self.stop_signal, self.stop_within_s)
             self._child = None
 
     def restart(self) -> None:
-        """Start it again on the same port and data, whether it was halted, killed or runs."""
+        """Start it again on the same port and data, whether it was halted, killed or is running."""
         self.halt()
         self._run()
 
     def kill(self) -> None:
-        """``kill -9``: every process of it dies at the same moment."""
+        """``kill -9`` for all of its processes at the same moment."""
         self._running().kill()
         self._child = None
 
     def freeze(self) -> None:
-        """SIGSTOP: connections are still accepted by the kernel, and nothing answers."""
+        """SIGSTOP: the kernel still accepts connections, but nothing answers."""
         self._running().freeze()
 
     def thaw(self) -> None:
-        """SIGCONT: go on as if nothing had been."""
+        """SIGCONT."""
         self._running().thaw()
 
     def __enter__(self) -> Self:
@@ -133,20 +133,20 @@ class Server(ABC):
         self._child.wait_ready(self._ready, self.ready_within_s)
 
     def _spawn(self, argv: Sequence[str]) -> Child:
-        return Child(argv, env=self._environment(), folder=self.folder, user=self._account())
+        return Child(argv, env=self._environment(), folder=self.folder, account=self._account())
 
-    def _account(self) -> str | None:
-        """The account that it runs as; ``None`` for our own."""
+    def _account(self) -> tuple[int, int] | None:
+        """The user and group ids that it runs as; ``None`` for our own."""
         return None
 
     def _environment(self) -> dict[str, str]:
-        """Only what a server needs: nothing of the developer's own settings may change a test."""
+        """Only what a server needs: no setting of the developer may change a test."""
         return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
     @classmethod
     @abstractmethod
     def _missing(cls) -> str | None:
-        """What this machine lacks, or ``None``."""
+        """What is not installed, or ``None``."""
 
     @abstractmethod
     def _own_url(self) -> str: ...
@@ -159,7 +159,7 @@ class Server(ABC):
         """Whether it answers in its own protocol."""
 
     def _prepare(self) -> None:
-        """Make what must be there before the first run; subclasses add their files."""
+        """Prepare the first run; subclasses add their files."""
         # Not pytest's tmp_path: that is private to us, and a server may run as another account.
         self._folder = Path(tempfile.mkdtemp(prefix=f"purveyor-{self.name}-")).resolve()
         self._folder.chmod(0o755)

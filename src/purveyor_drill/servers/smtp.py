@@ -1,4 +1,4 @@
-"""A private SMTP server that keeps every mail it takes, and misbehaves when told to."""
+"""A private SMTP server that keeps every mail, and misbehaves on command."""
 
 import shutil
 import socket
@@ -14,16 +14,7 @@ import msgspec
 from purveyor_drill.servers import smtp_sink
 from purveyor_drill.servers.process import free_port, talk
 from purveyor_drill.servers.server import Server
-from purveyor_drill.servers.smtp_script import (
-    Clear,
-    Config,
-    Count,
-    Received,
-    Request,
-    Rule,
-    Script,
-    Step,
-)
+from purveyor_drill.servers.smtp_sink import Clear, Config, Received, Request, Rule, Script, Step
 
 __all__ = ["Received", "Rule", "SmtpSink", "Step"]
 
@@ -33,7 +24,7 @@ _DECODER = msgspec.json.Decoder(Received)
 
 
 class SmtpSink(Server):
-    """Plain with STARTTLS on one port, TLS from the start on another; the mails survive ``kill``.
+    """Plain with STARTTLS on one port, implicit TLS on another; its mails survive ``kill``.
 
     ``require_auth``: refuse mails before AUTH. The rules of a script do not survive a restart.
     """
@@ -54,12 +45,12 @@ class SmtpSink(Server):
 
     @property
     def starttls_url(self) -> str:
-        """The same port, with the upgrade to TLS demanded."""
+        """The same port, with mandatory STARTTLS."""
         return f"smtp+starttls://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}"
 
     @property
     def smtps_url(self) -> str:
-        """The port that speaks TLS from the first byte."""
+        """The port with implicit TLS."""
         return f"smtps://{_USER}:{_PASSWORD}@127.0.0.1:{self._tls_port}"
 
     @property
@@ -68,18 +59,18 @@ class SmtpSink(Server):
         return self.folder / "certificate.pem"
 
     def messages(self) -> list[Received]:
-        """The mails taken, oldest first; read from the disk, so also while the sink is down or frozen."""
+        """The mails taken, oldest first; read from disk, so also while the sink is down or frozen."""
         return list(self.each_message())
 
     def each_message(self) -> Iterator[Received]:
-        """The same one by one, for more mails than memory holds."""
+        """The same one by one, for more mails than fit in memory."""
         with self.mails_file.open("rb") as lines:
             for line in lines:
-                if line.endswith(b"\n"):  # else it is just being written
+                if line.endswith(b"\n"):  # otherwise it is just being written
                     yield _DECODER.decode(line)
 
     def messages_since(self, position: int) -> tuple[list[Received], int]:
-        """The mails taken since a position that an earlier call returned, at first 0; and the next position."""
+        """The mails taken since a position, at first 0; and the position for the next call."""
         with self.mails_file.open("rb") as file:
             file.seek(position)
             whole, end, _ = file.read().rpartition(b"\n")
@@ -90,8 +81,8 @@ class SmtpSink(Server):
         return Counter(mail.message_id for mail in self.messages())
 
     def steps(self) -> Counter[str]:
-        """How often each step (``connect``, ``mail``, ``dot``, see ``Step``) occurred since the start."""
-        return self._ask(Count())
+        """How often each ``Step`` occurred since the start."""
+        return self._ask(Script())
 
     def script(self, *rules: Rule) -> None:
         """Add rules, in effect when this returns."""
@@ -103,7 +94,7 @@ class SmtpSink(Server):
 
     @property
     def mails_file(self) -> Path:
-        """Where every mail is appended, a line of JSON each."""
+        """The file to which every mail is appended, as a line of JSON."""
         return self.folder / "mails.jsonl"
 
     def _ask(self, request: Request) -> Counter[str]:
@@ -138,4 +129,4 @@ class SmtpSink(Server):
         return [sys.executable, "-m", smtp_sink.__name__, msgspec.json.encode(config).decode()]
 
     def _ready(self) -> bool:
-        return talk(self._control_port, msgspec.json.encode(Count()) + b"\n").startswith(b"{")
+        return talk(self._control_port, msgspec.json.encode(Script()) + b"\n").startswith(b"{")

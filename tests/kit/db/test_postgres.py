@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from faults.proxy import Proxy, SlowClose
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import Unavailable
-from purveyor_drill.proxy import Proxy, SlowClose
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from purveyor_drill.proxy.conversation import Piece
+from faults.proxy.conversation import Piece
 
 _VERBS: Final = re.compile(rb"(EHLO|HELO|STARTTLS|AUTH|MAIL|RCPT|DATA|RSET|NOOP|QUIT)\b", re.IGNORECASE)
 _END_OF_CONTENT: Final = b"\r\n.\r\n"

@@ -4,8 +4,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from purveyor_drill.proxy.conversation import Piece
-from purveyor_drill.proxy.framing import Framing
+from faults.proxy.conversation import Piece
+from faults.proxy.framing import Framing
 
 _METHODS: Final = {
     (10, 30): "connection.tune",
@@ -112,7 +112,7 @@ class _Unsettled:
 
 
 def _frame(pending: bytearray) -> int | None:
-    return 8 + int.from_bytes(pending[3:7], "big") if len(pending) >= 7 else None  # noqa: PLR2004
+    return 8 + int.from_bytes(pending[3:7], "big") if len(pending) >= 7 else None
 
 
 def _client_frame(pending: bytearray) -> int | None:

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from purveyor_drill.proxy.conversation import Piece
-from purveyor_drill.proxy.framing import Framing
+from faults.proxy.conversation import Piece
+from faults.proxy.framing import Framing
 
 _PROTOCOL_3: Final = 196_608
 _ASKS_ENCRYPTION: Final = (80_877_103, 80_877_104)
@@ -54,7 +54,7 @@ def _length(pending: bytearray, type_bytes: int) -> int | None:
 
 
 def _startup_code(data: bytes) -> int:
-    return int(struct.unpack_from("!I", data, 4)[0]) if len(data) >= 8 else 0  # noqa: PLR2004
+    return int(struct.unpack_from("!I", data, 4)[0]) if len(data) >= 8 else 0
 
 
 class Postgres:
