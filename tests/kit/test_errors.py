@@ -10,7 +10,16 @@ import sys
 import pytest
 
 from purveyor import roles
-from purveyor.kit.errors import FieldError, Problem, Unauthorized, Unavailable, problem_for, problem_types
+from purveyor.kit.errors import (
+    Faults,
+    FieldError,
+    InvalidInput,
+    Problem,
+    Unauthorized,
+    Unavailable,
+    problem_for,
+    problem_types,
+)
 
 for module in pkgutil.walk_packages(roles.__path__, "purveyor.roles."):
     importlib.import_module(module.name)
@@ -110,3 +119,23 @@ def test_two_errors_share_no_headers() -> None:
     first.headers["X-Own"] = "1"
 
     assert "X-Own" not in Unauthorized().headers
+
+
+def test_faults_of_several_checks_are_raised_together() -> None:
+    faults = Faults()
+    for pointer in ("/name", "/phone"):
+        with faults:
+            raise InvalidInput(errors=[FieldError(pointer, "is wrong")])
+    with faults:
+        pass
+
+    with pytest.raises(InvalidInput) as refusal:
+        faults.raise_if_any()
+    assert [fault.pointer for fault in refusal.value.errors] == ["/name", "/phone"]
+
+
+def test_no_fault_raises_nothing_and_other_errors_pass() -> None:
+    faults = Faults()
+    with pytest.raises(KeyError), faults:
+        raise KeyError("other")
+    faults.raise_if_any()

@@ -127,6 +127,38 @@ class InvalidInput(Problem):
     code, status, title = "invalid-input", 422, "The input is not valid"
 
 
+class Faults:
+    """Collects the field errors of several checks, so that one answer names all of them.
+
+    Put each check in a ``with`` block of its own, then call ``raise_if_any`` before the values are used::
+
+        faults = Faults()
+        with faults:
+            name = clean_name(text)
+        with faults:
+            phone = clean_phone(number)
+        faults.raise_if_any()
+    """
+
+    def __init__(self) -> None:
+        self._errors: list[FieldError] = []
+
+    def __enter__(self) -> None:
+        """Begin a check."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        """Keep the errors of an ``InvalidInput``; anything else is raised."""
+        if not isinstance(error, InvalidInput):
+            return False
+        self._errors += error.errors
+        return True
+
+    def raise_if_any(self) -> None:
+        """Raise one ``InvalidInput`` with every field error that was found."""
+        if self._errors:
+            raise InvalidInput("The input is not valid.", errors=self._errors)
+
+
 class HeadTooLarge(Problem):
     """The request line and the headers are limited to 32 KiB in total."""
 

@@ -14,6 +14,7 @@ from purveyor.roles.auth.contract import (
     InvalidCredentials,
     LastAdmin,
     OpenAccount,
+    PostalAddress,
     Principal,
     SetAccess,
     UserRegistered,
@@ -66,6 +67,26 @@ async def test_a_registration_is_refused_where_it_is_wrong(here: Process, member
     assert [field.pointer for field in refusal.value.errors] == [f"/{member}"]
     with pytest.raises(InvalidCredentials):
         await here.sessions.log_in(email, PASSWORD, HERE)
+
+
+async def test_registration_names_every_wrong_member_at_once(here: Process) -> None:
+    wrong = Registration(email="nobody", password="short", name=" ", phone="call me", language="klingon!")
+
+    with pytest.raises(InvalidInput) as refusal:
+        await here.auth.register(wrong)
+    pointers = [field.pointer for field in refusal.value.errors]
+    assert pointers == ["/email", "/name", "/phone", "/language", "/password"]
+
+
+def test_address_names_every_wrong_line_at_once() -> None:
+    wrong = PostalAddress(
+        recipient=" ", line1="A\x07", city="Berlin", postal_code="10115", country="XX", phone="call me"
+    )
+
+    with pytest.raises(InvalidInput) as refusal:
+        wrong.checked("/shipping_address")
+    pointers = [field.pointer.removeprefix("/shipping_address") for field in refusal.value.errors]
+    assert pointers == ["/recipient", "/line1", "/country", "/phone"]
 
 
 async def test_an_address_has_one_account_however_it_is_written(here: Process) -> None:

@@ -13,6 +13,7 @@ from msgspec import Meta
 from purveyor.kit import text
 from purveyor.kit.errors import (
     Conflict,
+    Faults,
     FieldError,
     InvalidInput,
     NotFound,
@@ -54,15 +55,18 @@ class PostalAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     def checked(self, pointer: str = "") -> Address:
         """The address, cleaned. Raises ``InvalidInput``; ``pointer`` is where it stands in the request."""
-        lines = {
-            name: text.clean_line(getattr(self, name) or "", f"{pointer}/{name}")
-            for name in ("recipient", "line1", "line2", "city", "region", "postal_code")
-        }
-        for name in ("recipient", "line1", "city", "postal_code"):
-            if not lines[name]:
-                raise text.invalid(f"{pointer}/{name}", "must not be empty")
-        country = text.clean_country(self.country, f"{pointer}/country")
-        return Address(**lines, country=country, phone=text.clean_phone(self.phone or "", f"{pointer}/phone"))
+        faults, lines = Faults(), dict[str, str]()
+        for name in ("recipient", "line1", "line2", "city", "region", "postal_code"):
+            with faults:
+                lines[name] = text.clean_line(getattr(self, name) or "", f"{pointer}/{name}")
+                if not lines[name] and name in ("recipient", "line1", "city", "postal_code"):
+                    raise text.invalid(f"{pointer}/{name}", "must not be empty")
+        with faults:
+            country = text.clean_country(self.country, f"{pointer}/country")
+        with faults:
+            phone = text.clean_phone(self.phone or "", f"{pointer}/phone")
+        faults.raise_if_any()
+        return Address(**lines, country=country, phone=phone)
 
 
 class GetAddress(Ask[Address], frozen=True):

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from purveyor.kit.clock import now
-from purveyor.kit.errors import Forbidden, NotFound
+from purveyor.kit.errors import Faults, Forbidden, NotFound
 from purveyor.kit.ids import new_id, parse_id
 from purveyor.kit.text import clean_phone
 from purveyor.roles.auth import model
@@ -64,16 +64,21 @@ class Auth:
 
     async def register(self, registration: Registration, access: str = "customer") -> User:
         """Open an account. Raises ``InvalidInput`` and ``EmailTaken``."""
+        faults = Faults()
+        with faults:
+            email = model.normal_email(registration.email)
+        with faults:
+            name = model.clean_name(registration.name)
+        with faults:
+            phone = clean_phone(registration.phone)
+        with faults:
+            language = model.clean_language(registration.language or _ENGLISH)
+        with faults:
+            model.check_password(registration.password, self._password_min_length)
+        faults.raise_if_any()
         user = User(
-            id=new_id(),
-            email=model.normal_email(registration.email),
-            name=model.clean_name(registration.name),
-            phone=clean_phone(registration.phone),
-            language=model.clean_language(registration.language or _ENGLISH),
-            access=access,
-            created_at=now(),
+            id=new_id(), email=email, name=name, phone=phone, language=language, access=access, created_at=now()
         )
-        model.check_password(registration.password, self._password_min_length)
         event = UserRegistered(user_id=str(user.id), user_email=user.email, user_name=user.name)
         await self._accounts.add(user, await self._passwords.hash(registration.password), about(user, event))
         self._committed()
@@ -88,12 +93,15 @@ class Auth:
         self, caller: Principal, user_id: str, *, name: str | None, phone: str | None, language: str | None
     ) -> User:
         """Change one's own profile; members that are ``None`` stay, an empty language is English."""
-        return await self._accounts.update(
-            visible(caller, user_id),
-            name=None if name is None else model.clean_name(name),
-            phone=None if phone is None else clean_phone(phone),
-            language=None if language is None else model.clean_language(language or _ENGLISH),
-        )
+        faults = Faults()
+        with faults:
+            name = None if name is None else model.clean_name(name)
+        with faults:
+            phone = None if phone is None else clean_phone(phone)
+        with faults:
+            language = None if language is None else model.clean_language(language or _ENGLISH)
+        faults.raise_if_any()
+        return await self._accounts.update(visible(caller, user_id), name=name, phone=phone, language=language)
 
     async def users(
         self, caller: Principal, email: str, after: UUID | None, limit: int

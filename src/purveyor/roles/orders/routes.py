@@ -19,6 +19,7 @@ from purveyor.kit.errors import (
     BadRequest,
     Conflict,
     EventBacklog,
+    Faults,
     FieldError,
     Forbidden,
     InvalidInput,
@@ -50,7 +51,7 @@ from purveyor.kit.http.web import (
     problem_responses,
     signed_in,
 )
-from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text
+from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text, invalid
 from purveyor.roles.auth.contract import Identity, PostalAddress, Principal
 from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import (
@@ -98,18 +99,16 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     def draft(self) -> Draft:
         """The order as the service takes it. Raises ``InvalidInput``."""
-        if self.shipping_address is not None and self.shipping_address_id is not None:
-            raise InvalidInput(
-                "Send shipping_address or shipping_address_id, not both.",
-                errors=[FieldError("/shipping_address_id", "must not be combined with shipping_address")],
-            )
-        address = self.shipping_address.checked("/shipping_address") if self.shipping_address else None
-        return Draft(
-            lines=self.items,
-            payment_method=self.payment_method,
-            shipping_address=address,
-            note=clean_text(self.note, "/note") if self.note else "",
-        )
+        faults, note, address = Faults(), "", None
+        with faults:
+            if self.shipping_address is not None and self.shipping_address_id is not None:
+                raise invalid("/shipping_address_id", "must not be combined with shipping_address")
+        with faults:
+            address = self.shipping_address.checked("/shipping_address") if self.shipping_address else None
+        with faults:
+            note = clean_text(self.note, "/note") if self.note else ""
+        faults.raise_if_any()
+        return Draft(lines=self.items, payment_method=self.payment_method, shipping_address=address, note=note)
 
 
 _TO_ORDER = (
