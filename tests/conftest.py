@@ -1,44 +1,18 @@
 """What every test may use: the shop in each shape, and Hypothesis that behaves in CI."""
 
 import os
-import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from hypothesis import settings
-from xdist.scheduler import LoadScopeScheduling
 
-from real_servers import SERVERS
+from real_servers import SERVERS, Owner
 from shapes import SHAPES
 from shop import Shop
 
-_FOLDERS = ("browser", "cli", "gateway")
-"""Their modules share what a conftest of theirs starts once."""
-_SHAPE = re.compile(rf"tests/acceptance/.*\[({'|'.join(SHAPES)})[-\]]")
-
-
-class Sharing(LoadScopeScheduling):
-    """What shares a running shop or browser goes to one process, and so does a module.
-
-    Not by marks (``--dist loadgroup``): pytest-xdist 3.8 loses them with pytest 9.2.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        if shape := _SHAPE.match(nodeid):
-            return shape[1]
-        module = nodeid.partition("::")[0]
-        folder = module.split("/")[1]
-        return folder if folder in _FOLDERS else module
-
-
-LEFT_BEHIND = 7
-"""The exit code when something failed at the end of a test or shape, such as an order without a mail.
-
-It would pass if that test were run again alone, so ``scripts/test`` does not.
-"""
-_left_behind: list[str] = []
+_ADDRESS = "owner of the servers"
 
 settings.register_profile("suite", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 settings.load_profile("suite")
@@ -53,28 +27,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.failed and report.when == "teardown":
-        _left_behind.append(report.nodeid)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "one_shape: no shape can change the outcome, so the test runs in the first")
+    if hasattr(config, "workerinput"):
+        SERVERS.connect(config.workerinput[_ADDRESS])
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    SERVERS.stop()
-    if _left_behind:
-        session.exitstatus = LEFT_BEHIND
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """With ``-n``: a process of the run begins."""
+    assert isinstance(SERVERS.owner, Owner)
+    node.workerinput[_ADDRESS] = SERVERS.owner.address()
+
+
+def pytest_unconfigure() -> None:
+    if isinstance(SERVERS.owner, Owner):
+        SERVERS.owner.stop()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "shop" in metafunc.fixturenames:
-        elsewhere = getattr(metafunc.module, "ELSEWHERE", ())
-        chosen = [name for name in metafunc.config.getoption("--shape") or SHAPES if name not in elsewhere]
+        chosen = metafunc.config.getoption("--shape") or list(SHAPES)
+        if metafunc.definition.get_closest_marker("one_shape"):
+            chosen = chosen[:1]
         metafunc.parametrize("shop", chosen, indirect=True, scope="session")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """With ``-n``: see ``Sharing``."""
-    return Sharing(config, log)
 
 
 @pytest_asyncio.fixture(scope="session")

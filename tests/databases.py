@@ -1,30 +1,30 @@
-"""Pytest plugin: one private PostgreSQL per test session, one fresh database per test module.
+"""Pytest plugin: one private PostgreSQL for the whole run, one fresh database per test module.
 
 Loaded with ``config.pluginmanager.import_plugin("databases")`` by whichever ``conftest.py`` needs it.
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor_drill.servers.postgres import PostgresServer
+from real_servers import SERVERS
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server() -> PostgresServer:
     """The server that every test shares; a test that kills or freezes one starts its own."""
     if reason := PostgresServer.available():
         pytest.skip(f"no PostgreSQL: {reason}")
-    with PostgresServer() as server:
-        yield server
+    return SERVERS.postgres
 
 
 @pytest.fixture(scope="module")
 def database_url(postgres_server: PostgresServer, request: pytest.FixtureRequest) -> str:
     """The URL of an empty database that belongs to the test module."""
-    return postgres_server.create_database(re.sub(r"\W", "_", request.module.__name__)[-60:])
+    return SERVERS.create_database(re.sub(r"\W", "_", request.module.__name__))
 
 
 @pytest.fixture(scope="module")

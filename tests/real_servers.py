@@ -1,68 +1,165 @@
-"""The servers of a real installation, started once for all tests that need them, each private to this run."""
+"""The servers of a real installation, each private to this run and started once for all of its processes."""
 
 import itertools
-import os
+import tempfile
+import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import pytest
 
 from mailboxes import SunkMails
+from purveyor_drill.servers import reaper
 from purveyor_drill.servers.mongodb import MongoServer
 from purveyor_drill.servers.postgres import PostgresServer
 from purveyor_drill.servers.rabbitmq import RabbitServer
-from purveyor_drill.servers.redis import RedisServer
+from purveyor_drill.servers.redis import DATABASES, RedisServer
+from purveyor_drill.servers.server import Server
 from purveyor_drill.servers.smtp import SmtpSink
 
-_PLACES = 1000
 KINDS = (PostgresServer, RedisServer, RabbitServer, MongoServer, SmtpSink)
+
+
+class Owner:
+    """Starts servers for the processes of a run, and ends them with it.
+
+    It lives in the process that the others were started by. They reach it over a socket, and get a copy of
+    a server that they can use but not end.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._started: dict[str, Server] = {}
+        self._listener: Listener | None = None
+
+    def server(self, name: str) -> Server:
+        """The server of this name; started when it is first asked for."""
+        with self._lock:
+            if name not in self._started:
+                (kind,) = (kind for kind in KINDS if kind.name == name)
+                server = kind(require_auth=True) if issubclass(kind, SmtpSink) else kind()
+                self._started[name] = self._stack.enter_context(server)
+            return self._started[name]
+
+    def number(self) -> int:
+        """A number that nobody else in this run has."""
+        with self._lock:
+            return next(self._numbers)
+
+    def address(self) -> str:
+        """Where other processes of the run reach the owner."""
+        if self._listener is None:
+            folder = Path(tempfile.mkdtemp(prefix="purveyor-servers-"))  # 0700: nobody else can connect
+            reaper.remove_at_end(folder)
+            self._listener = Listener(str(folder / "socket"), "AF_UNIX")
+            threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        return str(self._listener.address)
+
+    def stop(self) -> None:
+        """End what was started."""
+        self._stack.close()
+
+    def _accept(self, listener: Listener) -> None:
+        while True:
+            threading.Thread(target=self._answer, args=(listener.accept(),), daemon=True).start()
+
+    def _answer(self, connection: Connection) -> None:
+        with connection, suppress(EOFError):
+            while True:
+                question = connection.recv()
+                try:
+                    connection.send(self.server(question) if question else self.number())
+                except Exception as error:
+                    connection.send(error)
+
+
+class _Elsewhere:
+    """The owner as another process sees it."""
+
+    def __init__(self, address: str) -> None:
+        self._connection = Client(address, "AF_UNIX")
+
+    def server(self, name: str) -> Server:
+        return cast("Server", self._ask(name))
+
+    def number(self) -> int:
+        return cast("int", self._ask(""))
+
+    def _ask(self, question: str) -> object:
+        self._connection.send(question)
+        answer = self._connection.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 class RealServers:
     """PostgreSQL, Redis, RabbitMQ, MongoDB and SMTP; nothing starts before it is asked for."""
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
-        # A server that the environment gives is the same one for all processes of a parallel run.
-        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-        self._places = itertools.count(1 + worker * _PLACES)
+        self.owner: Owner | _Elsewhere = Owner()
+
+    def connect(self, address: str) -> None:
+        """Use the servers of the owner at this address."""
+        self.owner = _Elsewhere(address)
 
     @cached_property
     def postgres(self) -> PostgresServer:
-        return self._stack.enter_context(PostgresServer())
+        return cast("PostgresServer", self.owner.server(PostgresServer.name))
 
     @cached_property
     def redis(self) -> RedisServer:
-        return self._stack.enter_context(RedisServer())
+        return cast("RedisServer", self.owner.server(RedisServer.name))
 
     @cached_property
     def rabbitmq(self) -> RabbitServer:
-        return self._stack.enter_context(RabbitServer())
+        return cast("RabbitServer", self.owner.server(RabbitServer.name))
 
     @cached_property
     def mongodb(self) -> MongoServer:
-        return self._stack.enter_context(MongoServer())
+        return cast("MongoServer", self.owner.server(MongoServer.name))
 
     @cached_property
     def smtp(self) -> SmtpSink:
-        return self._stack.enter_context(SmtpSink(require_auth=True))
+        return cast("SmtpSink", self.owner.server(SmtpSink.name))
 
     @cached_property
     def mails(self) -> SunkMails:
         """Every mail that the SMTP server took."""
         return SunkMails(self.smtp)
 
+    def create_database(self, name: str) -> str:
+        """Make an empty database whose name begins so, and return its URL."""
+        return self.postgres.create_database(f"{name[:50]}_{self.owner.number()}")
+
+    def create_vhost(self, name: str) -> str:
+        """Make a virtual host whose name begins so, and return its URL."""
+        return self.rabbitmq.create_vhost(f"{name}_{self.owner.number()}")
+
+    def redis_url(self) -> str:
+        """The URL of a Redis database that no other test uses."""
+        databases = DATABASES if self.redis.ours else 16
+        return f"{self.redis.url.rpartition('/')[0]}/{self.owner.number() % databases}"
+
+    def mongodb_uri(self, name: str) -> str:
+        """The URI of a MongoDB database whose name begins so, and that no other test uses."""
+        base, _, options = self.mongodb.url.partition("/?")
+        return f"{base}/{name}_{self.owner.number()}?{options}"
+
     def place(self) -> dict[str, str]:
         """The settings of an installation of its own on the shared servers: its own database, vhost and so on."""
-        number = next(self._places)
-        mongodb, _, options = self.mongodb.url.partition("/?")
         return {
-            "DATABASE_URL": self.postgres.create_database(f"shop_{number}"),
-            "REDIS_URL": f"{self.redis.url.rpartition('/')[0]}/{(number + number // _PLACES * 4) % 16}",
-            "RABBITMQ_URL": self.rabbitmq.create_vhost(f"shop_{number}"),
-            "MONGODB_URI": f"{mongodb}/shop_{number}?{options}",
+            "DATABASE_URL": self.create_database("shop"),
+            "REDIS_URL": self.redis_url(),
+            "RABBITMQ_URL": self.create_vhost("shop"),
+            "MONGODB_URI": self.mongodb_uri("shop"),
             **self.mail_settings(),
         }
 
@@ -75,10 +172,6 @@ class RealServers:
             "EMAIL_PASS": url.password or "",
             "EMAIL_FROM": "Purveyor <orders@shop.example.com>",
         }
-
-    def stop(self) -> None:
-        """End what was started."""
-        self._stack.close()
 
 
 SERVERS = RealServers()

@@ -53,7 +53,7 @@ async def test_events_that_no_other_machine_can_hear_are_told_of(
 ) -> None:
     if reason := PostgresServer.available():
         pytest.skip(f"no PostgreSQL: {reason}")
-    own = SERVERS.postgres.create_database(f"lonely_{shared.lower()}")
+    own = SERVERS.create_database("lonely")
     settings = {"DATA_DIR": str(tmp_path), "AUTH_DATABASE_URL": own, **({shared: own} if shared else {})}
     with caplog.at_level(logging.WARNING):
         async with host("auth", **settings).running():

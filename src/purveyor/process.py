@@ -153,25 +153,34 @@ async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int) 
 
 
 async def _run_host(host: Host, plan: Plan, listener: socket.socket | None, stop: asyncio.Event) -> None:
-    async with host.running():
-        waiting: list[Any] = [asyncio.ensure_future(stop.wait()), host.failed]
-        server = None
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(host.running())
+        stopped = asyncio.ensure_future(stop.wait())
+        ends: set[asyncio.Future[Any]] = {stopped, host.failed}
         if listener is not None:
             app = application(host, public=plan.public)
-            connections = Connections(refusal=app.refusal)
-            server = Server(uvicorn_config(app, connections), connections)
-            waiting.append(asyncio.ensure_future(server.serve(sockets=[listener])))
-            while not server.started and not waiting[-1].done():  # noqa: ASYNC110 - a flag is all it offers
-                await asyncio.sleep(0.01)
+            ends.add(await stack.enter_async_context(http_server(app, listener)))
         _announce(host, plan)
-        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         host.stopping = True
-        if server is not None:
-            server.should_exit = True
-            await asyncio.wait({waiting[-1]})
-        waiting[0].cancel()
-        if host.failed in done:
-            host.failed.result()
+        stopped.cancel()
+    if host.failed in done:
+        host.failed.result()
+
+
+@contextlib.asynccontextmanager
+async def http_server(app: Shedding, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve on a listening socket; at the end, answer what is in hand. Gives the task that serves."""
+    connections = Connections(refusal=app.refusal)
+    server = Server(uvicorn_config(app, connections), connections)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not serving.done():  # noqa: ASYNC110 - a flag is all it offers
+        await asyncio.sleep(0.01)
+    try:
+        yield serving
+    finally:
+        server.should_exit = True
+        await asyncio.wait({serving})
 
 
 def _announce(host: Host, plan: Plan) -> None:

@@ -1,19 +1,8 @@
-"""People that several tests need, and a shop that is not busy with what another test ordered."""
+"""People that several tests need."""
 
-import pytest
 import pytest_asyncio
 
 from shop import Customer, Shop
-
-_WAITING = 20
-"""Mails of other tests that a test's own may have to wait for."""
-
-
-@pytest_asyncio.fixture(autouse=True)
-async def _caught_up(request: pytest.FixtureRequest) -> None:
-    if "shop" in request.fixturenames:
-        shop: Shop = request.getfixturevalue("shop")
-        await shop.confirmed(but=_WAITING)
 
 
 @pytest_asyncio.fixture

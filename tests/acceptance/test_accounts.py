@@ -13,6 +13,7 @@ UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
+@pytest.mark.one_shape
 async def test_an_account_is_shown_as_it_was_opened(shop: Shop) -> None:
     email = fresh_email()
     answer = await shop.register(email=email, name="Ada Lovelace", phone="+44 20 7946 0958", language="fr")
@@ -30,10 +31,12 @@ async def test_an_account_is_shown_as_it_was_opened(shop: Shop) -> None:
     assert answer.headers["location"] == f"/user/{answer.json()['id']}"
 
 
+@pytest.mark.one_shape
 async def test_an_empty_language_is_english(shop: Shop) -> None:
     assert (await shop.register(language="")).json()["language"] == "en"
 
 
+@pytest.mark.one_shape
 async def test_an_address_has_one_account_however_it_is_written(shop: Shop) -> None:
     email = fresh_email()
     assert (await shop.register(email=email)).status_code == 201
@@ -42,6 +45,7 @@ async def test_an_address_has_one_account_however_it_is_written(shop: Shop) -> N
     assert (await shop.login(email.upper(), PASSWORD)).status_code == 200
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize(
     "password", ["passwor", "password", "PASSWORD1", "x" * 129, "1234567"], ids=lambda text: text[:12]
 )
@@ -49,6 +53,7 @@ async def test_a_password_that_is_short_long_or_common_is_refused(shop: Shop, pa
     problem(await shop.register(password=password), 422, "invalid-input", "/password")
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("password", ["        ", "ab cd ef", "пароль-длинный", "🐎🔋📎correct", "y" * 128])
 async def test_a_password_may_hold_any_characters(shop: Shop, password: str) -> None:
     customer = await shop.customer(password=password)
@@ -56,6 +61,7 @@ async def test_a_password_may_hold_any_characters(shop: Shop, password: str) -> 
     problem(await shop.login(customer.email, password.strip() + "?"), 401, "invalid-credentials")
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize(
     ("member", "value"),
     [
@@ -75,16 +81,19 @@ async def test_what_an_account_may_not_say_is_pointed_at(shop: Shop, member: str
     problem(await shop.register(**{member: value}), 422, "invalid-input", f"/{member}")
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("member", ["email", "password", "name"])
 async def test_a_missing_member_is_pointed_at(shop: Shop, member: str) -> None:
     problem(await shop.register(**{member: None}), 422, "invalid-input", f"/{member}")
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("member", ["role", "access", "id", "is_admin"])
 async def test_nobody_can_give_themselves_more(shop: Shop, member: str) -> None:
     problem(await shop.register(**{member: "admin"}), 422, "invalid-input", f"/{member}")
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("form", [False, True], ids=["json", "form"])
 async def test_a_login_gives_tokens(shop: Shop, ada: Customer, form: bool) -> None:
     answer = await shop.login(ada.email, ada.password, form=form)
@@ -97,6 +106,7 @@ async def test_a_login_gives_tokens(shop: Shop, ada: Customer, form: bool) -> No
     assert (await shop.verify(pair["access_token"])).status_code == 200
 
 
+@pytest.mark.one_shape
 async def test_an_unknown_account_and_a_wrong_password_look_the_same(shop: Shop, ada: Customer) -> None:
     wrong = problem(await shop.login(ada.email, "not the password"), 401, "invalid-credentials")
     unknown = problem(await shop.login(fresh_email(), "not the password"), 401, "invalid-credentials")
@@ -129,6 +139,7 @@ async def test_guesses_from_one_address_are_limited_whomever_they_are_at(shop: S
     assert (await shop.login(ada.email, ada.password)).status_code == 200
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("in_body", [False, True], ids=["header", "body"])
 async def test_a_token_tells_whose_it_is(shop: Shop, visitor: Customer, in_body: bool) -> None:
     answer = await shop.verify(visitor.token, in_body=in_body)
@@ -163,6 +174,7 @@ async def test_a_token_that_is_not_ours_opens_nothing(shop: Shop, visitor: Custo
     problem(await shop.raw("GET", "/api/orders/", headers=headers), 401, "token-invalid")
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic YWRhOmFkYQ=="])
 async def test_without_a_token_there_is_nothing_to_verify(shop: Shop, authorization: str | None) -> None:
     headers = {} if authorization is None else {"authorization": authorization}
@@ -170,12 +182,14 @@ async def test_without_a_token_there_is_nothing_to_verify(shop: Shop, authorizat
     problem(await shop.raw("GET", "/api/orders/", headers=headers), 401, "unauthorized")
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("body", [{}, {"token": None}], ids=["nothing", "null"])
 async def test_a_body_without_a_token_is_as_none(shop: Shop, visitor: Customer, body: dict[str, Any]) -> None:
     problem(await shop.raw("POST", "/verify-token", json=body), 401, "unauthorized")
     assert (await shop.raw("POST", "/verify-token", visitor, json=body)).status_code == 200
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("signed", [False, True], ids=["body", "body and header"])
 async def test_a_body_to_verify_is_read_as_strictly_as_any_other(
     shop: Shop, visitor: Customer, signed: bool
@@ -190,11 +204,13 @@ async def test_a_body_to_verify_is_read_as_strictly_as_any_other(
     problem(refused, 415, "unsupported-media-type")
 
 
+@pytest.mark.one_shape
 async def test_a_token_of_any_length_is_wrong_and_no_more(shop: Shop) -> None:
     for length in (8_192, 8_193, 60_000):
         problem(await shop.verify("x" * length, in_body=True), 401, "token-invalid")
 
 
+@pytest.mark.one_shape
 async def test_a_token_in_the_body_counts_beside_another_kind_of_header(shop: Shop, visitor: Customer) -> None:
     basic = {"authorization": "Basic YWRhOmFkYQ=="}
     answer = await shop.raw("POST", "/verify-token", json={"token": visitor.token}, headers=basic)
@@ -202,6 +218,7 @@ async def test_a_token_in_the_body_counts_beside_another_kind_of_header(shop: Sh
     problem(await shop.raw("POST", "/verify-token", json={"token": "x"}, headers=basic), 401, "token-invalid")
 
 
+@pytest.mark.one_shape
 async def test_a_profile_shows_the_account_with_its_addresses(shop: Shop, ada: Customer) -> None:
     await shop.add_address(ada)
     answer = await shop.profile(ada)
@@ -212,6 +229,7 @@ async def test_a_profile_shows_the_account_with_its_addresses(shop: Shop, ada: C
     assert "password" not in answer.text
 
 
+@pytest.mark.one_shape
 async def test_a_profile_is_changed_member_by_member(shop: Shop, ada: Customer) -> None:
     assert (await shop.change_profile(ada, name="Countess", phone="+44 20 7946 0958")).status_code == 200
     changed = (await shop.change_profile(ada, language="de")).json()
@@ -224,6 +242,7 @@ async def test_a_profile_is_changed_member_by_member(shop: Shop, ada: Customer) 
     problem(await shop.change_profile(ada, name=""), 422, "invalid-input", "/name")
 
 
+@pytest.mark.one_shape
 async def test_somebody_elses_profile_does_not_exist(shop: Shop, ada: Customer, stranger: Customer) -> None:
     problem(await shop.profile(stranger, ada.id), 404, "not-found")
     problem(await shop.change_profile(stranger, ada.id, name="Taken over"), 404, "not-found")
@@ -231,6 +250,7 @@ async def test_somebody_elses_profile_does_not_exist(shop: Shop, ada: Customer, 
     assert (await shop.profile(ada)).json()["name"] == ada.name
 
 
+@pytest.mark.one_shape
 async def test_staff_read_a_profile_and_leave_it(shop: Shop, ada: Customer, staff: Customer) -> None:
     assert (await shop.profile(staff, ada.id)).json()["email"] == ada.email
     problem(await shop.change_profile(staff, ada.id, name="Renamed"), 404, "not-found")

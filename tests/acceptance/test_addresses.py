@@ -6,6 +6,8 @@ import pytest
 
 from shop import Customer, Shop, an_address, problem
 
+pytestmark = pytest.mark.one_shape
+
 
 async def defaults(shop: Shop, customer: Customer) -> list[str]:
     """The lines of the addresses that are the default."""

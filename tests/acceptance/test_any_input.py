@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 from acceptance import strategies as sent
 from shop import PASSWORD, Customer, Shop, an_address, exact, fresh_address, fresh_email
 
-ELSEWHERE = ("processes",)
-"""Shapes left out: what reads and stores input there is the same as in the shapes embedded and split."""
-
 bounded = settings(
     max_examples=40,
     deadline=None,
@@ -46,6 +43,7 @@ def sane(answer: httpx.Response) -> None:
         assert answer.json()["errors"] or answer.json()["type"].endswith("key-reused")
 
 
+@pytest.mark.one_shape
 @bounded
 @given(body=sent.bodies(sent.orders))
 async def test_no_body_breaks_placing_an_order(shop: Shop, visitor: Customer, body: bytes) -> None:
@@ -67,6 +65,7 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.one_shape
 @bounded
 @given(data=st.data())
 @pytest.mark.parametrize("route", ROUTES, ids=[f"{method} {path}" for method, path, _ in ROUTES])
@@ -79,6 +78,7 @@ async def test_no_body_breaks_any_route(
     sane(await shop.raw(method, path.format(id=visitor.id), visitor, content=body, headers=headers))
 
 
+@pytest.mark.one_shape
 @bounded
 @given(body=st.one_of(st.binary(max_size=100), st.sampled_from(sent.BROKEN)))
 async def test_no_form_breaks_the_login(shop: Shop, body: bytes) -> None:
@@ -105,6 +105,7 @@ lists = st.sampled_from(
 )
 
 
+@pytest.mark.one_shape
 @bounded
 @given(target=st.builds("{}?{}".format, lists, sent.query(FILTERS)), by_staff=st.booleans())
 async def test_no_query_breaks_a_list(
@@ -224,6 +225,7 @@ async def test_a_total_is_the_sum_of_its_lines(
     assert order["total_amount"] == sum(prices[product] * quantity for product, quantity in quantities.items())
 
 
+@pytest.mark.one_shape
 @settings(bounded, max_examples=25)
 @given(requests=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3)), min_size=1, max_size=10))
 async def test_any_sequence_of_keys_and_bodies_keeps_its_promises(

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from mailboxes import MailFolder
 from own_processes import Processes, own_processes
 from running import Running, public_client
-from shapes import MailFolder
 from shop import Shop
 
 SETTLE_S = 1.5

@@ -10,6 +10,8 @@ import pytest
 
 from shop import Customer, Shop, an_address, exact, problem
 
+pytestmark = pytest.mark.one_shape
+
 
 def rows(answer: httpx.Response) -> list[dict[str, str]]:
     """The lines of the file by the names of their columns."""

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from shop import Customer, Shop, an_address, problem
 
 
@@ -22,6 +24,7 @@ async def test_a_repeated_request_gets_the_first_answer(shop: Shop, ada: Custome
     assert await count(shop, ada) == 1
 
 
+@pytest.mark.one_shape
 async def test_another_request_under_the_key_is_refused(shop: Shop, ada: Customer) -> None:
     first = await shop.place(ada, [(1, 2)], key="k")
     problem(await shop.place(ada, [(1, 3)], key="k"), 422, "idempotency-key-reused")
@@ -31,6 +34,7 @@ async def test_another_request_under_the_key_is_refused(shop: Shop, ada: Custome
     assert await count(shop, ada) == 1
 
 
+@pytest.mark.one_shape
 async def test_spacing_and_the_order_of_members_do_not_make_another_request(shop: Shop, ada: Customer) -> None:
     headers = {"idempotency-key": "k", "content-type": "application/json"}
     bodies = [
@@ -64,6 +68,7 @@ async def test_different_requests_at_once_under_one_key_make_one_order(shop: Sho
     assert await count(shop, ada) == 1
 
 
+@pytest.mark.one_shape
 async def test_a_key_belongs_to_one_customer(shop: Shop, ada: Customer, stranger: Customer) -> None:
     first, other = await shop.place(ada, key="k"), await shop.place(stranger, key="k")
     assert (first.status_code, other.status_code) == (201, 201)
@@ -72,6 +77,7 @@ async def test_a_key_belongs_to_one_customer(shop: Shop, ada: Customer, stranger
     assert "idempotent-replayed" not in other.headers
 
 
+@pytest.mark.one_shape
 async def test_keys_of_their_own_make_orders_of_their_own(shop: Shop, ada: Customer) -> None:
     placed = {(await shop.place(ada, key=key)).json()["id"] for key in ("a", "b", "A", None, None)}
     assert len(placed) == 5
@@ -85,18 +91,21 @@ async def test_a_refusal_is_not_kept(shop: Shop, ada: Customer) -> None:
     assert "idempotent-replayed" not in answer.headers
 
 
+@pytest.mark.one_shape
 async def test_a_key_may_be_quoted(shop: Shop, ada: Customer) -> None:
     bare, quoted = await shop.place(ada, key="k-1"), await shop.place(ada, key='"k-1"')
     assert quoted.content == bare.content
     assert quoted.headers["idempotent-replayed"] == "true"
 
 
+@pytest.mark.one_shape
 async def test_any_visible_characters_make_a_key(shop: Shop, ada: Customer) -> None:
     for key in ("x" * 255, "!~%/\\'", "0", 'a"b'):
         first, again = await shop.place(ada, key=key), await shop.place(ada, key=key)
         assert (first.status_code, again.content) == (201, first.content), key
 
 
+@pytest.mark.one_shape
 async def test_a_key_that_is_none_is_refused(shop: Shop, ada: Customer) -> None:
     for key in ("", '""', "two words", "x" * 256, '"x', "tab\tbed"):
         problem(await shop.place(ada, key=key), 400, "bad-request")

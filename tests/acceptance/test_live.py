@@ -59,6 +59,7 @@ async def test_a_stream_goes_on_where_it_broke_off(shop: Shop, ada: Customer, st
         await taken(source, "cancelled")
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("last", ["0", "999999", "9" * 400, "-1", "x", "", "1.0", "\u00b2", "1\t2"])
 async def test_an_id_that_was_never_given_tells_everything(shop: Shop, ada: Customer, last: str) -> None:
     order_id = (await shop.place(ada)).json()["id"]
@@ -76,6 +77,7 @@ async def test_many_watch_one_order(shop: Shop, ada: Customer, staff: Customer) 
             assert told[0].event == "placed"
 
 
+@pytest.mark.one_shape
 async def test_a_user_has_ten_streams_and_each_closed_one_is_free_again(shop: Shop, ada: Customer) -> None:
     order_id = (await shop.place(ada)).json()["id"]
     async with AsyncExitStack() as stack:
@@ -101,6 +103,7 @@ async def test_a_stream_ends_when_its_session_does(shop: Shop, ada: Customer) ->
             await source.rest()
 
 
+@pytest.mark.one_shape
 async def test_somebody_elses_order_cannot_be_watched(shop: Shop, ada: Customer, stranger: Customer) -> None:
     order_id = (await shop.place(ada)).json()["id"]
     for which in (order_id, NO_ID, "no-id"):
@@ -108,6 +111,7 @@ async def test_somebody_elses_order_cannot_be_watched(shop: Shop, ada: Customer,
     problem(await shop.raw("GET", f"/api/orders/{order_id}/live"), 401, "unauthorized")
 
 
+@pytest.mark.one_shape
 async def test_head_and_options_do_not_wait(shop: Shop, ada: Customer) -> None:
     order_id = (await shop.place(ada)).json()["id"]
     for _ in range(12):  # more than may be open

@@ -121,6 +121,7 @@ async def test_the_mailbox_shows_what_was_sent(shop: Shop, ada: Customer) -> Non
     assert shown["text"] == mail.text
 
 
+@pytest.mark.one_shape
 async def test_the_mailbox_shows_every_kind_of_mail_in_every_language(shop: Shop) -> None:
     answer = await shop.raw("GET", "/mailbox/previews")
     if not shop.shows_mailbox:

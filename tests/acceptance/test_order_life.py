@@ -61,6 +61,7 @@ async def test_a_payment_goes_its_own_way_and_nobody_is_written_to(
     assert "order.paid" not in await shop.trace(order_id)
 
 
+@pytest.mark.one_shape
 async def test_status_and_payment_change_together_or_not_at_all(
     shop: Shop, ada: Customer, staff: Customer
 ) -> None:
@@ -72,6 +73,7 @@ async def test_status_and_payment_change_together_or_not_at_all(
     assert (both["status"], both["payment_status"], both["version"]) == ("confirmed", "paid", 2)
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize(
     ("before", "steps"),
     [
@@ -96,6 +98,7 @@ async def test_no_step_is_left_out_and_none_goes_back(
     assert (await shop.get(staff, order["id"])).json() == order
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize(("payment", "allowed"), [("refunded", "paid"), ("unpaid", "paid")])
 async def test_a_payment_leaves_no_step_out(
     shop: Shop, ada: Customer, staff: Customer, payment: str, allowed: str
@@ -105,6 +108,7 @@ async def test_a_payment_leaves_no_step_out(
     problem(answer, 409, "illegal-transition")
 
 
+@pytest.mark.one_shape
 async def test_a_change_needs_the_version_that_it_was_decided_on(
     shop: Shop, ada: Customer, staff: Customer
 ) -> None:
@@ -133,6 +137,7 @@ async def test_of_two_changes_at_once_one_is_made(shop: Shop, ada: Customer, sta
     assert [entry["what"] for entry in entries].count("confirmed") == 1
 
 
+@pytest.mark.one_shape
 async def test_only_staff_change_orders(shop: Shop, ada: Customer, stranger: Customer) -> None:
     order_id = await placed(shop, ada)
     problem(await shop.change(ada, order_id, status="confirmed"), 403, "forbidden")
@@ -145,6 +150,7 @@ async def test_only_staff_change_orders(shop: Shop, ada: Customer, stranger: Cus
     assert (await shop.get(ada, order_id)).json()["version"] == 1
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
@@ -164,6 +170,7 @@ async def test_what_is_wrong_with_a_change_is_pointed_at(
     problem(answer, 422, "invalid-input", pointer)
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("before", [(), ("confirmed",)], ids=["pending", "confirmed"])
 async def test_the_owner_cancels_before_it_is_shipped(
     shop: Shop, ada: Customer, staff: Customer, before: tuple[str, ...]
@@ -177,6 +184,7 @@ async def test_the_owner_cancels_before_it_is_shipped(
     assert (entry["reason"], entry["by"]["id"], entry["by"]["kind"]) == ("bought twice", ada.id, "customer")
 
 
+@pytest.mark.one_shape
 async def test_what_is_cancelled_cannot_be_cancelled_again(shop: Shop, ada: Customer, staff: Customer) -> None:
     order_id = await placed(shop, ada)
     first = await shop.cancel(ada, order_id, if_match='"1"')
@@ -188,6 +196,7 @@ async def test_what_is_cancelled_cannot_be_cancelled_again(shop: Shop, ada: Cust
     assert [entry["what"] for entry in entries].count("cancelled") == 1
 
 
+@pytest.mark.one_shape
 async def test_staff_cancel_too(shop: Shop, ada: Customer, staff: Customer) -> None:
     order_id = await placed(shop, ada)
     cancelled = await shop.cancel(staff, order_id, "out of stock")
@@ -196,6 +205,7 @@ async def test_staff_cancel_too(shop: Shop, ada: Customer, staff: Customer) -> N
     problem(await shop.cancel(ada, order_id), 409, "illegal-transition")
 
 
+@pytest.mark.one_shape
 async def test_what_is_on_its_way_cannot_be_cancelled(shop: Shop, ada: Customer, staff: Customer) -> None:
     order = await brought_to(shop, staff, await placed(shop, ada), "confirmed", "shipped")
     for by in (ada, staff):
@@ -203,6 +213,7 @@ async def test_what_is_on_its_way_cannot_be_cancelled(shop: Shop, ada: Customer,
     assert (await shop.get(ada, order["id"])).json() == order
 
 
+@pytest.mark.one_shape
 async def test_a_cancellation_may_have_a_condition(shop: Shop, ada: Customer, staff: Customer) -> None:
     order = await brought_to(shop, staff, await placed(shop, ada), "confirmed")
     problem(await shop.cancel(ada, order["id"], if_match='"1"'), 412, "precondition-failed")
@@ -210,12 +221,14 @@ async def test_a_cancellation_may_have_a_condition(shop: Shop, ada: Customer, st
     assert (await shop.cancel(ada, order["id"], if_match='"2"')).status_code == 200
 
 
+@pytest.mark.one_shape
 async def test_a_version_without_its_quotes_is_understood(shop: Shop, ada: Customer, staff: Customer) -> None:
     order_id = await placed(shop, ada)
     assert (await shop.change(staff, order_id, if_match="1", status="confirmed")).status_code == 200
     problem(await shop.change(staff, order_id, if_match="1", status="shipped"), 412, "precondition-failed")
 
 
+@pytest.mark.one_shape
 async def test_nobody_cancels_what_is_not_theirs(shop: Shop, ada: Customer, stranger: Customer) -> None:
     order_id = await placed(shop, ada)
     for which in (order_id, NO_ID, "no-id"):
@@ -236,6 +249,7 @@ async def test_cancelling_and_shipping_at_once_do_not_both_succeed(
         assert {answer.status_code for answer in answers} <= {200, 409, 412}
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("reason", ["x" * 501, "a\nb", "\u202e", "=?utf-8?q?x?=", 7])
 async def test_a_reason_is_a_line_of_text(shop: Shop, ada: Customer, reason: Any) -> None:
     problem(await shop.cancel(ada, await placed(shop, ada), reason), 422, "invalid-input", "/reason")
@@ -244,6 +258,7 @@ async def test_a_reason_is_a_line_of_text(shop: Shop, ada: Customer, reason: Any
 bounded = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+@pytest.mark.one_shape
 @bounded
 @given(
     body=sent.bodies(sent.almost({"status": "confirmed", "payment_status": "paid"})), if_match=sent.header_values
@@ -258,6 +273,7 @@ async def test_no_change_breaks_anything(
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.one_shape
 @bounded
 @given(body=sent.bodies(sent.almost({"reason": "bought twice"})))
 async def test_no_body_breaks_a_cancellation(shop: Shop, visitor: Customer, body: bytes) -> None:
@@ -265,6 +281,7 @@ async def test_no_body_breaks_a_cancellation(shop: Shop, visitor: Customer, body
     assert 400 <= answer.status_code < 500, answer.text
 
 
+@pytest.mark.one_shape
 @bounded
 @given(segment=sent.segments, rest=st.sampled_from(["cancel", "timeline", "live", ""]))
 async def test_no_path_breaks_anything(shop: Shop, visitor: Customer, segment: str, rest: str) -> None:

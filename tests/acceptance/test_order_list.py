@@ -7,6 +7,8 @@ import pytest
 
 from shop import Customer, Shop, problem
 
+pytestmark = pytest.mark.one_shape
+
 
 async def place(shop: Shop, buyer: Customer, count: int) -> list[str]:
     """The ids of so many new orders, newest first."""

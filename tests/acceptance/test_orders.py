@@ -35,6 +35,7 @@ async def test_an_order_is_priced_from_the_catalogue(shop: Shop, ada: Customer) 
     assert order["created_at"].endswith("Z")
 
 
+@pytest.mark.one_shape
 async def test_an_order_can_be_read_where_it_says(shop: Shop, ada: Customer) -> None:
     placed = await shop.place(ada)
     read = await shop.raw("GET", placed.headers["location"], ada)
@@ -44,6 +45,7 @@ async def test_an_order_can_be_read_where_it_says(shop: Shop, ada: Customer) -> 
     assert placed.headers["location"].rstrip("/").endswith(placed.json()["id"])
 
 
+@pytest.mark.one_shape
 async def test_an_order_that_one_has_is_not_sent_again(shop: Shop, ada: Customer) -> None:
     order = (await shop.place(ada)).json()
     for condition in ('"1"', 'W/"1"', "*", '"0", "1"'):
@@ -55,6 +57,7 @@ async def test_an_order_that_one_has_is_not_sent_again(shop: Shop, ada: Customer
         assert (answer.status_code, answer.json()) == (200, order), condition
 
 
+@pytest.mark.one_shape
 async def test_the_same_product_twice_is_one_line(shop: Shop, ada: Customer) -> None:
     order = exact(await shop.place(ada, [(3, 2), (5, 1), (3, 4)]))
     assert [(line["product_id"], line["quantity"]) for line in order["items"]] == [(3, 6), (5, 1)]
@@ -69,6 +72,7 @@ async def test_amounts_have_two_decimals_at_most(shop: Shop, ada: Customer) -> N
     assert all(re.fullmatch(r"\d+(\.\d{2})?", amount) for amount in amounts)
 
 
+@pytest.mark.one_shape
 async def test_a_price_that_the_client_says_is_refused(shop: Shop, ada: Customer) -> None:
     body = {"items": [{"product_id": 1, "quantity": 1, "price": 0.01}]}
     problem(await shop.raw("POST", "/api/orders/", ada, json=body), 422, "invalid-input", "/items/0/price")
@@ -82,6 +86,7 @@ async def test_unknown_products_are_named(shop: Shop, ada: Customer) -> None:
     assert (await shop.list(ada)).json()["orders"] == []
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize(
     ("items", "pointer"),
     [
@@ -99,11 +104,13 @@ async def test_an_order_has_bounds(shop: Shop, visitor: Customer, items: Items, 
     problem(await shop.place(visitor, items), 422, "invalid-input", pointer)
 
 
+@pytest.mark.one_shape
 async def test_an_order_at_its_bounds_is_placed(shop: Shop, ada: Customer) -> None:
     assert (await shop.place(ada, [(1, 1000)])).status_code == 201
     assert (await shop.place(ada, [(1, 10)] * 100)).status_code == 201
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize(
     ("member", "value", "pointer"),
     [
@@ -129,12 +136,14 @@ async def test_what_is_wrong_with_an_order_is_pointed_at(
     problem(await shop.raw("POST", "/api/orders/", visitor, json=body), 422, "invalid-input", pointer)
 
 
+@pytest.mark.one_shape
 async def test_a_note_may_have_several_lines(shop: Shop, ada: Customer) -> None:
     placed = await shop.place(ada, note="Ring twice.\r\n\nThen  wait.\n")
     assert placed.json()["note"] == "Ring twice.\n\nThen wait."
     assert (await shop.get(ada, placed.json()["id"])).json() == placed.json()
 
 
+@pytest.mark.one_shape
 async def test_an_address_of_the_address_book_can_be_sent_as_it_is(shop: Shop, ada: Customer) -> None:
     placed = await shop.place(ada, shipping_address=an_address() | {"is_default": True})
     assert placed.status_code == 201
@@ -143,6 +152,7 @@ async def test_an_address_of_the_address_book_can_be_sent_as_it_is(shop: Shop, a
     problem(wrong, 422, "invalid-input", "/shipping_address/is_default")
 
 
+@pytest.mark.one_shape
 async def test_the_customer_chooses_how_to_pay(shop: Shop, ada: Customer) -> None:
     for method in ("cash_on_delivery", "card", "bank_transfer"):
         assert (await shop.place(ada, payment_method=method)).json()["payment_method"] == method
@@ -158,6 +168,7 @@ async def test_an_order_goes_to_an_address_of_the_account(shop: Shop, ada: Custo
     assert (await shop.get(ada, placed.json()["id"])).json()["shipping_address"] == goes_to
 
 
+@pytest.mark.one_shape
 async def test_an_order_goes_to_an_address_that_comes_with_it(shop: Shop, ada: Customer) -> None:
     order = (await shop.place(ada, shipping_address=an_address() | {"country": "gb"})).json()
     assert order["shipping_address"].items() >= an_address().items()
@@ -165,6 +176,7 @@ async def test_an_order_goes_to_an_address_that_comes_with_it(shop: Shop, ada: C
     assert (await shop.addresses(ada)).json() == []
 
 
+@pytest.mark.one_shape
 async def test_an_order_goes_to_one_place(shop: Shop, ada: Customer) -> None:
     stored = (await shop.add_address(ada)).json()
     answer = await shop.place(ada, shipping_address=an_address(), shipping_address_id=stored["id"])
@@ -180,6 +192,7 @@ async def test_an_order_cannot_go_to_somebody_elses_address(shop: Shop, ada: Cus
     assert (await shop.list(stranger)).json()["orders"] == []
 
 
+@pytest.mark.one_shape
 async def test_somebody_elses_order_does_not_exist(shop: Shop, ada: Customer, stranger: Customer) -> None:
     order = (await shop.place(ada)).json()
     hidden = problem(await shop.get(stranger, order["id"]), 404, "not-found")
@@ -189,17 +202,20 @@ async def test_somebody_elses_order_does_not_exist(shop: Shop, ada: Customer, st
     problem(await shop.get(stranger, order["id"], if_none_match='"1"'), 404, "not-found")
 
 
+@pytest.mark.one_shape
 async def test_staff_see_every_order(shop: Shop, ada: Customer, staff: Customer) -> None:
     order = (await shop.place(ada)).json()
     assert (await shop.get(staff, order["id"])).json() == order
 
 
+@pytest.mark.one_shape
 async def test_an_order_needs_somebody_who_places_it(shop: Shop) -> None:
     body = {"items": [{"product_id": 1, "quantity": 1}]}
     problem(await shop.raw("POST", "/api/orders/", json=body), 401, "unauthorized")
     problem(await shop.raw("GET", f"/api/orders/{NO_ID}"), 401, "unauthorized")
 
 
+@pytest.mark.one_shape
 async def test_order_numbers_are_never_given_twice(shop: Shop, ada: Customer, stranger: Customer) -> None:
     numbers = [(await shop.place(buyer)).json()["order_number"] for buyer in (ada, stranger) * 3]
     assert sorted(set(numbers)) == numbers
@@ -224,6 +240,7 @@ async def test_a_product_that_is_not_there_is_not_found(shop: Shop, product_id: 
     problem(await shop.product(product_id), 404, "not-found")
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize(("name", "value"), [("page", "0"), ("limit", "0"), ("limit", "101"), ("limit", "x")])
 async def test_a_page_of_the_catalogue_has_bounds(shop: Shop, name: str, value: str) -> None:
     problem(await shop.products(**{name: value}), 422, "invalid-input", f"/{name}")

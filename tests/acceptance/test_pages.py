@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from shop import Customer, Shop
 
 CONTRACT = {
@@ -35,6 +37,7 @@ async def test_the_document_has_every_route_of_the_contract(shop: Shop) -> None:
         assert methods <= documented.get(path, set()), path
 
 
+@pytest.mark.one_shape
 async def test_the_document_says_what_can_go_wrong_and_who_may_call(shop: Shop) -> None:
     (document,) = [
         answer.json() for answer in await shop.everywhere("/openapi.json") if "/api/orders" in answer.text
@@ -82,6 +85,7 @@ async def test_metrics_count_requests_by_route(shop: Shop, ada: Customer) -> Non
     assert all(ada.id not in answer.text for answer in await shop.everywhere("/metrics"))
 
 
+@pytest.mark.one_shape
 async def test_the_documentation_works_offline(shop: Shop) -> None:
     page = await shop.raw("GET", "/docs")
     assert page.headers["content-type"].startswith("text/html")

@@ -4,6 +4,7 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from acceptance.test_sessions import stops_working
@@ -103,6 +104,7 @@ async def test_an_admin_says_what_somebody_may_do(shop: Shop, ada: Customer, adm
     assert found.status_code == 200
 
 
+@pytest.mark.one_shape
 async def test_only_admins_say_what_somebody_may_do(shop: Shop, ada: Customer, staff: Customer) -> None:
     for caller in (ada, staff):
         problem(await shop.change_access(caller, ada.id, "admin"), 403, "forbidden")
@@ -110,11 +112,13 @@ async def test_only_admins_say_what_somebody_may_do(shop: Shop, ada: Customer, s
     assert (await shop.profile(ada)).json()["role"] == "customer"
 
 
+@pytest.mark.one_shape
 async def test_an_access_level_is_one_of_three(shop: Shop, ada: Customer, admin: Customer) -> None:
     problem(await shop.change_access(admin, ada.id, "owner"), 422, "invalid-input", "/role")
     problem(await shop.change_access(admin, "no-id", "staff"), 404, "not-found")
 
 
+@pytest.mark.one_shape
 async def test_staff_find_people(shop: Shop, ada: Customer, staff: Customer) -> None:
     found = (await shop.users(staff, email=ada.email[:20].upper())).json()
     assert [user["email"] for user in found["users"]] == [ada.email]

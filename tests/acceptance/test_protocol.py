@@ -9,6 +9,8 @@ import pytest
 
 from shop import Customer, Shop, an_address, fresh_email, problem
 
+pytestmark = pytest.mark.one_shape
+
 METHODS = ("get", "post", "put", "patch", "delete")
 KIB = 1024
 

@@ -61,6 +61,7 @@ async def test_a_stolen_token_ends_the_session_for_both(shop: Shop, ada: Custome
     assert (await shop.refresh(other.refresh_token)).status_code == 200
 
 
+@pytest.mark.one_shape
 async def test_one_kind_of_token_is_not_taken_for_the_other(shop: Shop, ada: Customer) -> None:
     problem(await shop.verify(ada.refresh_token), 401, "token-invalid")
     for other in ("nonsense", "", ada.token, "A" * 60_000, "\u00e4" * 300):
@@ -79,6 +80,7 @@ async def test_after_a_log_out_nothing_of_the_session_works(shop: Shop, ada: Cus
     assert await works(shop, other)
 
 
+@pytest.mark.one_shape
 async def test_a_log_out_has_nothing_to_say(shop: Shop, ada: Customer) -> None:
     path, json = "/logout", {"content-type": "application/json"}
     problem(await shop.raw("POST", path, ada, json={"all": True}), 422, "invalid-input", "/all")
@@ -101,6 +103,7 @@ async def test_a_changed_password_ends_the_other_sessions(shop: Shop, ada: Custo
     assert (await shop.login(ada.email, NEW_PASSWORD)).status_code == 200
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("new", ["short", "password1", "x" * 129])
 async def test_a_password_is_changed_only_by_who_knows_it_to_one_that_will_do(
     shop: Shop, ada: Customer, new: str
@@ -130,6 +133,7 @@ async def test_a_forgotten_password_is_set_anew_by_mail(shop: Shop, ada: Custome
     assert (await shop.login(ada.email, NEW_PASSWORD)).status_code == 200
 
 
+@pytest.mark.one_shape
 async def test_who_asks_cannot_tell_whether_there_is_an_account(shop: Shop, ada: Customer) -> None:
     answers = [await shop.forgot(email) for email in (ada.email, "nobody@example.com", "no address", "")]
     assert {(answer.status_code, answer.content) for answer in answers} == {(202, answers[0].content)}
@@ -137,6 +141,7 @@ async def test_who_asks_cannot_tell_whether_there_is_an_account(shop: Shop, ada:
     problem(await shop.reset("nonsense", "short"), 422, "invalid-input", "/password")
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize("typed", ["Stra\u00dfen caf\u00e9", "o\ufb03ce keys"])
 async def test_a_password_is_the_same_from_every_keyboard(shop: Shop, typed: str) -> None:
     customer = await shop.customer(password=typed)
@@ -145,6 +150,7 @@ async def test_a_password_is_the_same_from_every_keyboard(shop: Shop, typed: str
     assert (await shop.login(customer.email, typed)).status_code == 200
 
 
+@pytest.mark.one_shape
 async def test_ten_megabytes_are_no_password(shop: Shop, ada: Customer) -> None:
     huge = "x" * 10_000_000
     problem(await shop.login(ada.email, huge), 413, "body-too-large")

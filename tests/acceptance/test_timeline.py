@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from shop import Customer, Shop, problem
 
 NO_ID = "01a20481-297c-700c-a82d-3d9ac6bc1ffd"
@@ -30,6 +32,7 @@ async def settled(shop: Shop, by: Customer, order_id: str, mails: int) -> list[d
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.one_shape
 async def test_a_new_order_has_been_placed(shop: Shop, ada: Customer) -> None:
     order = (await shop.place(ada)).json()
     answer = await shop.timeline(ada, order["id"])
@@ -98,6 +101,7 @@ async def test_customers_hear_of_the_shop_and_staff_of_each_other(
     assert staff.id not in (await shop.timeline(ada, order["id"])).text
 
 
+@pytest.mark.one_shape
 async def test_somebody_elses_timeline_does_not_exist(shop: Shop, ada: Customer, stranger: Customer) -> None:
     order_id = (await shop.place(ada)).json()["id"]
     details = [

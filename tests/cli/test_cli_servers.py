@@ -15,11 +15,11 @@ PASSWORD = "correct horse\n"
 
 
 @pytest.fixture
-def settings(request: pytest.FixtureRequest) -> Mapping[str, str]:
+def settings() -> Mapping[str, str]:
     """An empty database."""
     if reason := PostgresServer.available():
         pytest.skip(f"no PostgreSQL: {reason}")
-    return {"DATABASE_URL": SERVERS.postgres.create_database(request.function.__name__[-40:])}
+    return {"DATABASE_URL": SERVERS.create_database("console")}
 
 
 async def schemas(settings: Mapping[str, str]) -> set[str]:

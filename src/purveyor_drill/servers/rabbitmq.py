@@ -72,7 +72,7 @@ class RabbitServer(Server):
             "vhosts": [] if default_queue_type else [{"name": name}],
             "permissions": [{"user": _USER, "vhost": name, **everything}],
         }
-        file = self.folder / "definitions.json"
+        file = self.folder / f"{name}.json"
         file.write_text(json.dumps(definitions))
         self.rabbitmqctl("import_definitions", str(file))  # one call: each starts an Erlang machine
         return f"{self._own_url().rpartition('/')[0]}/{name}"

@@ -7,6 +7,8 @@ from typing import ClassVar
 from purveyor_drill.servers.process import talk
 from purveyor_drill.servers.server import Server
 
+DATABASES = 1024
+
 
 class RedisServer(Server):
     """``redis-server``, or its fork ``valkey-server``."""
@@ -29,7 +31,7 @@ class RedisServer(Server):
 
     def _command(self) -> Sequence[str]:
         options = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder)}
-        options |= {"save": "", "appendonly": "no", "daemonize": "no"}
+        options |= {"save": "", "appendonly": "no", "daemonize": "no", "databases": str(DATABASES)}
         return [_binary() or "", *(word for key, value in options.items() for word in (f"--{key}", value))]
 
     def _ready(self) -> bool:

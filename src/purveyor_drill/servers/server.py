@@ -37,6 +37,10 @@ class Server(ABC):
         self._helpers: list[Child] = []  # alive from start to stop, through every restart
         self.port = 0
 
+    def __getstate__(self) -> dict[str, object]:
+        """For another process, which may use the server; its processes are ours to end."""
+        return self.__dict__ | {"_child": None, "_helpers": []}
+
     @classmethod
     def available(cls) -> str | None:
         """Why it cannot be started here, or ``None``."""

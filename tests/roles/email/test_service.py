@@ -61,8 +61,7 @@ async def ledger(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[Ledg
     if request.param == "mongodb":
         if reason := MongoServer.available():
             pytest.skip(f"no MongoDB: {reason}")
-        base, _, options = SERVERS.mongodb.url.partition("/?")
-        url = f"{base}/{new_id().hex}?{options}"
+        url = SERVERS.mongodb_uri("mails")
     async with connected(url) as opened:
         yield opened
         if request.param == "postgres":  # its tests share a database
