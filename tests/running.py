@@ -1,7 +1,6 @@
 """A running shape, and how a test reaches it."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from forked_console import run
 from own_processes import environment
 from shop import Mail
 
@@ -29,16 +29,9 @@ class Running:
 
     async def console(self, *arguments: str) -> str:
         """See ``Deployment``."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "purveyor", *arguments),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment(self.settings),
-            cwd=self.folder,
-        )
-        out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
-        return out.decode()
+        done = await asyncio.to_thread(run, *arguments, env=environment(self.settings), cwd=self.folder)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 @asynccontextmanager

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from app_process import APP, Console, environment
+from app_process import Console, environment
+
+from forked_console import run
 
 
 @pytest.fixture(scope="session")
@@ -16,18 +18,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def console(folder: Path) -> Console:
-    def run(
+    def command(
         *arguments: str, stdin: str = "", settings: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*APP, *arguments],
-            env=environment(folder, settings),
-            cwd=folder,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run(*arguments, env=environment(folder, settings), cwd=folder, stdin=stdin)
 
-    return run
+    return command
