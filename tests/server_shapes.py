@@ -12,6 +12,8 @@ from running import Running, public_client
 from shop import Deployment
 
 SECRET = {"JWT_SECRET": "a secret for tests that is long enough"}
+_PATIENT = {"TEST_REDIS_PATIENCE_S": "10"}
+"""A limit is exact as long as Redis is there, and on a busy machine it is there all the same."""
 
 
 @asynccontextmanager
@@ -19,7 +21,7 @@ async def monolith(folder: Path) -> AsyncIterator[Deployment]:
     """Every role in one process, on PostgreSQL, Redis, RabbitMQ, MongoDB and SMTP."""
     servers = require_servers()
     async with AsyncExitStack() as stack:
-        house = await stack.enter_async_context(own_processes(folder, **servers.place(), **SECRET))
+        house = await stack.enter_async_context(own_processes(folder, **servers.place(), **SECRET, **_PATIENT))
         house.start("all", "serve", ",".join(ROLES))
         await house.ready("all")
         client = await stack.enter_async_context(public_client(house.ports["all"]))
@@ -41,7 +43,7 @@ async def split(folder: Path) -> AsyncIterator[Deployment]:
         "email": only(place, "RABBITMQ_URL", "MONGODB_URI", "SMTP_URL", "EMAIL_USER", "EMAIL_PASS", "EMAIL_FROM"),
     }
     async with AsyncExitStack() as stack:
-        house = await stack.enter_async_context(own_processes(folder))
+        house = await stack.enter_async_context(own_processes(folder, **_PATIENT))
         house.ports.update(ports)
         for role, settings in needs.items():
             house.start(role, "worker" if role == "email" else "serve", role, settings)

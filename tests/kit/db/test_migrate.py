@@ -9,6 +9,7 @@ import pytest
 from purveyor.kit.db.migrate import load, migrate, require
 from purveyor.kit.db.postgres import Database
 from purveyor.kit.errors import ServerAway, StartupError
+from waiting import PATIENCE_S
 
 FIRST = "create table {schema}.things (id int primary key);"
 SECOND = "alter table {schema}.things add column name text;\ninsert into {schema}.things values (1, 'one');"
@@ -150,14 +151,14 @@ async def test_a_runner_that_is_gone_leaves_no_lock(database_url: str, schema: s
     await asyncio.gather(runner, return_exceptions=True)
     write(folder, schema, "0003_slow.sql", "select 1")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert await migrate(database_url, schema, folder) == [f"{schema} 0003_slow"]
 
 
 async def test_it_leaves_no_connection(database: Database, database_url: str, schema: str, folder: Path) -> None:
     await migrate(database_url, schema, folder)
     ours = "select count(*) from pg_stat_activity where application_name like 'purveyor % migrate'"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while await database.fetchval(ours):
             await asyncio.sleep(0.02)
 
@@ -173,7 +174,7 @@ async def test_the_wait_for_another_runner_has_an_end_and_is_told_once(
     write(folder, schema, "0001_things.sql", "select pg_sleep(60)")
     runner = asyncio.create_task(migrate(database_url, schema, folder))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not await database.fetchval(
                 "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and application_name = $1",
                 f"purveyor {schema} migrate",

@@ -9,6 +9,7 @@ import pytest
 from faults.proxy import Proxy, SlowClose
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import Unavailable
+from waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ async def test_a_purge_waits_for_nobody(things: Database) -> None:
     await things.execute("insert into things select generate_series(1, 10)")
     async with things.transaction() as connection:
         await connection.execute("select from things where id = 4 for update")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE_S):
             assert await things.purge("things", "id <= 10") == 9
 
     assert await things.purge("things", "id <= 10") == 1
@@ -130,7 +131,7 @@ async def test_a_connection_that_was_told_of_the_servers_end_is_lost(
             pid = await told.fetchval("select pg_backend_pid()")
             received = proxy.passed["to_client"]
             assert await database.fetchval("select pg_terminate_backend($1, 5000)", pid)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 while proxy.passed["to_client"] == received:
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)

@@ -20,6 +20,7 @@ from litestar.testing import AsyncTestClient
 
 from purveyor.kit.errors import Problem, problem_types
 from purveyor.kit.http.pages import html_page, page_routes
+from waiting import PATIENCE_S
 
 STATIC = files("purveyor.kit.http") / "static"
 MAILBOX = (files("purveyor.roles") / "email" / "mailbox_page.html").read_text(encoding="utf-8")
@@ -269,7 +270,7 @@ async def drawn(url: str, profile: Path) -> tuple[str, str]:
         start_new_session=True,
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             out, log = await process.communicate()
     finally:
         if process.returncode is None:

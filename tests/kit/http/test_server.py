@@ -16,6 +16,7 @@ from purveyor.kit.http.refusals import WAITED
 from purveyor.kit.http.server import Connections, Server
 from purveyor.process import uvicorn_config
 from purveyor_drill.servers.process import free_port
+from waiting import PATIENCE_S
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
@@ -70,20 +71,20 @@ async def running(connections: Connections) -> AsyncIterator[Site]:
 
 
 async def head(stream: Stream) -> bytes:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         return await stream[0].readuntil(b"\r\n\r\n")
 
 
 async def closed(stream: Stream) -> bytes:
     """What still came before the server closed the connection."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         with suppress(ConnectionResetError):
             return await stream[0].read()
     return b""
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +13,7 @@ from purveyor.kit.process import supervisor as module
 from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
 from purveyor.kit.retry import RetrySchedule
+from waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -30,17 +31,31 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RESTART", RetrySchedule(first_s=0.002, longest_s=0.002))
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long each pause would have been, in seconds; none is made."""
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": note}))
+    return slept
+
+
 class Task:
     """Runs as long as ``fails`` is an exception to raise; when there is none left it goes on for ever."""
 
     def __init__(self, fails: Callable[[int], Exception | None]) -> None:
         self._fails = fails
-        self.starts: list[float] = []
+        self.starts = 0
         self.cleaned_up = False
 
     async def __call__(self) -> None:
-        self.starts.append(time.monotonic())
-        if (error := self._fails(len(self.starts))) is not None:
+        self.starts += 1
+        if (error := self._fails(self.starts)) is not None:
             raise error
         try:
             await asyncio.Event().wait()
@@ -48,10 +63,8 @@ class Task:
             await asyncio.sleep(0.01)
             self.cleaned_up = True
 
-    async def until(self, starts: int, within_s: float = 5.0) -> None:
-        async with asyncio.timeout(within_s):
-            while len(self.starts) < starts:
-                await asyncio.sleep(0.002)
+    async def until(self, starts: int) -> None:
+        await until(lambda: self.starts >= starts)
 
 
 def times(count: int, kind: Callable[[str], Exception] = OSError) -> Callable[[int], Exception | None]:
@@ -66,31 +79,30 @@ async def test_a_task_that_dies_is_started_again_and_its_role_is_in_trouble(supe
 
     assert supervisor.troubles() == {"email": "sender died: OSError: death 1"}
     assert REGISTRY.get_sample_value("purveyor_task_deaths_total", {"task": "email sender"}) == 1.0
-    assert len(other.starts) == 1
+    assert other.starts == 1
     assert not supervisor.failed.done()
 
 
-async def test_each_pause_is_longer_than_the_one_before(supervisor: Supervisor) -> None:
+async def test_each_pause_is_longer_than_the_one_before(supervisor: Supervisor, pauses: list[float]) -> None:
     task = Task(times(3))
     supervisor.start("email", Background("sender", task))
     await task.until(4)
-    pauses = [after - before for before, after in zip(task.starts, task.starts[1:], strict=False)]
 
     for pause, bound in zip(pauses, [0.2, 0.4, 0.8], strict=True):  # jitter takes up to half of it
-        assert bound / 2 - 0.01 <= pause <= bound + 0.2
+        assert bound / 2 <= pause <= bound
 
 
 @pytest.mark.usefixtures("hurried")
 async def test_the_sixth_death_in_a_minute_gives_up_with_one_line(supervisor: Supervisor) -> None:
     task = Task(times(100))
     supervisor.start("email", Background("sender", task))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(StartupError) as given_up:
             await asyncio.shield(supervisor.failed)
 
     assert str(given_up.value) == "email: sender died 6 times in a minute, last of: death 6"
     await asyncio.sleep(0.05)
-    assert len(task.starts) == 6, "and is left alone then"
+    assert task.starts == 6, "and is left alone then"
 
 
 @pytest.mark.usefixtures("hurried")
@@ -141,12 +153,17 @@ async def test_a_server_that_is_away_is_waited_for_for_ever(
     assert not any(record.exc_info for record in caplog.records), "no traceback for what is no bug"
 
 
-async def test_waiting_for_a_server_does_not_become_a_hot_loop(supervisor: Supervisor) -> None:
-    task = Task(times(100, Unavailable))
+async def test_waiting_for_a_server_does_not_become_a_hot_loop(
+    supervisor: Supervisor, pauses: list[float]
+) -> None:
+    task = Task(times(20, Unavailable))
     supervisor.start("email", Background("sender", task))
-    await asyncio.sleep(0.6)
+    await task.until(21)
 
-    assert 2 <= len(task.starts) <= 5
+    assert len(pauses) == 20
+    assert min(pauses) >= 0.1
+    assert max(pauses) <= module._LONGEST_PAUSE_S
+    assert min(pauses[6:]) >= module._LONGEST_PAUSE_S / 2
 
 
 async def test_trouble_fades(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,21 +206,25 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_death(supervisor: Super
     assert "sender died" in supervisor.troubles()["email"]
 
 
-async def test_stop_waits_until_every_task_has_cleaned_up() -> None:
+async def test_stop_waits_until_every_task_has_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    pausing: list[int] = []
+
+    async def pause(times: int) -> None:
+        pausing.append(times)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(module, "_pause", pause)
     supervisor = Supervisor()
     running, dying, waiting = Task(times(0)), Task(times(100)), Task(times(100, Unavailable))
     for name, task in {"running": running, "dying": dying, "waiting": waiting}.items():
         supervisor.start("email", Background(name, task))
     await running.until(1)
-    await dying.until(2)
-    started = time.monotonic()
-    await supervisor.stop()
+    await until(lambda: len(pausing) == 2)
+    async with asyncio.timeout(PATIENCE_S):  # a pause is not waited out
+        await supervisor.stop()
 
     assert running.cleaned_up
-    assert time.monotonic() - started < 0.2, "a pause is not waited out"
-    counts = len(dying.starts), len(waiting.starts)
-    await asyncio.sleep(0.5)
-    assert (len(dying.starts), len(waiting.starts)) == counts
+    assert (dying.starts, waiting.starts) == (1, 1)
     assert not supervisor.failed.done()
     await supervisor.stop()
 
@@ -214,4 +235,4 @@ async def test_stop_before_a_task_began() -> None:
     supervisor.start("email", Background("sender", task))
     await supervisor.stop()
 
-    assert task.starts == []
+    assert task.starts == 0

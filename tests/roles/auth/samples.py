@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
+from argon2 import extract_parameters
 
 from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Database
@@ -51,6 +52,22 @@ class Stores:
         self.passwords = PasswordStore(database, LIFETIME_S)
         self.data = PersonalDataStore(database, LIFETIME_S)
         self.revocations = RevocationStore(database)
+
+
+class CountingHasher:
+    """Counts the hashes that are computed to compare with a password."""
+
+    def __init__(self, passwords: Passwords) -> None:
+        self._hasher = passwords._hasher
+        self.compared: list[object] = []
+        """What each cost: the parameters."""
+
+    def verify(self, stored: str, password: str) -> bool:
+        self.compared.append(extract_parameters(stored))
+        return self._hasher.verify(stored, password)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hasher, name)
 
 
 class Process:

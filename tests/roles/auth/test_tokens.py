@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from purveyor.host import Host, choose_roles
 from purveyor.kit.errors import ConfigError, TokenInvalid
 from purveyor.kit.ids import new_id
+from purveyor.roles.auth import tokens as module
 from purveyor.roles.auth.model import User
 from purveyor.roles.auth.tokens import Tokens, development_secret
 from purveyor.settings import Sources
@@ -75,6 +76,7 @@ def header(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_token_says_who_its_holder_is() -> None:
+    before = int(time.time())
     read = TOKENS.read(TOKENS.sign(USER, SESSION, VERSION))
 
     assert (read.user_id, read.session_id, read.version) == (USER.id, SESSION, VERSION)
@@ -82,7 +84,7 @@ def test_a_token_says_who_its_holder_is() -> None:
     assert (holder.sub, holder.user_id) == (str(USER.id), str(USER.id))
     assert (holder.email, holder.name, holder.access) == (USER.email, USER.name, "staff")
     assert holder.active
-    assert LIVES_S - 2 <= holder.exp - time.time() <= LIVES_S
+    assert before + LIVES_S <= holder.exp <= time.time() + LIVES_S
 
 
 def test_a_token_holds_no_more_than_it_must() -> None:
@@ -223,11 +225,15 @@ _TEXTS = {
 
 @pytest.mark.parametrize("text", _TEXTS.values(), ids=_TEXTS)
 def test_what_is_no_token_of_ours_is_refused(text: str) -> None:
-    began = time.perf_counter()
     with pytest.raises(TokenInvalid):
         TOKENS.read(text)
 
-    assert time.perf_counter() - began < 0.5
+
+@pytest.mark.parametrize("name", [name for name in _TEXTS if "1 MB" in name])
+def test_what_is_too_long_is_refused_unread(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "jwt", None)
+    with pytest.raises(TokenInvalid):
+        TOKENS.read(_TEXTS[name])
 
 
 @given(position=st.integers(0, len(_GOOD) - 1), character=st.characters(codec="latin-1"))
