@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from purveyor_drill.servers.process import Child, free_port, talk
+from waiting import PATIENCE_S, until
 
 SETTINGS = {
     "TRUSTED_PROXIES": "127.0.0.0/8",  # a test says where a customer comes from with X-Forwarded-For
@@ -20,7 +21,6 @@ SETTINGS = {
 """What every shape is started with."""
 
 _APP = str(Path(__file__).with_name("cheap_hashes.py"))
-_START_S = 30.0
 _STOP_S = 25.0
 
 
@@ -55,7 +55,7 @@ class Processes:
     async def ready(self, *names: str) -> None:
         """Wait until they take work."""
         for name in names:
-            await asyncio.to_thread(self._children[name].wait_ready, partial(self._is_ready, name), _START_S)
+            await asyncio.to_thread(self._children[name].wait_ready, partial(self._is_ready, name), PATIENCE_S)
 
     def _is_ready(self, name: str) -> bool:
         answer = talk(self.ports[name], b"GET /health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -70,10 +70,7 @@ class Processes:
     async def died(self, name: str) -> None:
         """Wait until it has ended by itself; fails when it lives on."""
         child = self._children[name]
-        deadline = asyncio.get_running_loop().time() + _STOP_S
-        while child.running:
-            assert asyncio.get_running_loop().time() < deadline, f"{name} lives:\n{child.log_tail()}"
-            await asyncio.sleep(0.01)
+        await until(lambda: not child.running)
         await asyncio.to_thread(self._children.pop(name).end, signal.SIGKILL, _STOP_S)
 
     def freeze(self, name: str) -> None:

@@ -11,6 +11,7 @@ import httpx
 from forked_console import run
 from own_processes import environment
 from shop import Mail
+from waiting import PATIENCE_S
 
 
 @dataclass
@@ -36,10 +37,10 @@ class Running:
 
 @asynccontextmanager
 async def public_client(port: int) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server on this machine, which is given ample time but not for ever."""
+    """A client of a server on this machine, with the patience of the suite."""
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}",
-        timeout=15.0,
+        timeout=PATIENCE_S,
         trust_env=False,
         limits=httpx.Limits(max_connections=60),
     ) as client:

@@ -1,13 +1,12 @@
 """The shop as a test sees it: what customers, staff and operators can do, whatever the shape that serves them."""
 
-import asyncio
 import email
 import email.policy
 import json
 import re
 import secrets
-import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,8 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import httpx
+
+from waiting import PATIENCE_S, Missing, until
 
 PASSWORD = "a long enough password"
 
@@ -131,6 +132,7 @@ class Shop:
         self._deployment = deployment
         self.shows_mailbox = deployment.shows_mailbox
         self._unconfirmed: dict[str, str] = {}
+        self._addresses: set[str] = set()
 
     async def raw(self, method: str, path: str, by: Customer | None = None, **request: Any) -> httpx.Response:
         """Any request at all; ``request`` is what httpx takes."""
@@ -152,6 +154,7 @@ class Shop:
     async def register(self, **members: Any) -> httpx.Response:
         """Open an account; what is not given is made up, ``None`` leaves a member out."""
         given = {"email": fresh_email(), "password": PASSWORD, "name": "Ada Lovelace"} | members
+        self._addresses.add(given["email"])
         return await self.raw("POST", "/register", json={k: v for k, v in given.items() if v is not None})
 
     async def login(self, email: str, password: str, *, address: str = "", form: bool = False) -> httpx.Response:
@@ -277,15 +280,18 @@ class Shop:
             self._unconfirmed[str(order["order_number"])] = order["user_id"]
         return answer
 
-    async def confirmed(self, *, but: int = 0, within_s: float = 90.0) -> None:
-        """Wait until every order placed here has a mail, ``but`` for so many."""
-        deadline = time.monotonic() + within_s
-        while len(self._unconfirmed) > but:
+    async def confirmed(self) -> None:
+        """Wait until every order placed here has a mail; then nobody has been sent one twice."""
+
+        async def confirmed() -> Missing:
             for mail in await self._deployment.mails():
                 if number := re.search(r"\d+", mail.subject):
                     self._unconfirmed.pop(number[0], None)
-            assert time.monotonic() < deadline, f"no mail after {within_s:g} s: {sorted(self._unconfirmed)}"
-            await asyncio.sleep(0.05)
+            return Missing(self._unconfirmed)
+
+        await until(confirmed)
+        mails = [mail for mail in await self._deployment.mails() if mail.to in self._addresses]
+        assert [found for found in Counter(mail.message_id for mail in mails).items() if found[1] > 1] == []
 
     async def get(self, by: Customer, order_id: str, *, if_none_match: str | None = None) -> httpx.Response:
         """Read one order."""
@@ -311,16 +317,16 @@ class Shop:
         """What happened to an order."""
         return await self.raw("GET", f"/api/orders/{order_id}/timeline", by)
 
-    async def happened(self, by: Customer, order_id: str, *what: str, within_s: float = 90.0) -> Any:
+    async def happened(self, by: Customer, order_id: str, *what: str) -> Any:
         """The entries of a timeline, once each ``what`` is among them."""
-        deadline = time.monotonic() + within_s
-        while True:
-            entries = (await self.timeline(by, order_id)).json()["entries"]
-            names = [entry["what"] for entry in entries]
-            if set(what) <= set(names):
-                return entries
-            assert time.monotonic() < deadline, f"{names} after {within_s:g} s"
-            await asyncio.sleep(0.1)
+        entries: list[Any] = []
+
+        async def happened() -> Missing:
+            entries[:] = (await self.timeline(by, order_id)).json()["entries"]
+            return Missing(set(what) - {entry["what"] for entry in entries})
+
+        await until(happened)
+        return entries
 
     @asynccontextmanager
     async def live(
@@ -330,7 +336,7 @@ class Shop:
         path = f"/api/orders/{order_id}/live"
         headers = {"authorization": f"Bearer {by.token}"}
         headers |= {} if last_event_id is None else {"last-event-id": last_event_id}
-        async with self._client(path).stream("GET", path, headers=headers, timeout=40) as answer:
+        async with self._client(path).stream("GET", path, headers=headers, timeout=PATIENCE_S) as answer:
             yield EventSource(answer)
 
     async def export(self, by: Customer, **filters: Any) -> httpx.Response:
@@ -358,32 +364,32 @@ class Shop:
             page += 1
         return found
 
-    async def mails(
-        self, to: str, *, at_least: int = 1, within_s: float = 10.0, account: bool = False
-    ) -> Sequence[Mail]:
+    async def mails(self, to: str, *, at_least: int = 1, account: bool = False) -> Sequence[Mail]:
         """Every mail to an address about orders, once there are ``at_least`` so many; fails when they do not come.
 
-        With ``account`` those about the account instead.
+        With ``account`` those about the account instead. That none comes twice is found out at the end.
         """
-        deadline = time.monotonic() + within_s
-        while True:
-            found = [m for m in await self._deployment.mails() if m.to == to and m.is_about_account is account]
-            if len(found) >= at_least:
-                return found
-            assert time.monotonic() < deadline, f"{len(found)} of {at_least} mails to {to} after {within_s:g} s"
-            await asyncio.sleep(0.05)
+        found: list[Mail] = []
 
-    async def mailed_token(self, to: str, *, within_s: float = 30.0) -> str:
+        async def came() -> Missing:
+            found[:] = [
+                mail
+                for mail in await self._deployment.mails()
+                if mail.to == to and mail.is_about_account is account
+            ]
+            return Missing(range(len(found), at_least))
+
+        await until(came)
+        return found
+
+    async def mailed_token(self, to: str) -> str:
         """The newest token to set a new password that was mailed to an address."""
-        deadline = time.monotonic() + within_s
-        while True:
-            mails = await self.mails(to, within_s=within_s, account=True)
-            if tokens := [
-                token for mail in mails for token in re.findall(r"^\s*([\w-]{43})\s*$", mail.text, re.M)
-            ]:
-                return str(tokens[-1])
-            assert time.monotonic() < deadline, f"no token for {to} after {within_s:g} s"
-            await asyncio.sleep(0.05)
+
+        async def tokens() -> list[str]:
+            mails = await self.mails(to, account=True)
+            return [token for mail in mails for token in re.findall(r"^\s*([\w-]{43})\s*$", mail.text, re.M)]
+
+        return (await until(tokens))[-1]
 
     async def trace(self, order: object) -> str:
         """What an operator is told of an order's way."""

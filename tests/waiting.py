@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar, cast
 
 PATIENCE_S = 120.0
@@ -11,6 +11,19 @@ PATIENCE_S = 120.0
 _POLL_S = 0.02
 
 T = TypeVar("T")
+
+
+class Missing:
+    """A condition that holds when nothing is missing any more; a failure says what was."""
+
+    def __init__(self, what: Iterable[object]) -> None:
+        self._what = list(what)
+
+    def __bool__(self) -> bool:
+        return not self._what
+
+    def __repr__(self) -> str:
+        return f"missing {self._what}"
 
 
 async def until(condition: Callable[[], T | Awaitable[T]]) -> T:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from shop import Customer, EventSource, SentEvent, Shop, problem
+from waiting import PATIENCE_S, until
 
 NO_ID = "01a20481-297c-700c-a82d-3d9ac6bc1ffd"
 
@@ -13,7 +14,7 @@ NO_ID = "01a20481-297c-700c-a82d-3d9ac6bc1ffd"
 async def taken(source: EventSource, *what: str) -> list[SentEvent]:
     """The next events, until each ``what`` has come."""
     found: list[SentEvent] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not set(what) <= {event.event for event in found}:
             found.append(await source.next())
     return found
@@ -86,12 +87,12 @@ async def test_a_user_has_ten_streams_and_each_closed_one_is_free_again(shop: Sh
             assert source.answer.status_code == 200
         refused = await shop.raw("GET", f"/api/orders/{order_id}/live", ada)
         problem(refused, 429, "too-many-streams")
-    async with asyncio.timeout(20):
-        while True:
-            async with shop.live(ada, order_id) as source:
-                if source.answer.status_code == 200:
-                    break
-            await asyncio.sleep(0.1)
+
+    async def opens() -> bool:
+        async with shop.live(ada, order_id) as source:
+            return source.answer.status_code == 200
+
+    await until(opens)
 
 
 async def test_a_stream_ends_when_its_session_does(shop: Shop, ada: Customer) -> None:
@@ -99,7 +100,7 @@ async def test_a_stream_ends_when_its_session_does(shop: Shop, ada: Customer) ->
     async with shop.live(ada, order_id) as source:
         await source.next()
         assert (await shop.raw("POST", "/logout", ada)).status_code == 204
-        async with asyncio.timeout(35):
+        async with asyncio.timeout(PATIENCE_S):
             await source.rest()
 
 

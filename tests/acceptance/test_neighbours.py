@@ -24,6 +24,7 @@ from running import Running, public_client
 from server_shapes import SECRET
 from servers.foreign_auth import ForeignAuth
 from shop import Customer, Mail, Shop, problem
+from waiting import until
 
 SETTLE_S = 1.5
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -90,16 +91,15 @@ async def publish_bare(
 
 
 async def arrived(queue: aio_pika.abc.AbstractQueue) -> aio_pika.abc.AbstractIncomingMessage:
-    """The next message of a queue, within 10 s."""
-    async with asyncio.timeout(10):
-        while (message := await queue.get(fail=False)) is None:
-            await asyncio.sleep(0.05)
+    """The next message of a queue."""
+    message = await until(lambda: queue.get(fail=False))
+    assert message
     return message
 
 
 async def settled(shop: Shop, to: str, count: int) -> Sequence[Mail]:
     """The mails to an address, after a doubled one would have come."""
-    await shop.mails(to, at_least=count, within_s=30)
+    await shop.mails(to, at_least=count)
     await asyncio.sleep(SETTLE_S)
     return await shop.mails(to, at_least=count)
 

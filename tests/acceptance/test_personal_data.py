@@ -1,7 +1,5 @@
 """What is held on a person: all of it for them to take away, and none of it once they are gone."""
 
-import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -9,8 +7,7 @@ import pytest_asyncio
 
 from acceptance.test_sessions import stops_working
 from shop import Customer, Shop, problem
-
-SOON_S = 60.0
+from waiting import until
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -21,15 +18,17 @@ async def admin(shop: Shop) -> Customer:
 
 async def whole_export(shop: Shop, by: Customer, user_id: str = "") -> Any:
     """An export once every role has sent its part."""
-    deadline = time.monotonic() + SOON_S
-    while True:
+
+    async def whole() -> Any:
         answer = await shop.personal_data(by, user_id)
         if answer.status_code == 200:
             return answer.json()
         assert answer.status_code == 202, answer.text
         assert int(answer.headers["retry-after"]) >= 1
         assert answer.json()["complete"] is False
-        assert time.monotonic() < deadline
+        return None
+
+    return await until(whole)
 
 
 async def test_a_person_takes_all_their_data_away(shop: Shop, ada: Customer, stranger: Customer) -> None:
@@ -84,13 +83,12 @@ async def test_every_role_says_when_it_has_erased_its_part(shop: Shop, admin: Cu
     assert (await shop.erase(admin, ada.id)).status_code == 204
     problem(await shop.erase(admin, ada.id), 404, "not-found")
     problem(await shop.personal_data(admin, ada.id), 404, "not-found")
-    deadline = time.monotonic() + SOON_S
-    while True:
+
+    async def all_erased() -> bool:
         (line,) = [line for line in (await shop.erasures()).splitlines() if ada.id in line]
-        if "not yet" not in line:
-            break
-        assert time.monotonic() < deadline, line
-        await asyncio.sleep(1)
+        return "not yet" not in line
+
+    await until(all_erased)
 
 
 async def test_an_admin_says_what_somebody_may_do(shop: Shop, ada: Customer, admin: Customer) -> None:

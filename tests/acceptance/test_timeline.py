@@ -1,11 +1,11 @@
 """The timeline of an order: what happened, when, by whom and why, its mails included."""
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from shop import Customer, Shop, problem
+from waiting import until
 
 NO_ID = "01a20481-297c-700c-a82d-3d9ac6bc1ffd"
 
@@ -24,12 +24,12 @@ def mails_of(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 async def settled(shop: Shop, by: Customer, order_id: str, mails: int) -> list[dict[str, Any]]:
     """The entries, once so many mails have been settled."""
-    async with asyncio.timeout(90):
-        while True:
-            entries: list[dict[str, Any]] = await shop.happened(by, order_id, "mail_sent")
-            if len(mails_of(entries)) >= mails:
-                return entries
-            await asyncio.sleep(0.1)
+
+    async def told() -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = await shop.happened(by, order_id, "mail_sent")
+        return entries if len(mails_of(entries)) >= mails else []
+
+    return await until(told)
 
 
 @pytest.mark.one_shape

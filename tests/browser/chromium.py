@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from waiting import PATIENCE_S
+
 _ARGUMENTS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"),
     *("--no-first-run", "--no-default-browser-check", "--disable-background-networking", "--disable-sync"),
@@ -27,7 +29,6 @@ os.dup2(int(sys.argv[1]), 3)
 os.dup2(int(sys.argv[2]), 4)
 os.execvp(sys.argv[3], sys.argv[3:])"""
 _LONGEST_MESSAGE = 64 * 1024 * 1024
-_CALL_S = 30.0
 
 Listener = Callable[[str, dict[str, Any]], None]
 
@@ -58,7 +59,7 @@ class Chromium:
         if session:
             message["sessionId"] = session
         self._write(json.dumps(message).encode() + b"\0")
-        async with asyncio.timeout(_CALL_S):
+        async with asyncio.timeout(PATIENCE_S):
             return await answer
 
     async def read(self) -> None:

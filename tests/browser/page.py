@@ -3,14 +3,13 @@
 import asyncio
 import base64
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from browser.chromium import Chromium
+from waiting import PATIENCE_S, until
 
-WAIT_S = 20.0
 _KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowDown": 40}
 
 # What people see or hear of an element, and where it is found by that.
@@ -70,14 +69,13 @@ class Page:
 
     async def until(self, script: str, what: str = "") -> None:
         """Wait until an expression is true."""
-        deadline = time.monotonic() + WAIT_S
-        while not await self.run(f"Boolean({script})"):
-            if time.monotonic() > deadline:
-                text = await self.run("document.body.innerText")
-                raise AssertionError(
-                    f"waited in vain for {what or script}; troubles {self.troubles}; the page:\n{text}"
-                )
-            await asyncio.sleep(0.03)
+        try:
+            await until(lambda: self.run(f"Boolean({script})"))
+        except TimeoutError as error:
+            text = await self.run("document.body.innerText")
+            raise AssertionError(
+                f"waited in vain for {what or script}; troubles {self.troubles}; the page:\n{text}"
+            ) from error
 
     async def sees(self, text: str) -> None:
         """Wait until this text stands somewhere in the page."""
@@ -200,7 +198,7 @@ class Held:
 
     async def next(self) -> str:
         """Wait for the request, let others pass; its id."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             while (request := await self._paused.get())["request"]["method"] != self._method:
                 await self.release(request["requestId"])
         return str(request["requestId"])

@@ -7,6 +7,7 @@ import httpx
 
 from browser.conftest import OpenTab
 from browser.people import PASSWORD, Person
+from waiting import PATIENCE_S
 
 NEW_PASSWORD = "seven wooden spoons"
 _TOKEN = re.compile(r"#/reset\?token=([\w%.~-]+)|^\s*([\w-]{32,})\s*$", re.MULTILINE)
@@ -14,7 +15,7 @@ _TOKEN = re.compile(r"#/reset\?token=([\w%.~-]+)|^\s*([\w-]{32,})\s*$", re.MULTI
 
 async def reset_token(client: httpx.AsyncClient, email: str) -> str:
     """Out of the mail that comes."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             for mail in (await client.get("/mailbox/messages")).json():
                 if mail["to"] == email and (found := _TOKEN.search(mail["text"])):

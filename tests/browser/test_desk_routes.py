@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from browser.people import Person
+from waiting import PATIENCE_S
 
 NOBODYS = "01a217d0-e2c2-7054-94d3-80dd76b3704e"
 ROUTES = [
@@ -17,7 +18,7 @@ ROUTES = [
 
 async def mails(staff: Person, count: int, **query: str) -> list[dict[str, object]]:
     """What the ledger has, once it has so many."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             found: list[dict[str, object]] = (await staff.call("GET", "/api/mails", params=query)).json()["mails"]
             if len(found) == count and all(mail["state"] == "sent" for mail in found):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from browser.conftest import OpenTab
 from browser.people import Person
+from waiting import PATIENCE_S
 
 
 async def test_orders_are_filtered(tab: OpenTab, customer: Person, staff: Person) -> None:
@@ -61,7 +62,7 @@ async def test_orders_are_saved_as_csv(tab: OpenTab, customer: Person, staff: Pe
         await page.click("button", "Export CSV")
         await page.sees("saved as orders.csv")
         file = tmp_path / "orders.csv"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not file.exists():
                 await asyncio.sleep(0.05)
         lines = file.read_text(encoding="utf-8").strip().splitlines()

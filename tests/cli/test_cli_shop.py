@@ -4,7 +4,6 @@ import json
 import re
 import signal
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from app_process import APP, Console, environment
 from purveyor.cli.inspect import out, table
 from purveyor.registry import ROLES
 from purveyor_drill.servers.process import free_port
+from waiting import PATIENCE_S, wait_until
 
 PASSWORD = "correct horse"
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -26,18 +26,15 @@ def start(folder: Path, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """Start a process, and wait until it says that it is ready."""
     with log.open("wb") as stderr:
         process = subprocess.Popen([*APP, *arguments], env=environment(folder), cwd=folder, stderr=stderr)
-    deadline = time.monotonic() + 30
-    while '"ready"' not in log.read_text():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
+    wait_until(lambda: '"ready"' in log.read_text() or process.poll() is not None)
+    assert process.poll() is None, log.read_text()
     return process
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:
     process.send_signal(signal.SIGTERM)
     try:
-        return process.wait(10)
+        return process.wait(PATIENCE_S)
     finally:
         process.kill()
 
@@ -52,19 +49,19 @@ class Shop:
     def call(self, path: str, body: dict[str, Any] | None = None, **headers: str) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json", **headers})
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return json.loads(answer.read())
 
 
 def until(console: Console, wanted: str, *arguments: str) -> str:
     """What a command prints once it says what it is to say; a mail takes its time."""
-    deadline = time.monotonic() + 10
-    while True:
+
+    def said() -> str:
         done = console(*arguments)
         assert done.returncode == 0, done.stderr
-        if wanted in done.stdout:
-            return done.stdout
-        assert time.monotonic() < deadline, done.stdout
+        return done.stdout if wanted in done.stdout else ""
+
+    return wait_until(said)
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 from purveyor.kit.log import JsonFormatter, WriterHandler
 from purveyor.kit.metrics import REGISTRY
+from waiting import wait_until
 
 MEBIBYTE = 1024 * 1024
 
@@ -45,9 +45,7 @@ def test_a_reader_that_stopped_costs_lines_that_are_counted_and_told() -> None:
 
     reader = threading.Thread(target=drain)
     reader.start()
-    deadline = time.monotonic() + 20
-    while b"log lines dropped" not in read and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: b"log lines dropped" in read)
     os.close(theirs)
     reader.join()
     os.close(ours)

@@ -87,13 +87,13 @@ async def cut_short(_api: "ProductApiServer", writer: asyncio.StreamWriter, numb
 
 
 async def drip(_api: "ProductApiServer", writer: asyncio.StreamWriter, number: int) -> None:
-    """A good answer, one byte per second: no read timeout ever fires."""
-    body = product(number).encode()
+    """A good answer, byte by byte: no read timeout ever fires, and its end is not lived to see."""
+    body = product(number, description="y" * 10_000).encode()
     writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode())
     for byte in body:
         writer.write(bytes([byte]))
         await writer.drain()
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.1)
 
 
 def flood(block: bytes, first: bytes = b"", headers: str = "") -> Answer:

@@ -1,6 +1,5 @@
 """How a server's process is started, watched and ended, and what is said when it cannot be had."""
 
-import asyncio
 import os
 import shutil
 import signal
@@ -21,6 +20,7 @@ from purveyor_drill.servers.rabbitmq import RabbitServer
 from purveyor_drill.servers.redis import RedisServer
 from purveyor_drill.servers.server import NotOurs, Server
 from purveyor_drill.servers.smtp import SmtpSink
+from waiting import PATIENCE_S, until
 
 S = TypeVar("S", bound=Server)
 
@@ -72,10 +72,8 @@ async def test_a_killed_test_run_leaves_nothing_behind() -> None:
     assert int(pid) in tree.parents()
     run.kill()
     run.communicate()
-    assert tree.wait_gone([int(pid)], within_s=5)
-    async with asyncio.timeout(5):
-        while Path(folder).exists():
-            await asyncio.sleep(0.02)
+    assert tree.wait_gone([int(pid)], within_s=PATIENCE_S)
+    await until(lambda: not Path(folder).exists())
 
 
 def test_a_url_in_the_environment_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +99,7 @@ def test_what_is_missing_is_named(kind: type[Server], monkeypatch: pytest.Monkey
 def test_a_failed_start_shows_the_end_of_the_log(tmp_path: Path) -> None:
     child = Child(["sh", "-c", "echo out of luck; exit 3"], env=dict(os.environ), folder=tmp_path)
     with pytest.raises(StartFailed, match=r"ended with 3(?s:.*)out of luck"):
-        child.wait_ready(lambda: False, within_s=10)
+        child.wait_ready(lambda: False, within_s=PATIENCE_S)
     child.end(signal.SIGTERM, within_s=1)
 
 

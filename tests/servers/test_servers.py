@@ -20,6 +20,7 @@ from purveyor_drill.servers.rabbitmq import RabbitServer
 from purveyor_drill.servers.redis import RedisServer
 from purveyor_drill.servers.server import Server
 from purveyor_drill.servers.smtp import SmtpSink
+from waiting import PATIENCE_S
 
 _FROZEN_FOR_S = 0.5
 
@@ -157,7 +158,7 @@ async def test_after_a_kill_it_restarts_with_its_port_and_data(case: Case) -> No
     await case.write("acknowledged")
     case.server.kill()
     with pytest.raises(Exception, match=r"(?i)refused|closed|connect"):
-        await asyncio.wait_for(case.write("while down"), 1.5)
+        await asyncio.wait_for(case.write("while down"), PATIENCE_S)
     case.server.restart()
     assert case.server.url == url
     if case.keeps_data:

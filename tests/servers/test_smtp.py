@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import time
 from collections.abc import Iterator
 from email.message import EmailMessage
 
@@ -121,11 +120,9 @@ async def test_a_rule_for_a_recipient_leaves_the_others_alone(sink: SmtpSink) ->
 
 
 async def test_a_late_answer_after_the_dot(sink: SmtpSink) -> None:
-    sink.script(Rule(at="dot", delay_s=0.4), Rule(at="dot", delay_s=30))
+    sink.script(Rule(at="dot", delay_s=0.1), Rule(at="dot", delay_s=600))
     async with client(sink) as smtp:
-        began = time.monotonic()
         await smtp.send_message(mail())
-        assert 0.4 <= time.monotonic() - began < 3
     hasty = client(sink, timeout=0.3)
     await hasty.connect()
     with pytest.raises(aiosmtplib.SMTPReadTimeoutError):

@@ -5,7 +5,6 @@ import os
 import random
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 
 import pytest
 import redis.asyncio
@@ -16,6 +15,7 @@ from purveyor.kit.limits import redis as module
 from purveyor.kit.limits.memory import Limiter, MemoryLimiter, Rate
 from purveyor.kit.limits.redis import RedisAway, RedisClient, RedisLimiter, open_redis
 from purveyor_drill.servers.redis import RedisServer
+from redis_waits import noted_waits
 from waiting import PATIENCE_S, until
 
 MINUTE = 60
@@ -247,19 +247,7 @@ async def test_cancelled_hits_leave_every_answer_with_its_question(
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Who had to wait for Redis at all, by the name of the task; the probe in the background apart."""
-    found: list[str] = []
-    patiently = module._patiently
-
-    @asynccontextmanager
-    async def noted() -> AsyncIterator[None]:
-        if (task := asyncio.current_task()) and task.get_name() != "redis probe":
-            found.append(task.get_name())
-        async with patiently():
-            yield
-
-    monkeypatch.setattr(module, "_patiently", noted)
-    return found
+    return noted_waits(monkeypatch)
 
 
 async def is_there(client: RedisClient) -> bool:

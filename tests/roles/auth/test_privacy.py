@@ -32,6 +32,7 @@ from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
 from roles.auth.samples import HOME, NEW_PASSWORD, Process, a_user
 from roles.auth.test_password_changes import forgotten
 from roles.auth.test_sessions import works
+from waiting import PATIENCE_S
 
 ENVELOPE = about(a_user(), UserErased(user_id="", user_email=""))
 
@@ -99,7 +100,7 @@ async def test_the_call_waits_for_what_is_on_its_way(here: Process, neighbour: P
         await asyncio.sleep(0.02)
     await send_orders(neighbour, events[0].export_id)
     await send_mails(neighbour, events[0].export_id)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         found = await waiting
 
     assert found.complete
@@ -110,7 +111,7 @@ async def test_few_wait_at_a_time_and_one_for_each_person(here: Process) -> None
     people = [await here.somebody() for _ in range(12)]
     calls = [(who, asyncio.create_task(here.privacy.export(who, who.user_id, wait_s=3600))) for who in people * 3]
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while sum(call.done() for _, call in calls) < 28:
                 await asyncio.sleep(0.02)
         await asyncio.sleep(0.5)
@@ -125,7 +126,7 @@ async def test_few_wait_at_a_time_and_one_for_each_person(here: Process) -> None
 async def test_a_process_that_drains_waits_for_nobody(database: Database, passwords: Passwords) -> None:
     process = Process(database, passwords, stopping=lambda: True)
     ada = await process.somebody()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         assert not (await process.privacy.export(ada, ada.user_id, wait_s=3600)).complete
 
 

@@ -19,6 +19,7 @@ from purveyor.roles.auth.passwords import Passwords
 from purveyor.roles.auth.sessions import TokenPair
 from purveyor.roles.auth.tokens import Tokens
 from roles.auth.samples import HERE, HOME, LIFETIME_S, PASSWORD, SECRET, CountingHasher, Process
+from waiting import PATIENCE_S
 
 
 async def works(process: Process, pair: TokenPair) -> bool:
@@ -272,7 +273,7 @@ async def test_other_processes_hear_of_a_revocation_by_themselves(here: Process,
     try:
         assert await works(neighbour, pair)
         await here.sessions.log_out(await here.sessions.principal(pair.access_token))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while await works(neighbour, pair):
                 await asyncio.sleep(0.05)
     finally:

@@ -21,6 +21,7 @@ from purveyor.roles.auth.role import _purge_regularly
 from purveyor.roles.auth.store import MAX_ADDRESSES
 from purveyor_drill.servers.postgres import PostgresServer
 from roles.auth.samples import Stores, a_user, fresh_email, welcome
+from waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -238,7 +239,7 @@ async def test_what_has_expired_is_deleted(stores: Stores, database: Database) -
         )
     purging = asyncio.create_task(_purge_regularly(stores.revocations.purge, stores.sessions.purge))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while await database.fetchval("select count(*) from auth.sessions where user_id = $1", user.id):
                 await asyncio.sleep(0.05)
     finally:

@@ -22,6 +22,7 @@ from purveyor.roles.email.journal import Journals
 from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import Claim, NewMail
 from purveyor_drill.servers.postgres import PostgresServer
+from waiting import PATIENCE_S
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
 OWNER = Path(__file__).with_name("journal_owner.py")
@@ -112,7 +113,7 @@ async def test_a_killed_senders_notes_are_adopted(ledger: PostgresLedger, folder
     )
     try:
         assert process.stdout is not None
-        assert await asyncio.wait_for(process.stdout.readline(), 20) == b"ready\n"
+        assert await asyncio.wait_for(process.stdout.readline(), PATIENCE_S) == b"ready\n"
         assert await Journals(folder).adopt(ledger, ()) == 0
         assert await state(ledger, claim) == "data"
     finally:

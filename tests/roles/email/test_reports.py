@@ -21,6 +21,7 @@ from purveyor.roles.email.ports import NewMail
 from purveyor.roles.email.reports import BATCH, Reports
 from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
 from purveyor.transports.postgres import PostgresEvents
+from waiting import until
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
 QUEUE = Queue(name="mail.settled", event=MailSettled, role="orders")
@@ -109,17 +110,16 @@ async def sent(ledger: PostgresLedger, count: int = 1) -> list[str]:
     return ids
 
 
-async def heard(told: Told, count: int, within_s: float = 20.0) -> Told:
-    async with asyncio.timeout(within_s):
-        while len({envelope.id for _, envelope in told}) < count:
-            await asyncio.sleep(0.02)
+async def heard(told: Told, count: int) -> Told:
+    await until(lambda: len({envelope.id for _, envelope in told}) >= count)
     return told
 
 
 async def quiet(ledger: PostgresLedger) -> None:
-    async with asyncio.timeout(20):
-        while await ledger.unreported(1):
-            await asyncio.sleep(0.02)
+    async def nothing_left() -> bool:
+        return not await ledger.unreported(1)
+
+    await until(nothing_left)
 
 
 async def test_a_settled_mail_is_told_with_its_order(shared: Database, ledger: PostgresLedger) -> None:

@@ -1,7 +1,6 @@
 """The sender between a real ledger and a real SMTP server: what each failure makes of a mail."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, DoubtPolicy, Mailer
 from purveyor.roles.email.sender import Sender
 from purveyor_drill.servers.postgres import PostgresServer
 from purveyor_drill.servers.smtp import Rule, SmtpSink
+from waiting import until
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
 
@@ -110,15 +110,16 @@ async def record(ledger: PostgresLedger) -> str:
     return event_id
 
 
-async def settled(ledger: PostgresLedger, *states: str, within_s: float = 8.0) -> MailRecord:
+async def settled(ledger: PostgresLedger, *states: str) -> MailRecord:
     """The only mail, as soon as it is in one of these states."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
+
+    async def in_one() -> MailRecord | None:
         (found,) = await ledger.list("", (), 10)
-        if found.state in states:
-            return found
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"still {found.state}")
+        return found if found.state in states else None
+
+    found = await until(in_one)
+    assert found
+    return found
 
 
 async def test_a_mail_is_sent_once(
@@ -155,7 +156,7 @@ async def test_what_the_server_says_decides(
     sink.script(rule)
     event_id = await record(ledger)
     async with sending(ledger, mailer, journals, policy):
-        found = await settled(ledger, "sent", "failed", "unknown", within_s=15)
+        found = await settled(ledger, "sent", "failed", "unknown")
         await asyncio.sleep(DOUBT_PAUSE_S + 1.5 if rule.times is None else 0)  # past the next poll
     taken = sink.counts()[f"<{event_id}@shop.test>"]
     assert (found.state, found.attempts, found.resends, taken) == tuple(expected)
@@ -311,16 +312,16 @@ async def test_a_folder_that_cannot_be_written_stops_nobody(
 
 async def settled_again(ledger: PostgresLedger) -> MailRecord:
     """Like ``settled``, while the server may still be starting."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+
+    async def is_there() -> bool:
         with suppress(Exception):
-            return await settled(ledger, "sent")
-        await asyncio.sleep(0.1)
-    raise AssertionError("not sent in time")
+            await ledger.check()
+            return True
+        return False
+
+    await until(is_there)
+    return await settled(ledger, "sent")
 
 
-async def _until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not await asyncio.to_thread(condition):
-        assert time.monotonic() < deadline, "not in time"
-        await asyncio.sleep(0.02)
+async def _until(condition: Callable[[], bool]) -> None:
+    await until(lambda: asyncio.to_thread(condition))

@@ -43,6 +43,7 @@ from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
 from purveyor.transports.postgres import PostgresEvents
 from purveyor_drill.servers.process import free_port
 from real_servers import SERVERS, MongoServer
+from waiting import PATIENCE_S
 
 ANN = "ann@b.test"
 TOKEN = "the-only-t0ken"
@@ -50,7 +51,6 @@ ANSWERS = [
     Queue(name="tests.erased", event=MailDataErased, role="tests"),
     Queue(name="tests.exported", event=MailDataExported, role="tests"),
 ]
-WITHIN_S = 20.0
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 """To wipe what a test has left without a trace that could stop a later one's mails."""
 
@@ -142,7 +142,7 @@ async def heard(events: PostgresEvents, queue: Queue, count: int) -> list[tuple[
 
     consuming = asyncio.create_task(events.consume(queue, hear))
     try:
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             await enough.wait()
         await asyncio.sleep(0.1)  # another one would be in the same batch
     finally:
@@ -386,13 +386,13 @@ async def test_the_running_role_sends_every_kind_once_in_the_customers_language(
     envelopes = [envelope_of(event, language="es") for event in sent]
     async with Host(choose_roles(["email"]), Sources(environ=settings, dotenv=None)).running() as host:
         await host.events.publish(envelopes)
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             while len(messages(tmp_path, to)) < len(KINDS):
                 await asyncio.sleep(0.05)
         await host.events.publish(envelopes)
         marker = event_of("order.created", user_email=to, order_number=777777)
         await host.events.publish([envelope_of(marker, language="es")])
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             while not any("777777" in str(message["Subject"]) for message in messages(tmp_path, to)):
                 await asyncio.sleep(0.05)
     arrived = messages(tmp_path, to)

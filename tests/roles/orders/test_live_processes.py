@@ -10,6 +10,7 @@ import pytest_asyncio
 from own_processes import Processes, own_processes
 from running import Running, public_client
 from shop import Shop
+from waiting import PATIENCE_S
 
 NAMES = ("one", "two")
 
@@ -40,7 +41,7 @@ async def test_a_stream_hears_of_other_processes_and_ends_with_its_own(
     orders = [(await one.place(ada)).json()["id"] for _ in range(3)]
     async with AsyncExitStack() as stack:
         sources = [await stack.enter_async_context(two.live(ada, order)) for order in orders]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert [(await source.next()).event for source in sources] == ["placed"] * 3
             for order in orders:
                 assert (await one.cancel(ada, order)).status_code == 200
@@ -48,7 +49,7 @@ async def test_a_stream_hears_of_other_processes_and_ends_with_its_own(
         assert [event.event for event in told] == ["cancelled"] * 3
 
         ending = asyncio.create_task(house.end("two"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             for source in sources:
                 await source.rest()  # to a proper end: an answer that is cut off would be an error
             await ending

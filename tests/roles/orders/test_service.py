@@ -22,6 +22,7 @@ from purveyor.roles.orders.model import Draft, OrderFilter, Product, StoredAnswe
 from purveyor.roles.orders.service import Orders
 from purveyor.roles.orders.store import OrderStore
 from roles.orders.samples import HOME, Shelf, Wakes, buyer, draft, home_of_ada, shop
+from waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ async def test_the_address_and_the_products_are_asked_for_at_once(store: OrderSt
 
     class Waiting(Shelf):
         async def fetch(self, ids: Collection[int]) -> Mapping[int, Product]:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await asked.wait()
             return await super().fetch(ids)
 

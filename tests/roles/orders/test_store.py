@@ -17,6 +17,7 @@ from purveyor.roles.orders.contract import KeyReused, RequestInProgress
 from purveyor.roles.orders.model import IdempotencyKey, Order, OrderFilter, StoredAnswer
 from purveyor.roles.orders.store import OrderStore
 from roles.orders.samples import HOME, buyer, draft, new_order
+from waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ async def test_a_request_that_is_still_being_stored_is_in_progress(store: OrderS
             "select pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))", ada.user_id, "key 1"
         )
         with pytest.raises(RequestInProgress) as refusal:
-            await asyncio.wait_for(store.add(new_order(ada, key=key(ada))), 1)
+            await asyncio.wait_for(store.add(new_order(ada, key=key(ada))), PATIENCE_S)
 
     assert refusal.value.headers["Retry-After"] == "1"
     assert not (await store.add(new_order(ada, key=key(ada)))).replayed

@@ -21,6 +21,7 @@ from purveyor.roles.orders.model import ChangedBy, MailOutcome, Transition
 from purveyor.roles.orders.store import HistoryStore, OrderStore
 from purveyor_drill.servers.postgres import PostgresServer
 from roles.orders.samples import buyer, new_order
+from waiting import PATIENCE_S
 
 CLERK = ChangedBy("staff", "clerk 1", "Grace")
 
@@ -162,7 +163,7 @@ async def test_ids_are_in_the_order_of_the_commits(
             *(writers[n % 2].add_mail(order_id, mail(f"event {n}"), now()) for n in range(40)),
         )
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(read(), write())
     assert seen == list(range(2, 42))
 

@@ -1,11 +1,12 @@
 """What the tests of the embedded PostgreSQL share: a process that holds one, and looks at its state."""
 
-import asyncio
+import contextlib
 import fcntl
-import time
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
+
+from waiting import until
 
 HOLDER = """
 import asyncio, sys
@@ -35,15 +36,15 @@ async def run(dsn: str, statement: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
-async def notes(dsn: str, within_s: float = 10) -> list[str]:
+async def notes(dsn: str) -> list[str]:
     """What is stored, as a pool sees it: by trying again until a server answers."""
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            return [record["text"] for record in await run(dsn, "SELECT text FROM note")]
-        except (OSError, asyncpg.PostgresError):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.02)
+
+    async def read() -> list[asyncpg.Record]:
+        with contextlib.suppress(OSError, asyncpg.PostgresError):
+            return await run(dsn, "SELECT text FROM note")
+        return []
+
+    return [record["text"] for record in await until(read)]
 
 
 async def write_note(dsn: str) -> None:

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from embedded_support import HOLDER, notes, postmaster, run, unlocked, write_not
 from purveyor.kit.db.embedded import server as pgserver
 from purveyor.kit.db.embedded.owner import EmbeddedPostgres
 from purveyor.kit.errors import StartupError
+from waiting import until
 
 ROOT = os.geteuid() == 0
 
@@ -46,13 +46,6 @@ async def hold() -> AsyncIterator[Callable[..., Awaitable[Process]]]:
         with contextlib.suppress(ProcessLookupError):
             holder.kill()
         await holder.communicate()
-
-
-async def until(condition: Callable[[], bool], within_s: float = 10) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 async def test_starts_first_and_again_with_the_data(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

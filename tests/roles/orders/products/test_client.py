@@ -2,10 +2,10 @@
 
 import asyncio
 import gzip
+import inspect
 import json
 import logging
 import socket
-import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -34,6 +34,7 @@ from servers.product_api import (
     text,
     wrapped,
 )
+from waiting import PATIENCE_S, until
 
 
 class Clock:
@@ -258,18 +259,14 @@ async def test_huge_body_is_left_unread(api: ProductApiServer, products: Product
 @pytest.mark.parametrize("answer", [hang, drip, slowly(0.2, status(503))])
 async def test_one_deadline_for_everything(api: ProductApiServer, hasty: ProductApi, answer: Answer) -> None:
     api.default = answer
-    began = time.monotonic()
-    with pytest.raises(ProductsUnavailable):
-        await hasty.fetch(range(1, 101))
-    assert 0.25 < time.monotonic() - began < 1.5
+    async with asyncio.timeout(PATIENCE_S):  # what drips would take much longer
+        with pytest.raises(ProductsUnavailable):
+            await hasty.fetch(range(1, 101))
+    assert max(api.calls.values()) <= 2, "there is no time for a third try"
 
 
-async def test_default_deadline_is_two_seconds(api: ProductApiServer, products: ProductApi) -> None:
-    api.default = drip
-    began = time.monotonic()
-    with pytest.raises(ProductsUnavailable):
-        await products.fetch([1])
-    assert 1.9 < time.monotonic() - began < 2.5
+def test_default_deadline_is_two_seconds() -> None:
+    assert inspect.signature(ProductApi).parameters["deadline_s"].default == 2.0
 
 
 # Who is asked
@@ -423,9 +420,8 @@ async def test_orders_that_gave_up_leave_no_connection_behind(
     for _ in range(10):
         await fail(hasty, range(1, 61))
         clock.now += 5
-    async with asyncio.timeout(5):
-        while hasty._client._client._transport._pool.connections:  # type: ignore[attr-defined]
-            await asyncio.sleep(0.01)
+    pool = hasty._client._client._transport._pool  # type: ignore[attr-defined]
+    await until(lambda: not pool.connections)
 
 
 @pytest.mark.parametrize("answer", [status(400), status(404), status(429), bare("-1"), text("null")])
