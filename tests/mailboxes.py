@@ -13,13 +13,15 @@ class MailFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read: dict[str, Mail] = {}
+        self._mails: list[Mail] = []
 
     def read(self) -> Sequence[Mail]:
         """Every mail, oldest first: the file names are UUIDv7."""
-        for path in sorted(self._folder.glob("*.eml")):
-            if path.name not in self._read:
-                self._read[path.name] = Mail(path.read_bytes())
-        return [self._read[name] for name in sorted(self._read)]
+        there = {path.name for path in self._folder.glob("*.eml")}
+        if new := sorted(there - self._read.keys()):
+            self._read |= {name: Mail((self._folder / name).read_bytes()) for name in new}
+            self._mails = [self._read[name] for name in sorted(self._read)]
+        return self._mails
 
 
 class SunkMails:

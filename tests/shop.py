@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from email.message import EmailMessage
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -41,7 +42,10 @@ class Mail:
 
     def __init__(self, content: bytes) -> None:
         self.content = content
-        self.message = email.message_from_bytes(content, policy=email.policy.default)
+
+    @cached_property
+    def message(self) -> EmailMessage:
+        return email.message_from_bytes(self.content, policy=email.policy.default)
 
     @cached_property
     def to(self) -> str:

@@ -13,8 +13,8 @@ TESTS = Path(__file__).resolve().parent.parent
 _ELSEWHERE = ("containers", "faults", "transports")
 """Folders that ``scripts/test`` does not run, or whose tests are yet to follow."""
 _STOPWATCHES = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "thread_time"}
-_WAITS = {"timeout": 0, "wait_for": 1}
-"""Functions of asyncio, and the place of their deadline."""
+_WAITS = {"asyncio.timeout": 0, "asyncio.wait_for": 1}
+"""And the place of their deadline."""
 FILES = [
     path
     for path in sorted(TESTS.rglob("*.py"))
@@ -29,25 +29,18 @@ def measures(source: str) -> list[str]:
 
 def _found(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:
     for node in ast.walk(tree):
-        match node:
-            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)) if name in _STOPWATCHES:
-                yield node, f"{name}()"
-            case ast.Call(
-                func=ast.Attribute(value=ast.Call(func=ast.Attribute(attr="get_running_loop")), attr="time")
-            ):
-                yield node, "the clock of the event loop"
-            case ast.Call(func=ast.Attribute(value=ast.Name(id="asyncio"), attr=name), args=arguments) if (
-                name in _WAITS
-            ):
-                place = _WAITS[name]
-                if (
-                    len(arguments) > place
-                    and isinstance(arguments[place], ast.Constant)
-                    and arguments[place].value
-                ):
-                    yield node, f"asyncio.{name}() with a deadline of its own"
-            case ast.Compare() if any(_is_elapsed(part) for part in ast.walk(node)):
-                yield node, "a comparison of elapsed time"
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called.rpartition(".")[2] in _STOPWATCHES or called == "asyncio.get_running_loop().time":
+                yield node, f"reads {called}()"
+            if (place := _WAITS.get(called)) is not None and _is_number(node.args[place:]):
+                yield node, f"gives {called} a deadline of its own"
+        elif isinstance(node, ast.Compare) and any(map(_is_elapsed, ast.walk(node))):
+            yield node, "compares elapsed time"
+
+
+def _is_number(arguments: list[ast.expr]) -> bool:
+    return bool(arguments) and isinstance(arguments[0], ast.Constant) and bool(arguments[0].value)
 
 
 def _is_elapsed(node: ast.AST) -> bool:

@@ -127,17 +127,18 @@ async def test_unknown_products_are_shared_too(
     assert await price(process()) is None
     assert await price(process()) is None
     assert api.calls[7] == 1
-    assert 29_000 < await raw.pttl("purveyor:product:7") <= 30_000
+    assert 20_000 < await raw.pttl("purveyor:product:7") <= 30_000
 
 
 async def test_redis_keeps_plain_data_for_ten_minutes(process: Process, raw: redis.asyncio.Redis) -> None:
+    began = time.time()
     await process().fetch([7])
-    assert 599_000 < await raw.pttl("purveyor:product:7") <= 600_000
+    assert 500_000 < await raw.pttl("purveyor:product:7") <= 600_000
     data = await raw.get("purveyor:product:7")
     assert isinstance(data, bytes)
     kept: dict[str, Any] = msgspec.msgpack.decode(data)
     assert kept["value"]["price"] == 1999
-    assert abs(kept["loaded_at"] - time.time()) < 5
+    assert began <= kept["loaded_at"] <= time.time()
 
 
 async def test_age_counts_from_the_request_and_not_from_the_look_into_redis(
