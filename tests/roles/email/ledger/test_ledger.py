@@ -364,7 +364,7 @@ async def test_a_doubtful_mail(ledger: Ledger, me: str, policy: DoubtPolicy, exp
     assert (record.state, record.resends, record.error) == (*expected, "no answer to the final dot")
     assert await ledger.claim(me, 1) == []
     if policy == "resend":
-        again = await wait_due(ledger, me, DOUBT_PAUSE_S + 3)
+        again = await wait_due(ledger, me)
         assert (again.message_id, again.message, again.attempt) == (claim.message_id, claim.message, 2)
         assert (await _now_of(ledger, again) - record.updated_at).total_seconds() >= DOUBT_PAUSE_S - 0.01
 
@@ -394,7 +394,7 @@ async def test_a_mail_in_doubt_twice_is_parked_though_told_to_resend(
 ) -> None:
     await _recorded(ledger, order_id="o-1")
     first = await doubt(ledger, await take(ledger, me), dead=dead[0])
-    again = await wait_due(ledger, me, DOUBT_PAUSE_S + 3)
+    again = await wait_due(ledger, me)
     await ledger.mark_retry(again, reply="451 later", error="not sent", pause_s=0)  # no doubt, and it forgets none
     second = await doubt(ledger, await wait_due(ledger, me), dead=dead[1])
     assert (first.state, first.resends) == ("retry", 1)
@@ -409,7 +409,7 @@ async def test_what_an_operator_has_sent_again_may_be_in_doubt_once_more(ledger:
     event_id = (await _recorded(ledger)).event_id
     for resends in (1, 3):
         first = await doubt(ledger, await wait_due(ledger, me), dead=False)
-        second = await doubt(ledger, await wait_due(ledger, me, DOUBT_PAUSE_S + 3), dead=False)
+        second = await doubt(ledger, await wait_due(ledger, me), dead=False)
         assert (first.state, first.resends) == ("retry", resends)
         assert (second.state, second.resends) == ("unknown", resends)
         assert await (ledger.resend(event_id) if by == "resend" else ledger.resolve(event_id, sent=False))
@@ -424,7 +424,7 @@ async def test_a_document_that_is_older_than_the_count_of_doubts(ledger: Ledger,
     assert isinstance(ledger, MongoLedger)
     await ledger._mails.update_many({}, {"$unset": {"doubted": ""}})
     assert (await doubt(ledger, await take(ledger, me), dead=False)).state == "retry"
-    assert (await doubt(ledger, await wait_due(ledger, me, DOUBT_PAUSE_S + 3), dead=True)).state == "unknown"
+    assert (await doubt(ledger, await wait_due(ledger, me), dead=True)).state == "unknown"
 
 
 @pytest.fixture
@@ -459,7 +459,7 @@ async def test_the_mails_of_a_killed_process_are_taken_over(
     assert await state(ledger, mine.event_id) == "claimed"
     due = await ledger.claim(me, 5)
     if policy == "resend":
-        due = [*due, await wait_due(ledger, me, DOUBT_PAUSE_S + 3)]
+        due = [*due, await wait_due(ledger, me)]
     assert [claim.attempt for claim in due] == [2] * (2 if policy == "resend" else 1)
 
 

@@ -58,7 +58,7 @@ async def api() -> AsyncIterator[ProductApiServer]:
 
 @pytest.fixture
 async def products(api: ProductApiServer, clock: Clock) -> AsyncIterator[ProductApi]:
-    client = ProductApi(api.url, clock=clock)
+    client = ProductApi(api.url, deadline_s=PATIENCE_S, clock=clock)
     yield client
     await client.aclose()
 
