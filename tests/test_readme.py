@@ -17,6 +17,7 @@ from purveyor.kit.role import Role
 from purveyor.registry import ROLES
 from purveyor.settings import Settings
 from purveyor_drill.servers.process import free_port
+from waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
