@@ -41,13 +41,13 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("options", "settings", "told"),
     [
-        ([], {"ENVIRONMENT": "production"}, "production is no place for it"),
+        ([], {"ENVIRONMENT": "production"}, "does not run in production"),
         (["--shape", "round"], {}, "allowed are embedded, monolith, split"),
         (["--mail-doubtful", "drop"], {}, "allowed are resend, park"),
         (["--ledger", "paper"], {}, "allowed are postgres, mongodb"),
         (["--only", "kill,bribe"], {}, "--only bribe: allowed are kill, term"),
         (["--use-settings", "--shape", "split"], {}, "DATABASE_URL is not set"),
-        (["--use-settings"], {"DATABASE_URL": "postgresql://x/y"}, "choose --shape monolith or split"),
+        (["--use-settings"], {"DATABASE_URL": "postgresql://x/y"}, "Choose --shape monolith or split"),
         (["--report", "."], {}, "the folder is not empty"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -63,7 +63,7 @@ def test_refusals(tmp_path, options: list[str], settings: Mapping[str, str], tol
 def test_a_missing_server_is_named(tmp_path):
     code, _, err = ended(command(tmp_path, PATH="/nonexistent"))
     assert code == 69
-    assert "not on this machine: smtp: openssl" in err
+    assert "Not installed: smtp: openssl" in err
 
 
 def test_a_drill_that_is_interrupted_still_judges(tmp_path):
