@@ -154,7 +154,7 @@ def test_what_cannot_be_read_ends_with_one_line(tmp_path: Path, value: str) -> N
     done = serve(tmp_path, **{VARIABLE: value})
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert f"{VARIABLE}: {value!r} is not name=" in done.stderr
+    assert f"{VARIABLE}: {value!r} is not valid. Expected name=" in done.stderr
 
 
 def test_a_file_that_cannot_be_read_ends_with_one_line(tmp_path: Path) -> None:

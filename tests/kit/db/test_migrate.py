@@ -99,7 +99,7 @@ async def test_a_file_that_was_changed_after_it_was_applied_is_refused(
     write(folder, schema, "0001_things.sql", FIRST + " ")
     write(folder, schema, "0003_more.sql", "create table {schema}.more (id int)")
 
-    with pytest.raises(StartupError, match=rf"^Migration {schema} 0001_things was changed"):
+    with pytest.raises(StartupError, match=rf"^Migration {schema} 0001_things was modified"):
         await migrate(database_url, schema, folder)
     assert await applied(database, schema) == ["0001_things", "0002_name"]
 
@@ -205,7 +205,7 @@ async def test_a_server_that_is_lost_in_the_middle_may_come_back(
 async def test_what_is_missing_is_said_and_nothing_is_changed(
     database: Database, database_url: str, schema: str, folder: Path
 ) -> None:
-    with pytest.raises(StartupError, match=rf"^The schema {schema} lacks migration 0001_things: run app mi"):
+    with pytest.raises(StartupError, match=rf"^The schema {schema} lacks migration 0001_things\. Run app mi"):
         await require(database_url, schema, folder)
     assert await database.fetchval("select to_regnamespace($1)::text", schema) is None
 

