@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Annotated, Any, get_args
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import Conflict, FieldError, Forbidden, InvalidInput, NotFound, Unavailable
 from purveyor.kit.events.transport import Asker, EventTransport
-from purveyor.kit.http.openapi import answer, link, notes, number_schema, read_number
-from purveyor.kit.http.web import BEARER, ApiResponse, problem_responses, signed_in
+from purveyor.kit.http.routes import RouteGroup, answer, link, number_schema, read_number
+from purveyor.kit.http.web import ApiResponse
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.email.contract import ListMails, MailRecord, ResendMail, State
 from purveyor.roles.orders.contract import TraceOrder
@@ -64,12 +64,8 @@ class DeadLetterList(msgspec.Struct, frozen=True):
 
 def desk_routes(identity: Identity, roles: Asker, events: EventTransport) -> list[Any]:
     """The routes; ``roles`` asks the roles of this process, ``identity`` tells whose token a request carries."""
-    protected: dict[str, Any] = {
-        "before_request": signed_in(identity.verify),
-        "security": BEARER,
-        "tags": ["desk"],
-    }
-    return [*_mail_routes(roles, protected), *_dead_letter_routes(events, protected)]
+    group = RouteGroup("desk", verify=identity.verify, problems=(Forbidden, Unavailable))
+    return [*_mail_routes(roles, group), *_dead_letter_routes(events, group)]
 
 
 def _require_staff(request: Request[Principal, Any, Any]) -> None:
@@ -85,16 +81,16 @@ def _state(text: str | None) -> str:
     return text or ""
 
 
-def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
-    @get(
+def _mail_routes(roles: Asker, group: RouteGroup) -> list[Any]:
+    @group.route(
+        "GET",
         "/api/mails",
         operation_id="list_mails",
         summary="List emails in the mail ledger",
-        opt=notes(links=(link("resend_mail", event_id="$response.body#/mails/0/event_id"),)),
         description="For staff. Newest first, optionally of one order, event or state.",
-        responses=answer(MailList, "The emails.", examples.MAILS)
-        | problem_responses(Forbidden, NotFound, Unavailable),
-        **protected,
+        links=(link("resend_mail", event_id="$response.body#/mails/0/event_id"),),
+        responses=answer(MailList, "The emails.", examples.MAILS),
+        problems=(NotFound,),
     )
     async def list_mails(
         request: Request[Principal, Any, Any],
@@ -114,15 +110,14 @@ def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
         found = await roles.ask(ListMails(state=state, event_ids=tuple(wanted), limit=at_most))
         return ApiResponse(MailList(found.mails))
 
-    @post(
+    @group.route(
+        "POST",
         "/api/mails/{event_id:str}/resend",
-        status_code=202,
         operation_id="resend_mail",
         summary="Resend an email",
         description="For staff. Sends the email again with the same Message-ID, whatever its state.",
-        responses=answer(MailRecord, "The email will be sent.", examples.AGAIN, status=202)
-        | problem_responses(Forbidden, NotFound, Conflict, Unavailable),
-        **protected,
+        responses=answer(MailRecord, "The email will be sent.", examples.AGAIN, status=202),
+        problems=(NotFound, Conflict),
     )
     async def resend_mail(event_id: PathEventId, request: Request[Principal, Any, Any]) -> Response[MailRecord]:
         _require_staff(request)
@@ -131,24 +126,21 @@ def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
     return [list_mails, resend_mail]
 
 
-def _dead_letter_routes(events: EventTransport, protected: dict[str, Any]) -> list[Any]:
-    @get(
+def _dead_letter_routes(events: EventTransport, group: RouteGroup) -> list[Any]:
+    @group.route(
+        "GET",
         "/api/dead-letters",
         operation_id="list_dead_letters",
         summary="List dead letters",
-        opt=notes(
-            links=(
-                link(
-                    "replay_dead_letter",
-                    queue="$response.body#/dead_letters/0/queue",
-                    event_id="$response.body#/dead_letters/0/event_id",
-                ),
-            )
-        ),
         description="For staff. Events that could not be handled, oldest first and without their bodies.",
-        responses=answer(DeadLetterList, "The dead letters.", examples.DEAD_LETTERS)
-        | problem_responses(Forbidden, Unavailable),
-        **protected,
+        links=(
+            link(
+                "replay_dead_letter",
+                queue="$response.body#/dead_letters/0/queue",
+                event_id="$response.body#/dead_letters/0/event_id",
+            ),
+        ),
+        responses=answer(DeadLetterList, "The dead letters.", examples.DEAD_LETTERS),
     )
     async def list_dead_letters(request: Request[Principal, Any, Any]) -> Response[DeadLetterList]:
         _require_staff(request)
@@ -165,15 +157,14 @@ def _dead_letter_routes(events: EventTransport, protected: dict[str, Any]) -> li
         ]
         return ApiResponse(DeadLetterList(letters))
 
-    @post(
+    @group.route(
+        "POST",
         "/api/dead-letters/{queue:str}/{event_id:str}/replay",
-        status_code=204,
         operation_id="replay_dead_letter",
         summary="Replay a dead letter",
-        response_description="The event will be delivered again.",
         description="For staff. Roles that have already handled the event ignore it.",
-        responses=problem_responses(Forbidden, NotFound, Unavailable),
-        **protected,
+        problems=(NotFound,),
+        response_description="The event will be delivered again.",
     )
     async def replay_dead_letter(
         queue: Queue, event_id: PathEventId, request: Request[Principal, Any, Any]

@@ -9,7 +9,7 @@ import msgspec
 from litestar import Response, get
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from purveyor.kit.http.openapi import NEVER_SHED, answer
+from purveyor.kit.http.routes import RouteGroup, answer
 from purveyor.kit.metrics import REGISTRY
 from purveyor.kit.role import Check
 
@@ -127,22 +127,22 @@ class Recent:
 def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[], bool]) -> list[Any]:
     """The routes; ``report`` examines everything."""
     recent = Recent(report)
+    group = RouteGroup("operations")
 
-    @get(
+    @group.route(
+        "GET",
         "/health/live",
-        tags=["operations"],
         operation_id="is_alive",
         summary="Liveness check",
         description="Returns 200 as long as the process responds, whatever the state of its dependencies.",
         responses=answer(dict[str, str], "The process is alive.", {"status": "ok"}),
-        opt=NEVER_SHED,
     )
     async def live() -> dict[str, str]:
         return {"status": "ok"}
 
-    @get(
+    @group.route(
+        "GET",
         "/health/ready",
-        tags=["operations"],
         operation_id="is_ready",
         summary="Readiness check of roles and dependencies",
         description=(
@@ -150,7 +150,6 @@ def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[]
             "`Retry-After`."
         ),
         responses=answer(Health, "Ready.", _HEALTHY) | answer(Health, "Not ready.", _DOWN, status=503),
-        opt=NEVER_SHED,
     )
     async def ready() -> Response[Health]:
         health = await recent.health()

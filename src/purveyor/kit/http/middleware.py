@@ -27,7 +27,8 @@ from purveyor.kit.metrics import HTTP_REQUESTS, HTTP_SECONDS, REQUESTS_SHED, REQ
 
 logger = logging.getLogger("purveyor.access")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_QUIET = ("/health/", "/metrics", "/static/")
+NEVER_SHED = ("/health/", "/metrics", "/static/")
+"""Paths that are answered under any load, and logged at level debug only."""
 
 
 class Edge:
@@ -94,7 +95,7 @@ class Edge:
             )
         children[0].inc()
         children[1].observe(seconds)
-        level = logging.DEBUG if scope["path"].startswith(_QUIET) else logging.INFO
+        level = logging.DEBUG if scope["path"].startswith(NEVER_SHED) else logging.INFO
         if logger.isEnabledFor(level):
             logger.log(
                 level,
@@ -166,7 +167,6 @@ WRITE_WAITS_S = 1.0
 TOO_LATE_S = 2.0
 """Who has waited this long before being read would be answered too late, and may be gone."""
 _WEIGHT = 0.02  # of the latest interval in the moving average
-_EXEMPT = ("/health/", "/metrics", "/static/")
 _READS = ("GET", "HEAD", "OPTIONS")
 _METHODS = (*_READS, "POST", "PUT", "PATCH", "DELETE")
 
@@ -189,7 +189,7 @@ class Shedding:
         half of the time that it may, by the queue's length and pace, or by what its first has waited. The server
         asks before it makes anything of a request: under three times the load most end here, for next to nothing.
         """
-        if (waited_s < TOO_LATE_S and not self._waiting) or path.startswith(_EXEMPT):
+        if (waited_s < TOO_LATE_S and not self._waiting) or path.startswith(NEVER_SHED):
             return None
         if waited_s < TOO_LATE_S and self._wait_s() <= _patience_s(method) / 2:
             return None
@@ -198,7 +198,7 @@ class Shedding:
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """See the ASGI specification, version 3.0."""
-        if scope["type"] != "http" or scope["path"].startswith(_EXEMPT):
+        if scope["type"] != "http" or scope["path"].startswith(NEVER_SHED):
             await self._app(scope, receive, send)
             return
         waited_s = scope.get("state", {}).get(WAITED, 0.0)

@@ -18,7 +18,7 @@ from litestar.params import FromPath
 from litestar.status_codes import HTTP_304_NOT_MODIFIED
 
 from purveyor.kit.errors import NotFound, Problem, problem_for, problem_types
-from purveyor.kit.http.openapi import example
+from purveyor.kit.http.openapi import example_problem
 
 _STATIC = files("purveyor.kit.http") / "static"
 SWAGGER_VERSION = (_STATIC / "swagger-ui.VERSION").read_text().strip()
@@ -185,7 +185,7 @@ Its <code>type</code> is the path of one of these pages and never changes.
 
 
 def _example(kind: type[Problem]) -> str:
-    return msgspec.json.format(msgspec.json.encode(example(kind)), indent=2).decode()
+    return msgspec.json.format(msgspec.json.encode(example_problem(kind)), indent=2).decode()
 
 
 def _problem_page(kind: type[Problem], *, development: bool) -> str:

@@ -7,7 +7,6 @@ a client can send ends in a 500 (invalid UTF-8, endless nesting, NUL and lone su
 import json
 import logging
 import re
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,8 +16,6 @@ import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, InternalServerException, ValidationException
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example
 
 from purveyor.kit import errors, log
 from purveyor.kit.errors import (
@@ -194,23 +191,6 @@ def signed_in(verify: Callable[[str], Awaitable[object]]) -> Callable[[Request[A
         await require_short_body(request)
 
     return let_in
-
-
-def problem_responses(*kinds: type[Problem]) -> dict[int, ResponseSpec]:
-    """A route's own errors, for the API document; ``kit/api_problems.py`` adds what any of its kind can have."""
-    by_status: dict[int, list[type[Problem]]] = defaultdict(list)
-    for kind in kinds:
-        by_status[kind.status].append(kind)
-    return {
-        status: ResponseSpec(
-            data_container=ProblemBody,
-            description="; ".join(f"`{kind.code}`: {kind.title}" for kind in group),
-            media_type="application/problem+json",
-            generate_examples=False,
-            examples=[Example(id=kind.code, value=None) for kind in group],
-        )
-        for status, group in by_status.items()
-    }
 
 
 def problem_body(problem: Problem, instance: str, request_id: str) -> bytes:

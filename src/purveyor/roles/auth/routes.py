@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from purveyor.kit.http.web import BEARER, signed_in
 from purveyor.roles.auth.password_changes import PasswordChanges
 from purveyor.roles.auth.privacy import Privacy
 from purveyor.roles.auth.routes_accounts import (
@@ -19,13 +18,13 @@ from purveyor.roles.auth.sessions import Sessions
 
 def auth_routes(auth: Auth, sessions: Sessions, passwords: PasswordChanges, privacy: Privacy) -> list[Any]:
     """Every route of the role."""
-    protected: dict[str, Any] = {"before_request": signed_in(sessions.principal), "security": BEARER}
+    verify = sessions.principal
     return [
         register_route(auth),
-        *session_routes(sessions, protected),
-        *password_routes(passwords, protected),
-        *profile_routes(auth, protected),
-        *privacy_routes(privacy, protected),
-        *address_routes(auth, protected),
-        *staff_routes(auth, protected),
+        *session_routes(sessions),
+        *password_routes(passwords, verify),
+        *profile_routes(auth, verify),
+        *privacy_routes(privacy, verify),
+        *address_routes(auth, verify),
+        *staff_routes(auth, verify),
     ]

@@ -4,25 +4,26 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import msgspec
-from litestar import Request, Response, delete, get, patch, post, put
+from litestar import Request, Response
 from litestar.openapi.spec import Link
 from litestar.params import QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from purveyor.kit.errors import Forbidden, NotFound, Unavailable
-from purveyor.kit.http.openapi import (
+from purveyor.kit.http.routes import (
     DEFAULT_LIMIT,
     Cursor,
     Limit,
     PathId,
+    RouteGroup,
+    Verify,
     answer,
     body,
     link,
-    notes,
     read_cursor,
     read_limit,
 )
-from purveyor.kit.http.web import ApiResponse, problem_responses
+from purveyor.kit.http.web import ApiResponse
 from purveyor.kit.text import Line, Phone
 from purveyor.roles.auth import schemas
 from purveyor.roles.auth.contract import EmailTaken, LastAdmin, PostalAddress, Principal
@@ -74,25 +75,24 @@ class ProfileChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 def register_route(auth: Auth) -> Any:
     """The one route of accounts that needs no token."""
+    group = RouteGroup("accounts", problems=(Unavailable,))
 
-    @post(
+    @group.route(
+        "POST",
         "/register",
-        tags=["accounts"],
         operation_id="register",
         summary="Create an account",
-        opt=notes(
-            headers={"Location": "Path of the profile"},
-            links=(
-                link("get_profile", user_id="$response.body#/id"),
-                link("log_in", body={"email": "$request.body#/email", "password": "$request.body#/password"}),
-            ),
-        ),
         description=(
             "Email addresses are case-insensitive and unique. A welcome email is sent. The password may contain "
             "any characters, but must not be one of the most common passwords."
         ),
-        responses=answer(AccountView, "The new account. `Location` is its profile.", schemas.ACCOUNT, status=201)
-        | problem_responses(EmailTaken, Unavailable),
+        headers={"Location": "Path of the profile"},
+        links=(
+            link("get_profile", user_id="$response.body#/id"),
+            link("log_in", body={"email": "$request.body#/email", "password": "$request.body#/password"}),
+        ),
+        responses=answer(AccountView, "The new account. `Location` is its profile.", schemas.ACCOUNT, status=201),
+        problems=(EmailTaken,),
     )
     async def register(data: Annotated[RegisterBody, body(schemas.REGISTER)]) -> Response[AccountView]:
         user = await auth.register(
@@ -109,30 +109,30 @@ def register_route(auth: Auth) -> Any:
     return register
 
 
-def profile_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
-    """Reading and changing a profile; ``protected`` is what every route for signed-in people says."""
+def profile_routes(auth: Auth, verify: Verify) -> list[Any]:
+    """Reading and changing a profile."""
+    group = RouteGroup("accounts", verify=verify, problems=(Unavailable,))
 
-    @get(
+    @group.route(
+        "GET",
         "/user/{user_id:str}",
         operation_id="get_profile",
         summary="Get a profile with its addresses",
         description="Customers see their own profile; staff see all. Profiles of other users return 404.",
-        responses=answer(ProfileView, "The profile.", schemas.PROFILE) | problem_responses(NotFound, Unavailable),
-        tags=["accounts"],
-        **protected,
+        responses=answer(ProfileView, "The profile.", schemas.PROFILE),
+        problems=(NotFound,),
     )
     async def profile(user_id: PathId, request: Request[Principal, Any, Any]) -> ProfileView:
         return profile_view(*await auth.profile(request.user, user_id))
 
-    @patch(
+    @group.route(
+        "PATCH",
         "/user/{user_id:str}",
         operation_id="change_profile",
         summary="Update your profile",
         description="Omitted members stay unchanged. The next access token contains the new values.",
-        responses=answer(AccountView, "The updated account.", schemas.CHANGED)
-        | problem_responses(NotFound, Unavailable),
-        tags=["accounts"],
-        **protected,
+        responses=answer(AccountView, "The updated account.", schemas.CHANGED),
+        problems=(NotFound,),
     )
     async def change(
         user_id: PathId,
@@ -152,10 +152,12 @@ def profile_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
     return [profile, change]
 
 
-def privacy_routes(privacy: Privacy, protected: dict[str, Any]) -> list[Any]:
-    """Everything that is held on a person, and its erasure."""
+def privacy_routes(privacy: Privacy, verify: Verify) -> list[Any]:
+    """Export and erasure of all that is held on a person."""
+    group = RouteGroup("privacy", verify=verify, problems=(NotFound, Unavailable))
 
-    @get(
+    @group.route(
+        "GET",
         "/user/{user_id:str}/export",
         operation_id="export_person",
         summary="Export personal data",
@@ -165,10 +167,7 @@ def privacy_routes(privacy: Privacy, protected: dict[str, Any]) -> list[Any]:
             "continue. Collected data is discarded after one hour."
         ),
         responses=answer(ExportView, "The complete export.", schemas.EXPORT)
-        | answer(ExportView, "The export so far. Repeat the request.", schemas.PARTIAL_EXPORT, status=202)
-        | problem_responses(NotFound, Unavailable),
-        tags=["privacy"],
-        **protected,
+        | answer(ExportView, "The export so far. Repeat the request.", schemas.PARTIAL_EXPORT, status=202),
     )
     async def export(user_id: PathId, request: Request[Principal, Any, Any]) -> Response[ExportView]:
         view = export_view(await privacy.export(request.user, user_id))
@@ -176,19 +175,18 @@ def privacy_routes(privacy: Privacy, protected: dict[str, Any]) -> list[Any]:
             return ApiResponse(view)
         return ApiResponse(view, status_code=202, headers={"Retry-After": str(_RETRY_AFTER_S)})
 
-    @delete(
+    @group.route(
+        "DELETE",
         "/user/{user_id:str}",
         operation_id="erase_person",
         summary="Delete an account and its personal data",
-        response_description="The account was deleted.",
         description=(
             "Users delete their own account; admins can delete any. The account, its addresses and its sessions "
             "are deleted immediately; other roles erase their data within seconds. Orders keep their amounts "
             "without personal data."
         ),
-        responses=problem_responses(NotFound, LastAdmin, Unavailable),
-        tags=["privacy"],
-        **protected,
+        problems=(LastAdmin,),
+        response_description="The account was deleted.",
     )
     async def erase(user_id: PathId, request: Request[Principal, Any, Any]) -> None:
         await privacy.erase(request.user, user_id)
@@ -197,7 +195,6 @@ def privacy_routes(privacy: Privacy, protected: dict[str, Any]) -> list[Any]:
 
 
 _COLLECTION = "/user/{user_id:str}/addresses"
-_MISSING = problem_responses(NotFound, Unavailable)
 _SINGLE = "/user/{user_id:str}/addresses/{address_id:str}"
 
 
@@ -214,32 +211,32 @@ class AddressBody(PostalAddress, frozen=True, kw_only=True):
     is_default: bool = False
 
 
-def address_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
-    """``protected`` is what every route for signed-in people says."""
-    protected = {**protected, "tags": ["addresses"]}
-    return [*_reading_routes(auth, protected), *_writing_routes(auth, protected)]
+def address_routes(auth: Auth, verify: Verify) -> list[Any]:
+    """Reading and changing the addresses of an account."""
+    group = RouteGroup("addresses", verify=verify, problems=(NotFound, Unavailable))
+    return [*_reading_routes(auth, group), *_writing_routes(auth, group)]
 
 
-def _reading_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
-    @get(
+def _reading_routes(auth: Auth, group: RouteGroup) -> list[Any]:
+    @group.route(
+        "GET",
         _COLLECTION,
         operation_id="list_addresses",
         summary="List addresses",
-        opt=notes(links=_to_address("$response.body#/0/id")),
         description="Oldest first. Customers see their own addresses; staff see all.",
-        responses=answer(list[AddressView], "The addresses.", schemas.ADDRESSES) | _MISSING,
-        **protected,
+        links=_to_address("$response.body#/0/id"),
+        responses=answer(list[AddressView], "The addresses.", schemas.ADDRESSES),
     )
     async def addresses(user_id: PathId, request: Request[Principal, Any, Any]) -> list[AddressView]:
         return [address_view(one) for one in await auth.addresses(request.user, user_id)]
 
-    @get(
+    @group.route(
+        "GET",
         _SINGLE,
         operation_id="get_address",
         summary="Get an address",
         description="Customers see their own addresses; staff see all.",
-        responses=answer(AddressView, "The address.", schemas.ADDRESS) | _MISSING,
-        **protected,
+        responses=answer(AddressView, "The address.", schemas.ADDRESS),
     )
     async def address(user_id: PathId, address_id: PathId, request: Request[Principal, Any, Any]) -> AddressView:
         return address_view(await auth.address(request.user, user_id, address_id))
@@ -247,19 +244,16 @@ def _reading_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
     return [addresses, address]
 
 
-def _writing_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
-    @post(
+def _writing_routes(auth: Auth, group: RouteGroup) -> list[Any]:
+    @group.route(
+        "POST",
         _COLLECTION,
         operation_id="add_address",
         summary="Add an address",
-        opt=notes(
-            headers={"Location": "Path of the address"},
-            links=_to_address("$response.body#/id"),
-        ),
         description="An account has at most 50 addresses. A new default address replaces the previous default.",
-        responses=answer(AddressView, "The new address. `Location` is its path.", schemas.ADDRESS, status=201)
-        | _MISSING,
-        **protected,
+        headers={"Location": "Path of the address"},
+        links=_to_address("$response.body#/id"),
+        responses=answer(AddressView, "The new address. `Location` is its path.", schemas.ADDRESS, status=201),
     )
     async def add(
         user_id: PathId,
@@ -269,13 +263,13 @@ def _writing_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
         stored = await auth.add_address(request.user, user_id, data.checked(), is_default=data.is_default)
         return Response(address_view(stored), headers={"Location": f"/user/{user_id}/addresses/{stored.id}"})
 
-    @put(
+    @group.route(
+        "PUT",
         _SINGLE,
         operation_id="replace_address",
         summary="Replace an address",
         description="Replaces the whole address; omitted members are cleared. Existing orders keep their address.",
-        responses=answer(AddressView, "The updated address.", schemas.ADDRESS) | _MISSING,
-        **protected,
+        responses=answer(AddressView, "The updated address.", schemas.ADDRESS),
     )
     async def replace(
         user_id: PathId,
@@ -288,14 +282,13 @@ def _writing_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
         )
         return address_view(stored)
 
-    @delete(
+    @group.route(
+        "DELETE",
         _SINGLE,
         operation_id="delete_address",
         summary="Delete an address",
-        response_description="The address was deleted.",
         description="Existing orders keep their address.",
-        responses=_MISSING,
-        **protected,
+        response_description="The address was deleted.",
     )
     async def remove(user_id: PathId, address_id: PathId, request: Request[Principal, Any, Any]) -> None:
         await auth.remove_address(request.user, user_id, address_id)
@@ -309,27 +302,25 @@ class AccessBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     access: Access = msgspec.field(name="role")
 
 
-def staff_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
-    """``protected`` is what every route for signed-in people says."""
+def staff_routes(auth: Auth, verify: Verify) -> list[Any]:
+    """Finding users and changing their roles."""
+    group = RouteGroup("staff", verify=verify, problems=(Forbidden, Unavailable))
 
-    @get(
+    @group.route(
+        "GET",
         "/users",
         operation_id="list_users",
         summary="List users",
-        opt=notes(
-            headers={"Link": "Next page, if there is one (RFC 8288)"},
-            links=(
-                link("list_users", cursor="$response.body#/next_cursor"),
-                link("get_profile", user_id="$response.body#/users/0/id"),
-            ),
-        ),
         description=(
             "For staff. Newest first. `email` filters by prefix, ignoring case. Use `next_cursor` or `Link` to "
             "get the next page."
         ),
-        responses=answer(UserPage, "A page of users.", schemas.USERS) | problem_responses(Forbidden, Unavailable),
-        tags=["staff"],
-        **protected,
+        headers={"Link": "Next page, if there is one (RFC 8288)"},
+        links=(
+            link("list_users", cursor="$response.body#/next_cursor"),
+            link("get_profile", user_id="$response.body#/users/0/id"),
+        ),
+        responses=answer(UserPage, "A page of users.", schemas.USERS),
     )
     async def users(
         request: Request[Principal, Any, Any],
@@ -351,7 +342,8 @@ def staff_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
             UserPage(views, str(following) if following else None, following is not None), headers=headers
         )
 
-    @patch(
+    @group.route(
+        "PATCH",
         "/user/{user_id:str}/access",
         operation_id="change_access",
         summary="Change the role of a user",
@@ -359,10 +351,8 @@ def staff_routes(auth: Auth, protected: dict[str, Any]) -> list[Any]:
             "For admins. Takes effect within 5 seconds: access tokens with the old role stop working, and the "
             "refresh token returns one with the new role. The last admin cannot be demoted."
         ),
-        responses=answer(AccountView, "The updated account.", schemas.EMPLOYEE)
-        | problem_responses(Forbidden, NotFound, LastAdmin, Unavailable),
-        tags=["staff"],
-        **protected,
+        responses=answer(AccountView, "The updated account.", schemas.EMPLOYEE),
+        problems=(NotFound, LastAdmin),
     )
     async def change_access(
         user_id: PathId,

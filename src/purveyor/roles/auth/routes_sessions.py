@@ -3,13 +3,13 @@
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Response, post
+from litestar import Request, Response
 from msgspec import Meta
 
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.http.middleware import client_network
-from purveyor.kit.http.openapi import answer, body, link, notes
-from purveyor.kit.http.web import BEARER, ApiResponse, bearer_token, header, problem_responses
+from purveyor.kit.http.routes import RouteGroup, Verify, answer, body, link
+from purveyor.kit.http.web import BEARER, ApiResponse, bearer_token, header
 from purveyor.roles.auth import schemas
 from purveyor.roles.auth.contract import (
     InvalidCredentials,
@@ -93,16 +93,22 @@ class ResetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _NO_TOKEN, _NOTHING = TokenBody(), NothingBody()
 
 
-def session_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
-    """``protected`` is what every route for signed-in people says."""
-    return [_login_route(sessions), _verify_route(sessions), *_life_routes(sessions, protected)]
+def session_routes(sessions: Sessions) -> list[Any]:
+    """Opening, renewing and ending sessions, and verifying their tokens."""
+    group = RouteGroup("sessions", problems=(Unavailable,))
+    signed_in = RouteGroup("sessions", verify=sessions.principal, problems=(Unavailable,))
+    return [
+        _login_route(sessions, group),
+        _verify_route(sessions),
+        _refresh_route(sessions, group),
+        _logout_route(sessions, signed_in),
+    ]
 
 
-def _login_route(sessions: Sessions) -> Any:
-    @post(
+def _login_route(sessions: Sessions, group: RouteGroup) -> Any:
+    @group.route(
+        "POST",
         "/login",
-        status_code=200,
-        tags=["sessions"],
         operation_id="log_in",
         summary="Sign in",
         description=(
@@ -111,12 +117,11 @@ def _login_route(sessions: Sessions) -> Any:
             "unknown address return the same error. Attempts are limited per account and per network address, "
             "with growing delays after many wrong passwords."
         ),
-        opt={
-            "form": {"username": "email", "password": "password"},
-            **notes(headers=_LIMIT_HEADERS, links=(_NEXT_PAIR, _HOLDER)),
-        },
-        responses=answer(TokenPair, "The tokens of the new session.", schemas.PAIR)
-        | problem_responses(InvalidCredentials, TooManyLogins, Unavailable),
+        headers=_LIMIT_HEADERS,
+        links=(_NEXT_PAIR, _HOLDER),
+        opt={"form": {"username": "email", "password": "password"}},
+        responses=answer(TokenPair, "The tokens of the new session.", schemas.PAIR),
+        problems=(InvalidCredentials, TooManyLogins),
     )
     async def login(
         data: Annotated[LoginBody, body(schemas.LOGIN)], request: Request[Any, Any, Any]
@@ -128,16 +133,15 @@ def _login_route(sessions: Sessions) -> Any:
 
 
 def _verify_route(sessions: Sessions) -> Any:
-    @post(
+    @RouteGroup("sessions").route(
+        "POST",
         "/verify-token",
-        status_code=200,
-        tags=["sessions"],
         operation_id="verify_token",
         summary="Verify an access token",
-        opt=notes(links=_TO_ACCOUNT),
         description='Send the token in the header, or in the body as `{"token": "..."}`.',
+        links=_TO_ACCOUNT,
+        responses=answer(VerifiedTokenView, "The user of the token.", schemas.VERIFIED),
         security=[*BEARER, {}],
-        responses=answer(VerifiedTokenView, "The user of the token.", schemas.VERIFIED) | problem_responses(),
     )
     async def verify_token(
         request: Request[Any, Any, Any], data: Annotated[TokenBody, body(schemas.TOKEN)] = _NO_TOKEN
@@ -149,63 +153,58 @@ def _verify_route(sessions: Sessions) -> Any:
     return verify_token
 
 
-def _life_routes(sessions: Sessions, protected: dict[str, Any]) -> list[Any]:
-    @post(
+def _refresh_route(sessions: Sessions, group: RouteGroup) -> Any:
+    @group.route(
+        "POST",
         "/token/refresh",
-        status_code=200,
-        tags=["sessions"],
         operation_id="refresh_tokens",
         summary="Refresh the tokens",
-        opt=notes(
-            links=(
-                _NEXT_PAIR,
-                _HOLDER,
-            )
-        ),
         description=(
             "A refresh token can be used once. The latest one can be repeated within 10 seconds, in case a "
             "response was lost. Any other reuse ends the whole session, because the token may have been stolen. "
             "A session lasts at most 30 days."
         ),
-        responses=answer(TokenPair, "The new tokens of the session.", schemas.PAIR)
-        | problem_responses(RefreshTokenInvalid, Unavailable),
+        links=(_NEXT_PAIR, _HOLDER),
+        responses=answer(TokenPair, "The new tokens of the session.", schemas.PAIR),
+        problems=(RefreshTokenInvalid,),
     )
     async def refresh(data: Annotated[RefreshBody, body(schemas.REFRESH)]) -> TokenPair:
         return await sessions.refresh(data.refresh_token)
 
-    @post(
+    return refresh
+
+
+def _logout_route(sessions: Sessions, group: RouteGroup) -> Any:
+    @group.route(
+        "POST",
         "/logout",
-        status_code=204,
-        tags=["sessions"],
         operation_id="log_out",
         summary="Sign out",
-        response_description="The session has ended.",
         description="Revokes the refresh token. Access tokens of the session stop working within 5 seconds.",
-        responses=problem_responses(Unavailable),
-        **protected,
+        response_description="The session has ended.",
     )
     async def logout(
         request: Request[Principal, Any, Any], data: Annotated[NothingBody, body({})] = _NOTHING
     ) -> None:
         await sessions.log_out(request.user)
 
-    return [refresh, logout]
+    return logout
 
 
-def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> list[Any]:
-    """``protected`` is what every route for signed-in people says."""
+def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
+    """Changing a known password and resetting a forgotten one."""
+    group = RouteGroup("passwords", problems=(Unavailable,))
+    signed_in = RouteGroup("passwords", verify=verify, problems=(Unavailable,))
 
-    @post(
+    @signed_in.route(
+        "POST",
         "/password",
-        status_code=204,
-        tags=["passwords"],
         operation_id="change_password",
         summary="Change your password",
-        response_description="The password was changed.",
         description="Ends all other sessions. Attempts are limited like sign-ins.",
-        opt=notes(headers=_LIMIT_HEADERS),
-        responses=problem_responses(WrongPassword, TooManyLogins, Unavailable),
-        **protected,
+        headers=_LIMIT_HEADERS,
+        problems=(WrongPassword, TooManyLogins),
+        response_description="The password was changed.",
     )
     async def change(
         data: Annotated[PasswordBody, body(schemas.PASSWORD)], request: Request[Principal, Any, Any]
@@ -214,35 +213,32 @@ def password_routes(passwords: PasswordChanges, protected: dict[str, Any]) -> li
         limit = await passwords.change(request.user, current, new, _network(request))
         return Response(None, headers=limit.headers())
 
-    @post(
+    @group.route(
+        "POST",
         "/password/forgot",
-        status_code=202,
-        tags=["passwords"],
         operation_id="forget_password",
         summary="Request a password reset email",
         description=(
             "The response and its timing are the same whether or not an account with this address exists. An "
             "account gets at most 3 emails per hour."
         ),
-        responses=answer(Accepted, "The request was accepted.", schemas.FORGOTTEN, status=202)
-        | problem_responses(Unavailable),
+        responses=answer(Accepted, "The request was accepted.", schemas.FORGOTTEN, status=202),
     )
     async def forgot(data: Annotated[ForgotBody, body(schemas.FORGOT)]) -> Accepted:
         await passwords.forgot(data.email)
         return Accepted(_MAIL_ON_ITS_WAY)
 
-    @post(
+    @group.route(
+        "POST",
         "/password/reset",
-        status_code=204,
-        tags=["passwords"],
         operation_id="reset_password",
         summary="Reset the password",
-        response_description="The password was changed.",
         description=(
             "Uses the token from the email, which is valid once and for 30 minutes. Ends all sessions of the "
             "account."
         ),
-        responses=problem_responses(ResetTokenInvalid, Unavailable),
+        problems=(ResetTokenInvalid,),
+        response_description="The password was changed.",
     )
     async def reset(data: Annotated[ResetBody, body(schemas.RESET)]) -> None:
         await passwords.reset(data.token, data.password)

@@ -4,14 +4,13 @@ import re
 from typing import Annotated
 
 import msgspec
-from litestar import Response, get
+from litestar import Response
 from litestar.datastructures import CacheControlHeader
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import NotFound
-from purveyor.kit.http.openapi import answer, link, notes, number_schema, read_number
-from purveyor.kit.http.web import ApiResponse, problem_responses
+from purveyor.kit.http.routes import RouteGroup, answer, link, number_schema, read_number
 from purveyor.roles.catalog import examples
 from purveyor.roles.catalog.contract import Product, bundled, categories
 from purveyor.roles.catalog.model import picture
@@ -50,6 +49,9 @@ Category = Annotated[
 FileName = Annotated[str, PathParameter(description="Product ID with the suffix `.svg`.")]
 
 
+_GROUP = RouteGroup("catalog")
+
+
 class ProductList(msgspec.Struct, frozen=True, kw_only=True):
     """Products, sorted by ID."""
 
@@ -79,15 +81,14 @@ def catalog_routes() -> list[HTTPRouteHandler]:
     return [list_products, list_categories, get_product, get_picture]
 
 
-@get(
+@_GROUP.route(
+    "GET",
     "/catalog/products",
-    tags=["catalog"],
     operation_id="list_catalog",
     summary="List catalog products",
     description="Sorted by ID. A page past the end is empty.",
+    links=(link("get_catalog_product", product_id="$response.body#/products/0/id"),),
     responses=answer(ProductList, "A page of products.", examples.LIST),
-    opt=notes(links=(link("get_catalog_product", product_id="$response.body#/products/0/id"),)),
-    response_class=ApiResponse,
 )
 async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -> ProductList:
     """List the products sorted by ID; a page past the end is empty."""
@@ -96,17 +97,16 @@ async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -
     return _product_list(list(bundled().values())[start : start + size])
 
 
-@get(
+@_GROUP.route(
+    "GET",
     "/catalog/products/category",
-    tags=["catalog"],
     operation_id="list_categories",
     summary="List categories, or the products of one",
     description=(
         "Lists the category names, or with `type` the products of that category. An unknown category has none."
     ),
+    links=(link("list_categories", type="$response.body#/categories/0"),),
     responses=answer(CategoryList | ProductList, "Category names or products.", examples.CATEGORIES),
-    opt=notes(links=(link("list_categories", type="$response.body#/categories/0"),)),
-    response_class=ApiResponse,
 )
 async def list_categories(category: Category = None) -> CategoryList | ProductList:
     """List the names of the categories, or with `type` the products of one; an unknown category has none."""
@@ -116,14 +116,14 @@ async def list_categories(category: Category = None) -> CategoryList | ProductLi
     return CategoryList(message=f"{len(names)} categories", categories=names)
 
 
-@get(
+@_GROUP.route(
+    "GET",
     "/catalog/products/{product_id:str}",
-    tags=["catalog"],
     operation_id="get_catalog_product",
     summary="Get a catalog product",
     description="The price is the one that a new order would have.",
-    response_class=ApiResponse,
-    responses=answer(ProductAnswer, "The product.", examples.ONE) | problem_responses(NotFound),
+    responses=answer(ProductAnswer, "The product.", examples.ONE),
+    problems=(NotFound,),
 )
 async def get_product(product_id: ProductId) -> ProductAnswer:
     """Get one product by its id."""
@@ -131,16 +131,15 @@ async def get_product(product_id: ProductId) -> ProductAnswer:
     return ProductAnswer(message=f"Product {product.id}", product=product)
 
 
-@get(
+@_GROUP.route(
+    "GET",
     "/catalog/images/{file_name:str}",
-    tags=["catalog"],
     operation_id="get_picture",
     summary="Get a product picture",
     description="SVG image that the `image` member of a product refers to.",
-    media_type="image/svg+xml",
+    responses=answer(str, "The picture.", examples.PICTURE, media_type="image/svg+xml"),
+    problems=(NotFound,),
     cache_control=CacheControlHeader(public=True, max_age=_DAY_S),
-    responses=answer(str, "The picture.", examples.PICTURE, media_type="image/svg+xml")
-    | problem_responses(NotFound),
 )
 async def get_picture(file_name: FileName) -> Response[str]:
     """Get the picture of a product as SVG."""

@@ -15,8 +15,8 @@ import msgspec
 from litestar import Response, get
 from litestar.params import QueryParameter
 
-from purveyor.kit.http.openapi import answer
 from purveyor.kit.http.pages import html_page
+from purveyor.kit.http.routes import RouteGroup, answer
 from purveyor.kit.ids import new_id
 from purveyor.roles.email.mime import bodies
 from purveyor.roles.email.ports import Claim
@@ -109,15 +109,16 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 def mailbox_routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
     """The page and its JSON; only in development."""
+    group = RouteGroup("development")
     page = (files(__package__) / "mailbox_page.html").read_text(encoding="utf-8")
 
     @get("/mailbox", include_in_schema=False)
     async def show() -> Response[Any]:
         return html_page(page)
 
-    @get(
+    @group.route(
+        "GET",
         "/mailbox/messages",
-        tags=["development"],
         operation_id="list_mailbox",
         summary="List emails in the development mailbox",
         description="Newest first. Only available in development.",
@@ -132,9 +133,9 @@ def mailbox_routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
     ) -> list[MailboxMessage]:
         return list(await mailbox.messages(limit))
 
-    @get(
+    @group.route(
+        "GET",
         "/mailbox/previews",
-        tags=["development"],
         operation_id="preview_mails",
         summary="Preview all emails",
         description="Every kind of email in every language, rendered from the active templates with sample data.",

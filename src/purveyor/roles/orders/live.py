@@ -11,15 +11,15 @@ from contextlib import aclosing, suppress
 from typing import Any
 from uuid import UUID
 
-from litestar import Request, Response, get
+from litestar import Request, Response
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
 from purveyor.kit.deadline import no_deadline
 from purveyor.kit.errors import NotFound, TokenInvalid, Unavailable
 from purveyor.kit.events.message import encode
-from purveyor.kit.http.openapi import PathId, RequestHeader, answer, notes
-from purveyor.kit.http.web import BEARER, ApiResponse, header, problem_responses, signed_in
+from purveyor.kit.http.routes import PathId, RequestHeader, RouteGroup, answer
+from purveyor.kit.http.web import ApiResponse, header
 from purveyor.kit.poll import Poll, wait_until_set
 from purveyor.roles.auth.contract import Identity, Principal
 from purveyor.roles.orders import schemas
@@ -220,14 +220,15 @@ _MAX_DIGITS = 9
 
 
 def history_routes(timelines: Timelines, live: Live, identity: Identity) -> list[Any]:
-    """The routes; ``identity`` tells whose token a request carries."""
-    return [_timeline_route(timelines, identity), _live_route(live, identity)]
+    """The timeline of an order, at once and live; ``identity`` tells whose token a request carries."""
+    group = RouteGroup("orders", verify=identity.verify, problems=(NotFound, Unavailable))
+    return [_timeline_route(timelines, group), _live_route(live, group)]
 
 
-def _timeline_route(timelines: Timelines, identity: Identity) -> Any:
-    @get(
+def _timeline_route(timelines: Timelines, group: RouteGroup) -> Any:
+    @group.route(
+        "GET",
         "/api/orders/{order_id:str}/timeline",
-        tags=["orders"],
         operation_id="get_timeline",
         summary="Get the timeline of an order",
         description=(
@@ -235,12 +236,7 @@ def _timeline_route(timelines: Timelines, identity: Identity) -> Any:
             "`delivered`, `cancelled`, `paid`, `refunded`, `mail_sent`, `mail_failed`, `mail_unknown`, `erased`. "
             "Staff also see the staff member, the request ID and the reply of the mail server."
         ),
-        before_request=signed_in(identity.verify),
-        security=BEARER,
-        responses={
-            **problem_responses(NotFound, Unavailable),
-            **answer(TimelineView, "The timeline, oldest entry first.", schemas.TIMELINE),
-        },
+        responses=answer(TimelineView, "The timeline, oldest entry first.", schemas.TIMELINE),
     )
     async def timeline(order_id: PathId, request: Request[Principal, Any, Any]) -> Response[TimelineView]:
         found = await timelines.read(request.user, order_id)
@@ -251,25 +247,20 @@ def _timeline_route(timelines: Timelines, identity: Identity) -> Any:
     return timeline
 
 
-def _live_route(live: Live, identity: Identity) -> Any:
-    @get(
+def _live_route(live: Live, group: RouteGroup) -> Any:
+    @group.route(
+        "GET",
         "/api/orders/{order_id:str}/live",
-        tags=["orders"],
         operation_id="follow_order",
         summary="Follow the timeline of an order live",
-        opt=notes(reads=(RequestHeader("Last-Event-ID", "`id` of the last received event"),)),
         description=(
             "Streams the entries of the timeline as server-sent events: `id` and `event` are the entry's `id` and "
             "`what`, `data` is the entry as JSON. With `Last-Event-ID` the stream continues after that entry, "
             "otherwise it starts with the first one. It ends when the token expires or the server restarts."
         ),
-        before_request=signed_in(identity.verify),
-        security=BEARER,
-        media_type="text/event-stream",
-        responses={
-            **problem_responses(NotFound, TooManyStreams, Unavailable),
-            **answer(str, "A stream of events.", schemas.STREAM, media_type="text/event-stream"),
-        },
+        reads=(RequestHeader("Last-Event-ID", "`id` of the last received event"),),
+        responses=answer(str, "A stream of events.", schemas.STREAM, media_type="text/event-stream"),
+        problems=(TooManyStreams,),
     )
     async def live_timeline(
         order_id: PathId,

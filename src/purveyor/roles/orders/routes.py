@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, cast
 from urllib.parse import urlencode
 
 import msgspec
-from litestar import Request, Response, get, patch, post
+from litestar import Request, Response
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
@@ -27,30 +27,23 @@ from purveyor.kit.errors import (
     TooManyRequests,
     Unavailable,
 )
-from purveyor.kit.http.openapi import (
+from purveyor.kit.http.routes import (
     DEFAULT_LIMIT,
     Cursor,
     Limit,
     PathId,
     RequestHeader,
+    RouteGroup,
     answer,
     body,
     link,
-    notes,
     number_schema,
     read_cursor,
     read_limit,
     read_number,
     refuse_null,
 )
-from purveyor.kit.http.web import (
-    BEARER,
-    ApiResponse,
-    find_header,
-    header,
-    problem_responses,
-    signed_in,
-)
+from purveyor.kit.http.web import ApiResponse, find_header, header
 from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text, invalid
 from purveyor.roles.auth.contract import Identity, PostalAddress, Principal
 from purveyor.roles.orders import schemas
@@ -124,18 +117,6 @@ _PLACE_HEADERS = {
     "RateLimit-Policy": "Allowed orders and time window in seconds (draft-ietf-httpapi-ratelimit-headers-11)",
     "RateLimit": "Remaining orders and seconds until the window resets",
 }
-_PLACE_ANSWERS = {
-    **problem_responses(
-        RequestInProgress,
-        UnknownProduct,
-        KeyReused,
-        TooManyRequests,
-        ProductsUnavailable,
-        EventBacklog,
-        Unavailable,
-    ),
-    **answer(OrderView, "The new order. `Location` is its path, `ETag` its version.", schemas.ORDER, status=201),
-}
 
 
 _READS_KEY = RequestHeader("Idempotency-Key", "1 to 255 visible characters", {"pattern": f"^({_KEY.pattern})$"})
@@ -143,24 +124,39 @@ _READS_TAG = RequestHeader("If-None-Match", "`ETag` of the version that the clie
 
 
 def order_routes(orders: Orders, identity: Identity) -> list[Any]:
-    """The routes; ``identity`` tells whose token a request carries."""
-    return [_place_route(orders, identity), _get_route(orders, identity)]
+    """Placing an order and reading it; ``identity`` tells whose token a request carries."""
+    group = _group(identity)
+    return [_place_route(orders, group), _get_route(orders, group)]
 
 
-def _place_route(orders: Orders, identity: Identity) -> Any:
-    @post(
+def _group(identity: Identity) -> RouteGroup:
+    return RouteGroup("orders", verify=identity.verify, problems=(Unavailable,))
+
+
+def _place_route(orders: Orders, group: RouteGroup) -> Any:
+    @group.route(
+        "POST",
         "/api/orders",
-        tags=["orders"],
         operation_id="place_order",
         summary="Place an order",
-        opt=notes(reads=(_READS_KEY,), headers=_PLACE_HEADERS, links=_TO_ORDER),
         description=(
             "Prices come from the catalog. With an `Idempotency-Key` header the request can be repeated safely "
             "for 24 hours: the order is placed once, and every repetition returns the first response."
         ),
-        before_request=signed_in(identity.verify),
-        security=BEARER,
-        responses=_PLACE_ANSWERS,
+        reads=(_READS_KEY,),
+        headers=_PLACE_HEADERS,
+        links=_TO_ORDER,
+        responses=answer(
+            OrderView, "The new order. `Location` is its path, `ETag` its version.", schemas.ORDER, status=201
+        ),
+        problems=(
+            RequestInProgress,
+            UnknownProduct,
+            KeyReused,
+            TooManyRequests,
+            ProductsUnavailable,
+            EventBacklog,
+        ),
     )
     async def place(
         data: Annotated[OrderBody, body(schemas.PLACE)],
@@ -179,27 +175,21 @@ def _place_route(orders: Orders, identity: Identity) -> Any:
     return place
 
 
-def _get_route(orders: Orders, identity: Identity) -> Any:
-    @get(
+def _get_route(orders: Orders, group: RouteGroup) -> Any:
+    @group.route(
+        "GET",
         "/api/orders/{order_id:str}",
-        tags=["orders"],
         operation_id="get_order",
         summary="Get an order",
-        opt=notes(
-            reads=(_READS_TAG,),
-            headers={"ETag": "Version of the order", "Cache-Control": "private"},
-            links=_TO_ORDER,
-        ),
         description=(
             "Customers see their own orders; staff see all. With `If-None-Match` an unchanged order returns 304."
         ),
-        before_request=signed_in(identity.verify),
-        security=BEARER,
-        responses={
-            **problem_responses(NotFound, Unavailable),
-            **answer(OrderView, "The order. `ETag` is its version.", schemas.ORDER),
-            304: ResponseSpec(None, description="The order has not changed. The response has no body."),
-        },
+        reads=(_READS_TAG,),
+        headers={"ETag": "Version of the order", "Cache-Control": "private"},
+        links=_TO_ORDER,
+        responses=answer(OrderView, "The order. `ETag` is its version.", schemas.ORDER)
+        | {304: ResponseSpec(None, description="The order has not changed. The response has no body.")},
+        problems=(NotFound,),
     )
     async def get_order(
         order_id: PathId,
@@ -260,36 +250,26 @@ _READS_MATCH = RequestHeader(
 
 
 def change_routes(changes: Changes, identity: Identity) -> list[Any]:
-    """The routes; ``identity`` tells whose token a request carries."""
-    return [_change_route(changes, identity), _cancel_route(changes, identity)]
+    """Changing an order's status; ``identity`` tells whose token a request carries."""
+    group = _group(identity)
+    return [_change_route(changes, group), _cancel_route(changes, group)]
 
 
-def _change_route(changes: Changes, identity: Identity) -> Any:
-    @patch(
+def _change_route(changes: Changes, group: RouteGroup) -> Any:
+    @group.route(
+        "PATCH",
         "/api/orders/{order_id:str}",
-        tags=["orders"],
         operation_id="change_order",
         summary="Change the status of an order or its payment",
-        opt=notes(reads=(_READS_MATCH,), headers=_ETAG),
         description=(
             "For staff. An order goes from `pending` to `confirmed`, `shipped` and `delivered`, or from "
             "`pending` or `confirmed` to `cancelled`. A payment goes from `unpaid` to `paid` and `refunded`. "
             "`If-Match` must hold the ETag of the order, so that of two concurrent changes only one succeeds."
         ),
-        before_request=signed_in(identity.verify),
-        security=BEARER,
-        responses={
-            **problem_responses(
-                Forbidden,
-                NotFound,
-                IllegalTransition,
-                Conflict,
-                PreconditionFailed,
-                PreconditionRequired,
-                Unavailable,
-            ),
-            **answer(OrderView, "The updated order. `ETag` is its new version.", schemas.CONFIRMED),
-        },
+        reads=(_READS_MATCH,),
+        headers=_ETAG,
+        responses=answer(OrderView, "The updated order. `ETag` is its new version.", schemas.CONFIRMED),
+        problems=(Forbidden, NotFound, IllegalTransition, Conflict, PreconditionFailed, PreconditionRequired),
     )
     async def change_order(
         order_id: PathId,
@@ -301,24 +281,20 @@ def _change_route(changes: Changes, identity: Identity) -> Any:
     return change_order
 
 
-def _cancel_route(changes: Changes, identity: Identity) -> Any:
-    @post(
+def _cancel_route(changes: Changes, group: RouteGroup) -> Any:
+    @group.route(
+        "POST",
         "/api/orders/{order_id:str}/cancel",
-        status_code=200,
-        tags=["orders"],
         operation_id="cancel_order",
         summary="Cancel an order",
-        opt=notes(reads=(_READS_MATCH,), headers=_ETAG),
         description=(
             "Customers can cancel their own orders while they are `pending` or `confirmed`; staff can cancel any "
             "of these. Cancelling twice returns 409. With `If-Match` the order is only cancelled in that version."
         ),
-        before_request=signed_in(identity.verify),
-        security=BEARER,
-        responses={
-            **problem_responses(NotFound, IllegalTransition, Conflict, PreconditionFailed, Unavailable),
-            **answer(OrderView, "The cancelled order. `ETag` is its version.", schemas.CANCELLED),
-        },
+        reads=(_READS_MATCH,),
+        headers=_ETAG,
+        responses=answer(OrderView, "The cancelled order. `ETag` is its version.", schemas.CANCELLED),
+        problems=(NotFound, IllegalTransition, Conflict, PreconditionFailed),
     )
     async def cancel_order(
         order_id: PathId,
@@ -341,42 +317,32 @@ def _told(order: Order) -> Response[OrderView]:
 
 _MAX_BIGINT = 2**63 - 1
 _STAFF = "Staff only"
-_LIST_ANSWERS = {
-    **problem_responses(Forbidden, Unavailable),
-    **answer(OrderPage, "A page of orders.", schemas.ORDERS),
-}
-_EXPORT_ANSWERS = {
-    **problem_responses(Forbidden, Unavailable),
-    **answer(str, "The CSV file.", schemas.CSV, media_type="text/csv"),
-}
 
 
 def list_routes(orders: Orders, store: OrderStore, identity: Identity) -> list[Any]:
-    """The routes; ``identity`` tells whose token a request carries."""
-    return [_list_route(orders, identity), _export_route(store, identity)]
+    """Lists of orders; ``identity`` tells whose token a request carries."""
+    group = _group(identity)
+    return [_list_route(orders, group), _export_route(store, group)]
 
 
-def _list_route(orders: Orders, identity: Identity) -> Any:
-    @get(
+def _list_route(orders: Orders, group: RouteGroup) -> Any:
+    @group.route(
+        "GET",
         "/api/orders",
-        tags=["orders"],
         operation_id="list_orders",
         summary="List orders",
-        opt=notes(
-            headers={"Link": "Next page, if there is one (RFC 8288)"},
-            links=(
-                link("list_orders", cursor="$response.body#/next_cursor"),
-                link("get_order", order_id="$response.body#/orders/0/id"),
-            ),
-        ),
         description=(
             "Newest first. Customers see their own orders; staff see all. Use `next_cursor` or `Link` to get the "
             "next page. New orders do not shift the pages."
         ),
-        before_request=signed_in(identity.verify),
-        security=BEARER,
+        headers={"Link": "Next page, if there is one (RFC 8288)"},
+        links=(
+            link("list_orders", cursor="$response.body#/next_cursor"),
+            link("get_order", order_id="$response.body#/orders/0/id"),
+        ),
+        responses=answer(OrderPage, "A page of orders.", schemas.ORDERS),
+        problems=(Forbidden,),
         dependencies={"wanted": Provide(_wanted)},
-        responses=_LIST_ANSWERS,
     )
     async def list_orders(
         request: Request[Principal, Any, Any],
@@ -398,22 +364,20 @@ def _list_route(orders: Orders, identity: Identity) -> Any:
     return list_orders
 
 
-def _export_route(store: OrderStore, identity: Identity) -> Any:
-    @get(
+def _export_route(store: OrderStore, group: RouteGroup) -> Any:
+    @group.route(
+        "GET",
         "/api/orders/export.csv",
-        tags=["orders"],
         operation_id="export_orders",
         summary="Export orders as CSV",
-        opt=notes(headers={"Content-Disposition": "File name"}),
         description=(
             "For staff. All orders that match the filters, newest first, one per line (RFC 4180, UTF-8), as a "
             "stream. Texts that a spreadsheet would read as formulas start with an apostrophe."
         ),
-        before_request=signed_in(identity.verify),
-        security=BEARER,
+        headers={"Content-Disposition": "File name"},
+        responses=answer(str, "The CSV file.", schemas.CSV, media_type="text/csv"),
+        problems=(Forbidden,),
         dependencies={"wanted": Provide(_wanted)},
-        media_type="text/csv",
-        responses=_EXPORT_ANSWERS,
     )
     async def export_orders(request: Request[Principal, Any, Any], wanted: NamedDependency[OrderFilter]) -> Stream:
         if not request.user.is_staff:

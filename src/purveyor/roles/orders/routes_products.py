@@ -3,22 +3,20 @@
 import re
 from typing import Annotated, Any
 
-from litestar import get
 from litestar.openapi.spec import Link
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import NotFound
-from purveyor.kit.http.openapi import (
+from purveyor.kit.http.routes import (
     DEFAULT_LIMIT,
     Limit,
+    RouteGroup,
     answer,
     link,
-    notes,
     number_schema,
     read_limit,
     read_number,
 )
-from purveyor.kit.http.web import problem_responses
 from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import ProductsUnavailable
 from purveyor.roles.orders.schemas import CatalogueItem, CataloguePage, catalogue_item
@@ -43,21 +41,19 @@ def _order_of(product_id: str) -> Link:
 
 def product_routes(orders: Orders, currency: str) -> list[Any]:
     """The routes; everybody may read them."""
+    group = RouteGroup("products", problems=(ProductsUnavailable,))
 
-    @get(
+    @group.route(
+        "GET",
         "/api/products",
-        tags=["products"],
         operation_id="list_products",
         summary="List products",
-        opt=notes(links=(link("get_product", product_id=_FIRST), _order_of(_FIRST))),
         description=(
             "Products in the order of the catalog, at the prices that a new order would have. A page past the end "
             "is empty."
         ),
-        responses={
-            **problem_responses(ProductsUnavailable),
-            **answer(CataloguePage, "A page of products.", schemas.PRODUCTS),
-        },
+        links=(link("get_product", product_id=_FIRST), _order_of(_FIRST)),
+        responses=answer(CataloguePage, "A page of products.", schemas.PRODUCTS),
     )
     async def products(
         page: Page = "1",
@@ -70,17 +66,15 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         found = await orders.products(number, size, category)
         return CataloguePage([catalogue_item(product, currency) for product in found], number, size)
 
-    @get(
+    @group.route(
+        "GET",
         "/api/products/{product_id:str}",
-        tags=["products"],
         operation_id="get_product",
         summary="Get a product",
-        opt=notes(links=(_order_of("$response.body#/id"),)),
         description="The price is the one that a new order would have.",
-        responses={
-            **problem_responses(NotFound, ProductsUnavailable),
-            **answer(CatalogueItem, "The product.", schemas.PRODUCT),
-        },
+        links=(_order_of("$response.body#/id"),),
+        responses=answer(CatalogueItem, "The product.", schemas.PRODUCT),
+        problems=(NotFound,),
     )
     async def product(product_id: ProductId) -> CatalogueItem:
         if not re.fullmatch(r"[1-9][0-9]{0,9}", product_id):

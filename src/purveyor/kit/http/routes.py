@@ -1,0 +1,204 @@
+"""How routes are declared: in groups, each route with only what is its own.
+
+``kit/http/openapi.py`` makes the API document of what is declared here.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Request
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example, Link
+from litestar.params import BodyKwarg, PathParameter, QueryParameter
+
+from purveyor.kit.errors import FieldError, InvalidInput, Problem
+from purveyor.kit.http.web import BEARER, signed_in
+from purveyor.kit.ids import parse_id
+
+Verify = Callable[[str], Awaitable[object]]
+"""From an access token to its holder. Raises ``TokenInvalid``."""
+
+_DOCS = "docs"
+_JSON = "application/json"
+
+
+class RequestHeader(msgspec.Struct, frozen=True):
+    """A header that a handler reads by itself. As a parameter, it would make Litestar parse all headers."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any] = {}
+    """JSON Schema keywords beyond ``type: string``."""
+
+
+class RouteDocs(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API document says of a route that Litestar has no place for.
+
+    ``headers`` and ``links`` belong to the successful answer. Links lead to the operations that can follow it
+    (OpenAPI 3.1, section 4.8.20).
+    """
+
+    problems: tuple[type[Problem], ...] = ()
+    reads: tuple[RequestHeader, ...] = ()
+    headers: Mapping[str, str] = {}
+    """Description by name."""
+    links: tuple[Link, ...] = ()
+
+
+def docs_of(handler: Any) -> RouteDocs:
+    """What was declared of a route; nothing if it is in no group."""
+    found: RouteDocs = handler.opt.get(_DOCS) or RouteDocs()
+    return found
+
+
+class RouteGroup:
+    """Routes that share a tag, authentication and problems.
+
+    With ``verify`` only holders of a valid access token pass; the handler finds what it returns in
+    ``request.user``. Every route can also answer with the group's ``problems``.
+    """
+
+    def __init__(
+        self,
+        tag: str,
+        *,
+        verify: Verify | None = None,
+        problems: Sequence[type[Problem]] = (),
+    ) -> None:
+        self._problems = tuple(problems)
+        self._options: dict[str, Any] = {"tags": [tag]}
+        if verify is not None:
+            self._options |= {"before_request": signed_in(verify), "security": BEARER}
+
+    def route(
+        self,
+        method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"],
+        path: str,
+        *,
+        operation_id: str,
+        summary: str,
+        description: str,
+        responses: Mapping[int, ResponseSpec] | None = None,
+        problems: Sequence[type[Problem]] = (),
+        reads: Sequence[RequestHeader] = (),
+        headers: Mapping[str, str] | None = None,
+        links: Sequence[Link] = (),
+        opt: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> HTTPRouteHandler:
+        """A decorator for the handler; ``options`` are Litestar's.
+
+        The lowest status of ``responses`` is the handler's. Without any it answers 204.
+        """
+        responses = responses or {}
+        status = min(responses, default=204)
+        docs = RouteDocs(
+            problems=(*problems, *(kind for kind in self._problems if kind not in problems)),
+            reads=tuple(reads),
+            headers=headers or {},
+            links=tuple(links),
+        )
+        if status in responses and responses[status].media_type != _JSON:
+            options["media_type"] = responses[status].media_type
+        return HTTPRouteHandler(
+            path,
+            http_method=method,
+            status_code=status,
+            operation_id=operation_id,
+            summary=summary,
+            description=description,
+            responses=responses,
+            opt={_DOCS: docs, **(opt or {})},
+            **(self._options | options),
+        )
+
+
+def answer(
+    kind: Any, description: str, example: Any, *, status: int = 200, media_type: str = _JSON
+) -> dict[int, ResponseSpec]:
+    """One answer for a route's ``responses``; ``kind`` is the type of its content."""
+    spec = ResponseSpec(
+        data_container=kind,
+        description=description,
+        media_type=media_type,
+        generate_examples=False,
+        examples=[Example(value=example)],
+    )
+    return {status: spec}
+
+
+def body(example: Mapping[str, Any]) -> BodyKwarg:
+    """A request's body, for ``Annotated``."""
+    return BodyKwarg(examples=[Example(value=dict(example))])
+
+
+def link(
+    operation: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: Mapping[str, Any] | None = None,
+    **parameters: str,
+) -> Link:
+    """A link to an operation by its ID; values are runtime expressions, such as ``$response.body#/id``."""
+    every = {**parameters, **(headers or {})}
+    return Link(operation_id=operation, parameters=every or None, request_body=dict(body) if body else None)
+
+
+# Parameters. They arrive as text and are read here: an ID that is no UUID does not exist, and Litestar would
+# accept 1e1 as a number.
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+
+
+def number_schema(highest: int, **more: Any) -> dict[str, Any]:
+    """The JSON Schema of a parameter that ``read_number`` reads."""
+    return {"type": "integer", "minimum": 1, "maximum": highest, **more}
+
+
+PathId = Annotated[str, PathParameter(description="UUIDv7", schema_extra={"format": "uuid"})]
+Limit = Annotated[
+    str, QueryParameter(description="Maximum number of results", schema_extra=number_schema(100, default=20))
+]
+DEFAULT_LIMIT = "20"
+Cursor = Annotated[
+    str | None, QueryParameter(description="`next_cursor` of the previous page", schema_extra={"format": "uuid"})
+]
+
+
+def read_number(name: str, text: str, highest: int) -> int:
+    """A number from 1, in digits and nothing else. Raises ``InvalidInput`` that points at the parameter."""
+    if not _NUMBER.fullmatch(text) or int(text) > highest:
+        wrong = FieldError(f"/{name}", f"must be a whole number from 1 to {highest}")
+        raise InvalidInput("A parameter is not valid.", errors=[wrong])
+    return int(text)
+
+
+def read_limit(text: str) -> int:
+    """The length of a page. Raises ``InvalidInput``."""
+    return read_number("limit", text, 100)
+
+
+def read_cursor(text: str | None) -> UUID | None:
+    """The ID after which a page begins. Raises ``InvalidInput``."""
+    if text is None:
+        return None
+    if (found := parse_id(text)) is None:
+        problem = FieldError("/cursor", "must be next_cursor of the previous page")
+        raise InvalidInput("The cursor is not valid.", errors=[problem])
+    return found
+
+
+def refuse_null(request: Request[Any, Any, Any], *names: str) -> None:
+    """Raise ``InvalidInput`` for the text ``null``, which msgspec would read as a parameter that is missing."""
+    wrong = [
+        name for name, value in request.query_params.multi_items() if name in names and value.lower() == "null"
+    ]
+    if wrong:
+        raise InvalidInput(
+            "A parameter is not valid.",
+            errors=[FieldError(f"/{name}", "must not be null; leave it out instead") for name in wrong],
+        )
