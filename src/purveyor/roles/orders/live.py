@@ -20,7 +20,8 @@ from purveyor.kit.errors import NotFound, TokenInvalid, Unavailable
 from purveyor.kit.events.message import encode
 from purveyor.kit.http.openapi import PathId, RequestHeader, answer, notes
 from purveyor.kit.http.web import BEARER, ApiResponse, header, problem_responses, signed_in
-from purveyor.roles.auth.contract import Identity, Principal
+from purveyor.roles.auth.client import Identity
+from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import TooManyStreams
 from purveyor.roles.orders.etag import PRIVATE
