@@ -28,7 +28,7 @@ from purveyor.kit.http.server import Connections, Server
 from purveyor.kit.process.exit_codes import exit_with_one_line
 from purveyor.kit.process.supervisor import Workers, starter_gone
 from purveyor.registry import ROLES
-from purveyor.roles.auth.contract import Identity
+from purveyor.roles.auth.client import Identity
 from purveyor.settings import Settings, Sources
 from purveyor.storefront import desk
 from purveyor.storefront.routes import PageConfig, storefront_routes

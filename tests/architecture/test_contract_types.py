@@ -26,17 +26,19 @@ _SCALARS = (
 )
 
 
-def contracts() -> Iterator[Any]:
+def contracts(*names: str) -> Iterator[Any]:
     for role in iter_modules(purveyor.roles.__path__):
-        if role.name in {path.name for path in iter_modules(purveyor.roles.__path__)}:
-            yield import_module(f"purveyor.roles.{role.name}.contract")
+        package = import_module(f"purveyor.roles.{role.name}")
+        for found in iter_modules(package.__path__):
+            if found.name in names:
+                yield import_module(f"purveyor.roles.{role.name}.{found.name}")
 
 
 def defined(base: type) -> list[Any]:
     """A name that begins with ``_`` is what several messages have in common, and none itself."""
     return [
         kind
-        for module in contracts()
+        for module in contracts("contract", "client")
         for kind in vars(module).values()
         if isinstance(kind, type)
         and issubclass(kind, base)

@@ -138,6 +138,9 @@ async def test_only_the_named_error_is_covered_by_a_stale_value(source: Source) 
     source.error = KeyError("a mistake of ours")
     with pytest.raises(KeyError):
         await cache.get("a")
+    source.error = Down()
+    with pytest.raises(Down):
+        await cache.get("a")
 
 
 async def test_failures_are_not_kept(source: Source) -> None:

@@ -34,7 +34,8 @@ from purveyor.kit.events.transport import Asker
 from purveyor.kit.http.app import web_app
 from purveyor.kit.http.middleware import AT_WORK, Edge
 from purveyor.kit.http.web import bearer_token
-from purveyor.roles.auth.contract import Identity, ResetTokenInvalid
+from purveyor.roles.auth.client import Identity
+from purveyor.roles.auth.contract import ResetTokenInvalid
 from purveyor.transports.http import HttpAsker, http_client
 from purveyor.transports.local import LocalAsker
 

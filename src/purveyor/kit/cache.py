@@ -53,11 +53,10 @@ class _Entry(NamedTuple, Generic[V]):
 class Cache(Generic[K, V]):
     """Values by key from ``load``; ``lifetime`` says how long a value is good (RFC 5861, stale-if-error).
 
-    Everyone who asks for a key while it is loading waits for that one load; cancelling one of them leaves
-    the load to the others. A load that raises ``stale_on`` is answered with the last value while it is not
-    too old; any other exception, and one with nothing to fall back on, is raised to all who wait. Failures
-    are not kept. ``load`` must end by itself: it needs a deadline of its own. Who waits does so no longer than
-    their own request may last: then the last value counts, or ``stale_on`` is raised, and the load goes on.
+    All callers of a key that is loading wait for that one load; cancelling one of them does not cancel it. When a
+    load raises ``stale_on``, callers get the stale value while it is not too old. Any other exception is raised to
+    all who wait and drops the stale value. Failures are not cached. ``load`` needs a deadline of its own. A waiter
+    stops at its request deadline and gets the stale value or ``stale_on``; the load continues.
     """
 
     def __init__(
@@ -127,6 +126,9 @@ class Cache(Generic[K, V]):
                 raise
             self._entries[key] = entry._replace(fresh_until=min(self._clock() + _RETRY_S, entry.stale_until))
             return entry.value
+        except Exception:
+            self._entries.pop(key, None)  # an answer like any other: the stale value is no longer true
+            raise
         now, (fresh_s, stale_s) = self._clock(), self._lifetime(value)
         fresh_s = min(max(fresh_s, _RETRY_S), stale_s)  # a loader may have fallen back on an old value of its own
         self._entries[key] = _Entry(value, now + fresh_s, now + stale_s)

@@ -15,7 +15,8 @@ from purveyor.kit.errors import Conflict, FieldError, Forbidden, InvalidInput, N
 from purveyor.kit.events.transport import Asker, EventTransport
 from purveyor.kit.http.routes import RouteGroup, answer, link, number_schema, read_number
 from purveyor.kit.http.web import ApiResponse
-from purveyor.roles.auth.contract import Identity, Principal
+from purveyor.roles.auth.client import Identity
+from purveyor.roles.auth.contract import Principal
 from purveyor.roles.email.contract import ListMails, MailRecord, ResendMail, State
 from purveyor.roles.orders.contract import TraceOrder
 from purveyor.storefront import examples

@@ -9,7 +9,8 @@ from purveyor.kit.clock import now
 from purveyor.kit.errors import NotFound
 from purveyor.kit.ids import first_id_of, new_id
 from purveyor.kit.limits.memory import MemoryLimiter, Rate
-from purveyor.roles.auth.contract import Address, GetAddress, Identity, Principal
+from purveyor.roles.auth.client import Identity
+from purveyor.roles.auth.contract import Address, GetAddress, Principal
 from purveyor.roles.orders.contract import ProductsUnavailable
 from purveyor.roles.orders.events import created_event
 from purveyor.roles.orders.model import Draft, DraftLine, IdempotencyKey, NewOrder, Order, Product

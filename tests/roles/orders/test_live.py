@@ -13,13 +13,8 @@ from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import NotFound, TokenInvalid, Unavailable
 from purveyor.kit.ids import new_id
-from purveyor.roles.auth.contract import (
-    GetAddress,
-    Identity,
-    Principal,
-    VerifiedToken,
-    VerifyToken,
-)
+from purveyor.roles.auth.client import Identity
+from purveyor.roles.auth.contract import GetAddress, Principal, VerifiedToken, VerifyToken
 from purveyor.roles.orders.contract import TooManyStreams
 from purveyor.roles.orders.etag import IfMatch
 from purveyor.roles.orders.live import POLL_S, Live, Stream

@@ -1,9 +1,5 @@
-"""What other roles may ask of auth, and the errors that they can meet."""
+"""What other roles may ask and hear of auth, and its errors. The client is ``client.Identity``."""
 
-import base64
-import time
-from collections import OrderedDict
-from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, ClassVar
 
@@ -17,15 +13,11 @@ from purveyor.kit.errors import (
     FieldError,
     InvalidInput,
     NotFound,
-    RemoteFailure,
     TokenInvalid,
     TooManyRequests,
     Unauthorized,
-    Unavailable,
 )
 from purveyor.kit.events.message import Ask, Event, Message
-from purveyor.kit.events.transport import Asker
-from purveyor.kit.role import Port
 
 
 class Address(Message, frozen=True, omit_defaults=True):
@@ -84,8 +76,6 @@ class GetAddress(Ask[Address], frozen=True):
 
 
 ACCESS_LEVELS = ("customer", "staff", "admin")
-_CLOCKS_DIFFER_S = 30
-_LONGEST = 320  # an address of mail: 64 + 1 + 255 characters (RFC 3696)
 
 
 class EmailTaken(Conflict):
@@ -256,113 +246,6 @@ class Principal(Message, frozen=True):
     def is_admin(self) -> bool:
         """Admins only."""
         return self.access == "admin"
-
-
-class Identity(Port):
-    """Who is it? What auth offers to the other roles."""
-
-    role = "auth"
-    service = "auth_service"
-    asks = (VerifyToken, GetProfile, GetAddress)
-
-    FRESH_S: ClassVar = 3.0
-    """How long an answer counts; auth itself hears of a revocation within a second, which makes less than 5 s."""
-    STALE_S: ClassVar = 30.0
-    """How long an answer still counts while auth is away."""
-    _RETRY_S: ClassVar = 1.0
-    _CACHE_SIZE: ClassVar = 10_000
-
-    def __init__(self, asker: Asker) -> None:
-        super().__init__(asker)
-        self._verified: OrderedDict[str, _Verified] = OrderedDict()
-
-    async def verify(self, token: str) -> Principal:
-        """The holder of an access token. Raises as ``principal_of``, and ``Unavailable`` while auth is away."""
-        now, known = time.time(), self._verified.get(token)
-        if known is None or now >= known.stale_until:
-            return await self._ask(token, now)
-        if now < known.fresh_until:
-            return known.principal
-        try:
-            return await self._ask(token, now)
-        except Unavailable:  # a moment's peace for whoever is down, and for callers, who would wait each time
-            self._verified[token] = msgspec.structs.replace(known, fresh_until=time.time() + self._RETRY_S)
-            return known.principal
-        except TokenInvalid:
-            self._verified.pop(token, None)
-            raise
-
-    async def _ask(self, token: str, now: float) -> Principal:
-        """``now`` is when the question began: what is answered may have been true only then."""
-        verified = await self._asker.ask(VerifyToken(token=token))
-        who = principal_of(verified, token)
-        if not who.email:
-            who = await self._introduced(who)
-        self._verified[token] = _Verified(now + self.FRESH_S, min(now + self.STALE_S, who.expires_at), who)
-        if len(self._verified) > self._CACHE_SIZE:
-            self._verified.popitem(last=False)
-        return who
-
-    async def _introduced(self, who: Principal) -> Principal:
-        """Somebody of whom a foreign service said no more than the id when it was shown the token."""
-        try:
-            profile = await self._asker.ask(GetProfile(user_id=who.user_id, token=who.token))
-        except NotFound:
-            profile = Profile()
-        if not profile.email:
-            raise RemoteFailure(
-                "The auth service returned no email address for the token's user. Check AUTH_SERVICE."
-            )
-        name = _foreign(profile.name or who.name or profile.email)
-        return msgspec.structs.replace(who, email=_foreign(profile.email), name=name)
-
-    async def address(self, principal: Principal, address_id: str) -> Address:
-        """One of the principal's own addresses. Raises ``NotFound``."""
-        ask = GetAddress(user_id=principal.user_id, address_id=address_id, token=principal.token)
-        return await self._asker.ask(ask)
-
-
-def _language(token: str) -> str:
-    """The holder's language: a claim of our tokens, read without checking, for auth has vouched for the token."""
-    with suppress(IndexError, ValueError, UnicodeDecodeError, msgspec.MsgspecError):
-        claims = base64.urlsafe_b64decode(token.split(".")[1] + "==")  # padding in excess does no harm
-        return msgspec.json.decode(claims, type=_Claims).language
-    return ""
-
-
-class _Claims(msgspec.Struct):
-    language: str = ""
-
-
-class _Verified(msgspec.Struct, frozen=True):
-    fresh_until: float
-    stale_until: float
-    principal: Principal
-
-
-def principal_of(verified: VerifiedToken, token: str) -> Principal:
-    """Whom auth vouches for. Raises ``TokenInvalid`` for nobody, ``RemoteFailure`` if it does not say for whom."""
-    if not verified.active or (verified.exp and verified.exp + _CLOCKS_DIFFER_S <= time.time()):
-        raise TokenInvalid
-    if not (identity := verified.user_id or verified.id or verified.sub):
-        raise RemoteFailure("The auth service returned no user ID for the token. Check AUTH_SERVICE.")
-    email = _foreign(verified.email or "")
-    return Principal(
-        user_id=_foreign(str(identity)),
-        email=email,
-        name=_foreign(verified.name or email),
-        access=verified.access if verified.access in ACCESS_LEVELS else "customer",
-        language=_language(token),
-        expires_at=float(verified.exp or time.time() + Identity.STALE_S),
-        token=token,
-    )
-
-
-def _foreign(text: str) -> str:
-    """A text of another service's that can be stored. Raises ``RemoteFailure``."""
-    if len(text) > _LONGEST or "\x00" in text:
-        raise RemoteFailure("The auth service returned invalid data about the token's user. Check AUTH_SERVICE.")
-    return text
 
 
 class InvalidCredentials(Unauthorized):

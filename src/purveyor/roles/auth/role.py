@@ -16,10 +16,10 @@ from purveyor.kit.limits.memory import Rate
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, Role
+from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import (
     GetAddress,
     GetProfile,
-    Identity,
     ListErasures,
     OpenAccount,
     PasswordResetRequested,

@@ -13,13 +13,13 @@ from purveyor.kit.errors import TokenInvalid
 from purveyor.kit.ids import new_id
 from purveyor.kit.limits.memory import Decision
 from purveyor.roles.auth import model
+from purveyor.roles.auth.client import principal_of
 from purveyor.roles.auth.contract import (
     InvalidCredentials,
     Principal,
     RefreshTokenInvalid,
     VerifiedToken,
     VerifyToken,
-    principal_of,
 )
 from purveyor.roles.auth.model import Credentials, Holder, NewestToken, Session
 from purveyor.roles.auth.passwords import Passwords, Verdict

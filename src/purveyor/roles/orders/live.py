@@ -21,7 +21,8 @@ from purveyor.kit.events.message import encode
 from purveyor.kit.http.routes import PathId, RequestHeader, RouteGroup, answer
 from purveyor.kit.http.web import ApiResponse, header
 from purveyor.kit.poll import Poll, wait_until_set
-from purveyor.roles.auth.contract import Identity, Principal
+from purveyor.roles.auth.client import Identity
+from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import TooManyStreams
 from purveyor.roles.orders.etag import PRIVATE

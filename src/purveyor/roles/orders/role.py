@@ -14,7 +14,8 @@ from purveyor.kit.limits.memory import Rate
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, Role
-from purveyor.roles.auth.contract import Identity, UserErased, UserExportRequested
+from purveyor.roles.auth.client import Identity
+from purveyor.roles.auth.contract import UserErased, UserExportRequested
 from purveyor.roles.email.contract import MailSettled
 from purveyor.roles.orders.contract import (
     AnnounceOrders,

@@ -45,7 +45,8 @@ from purveyor.kit.http.routes import (
 )
 from purveyor.kit.http.web import ApiResponse, find_header, header
 from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text, invalid
-from purveyor.roles.auth.contract import Identity, PostalAddress, Principal
+from purveyor.roles.auth.client import Identity
+from purveyor.roles.auth.contract import PostalAddress, Principal
 from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import (
     IllegalTransition,

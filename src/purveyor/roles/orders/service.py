@@ -16,7 +16,8 @@ from purveyor.kit.events.outbox import Backlog
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import new_id, parse_id
 from purveyor.kit.limits.memory import Decision, Limiter, Rate
-from purveyor.roles.auth.contract import Address, Identity, Principal
+from purveyor.roles.auth.client import Identity
+from purveyor.roles.auth.contract import Address, Principal
 from purveyor.roles.email.contract import MailSettled
 from purveyor.roles.orders.contract import (
     AnnounceOrders,

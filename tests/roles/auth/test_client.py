@@ -1,4 +1,4 @@
-"""The port that other roles ask: how long it trusts an answer, and what it does while auth is away."""
+"""The client of auth: how long it uses an answer, and what it does while auth is away."""
 
 import time
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from purveyor.kit.errors import RemoteFailure, TokenInvalid, Unavailable
-from purveyor.roles.auth import contract
-from purveyor.roles.auth.contract import GetProfile, Identity, Profile, VerifiedToken
+from purveyor.roles.auth.client import Identity
+from purveyor.roles.auth.contract import GetProfile, Profile, VerifiedToken
 
 
 class Auth:
@@ -34,20 +34,18 @@ class Auth:
 
 
 class Clock:
-    """The time that the port sees."""
+    """The time that the client sees."""
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
 
-    def time(self) -> float:
-        return time.time() + self.ahead_s
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead_s
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(contract, "time", made)
-    return made
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -56,8 +54,8 @@ def auth() -> Auth:
 
 
 @pytest.fixture
-def identity(auth: Auth) -> Identity:
-    return Identity(auth)
+def identity(auth: Auth, clock: Clock) -> Identity:
+    return Identity(auth, clock=clock)
 
 
 async def test_an_answer_counts_for_a_moment_and_is_then_asked_for_again(
@@ -139,8 +137,9 @@ async def test_no_answer_outlives_its_token(auth: Auth, identity: Identity, cloc
         await identity.verify("token")
 
 
-async def test_the_memory_is_bounded(auth: Auth, identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_memory_is_bounded(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Identity, "_CACHE_SIZE", 10)
+    identity = Identity(auth)
     for number in range(50):
         await identity.verify(f"token {number}")
 
