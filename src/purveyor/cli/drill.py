@@ -26,9 +26,7 @@ _OF_THE_EXTRA = ("purveyor_drill", "aiosmtpd", "pymongo")
 _Shape = Annotated[Literal["embedded", "monolith", "split"], typer.Option(help="Shape to test.")]
 _Seconds = Annotated[float, typer.Option(help="Duration of the load.", min=5, max=86_400)]
 _Rate = Annotated[float, typer.Option(help="Orders per second.", min=0.1, max=1000)]
-_Seed = Annotated[
-    int | None, typer.Option(help="Seed of the load and the faults.", show_default="random")
-]
+_Seed = Annotated[int | None, typer.Option(help="Seed of the load and the faults.", show_default="random")]
 _Policy = Annotated[Literal["resend", "park"], typer.Option(help="Value of MAIL_DOUBTFUL.")]
 _Ledger = Annotated[
     Literal["postgres", "mongodb"] | None,
