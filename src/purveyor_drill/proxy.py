@@ -5,16 +5,14 @@ import contextlib
 import random
 import socket
 import struct
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Self, TypeVar, cast
+from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from purveyor_drill.servers.process import free_port
 
 Direction = Literal["to_server", "to_client"]
-Side = Literal["to_server", "to_client", "both"]
 End = Literal["close", "reset", "hang"]
 """How a connection ends: FIN to both sides, RST to both, or open forever without another byte."""
 
@@ -39,13 +37,8 @@ class Refuse(Fault):
 class Blackhole(Fault):
     """Connections are accepted and stay open, but nothing passes until the fault is lifted.
 
-    As in a network that loses every packet, neither side learns that the other has closed. Strikes once for each
-    direction of each connection in which there is something to pass.
+    As in a network that loses every packet, neither side learns that the other has closed.
     """
-
-    side: Side = "both"
-    old_only: bool = False
-    """Only connections that are older than the fault, as after a firewall has lost its state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,85 +47,41 @@ class Latency(Fault):
 
     delay_s: float
     jitter_s: float = 0.0
-    side: Side = "both"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reset(Fault):
     """RST to both sides of every connection: live ones at once, new ones as soon as they are accepted."""
 
-    times: int | None = None
-    """How many connections; ``None``: all."""
-
 
 F = TypeVar("F", bound=Fault)
-
-
-class ActiveFault(Generic[F]):
-    """A fault, and how often it may still strike; ``generation`` counts the calls of ``set``."""
-
-    def __init__(self, fault: F, generation: int) -> None:
-        self.fault = fault
-        self.generation = generation
-        self._left: int | None = getattr(fault, "times", None)
-
-    @property
-    def spent(self) -> bool:
-        """Whether it has no strike left."""
-        return self._left == 0
-
-    def take(self) -> None:
-        """Use up one strike."""
-        if self._left:
-            self._left -= 1
 
 
 class ActiveFaults:
     """The faults of a proxy now; its connections look here before every byte."""
 
     def __init__(self) -> None:
-        self._active: Sequence[ActiveFault[Fault]] = ()
-        self.generation = 0
+        self._faults: Sequence[Fault] = ()
         self._changed = asyncio.Event()
-        self._struck = asyncio.Event()
-        self.strikes = 0
 
     def set(self, faults: Sequence[Fault]) -> None:
-        """Replace all faults; strikes count from zero again."""
-        self.generation += 1
-        self._active = [ActiveFault(fault, self.generation) for fault in faults]
-        self.strikes = 0
+        """Replace all faults."""
+        self._faults = faults
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def find(self, kind: type[F], direction: Direction | None = None) -> ActiveFault[F] | None:
-        """The fault of this kind for this direction, if it has a strike left."""
-        for active in self._active:
-            if isinstance(active.fault, kind) and not active.spent:
-                side = getattr(active.fault, "side", "both")
-                if direction is None or side in {"both", direction}:
-                    return cast("ActiveFault[F]", active)
-        return None
+    def find(self, kind: type[F]) -> F | None:
+        """The active fault of this kind."""
+        return next((fault for fault in self._faults if isinstance(fault, kind)), None)
 
-    def blackhole(self, direction: Direction, born: int) -> ActiveFault[Blackhole] | None:
-        """The one that holds a connection made in generation ``born``."""
-        active = self.find(Blackhole, direction)
-        return None if active is None or (active.fault.old_only and born >= active.generation) else active
+    async def hold(self) -> None:
+        """Wait as long as a blackhole is active."""
+        while self.find(Blackhole):
+            await self.changed()
 
     async def changed(self) -> None:
         """Wait for the next ``set``."""
         await self._changed.wait()
-
-    def strike(self) -> None:
-        """Count one strike."""
-        self.strikes += 1
-        self._struck.set()
-        self._struck = asyncio.Event()
-
-    async def struck(self, times: int) -> None:
-        """Wait until there were so many strikes since the last ``set``."""
-        while self.strikes < times:
-            await self._struck.wait()
 
 
 class Ended(Exception):
@@ -146,24 +95,17 @@ class Ended(Exception):
 class Pipe:
     """One direction of a connection: reads at once, and writes what the faults let through, when they do.
 
-    It holds at most 17 chunks of 64 KiB; then its reader waits.
+    It holds at most 17 chunks of 64 KiB; then its reader waits. Subclasses add faults.
     """
 
     def __init__(
-        self,
-        direction: Direction,
-        source: socket.socket,
-        sink: socket.socket,
-        faults: ActiveFaults,
-        count: Callable[[Direction, int], None],
+        self, direction: Direction, source: socket.socket, sink: socket.socket, faults: ActiveFaults
     ) -> None:
-        self._direction: Direction = direction
+        self.direction: Direction = direction
+        self.faults = faults
         self._source, self._sink = source, sink
-        self._faults, self._count = faults, count
         self._loop = asyncio.get_running_loop()
         self._chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_CHUNKS)
-        self._born = faults.generation
-        self._held_by: ActiveFault[Blackhole] | None = None
 
     async def read(self) -> None:
         """Read until the source ends its half. Raises ``Ended`` if it resets the connection."""
@@ -172,73 +114,66 @@ class Pipe:
                 await self._chunks.put((self._loop.time(), data))
             await self._chunks.put((self._loop.time(), b""))
             return
-        await self._hold()
+        await self.hold()
         raise Ended("reset")
 
     async def write(self) -> None:
         """Write until the source has ended its half. Raises ``Ended`` when the connection is over."""
         while True:
             read_at, data = await self._chunks.get()
-            await self._delay(read_at)
+            if fault := self.find(Latency):
+                due = read_at + fault.delay_s + random.uniform(-fault.jitter_s, fault.jitter_s)
+                await asyncio.sleep(max(0.0, due - self._loop.time()))
             if not data:
                 break
-            await self._forward(data)
-        await self._hold()
-        await self._finish()
+            await self.forward(data)
+        await self.hold()
+        await self.finish()
         with contextlib.suppress(OSError):  # the sink is gone
             self._sink.shutdown(socket.SHUT_WR)
 
-    async def _forward(self, data: bytes) -> None:
-        """Pass data on; for subclasses with more faults."""
-        await self._hold()
-        await self._send(data)
+    def find(self, kind: type[F]) -> F | None:
+        """The active fault of this kind for this direction."""
+        return self.faults.find(kind)
 
-    async def _finish(self) -> None:
-        """Do nothing before the sink learns that the source has ended its half; for subclasses."""
+    async def hold(self) -> None:
+        """Wait as long as a blackhole is active for this direction."""
+        await self.faults.hold()
 
-    async def _delay(self, read_at: float) -> None:
-        if active := self._faults.find(Latency, self._direction):
-            fault = active.fault
-            due = read_at + fault.delay_s + random.uniform(-fault.jitter_s, fault.jitter_s)
-            await asyncio.sleep(max(0.0, due - self._loop.time()))
+    async def forward(self, data: bytes) -> None:
+        """Pass data on."""
+        await self.hold()
+        await self.send(data)
 
-    async def _hold(self) -> None:
-        """Wait as long as a blackhole is active."""
-        while active := self._faults.blackhole(self._direction, self._born):
-            if self._held_by is not active:
-                self._held_by = active
-                self._faults.strike()
-            await self._faults.changed()
-
-    async def _send(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:
+        """Write to the sink. Raises ``Ended``."""
         try:
             await self._loop.sock_sendall(self._sink, data)
         except OSError as error:
             raise Ended("reset") from error
-        self._count(self._direction, len(data))
+
+    async def finish(self) -> None:
+        """Called before the sink learns that the source has ended its half."""
 
 
 class Connection:
     """Ends when both halves have ended, on ``reset``, or when ``run`` is cancelled."""
 
-    def __init__(
-        self, client: socket.socket, faults: ActiveFaults, count: Callable[[Direction, int], None]
-    ) -> None:
-        self._client, self._faults, self._count = client, faults, count
+    def __init__(self, client: socket.socket, faults: ActiveFaults) -> None:
+        self.client, self.faults = client, faults
         self._server: socket.socket | None = None
         self._over: asyncio.Future[End] = asyncio.get_running_loop().create_future()
 
-    def reset(self) -> None:
-        """RST to both sides."""
-        if not self._over.done():
+    def reset(self) -> bool:
+        """RST to both sides; whether it was still alive."""
+        alive = not self._over.done()
+        if alive:
             self._over.set_result("reset")
+        return alive
 
     def reset_if_active(self) -> None:
-        """``reset`` if that fault is active and has a strike left."""
-        active = self._faults.find(Reset)
-        if active is not None and not self._over.done():
-            active.take()
-            self._faults.strike()
+        """``reset`` if that fault is active."""
+        if self.faults.find(Reset):
             self.reset()
 
     async def run(self, connect: Callable[[], Awaitable[socket.socket]]) -> None:
@@ -252,47 +187,44 @@ class Connection:
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-            self._close(how)
+            for side in (self.client, self._server):
+                if side is not None:
+                    if how == "reset":
+                        side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
+                    side.close()
 
     async def _work(self, connect: Callable[[], Awaitable[socket.socket]]) -> End:
-        born = self._faults.generation
-        if self._faults.blackhole("to_server", born):
-            self._faults.strike()
-            while self._faults.blackhole("to_server", born):
-                await self._faults.changed()
+        await self.hold()
         try:
             async with asyncio.timeout(_CONNECT_S):
                 self._server = await connect()
         except OSError:  # TimeoutError is one
             return "reset"
-        return await self._exchange(self._server)
+        return await self.exchange(self._server)
 
-    async def _exchange(self, server: socket.socket) -> End:
+    async def hold(self) -> None:
+        """Wait as long as a blackhole keeps it from the server."""
+        await self.faults.hold()
+
+    async def exchange(self, server: socket.socket) -> End:
         """Pass on data both ways; how it ended."""
+        how: End = "close"
         try:
             async with asyncio.TaskGroup() as group:
-                for pipe in self._pipes(server):
+                for pipe in self.pipes(server):
                     group.create_task(pipe.read())
                     group.create_task(pipe.write())
         except* Ended as ended:
             (first, *_) = ended.exceptions
-            how: End = first.how if isinstance(first, Ended) else "close"
-        else:
-            how = "close"
+            if isinstance(first, Ended):
+                how = first.how
         return how
 
-    def _pipes(self, server: socket.socket) -> tuple[Pipe, Pipe]:
-        return (
-            Pipe("to_server", self._client, server, self._faults, self._count),
-            Pipe("to_client", server, self._client, self._faults, self._count),
+    def pipes(self, server: socket.socket) -> Sequence[Pipe]:
+        """Both directions."""
+        return Pipe("to_server", self.client, server, self.faults), Pipe(
+            "to_client", server, self.client, self.faults
         )
-
-    def _close(self, how: End) -> None:
-        for side in (self._client, self._server):
-            if side is not None:
-                if how == "reset" and side.family != socket.AF_UNIX:
-                    side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
-                side.close()
 
 
 class Proxy:
@@ -302,57 +234,24 @@ class Proxy:
     entered it.
     """
 
-    def __init__(self, host: str, port: int = 0) -> None:
-        """``host`` may be the path of a unix socket."""
+    def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
         """Where new connections lead; may be changed."""
         self.port = 0
         """Where it listens, on 127.0.0.1; the same for its whole life, also after ``Refuse``."""
-        self.accepted = 0
-        """How many connections there were."""
-        self.passed: Counter[Direction] = Counter()
-        """How many bytes were passed on, each way."""
-        self._faults = ActiveFaults()
+        self.faults = ActiveFaults()
+        self.connections: dict[asyncio.Task[None], Connection] = {}
         self._listening: socket.socket | None = None
-        self._live: dict[asyncio.Task[None], Connection] = {}
-
-    @property
-    def live(self) -> int:
-        """How many connections there are now."""
-        return len(self._live)
-
-    @property
-    def strikes(self) -> int:
-        """How often faults that count their strikes have struck since the last ``set``."""
-        return self._faults.strikes
 
     def set(self, *faults: Fault) -> None:
         """Replace all faults."""
-        self._faults.set(faults)
-        if self._faults.find(Refuse):
+        self.faults.set(faults)
+        if self.faults.find(Refuse):
             self._stop_listening()
         elif self._listening is None:
             self._listen()
-        for connection in self._live.values():
+        for connection in self.connections.values():
             connection.reset_if_active()
-
-    def clear(self) -> None:
-        """Remove all faults. Connections that have ended stay ended."""
-        self.set()
-
-    def drop(self) -> None:
-        """RST to both sides of all connections that live now. New ones are accepted, and nothing strikes."""
-        for connection in self._live.values():
-            connection.reset()
-
-    async def struck(self, times: int = 1, *, within_s: float = 30.0) -> None:
-        """Wait until the faults have struck so often since the last ``set``. Raises ``TimeoutError``."""
-        async with asyncio.timeout(within_s):
-            await self._faults.struck(times)
-
-    def through(self, url: str) -> str:
-        """The same URL, but through this proxy."""
-        return with_port(url, self.port)
 
     async def __aenter__(self) -> Self:
         self.port = free_port()
@@ -361,12 +260,24 @@ class Proxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._stop_listening()
-        for task in self._live:
+        for task in self.connections:
             task.cancel()
-        await asyncio.gather(*self._live, return_exceptions=True)
+        await asyncio.gather(*self.connections, return_exceptions=True)
 
-    def _connection(self, client: socket.socket) -> Connection:
-        return Connection(client, self._faults, self._add_passed)
+    def connection(self, client: socket.socket) -> Connection:
+        """A client's connection that has just been accepted."""
+        return Connection(client, self.faults)
+
+    async def connect(self) -> socket.socket:
+        """Connect to the server. Raises ``OSError``."""
+        server = socket.socket()
+        try:
+            _prepare(server)
+            await asyncio.get_running_loop().sock_connect(server, self.target)
+        except BaseException:
+            server.close()
+            raise
+        return server
 
     def _listen(self) -> None:
         listening = socket.socket()
@@ -393,26 +304,10 @@ class Proxy:
         except OSError:  # it went away while it waited
             return
         _prepare(client)
-        self.accepted += 1
-        connection = self._connection(client)
-        task = asyncio.get_running_loop().create_task(connection.run(self._connect))
-        self._live[task] = connection
-        task.add_done_callback(self._live.pop)
-
-    async def _connect(self) -> socket.socket:
-        host, port = self.target
-        server = socket.socket(socket.AF_UNIX if host.startswith("/") else socket.AF_INET)
-        try:
-            _prepare(server)
-            address = host if server.family == socket.AF_UNIX else (host, port)
-            await asyncio.get_running_loop().sock_connect(server, address)
-        except BaseException:
-            server.close()
-            raise
-        return server
-
-    def _add_passed(self, direction: Direction, size: int) -> None:
-        self.passed[direction] += size
+        connection = self.connection(client)
+        task = asyncio.get_running_loop().create_task(connection.run(self.connect))
+        self.connections[task] = connection
+        task.add_done_callback(self.connections.pop)
 
 
 def with_port(url: str, port: int) -> str:
@@ -424,5 +319,4 @@ def with_port(url: str, port: int) -> str:
 
 def _prepare(side: socket.socket) -> None:
     side.settimeout(0)
-    if side.family != socket.AF_UNIX:
-        side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

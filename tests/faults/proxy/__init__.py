@@ -1,8 +1,8 @@
-"""The drill's proxy, and the faults that need to know where an answer begins: for tests only."""
+"""The drill's proxy with all faults: those that need to know where an answer begins are for tests only."""
 
-from faults.proxy.faults import Bandwidth, Cut, Slicer, SlowClose, Swallow
+from faults.proxy.faults import Bandwidth, Blackhole, Cut, Latency, Reset, Slicer, SlowClose, Swallow
 from faults.proxy.proxy import Proxy
-from purveyor_drill.proxy import Blackhole, Fault, Latency, Refuse, Reset
+from purveyor_drill.proxy import Fault, Refuse
 
 __all__ = [
     "Bandwidth",

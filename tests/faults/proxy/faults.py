@@ -2,8 +2,32 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
-from purveyor_drill.proxy import Direction, End, Fault, Side
+from purveyor_drill import proxy
+from purveyor_drill.proxy import Direction, End, Fault
+
+Side = Literal["to_server", "to_client", "both"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blackhole(proxy.Blackhole):
+    """Strikes once for each direction of each connection in which there is something to pass."""
+
+    side: Side = "both"
+    old_only: bool = False
+    """Only connections that are older than the fault, as after a firewall has lost its state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency(proxy.Latency):
+    side: Side = "both"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reset(proxy.Reset):
+    times: int | None = None
+    """How many connections; ``None``: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
