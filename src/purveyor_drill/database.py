@@ -26,7 +26,7 @@ class Database:
         """Every order."""
         rows = await self._connection.fetch(
             """
-            select o.id::text, o.number, o.user_email, o.total, coalesce(k.key, '') as key,
+            select o.id::text, o.number, o.user_email as email, o.total, coalesce(k.key, '') as key,
                 (select json_agg(json_build_array(i.product_id, i.quantity, i.price) order by i.line)
                  from orders.order_items i where i.order_id = o.id)::text as lines
             from orders.orders o left join orders.idempotency_keys k on k.order_id = o.id
@@ -34,14 +34,7 @@ class Database:
             self._pattern,
         )
         return [
-            OrderRow(
-                id=row["id"],
-                number=row["number"],
-                email=row["user_email"],
-                total=row["total"],
-                key=row["key"],
-                lines=tuple(Line(*line) for line in json.loads(row["lines"] or "[]")),
-            )
+            OrderRow(**{**row, "lines": tuple(Line(*line) for line in json.loads(row["lines"] or "[]"))})
             for row in rows
         ]
 

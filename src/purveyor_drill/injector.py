@@ -108,11 +108,10 @@ class Injector:
             if sends:
                 self._doubt(fault, SLOTS)
             return time.time()
-        if fault.action == "kill":
+        died = fault.action == "kill" or not await application.terminate()
+        if died:
             await application.kill()
-            if sends:
-                self._doubt(fault, await self._at_data(), sender_died=True)
-        elif not await application.terminate() and sends:
+        if died and sends:
             self._doubt(fault, await self._at_data(), sender_died=True)
         await self._hold(fault.lasts_s)
         started_at = time.time()
@@ -127,12 +126,8 @@ class Injector:
                 await asyncio.to_thread(server.freeze)
                 await self._hold(fault.lasts_s)
                 await asyncio.to_thread(server.thaw)
-            case "restart":
-                await asyncio.to_thread(server.halt)
-                await self._hold(fault.lasts_s)
-                await _restart(server)
             case _:
-                await asyncio.to_thread(server.kill)
+                await asyncio.to_thread(server.halt if fault.action == "restart" else server.kill)
                 await self._hold(fault.lasts_s)
                 await _restart(server)
         return time.time()

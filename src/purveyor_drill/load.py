@@ -133,16 +133,21 @@ class Load:
             error = str(problem)
         except TimeoutError:
             error = "TimeoutError"
-        attempt = _attempt_of(
-            kind,
+        created = answer is not None and answer.status == HTTPStatus.CREATED
+        attempt = Attempt(
+            kind=kind,
             key=purchase.key,
             number=number,
             process=front.name,
             sent_at=sent_at,
-            answer=answer,
+            elapsed_s=time.time() - sent_at,
+            status=answer.status if answer is not None else UNANSWERED,
             error=error,
+            retry_after=answer is not None and "retry-after" in answer.headers,
+            replayed=answer is not None and answer.headers.get("idempotent-replayed") == "true",
+            digest=hashlib.sha256(answer.body).hexdigest() if answer is not None and created else "",
         )
-        if answer is not None and kind == "order" and answer.status == HTTPStatus.CREATED:
+        if answer is not None and created and kind == "order":
             purchase.order_id = answer.json()["id"]
         self._journal.answered(purchase, attempt)
         if attempt.status == HTTPStatus.UNAUTHORIZED:
@@ -161,29 +166,3 @@ class Load:
         return await self._client.request(
             front.port, "POST", "/api/orders/", body={"items": items}, headers=headers
         )
-
-
-def _attempt_of(
-    kind: AttemptKind,
-    *,
-    key: str,
-    number: int,
-    process: str,
-    sent_at: float,
-    answer: Answer | None,
-    error: str,
-) -> Attempt:
-    created = answer is not None and answer.status == HTTPStatus.CREATED
-    return Attempt(
-        kind=kind,
-        key=key,
-        number=number,
-        process=process,
-        sent_at=sent_at,
-        elapsed_s=time.time() - sent_at,
-        status=answer.status if answer is not None else UNANSWERED,
-        error=error,
-        retry_after=answer is not None and "retry-after" in answer.headers,
-        replayed=answer is not None and answer.headers.get("idempotent-replayed") == "true",
-        digest=hashlib.sha256(answer.body).hexdigest() if answer is not None and created else "",
-    )

@@ -5,6 +5,8 @@ from typing import Literal
 import msgspec
 
 AttemptKind = Literal["order", "repeat", "get"]
+Policy = Literal["resend", "park"]
+"""``MAIL_DOUBTFUL`` of the application."""
 
 CLIENT = "drill"
 UNANSWERED = 0
@@ -156,7 +158,7 @@ class Observations(msgspec.Struct, kw_only=True):
     began_at: float = 0.0
     ended_at: float = 0.0
     """When the load ended."""
-    policy: Literal["resend", "park"]
+    policy: Policy
     purchases: list[Purchase]
     orders: list[OrderRow]
     events: list[EventRow]

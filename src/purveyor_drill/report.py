@@ -7,20 +7,21 @@ import msgspec
 
 from purveyor_drill.checker import Verdict, check
 from purveyor_drill.measures import Figures, measure, per_second
-from purveyor_drill.observations import Injected, Observations
-from purveyor_drill.schedule import Fault
+from purveyor_drill.observations import Injected, Observations, Policy
+from purveyor_drill.schedule import Action, Fault
+from purveyor_drill.testbed import Ledger, ShapeName
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a drill, with which it can be repeated."""
 
-    shape: str
+    shape: ShapeName
     seconds: float
     rate: float
     seed: int
-    policy: str
-    ledger: str
-    only: tuple[str, ...] = ()
+    policy: Policy
+    ledger: Ledger
+    only: tuple[Action, ...] = ()
     use_settings: bool = False
 
     @property

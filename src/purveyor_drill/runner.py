@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from purveyor_drill.collect import SETTLE_S, Collector, preflight
-from purveyor_drill.customers import Customer, new_password, register
+from purveyor_drill.customers import new_password, register
 from purveyor_drill.http_client import HttpClient
 from purveyor_drill.injector import SLOTS, Injector, inject_on_schedule
 from purveyor_drill.invariants_system import still_held
@@ -22,9 +22,9 @@ from purveyor_drill.load import Load, LoadPlan
 from purveyor_drill.observations import CLIENT, Doubt, Observations, Purchase, Sample
 from purveyor_drill.processes import Application, sample
 from purveyor_drill.report import Report, Run, judge
-from purveyor_drill.schedule import ACTIONS, Action, Fault, schedule
+from purveyor_drill.schedule import ACTIONS, Fault, schedule
 from purveyor_drill.servers.process import StartFailed
-from purveyor_drill.testbed import Ledger, Policy, ShapeName, Testbed, open_testbed, servers_of
+from purveyor_drill.testbed import Testbed, open_testbed, servers_of
 
 CUSTOMERS = 20
 _SAMPLE_EVERY_S = 1.0
@@ -53,43 +53,35 @@ Observer = Callable[[Progress], None]
 
 
 async def drill(
-    load: LoadPlan,
+    options: Run,
     *,
-    shape: ShapeName,
-    policy: Policy,
-    ledger: Ledger,
     folder: Path,
     observe: Observer,
     stop: asyncio.Event,
-    only: Sequence[Action] = (),
     given: Mapping[str, str] | None = None,
 ) -> Report:
     """Run a drill and judge it. Its journal and the logs of its processes stay in ``folder``.
 
-    Raises ``Missing`` if a server cannot be had, ``StartFailed`` if one does not come up.
+    ``given``: the URLs of servers to use, by setting. Raises ``Missing`` if a server is not installed,
+    ``StartFailed`` if one does not come up.
     """
     planned: list[Fault] = []
 
     def plan(running: Testbed) -> Sequence[Fault]:
-        planned.extend(schedule(load.seed, load.seconds, running.targets(), only or ACTIONS))
+        planned.extend(schedule(options.seed, options.seconds, running.targets(), options.only or ACTIONS))
         return planned
 
-    servers = tuple(given) if given is not None else servers_of(shape, ledger)
     testbed = open_testbed(
-        shape, logs=folder / "logs", policy=policy, given=given, servers=servers, preflight=preflight
+        options.shape,
+        logs=folder / "logs",
+        policy=options.policy,
+        given=given,
+        servers=tuple(given) if given is not None else servers_of(options.shape, options.ledger),
+        preflight=preflight,
     )
-    observe(Progress(stage=f"starting shape {shape}"))
+    observe(Progress(stage=f"starting shape {options.shape}"))
+    load = LoadPlan(seconds=options.seconds, rate=options.rate, seed=options.seed)
     observed = await run(testbed, load, folder=folder, observe=observe, stop=stop, plan=plan)
-    options = Run(
-        shape=shape,
-        seconds=load.seconds,
-        rate=load.rate,
-        seed=load.seed,
-        policy=policy,
-        ledger=ledger,
-        only=tuple(only),
-        use_settings=given is not None,
-    )
     return judge(options, planned, observed)
 
 
@@ -140,7 +132,9 @@ class Runner:
         with Journal(journal) as notes:
             async with _in_background(self._sampling()), _in_background(self._supervising(injector)):
                 async with HttpClient() as client:  # closed before the last samples of descriptors
-                    known = await self._register(client, customers)
+                    auth = self._testbed.running("auth")[0]
+                    password = self._canaries["the password"]
+                    known = await register(client, customers, self._domain, password, auth)
                     load = Load(
                         plan,
                         client=client,
@@ -157,10 +151,6 @@ class Runner:
         self._observe(Progress(stage="collecting"))
         observed = await self._collect(collector, injector, notes.purchases)
         return msgspec.structs.replace(observed, began_at=began_at, ended_at=ended_at, settled_in_s=settled_in_s)
-
-    async def _register(self, client: HttpClient, customers: int) -> Sequence[Customer]:
-        auth = self._testbed.running("auth")[0]
-        return await register(client, customers, self._domain, self._canaries["the password"], auth)
 
     async def _products(self, client: HttpClient) -> Sequence[int]:
         front = self._testbed.running("orders")[0]
@@ -180,7 +170,7 @@ class Runner:
                 await injecting
 
     async def _collect(self, collector: Collector, injector: Injector, purchases: list[Purchase]) -> Observations:
-        mails, leaks = await collector.mails(self._canaries)
+        mails, leaks = await asyncio.to_thread(collector.mails, self._canaries)
         async with collector.database() as database:
             orders, events = await database.orders(), await database.events()
             stuck = await database.stuck_transactions()

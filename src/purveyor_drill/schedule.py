@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -11,18 +11,7 @@ Action = Literal[
     "kill", "term", "freeze", "restart", "flush", "answers", "refuse", "blackhole", "latency", "reset"
 ]
 
-ACTIONS: tuple[Action, ...] = (
-    "kill",
-    "term",
-    "freeze",
-    "restart",
-    "flush",
-    "answers",
-    "refuse",
-    "blackhole",
-    "latency",
-    "reset",
-)
+ACTIONS: tuple[Action, ...] = get_args(Action)
 ANSWERS = ("greeting 421", "mail 451", "dot 452", "close after dot", "reset after dot", "hang at data", "slow 250")
 """How the SMTP sink can misbehave."""
 
@@ -80,7 +69,6 @@ RATES: Mapping[Group, Mapping[Action, Rate]] = {
         "reset": Rate(20, 0.0, 0.0, 1.0),
     },
 }
-_OF_PROCESSES: tuple[Action, ...] = ("kill", "term", "freeze")
 _SPARSE_S = 3.0
 """A short run injects one fault of a server or the network in so many seconds."""
 _LEAD_S = 1.0
@@ -95,16 +83,15 @@ def schedule(
     """
     chance = random.Random(seed)
     of_processes: list[tuple[Fault, float]] = []
-    for action in _OF_PROCESSES:
-        of_processes += _draw(chance, seconds=seconds, group="process", action=action, targets=targets, only=only)
+    for action in RATES["process"]:
+        if action in only:
+            of_processes += _draw(chance, seconds, "process", action, targets.get("process", ()))
     of_servers: list[tuple[Fault, float]] = []
     for group, kinds in RATES.items():
-        if group != "process":
-            for action in kinds:
+        for action in kinds:
+            if group != "process" and action in only:
                 for target in targets.get(group, ()):
-                    of_servers += _draw(
-                        chance, seconds=seconds, group=group, action=action, targets={group: [target]}, only=only
-                    )
+                    of_servers += _draw(chance, seconds, group, action, [target])
     room = max(1, int(seconds / _SPARSE_S))
     if len(of_servers) > room:
         of_servers = chance.sample(of_servers, room)
@@ -112,29 +99,20 @@ def schedule(
 
 
 def _draw(
-    chance: random.Random,
-    *,
-    seconds: float,
-    group: Group,
-    action: Action,
-    targets: Mapping[Group, Sequence[str]],
-    only: Collection[Action],
+    chance: random.Random, seconds: float, group: Group, action: Action, targets: Sequence[str]
 ) -> list[tuple[Fault, float]]:
     """Faults of one kind, each with the pause that its target then needs."""
-    kind = RATES[group][action]
-    candidates = targets.get(group, ())
-    if not candidates or action not in only:
-        return []
+    rate = RATES[group][action]
     drawn = []
-    for _ in range(max(1, round(kind.per_hour * seconds / 3600))):
+    for _ in range(max(1, round(rate.per_hour * seconds / 3600)) if targets else 0):
         fault = Fault(
             at_s=round(chance.uniform(_LEAD_S, max(_LEAD_S, seconds * 0.95)), 3),
             action=action,
-            target=chance.choice(candidates),
-            lasts_s=round(chance.uniform(kind.shortest_s, kind.longest_s), 3),
+            target=chance.choice(targets),
+            lasts_s=round(chance.uniform(rate.shortest_s, rate.longest_s), 3),
             detail=chance.choice(ANSWERS) if action == "answers" else "",
         )
-        drawn.append((fault, kind.rest_s))
+        drawn.append((fault, rate.rest_s))
     return drawn
 
 

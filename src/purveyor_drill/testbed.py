@@ -13,6 +13,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from purveyor.kit.db.embedded.server import Server as EmbeddedServer
+from purveyor_drill.observations import Policy
 from purveyor_drill.processes import Application, ProcessSpec
 from purveyor_drill.proxies import Proxies
 from purveyor_drill.proxy import with_port
@@ -27,7 +28,6 @@ from purveyor_drill.servers.server import Server
 from purveyor_drill.servers.smtp import SmtpSink
 
 ShapeName = Literal["embedded", "monolith", "split"]
-Policy = Literal["resend", "park"]
 Ledger = Literal["postgres", "mongodb"]
 
 PROGRAM = (sys.executable, "-m", "purveyor")
@@ -100,20 +100,15 @@ class Testbed:
     """The servers come from the settings, so they are not touched."""
     urls: dict[str, str] = field(default_factory=dict)
     """The URLs of its servers, by setting."""
+    sink: SmtpSink = field(default_factory=SmtpSink)
+    """The mail server, which keeps every mail."""
     servers: dict[str, Server] = field(default_factory=dict)
+    """All of its servers, by name."""
     links: dict[str, int] = field(default_factory=dict)
     """The ports of the proxies in front of its servers, by name."""
     proxies: Proxies = field(default_factory=Proxies)
     applications: dict[str, Application] = field(default_factory=dict)
     embedded: EmbeddedServer | None = None
-
-    @property
-    def sink(self) -> SmtpSink:
-        """The mail server, which keeps every mail."""
-        sink = self.servers["smtp"]
-        if not isinstance(sink, SmtpSink):
-            raise TypeError("the mail server of a drill is a sink")
-        return sink
 
     @property
     def database(self) -> str:
@@ -194,7 +189,7 @@ def _temporary_folder() -> Path:
 async def _open_servers(
     testbed: Testbed, wanted: Sequence[str], given: Mapping[str, str] | None, stack: AsyncExitStack
 ) -> None:
-    servers: dict[str, Server] = {"smtp": SmtpSink()}
+    servers: dict[str, Server] = {"smtp": testbed.sink}
     if given is None:
         servers |= {name: _SERVERS[name]() for name in wanted}
     for server in servers.values():

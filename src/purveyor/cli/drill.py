@@ -6,7 +6,7 @@ import signal
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,9 @@ from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.settings import Settings
 
 if TYPE_CHECKING:  # part of the extra "drill"
-    from purveyor_drill.report import Report
+    from rich.console import Console
+
+    from purveyor_drill.report import Report, Run
     from purveyor_drill.schedule import Action
 
 _SERVER_MISSING = 69
@@ -67,19 +69,25 @@ def drill(
     codes: 0 all invariants hold, 1 an invariant is violated, 69 a server is not installed.
     """
     _require_package()
-    seed = secrets.randbelow(1_000_000) if seed is None else seed
-    folder = report or Path(f"drill-{time.strftime('%Y%m%d-%H%M%S')}-{seed}")
-    wanted: dict[str, Any] = {
-        "shape": shape,
-        "seconds": seconds,
-        "rate": rate,
-        "seed": seed,
-        "policy": mail_doubtful,
-    }
-    wanted |= {"ledger": ledger, "only": _actions(only), "given": _given_servers(use_settings, shape)}
+    from purveyor_drill.report import Run
+    from purveyor_drill.testbed import default_ledger
+
+    chosen_seed = secrets.randbelow(1_000_000) if seed is None else seed
+    options = Run(
+        shape=shape,
+        seconds=seconds,
+        rate=rate,
+        seed=chosen_seed,
+        policy=mail_doubtful,
+        ledger=ledger or default_ledger(),
+        only=_actions(only),
+        use_settings=use_settings,
+    )
+    given = _given_servers(use_settings, shape)
+    folder = report or Path(f"drill-{time.strftime('%Y%m%d-%H%M%S')}-{chosen_seed}")
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"--report {folder}: the folder is not empty. Choose a new one.")
-    _run(folder, **wanted)
+    _run(options, folder, given)
 
 
 def _require_package() -> None:
@@ -118,7 +126,7 @@ def _actions(text: str) -> "tuple[Action, ...]":
     return tuple(action for action in ACTIONS if action in names)
 
 
-def _run(folder: Path, **wanted: Any) -> None:
+def _run(options: "Run", folder: Path, given: dict[str, str] | None) -> None:
     import uvloop
     from rich.console import Console
 
@@ -128,9 +136,9 @@ def _run(folder: Path, **wanted: Any) -> None:
     from purveyor_drill.testbed import Missing
 
     console = Console(highlight=False)
-    console.print(f"seed {wanted['seed']}", soft_wrap=True)
+    console.print(f"seed {options.seed}", soft_wrap=True)
     try:
-        result = uvloop.run(_drill(folder.resolve(), console, **wanted))
+        result = uvloop.run(_drill(options, folder.resolve(), given, console))
     except Missing as missing:
         typer.echo(f"app: Not installed: {missing}", err=True)
         raise typer.Exit(_SERVER_MISSING) from missing
@@ -154,15 +162,11 @@ def _end_early_on_signal(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, end_load)
 
 
-async def _drill(folder: Path, console: Any, *, seconds: float, rate: float, seed: int, **wanted: Any) -> "Report":
-    from purveyor_drill.load import LoadPlan
+async def _drill(options: "Run", folder: Path, given: dict[str, str] | None, console: "Console") -> "Report":
     from purveyor_drill.runner import drill
     from purveyor_drill.terminal import ProgressLine
-    from purveyor_drill.testbed import default_ledger
 
     stop = asyncio.Event()
     _end_early_on_signal(stop)
-    wanted["ledger"] = wanted["ledger"] or default_ledger()
-    with ProgressLine(console, seconds) as progress:
-        load = LoadPlan(seconds=seconds, rate=rate, seed=seed)
-        return await drill(load, **wanted, folder=folder, observe=progress, stop=stop)
+    with ProgressLine(console, options.seconds) as progress:
+        return await drill(options, folder=folder, observe=progress, stop=stop, given=given)

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, Literal, Never
+from typing import Any, Literal, Never, cast
 
 import msgspec
 from aiosmtpd.smtp import SMTP, AuthResult
@@ -113,19 +113,6 @@ class _Refused(Exception):
     """The script has replaced a positive reply by a negative one."""
 
 
-def _scripted(step: Step, method: Callable[[SMTP, str], Awaitable[None]]) -> Any:
-    async def command(self: "_Session", argument: str) -> None:
-        self.step = step
-        try:
-            await method(self, argument)
-        except _Refused:
-            self.undo(step)
-        finally:
-            self.step = None
-
-    return command
-
-
 class _Session(SMTP):
     """One connection. Each reply goes through the script before it is sent."""
 
@@ -133,16 +120,6 @@ class _Session(SMTP):
     session: Any
     envelope: Any
     transport: Any
-    smtp_HELO = _scripted("ehlo", SMTP.smtp_HELO)  # noqa: N815 - the library's names
-    smtp_EHLO = _scripted("ehlo", SMTP.smtp_EHLO)  # noqa: N815
-    smtp_STARTTLS = _scripted("starttls", SMTP.smtp_STARTTLS)  # noqa: N815
-    smtp_AUTH = _scripted("auth", SMTP.smtp_AUTH)  # noqa: N815
-    smtp_MAIL = _scripted("mail", SMTP.smtp_MAIL)  # noqa: N815
-    smtp_RCPT = _scripted("rcpt", SMTP.smtp_RCPT)  # noqa: N815
-    smtp_DATA = _scripted("data", SMTP.smtp_DATA)  # noqa: N815
-    smtp_RSET = _scripted("rset", SMTP.smtp_RSET)  # noqa: N815
-    smtp_NOOP = _scripted("noop", SMTP.smtp_NOOP)  # noqa: N815
-    smtp_QUIT = _scripted("quit", SMTP.smtp_QUIT)  # noqa: N815
 
     def __init__(self, sink: "Sink", tls: ssl.SSLContext | None) -> None:
         self._sink = sink
@@ -234,6 +211,28 @@ class _Session(SMTP):
             self.transport.close()
         never: asyncio.Future[Never] = asyncio.get_running_loop().create_future()
         return await never  # the library cancels this when the connection has ended
+
+
+def _scripted(step: Step, method: Callable[[SMTP, str], Awaitable[None]]) -> Any:
+    async def command(self: _Session, argument: str) -> None:
+        self.step = step
+        try:
+            await method(self, argument)
+        except _Refused:
+            self.undo(step)
+        finally:
+            self.step = None
+
+    return command
+
+
+for _verb in ("HELO", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT"):
+    _method = f"smtp_{_verb}"
+    setattr(
+        _Session,
+        _method,
+        _scripted(cast("Step", "ehlo" if _verb == "HELO" else _verb.lower()), getattr(SMTP, _method)),
+    )
 
 
 class Sink:
