@@ -33,8 +33,21 @@ class Address(Message, frozen=True, omit_defaults=True):
     phone: str = ""
 
 
-class PostalAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A postal address as a client sends it."""
+class PostalAddressView(msgspec.Struct, frozen=True, kw_only=True):
+    """A postal address as a client reads it."""
+
+    recipient: str
+    line1: str
+    line2: str
+    city: str
+    region: str
+    postal_code: str
+    country: Annotated[str, Meta(description="ISO 3166-1 alpha-2")]
+    phone: str
+
+
+class AddressBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A postal address as a client sends it. ``is_default`` counts for addresses of an account only."""
 
     recipient: text.Line
     line1: text.Line
@@ -44,6 +57,7 @@ class PostalAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     line2: text.OptionalLine | None = None
     region: text.OptionalLine | None = None
     phone: text.Phone | None = None
+    is_default: bool = False
 
     def checked(self, pointer: str = "") -> Address:
         """The address, cleaned. Raises ``InvalidInput``; ``pointer`` is where it stands in the request."""

@@ -26,7 +26,7 @@ from purveyor.kit.http.routes import (
 from purveyor.kit.http.web import ApiResponse
 from purveyor.kit.text import Line, Phone
 from purveyor.roles.auth import schemas
-from purveyor.roles.auth.contract import EmailTaken, LastAdmin, PostalAddress, Principal
+from purveyor.roles.auth.contract import AddressBody, EmailTaken, LastAdmin, Principal
 from purveyor.roles.auth.model import LANGUAGE
 from purveyor.roles.auth.privacy import Privacy
 from purveyor.roles.auth.schemas import (
@@ -203,12 +203,6 @@ def _to_address(address_id: str) -> tuple[Link, ...]:
         link(operation, user_id="$request.path.user_id", address_id=address_id)
         for operation in ("get_address", "replace_address", "delete_address")
     )
-
-
-class AddressBody(PostalAddress, frozen=True, kw_only=True):
-    """A postal address of an account; at most one is the default."""
-
-    is_default: bool = False
 
 
 def address_routes(auth: Auth, verify: Verify) -> list[Any]:

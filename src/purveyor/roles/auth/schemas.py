@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta
 
-from purveyor.roles.auth.contract import VerifiedToken
+from purveyor.roles.auth.contract import PostalAddressView, VerifiedToken
 from purveyor.roles.auth.model import PASSWORD_MAX_LENGTH, Session, StoredAddress, User
 from purveyor.roles.auth.privacy import PersonalExport
 
 Access = Literal["customer", "staff", "admin"]
 Id = Annotated[str, Meta(description="UUIDv7")]
-Country = Annotated[str, Meta(description="ISO 3166-1 alpha-2")]
 Language = Annotated[str, Meta(description="RFC 5646")]
 UnixTime = Annotated[int, Meta(description="Unix time in seconds")]
 
@@ -40,18 +39,10 @@ class AccountView(msgspec.Struct, kw_only=True):
     created_at: datetime
 
 
-class AddressView(msgspec.Struct, kw_only=True):
+class AddressView(PostalAddressView, frozen=True, kw_only=True):
     """An address of an account."""
 
     id: Id
-    recipient: str
-    line1: str
-    line2: str
-    city: str
-    region: str
-    postal_code: str
-    country: Country
-    phone: str
     is_default: bool
 
 

@@ -46,7 +46,7 @@ from purveyor.kit.http.routes import (
 from purveyor.kit.http.web import ApiResponse, find_header, header
 from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text, invalid
 from purveyor.roles.auth.client import Identity
-from purveyor.roles.auth.contract import PostalAddress, Principal
+from purveyor.roles.auth.contract import AddressBody, Principal
 from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import (
     IllegalTransition,
@@ -68,19 +68,13 @@ _KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e][\x21-\x7e]{0,254
 _JSON = "application/json"
 
 
-class ShippingAddress(PostalAddress, frozen=True, kw_only=True):
-    """A postal address for this order only; ``is_default`` is accepted and ignored."""
-
-    is_default: bool = False
-
-
 class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A new order. Lines of the same product are merged; prices come from the catalog."""
 
     items: Annotated[tuple[DraftLine, ...], Meta(min_length=1, max_length=100)]
     payment_method: PaymentMethod = "cash_on_delivery"
     shipping_address_id: Annotated[str, Meta(max_length=64, extra_json_schema={"format": "uuid"})] | None = None
-    shipping_address: ShippingAddress | None = None
+    shipping_address: AddressBody | None = None
     note: Annotated[str, Meta(max_length=500, extra_json_schema=TEXT_SCHEMA)] | None = None
     """Of several lines, if need be."""
     rules: ClassVar = {

@@ -7,34 +7,28 @@ import msgspec
 
 from purveyor.kit.events.message import encode
 from purveyor.kit.money import Amount, to_major
-from purveyor.roles.orders.model import ChangedBy, Entry, MailOutcome, NumberPlaceholder, Order, Product, Timeline
+from purveyor.roles.auth.contract import PostalAddressView
+from purveyor.roles.orders.model import (
+    ChangedBy,
+    Entry,
+    LineFields,
+    MailOutcome,
+    NumberPlaceholder,
+    Order,
+    Product,
+    Timeline,
+)
 
 Status = Literal["pending", "confirmed", "shipped", "delivered", "cancelled"]
 PaymentStatus = Literal["unpaid", "paid", "refunded"]
 PaymentMethod = Literal["cash_on_delivery", "card", "bank_transfer"]
 
 
-class ItemView(msgspec.Struct, frozen=True):
+class ItemView(LineFields, frozen=True, kw_only=True):
     """An order line. Amounts are in major units."""
 
-    product_id: int
-    title: str
-    quantity: int
     price: Amount
     total_amt: Amount
-
-
-class ShippingAddressView(msgspec.Struct, frozen=True):
-    """The shipping address of an order."""
-
-    recipient: str
-    line1: str
-    line2: str
-    city: str
-    region: str
-    postal_code: str
-    country: str
-    phone: str
 
 
 class OrderView(msgspec.Struct, frozen=True):
@@ -49,7 +43,7 @@ class OrderView(msgspec.Struct, frozen=True):
     currency: str
     total_amount: Amount
     items: list[ItemView]
-    shipping_address: ShippingAddressView | None
+    shipping_address: PostalAddressView | None
     note: str | None
     version: int
     created_at: datetime
@@ -101,10 +95,16 @@ def order_view(order: Order) -> OrderView:
         currency=order.currency,
         total_amount=to_major(order.total),
         items=[
-            ItemView(line.product_id, line.title, line.quantity, to_major(line.price), to_major(line.total))
+            ItemView(
+                product_id=line.product_id,
+                title=line.title,
+                quantity=line.quantity,
+                price=to_major(line.price),
+                total_amt=to_major(line.total),
+            )
             for line in order.lines
         ],
-        shipping_address=ShippingAddressView(**msgspec.structs.asdict(address)) if address else None,
+        shipping_address=PostalAddressView(**msgspec.structs.asdict(address)) if address else None,
         note=order.note or None,
         version=order.version,
         created_at=order.created_at,
