@@ -14,10 +14,10 @@ from purveyor.kit.db.migrate import migrate
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import InvalidInput, NotFound
 from purveyor.kit.ids import new_id
+from purveyor.kit.poll import regularly
 from purveyor.registry import ROLES
 from purveyor.roles.auth.contract import EmailTaken
 from purveyor.roles.auth.model import StoredAddress, User
-from purveyor.roles.auth.role import _purge_regularly
 from purveyor.roles.auth.store import MAX_ADDRESSES
 from purveyor_drill.servers.postgres import PostgresServer
 from roles.auth.samples import Stores, a_user, fresh_email, welcome
@@ -237,7 +237,7 @@ async def test_what_has_expired_is_deleted(stores: Stores, database: Database) -
             owner.id.bytes,
             days,
         )
-    purging = asyncio.create_task(_purge_regularly(stores.revocations.purge, stores.sessions.purge))
+    purging = asyncio.create_task(regularly(3600.0, stores.revocations.purge, stores.sessions.purge))
     try:
         async with asyncio.timeout(PATIENCE_S):
             while await database.fetchval("select count(*) from auth.sessions where user_id = $1", user.id):
