@@ -12,12 +12,13 @@ import msgspec
 import pytest
 import yaml
 
+from purveyor.host import declared_settings
 from purveyor.kit.metrics import REGISTRY
 from purveyor.registry import ROLES
-from purveyor.settings import Settings, Sources
+from purveyor.settings import Sources
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = [Settings, *(role.settings for role in ROLES.values())]
+KINDS = declared_settings(ROLES.values())
 FIELDS = {field.name.upper(): field for kind in KINDS for field in msgspec.structs.fields(kind)}
 EVERY = set(ROLES)
 USED_BY: Mapping[str, set[str]] = {
@@ -32,10 +33,13 @@ USED_BY: Mapping[str, set[str]] = {
     "RABBITMQ_URL": {"auth", "orders", "email"},
     "RABBITMQ_QUEUE_TYPE": {"auth", "orders", "email"},
     "AUTH_SERVICE": {"orders"},
+    "SERVICE_SECRET": {"auth", "orders"},
     "ASK_TIMEOUT_S": {"orders"},
     "DATA_DIR": {"email"},
 }
 """The shared settings, and the roles for which a deployment on servers sets them."""
+_APART = ("AUTH_SERVICE", "SERVICE_SECRET")
+"""What nobody needs where all roles run in one process."""
 ENV_FILES = {path.name.partition(".")[0]: path for path in (ROOT / "configs/env").glob("*.env.example")}
 COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8")
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
@@ -50,7 +54,7 @@ def wanted(process: str) -> set[str]:
     roles = EVERY if process == "monolith" else {process}
     names = {field.name.upper() for role in roles for field in msgspec.structs.fields(ROLES[role].settings)}
     names |= {name for name, users in USED_BY.items() if users & roles}
-    return names - {"AUTH_SERVICE"} if "auth" in roles else names
+    return {name for name in names if process != "monolith" or name not in _APART}
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -65,7 +69,8 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_used_by_covers_every_shared_setting() -> None:
-    assert set(USED_BY) == {field.name.upper() for field in msgspec.structs.fields(Settings)}
+    own = {field.name.upper() for role in ROLES.values() for field in msgspec.structs.fields(role.settings)}
+    assert set(USED_BY) == set(FIELDS) - own
 
 
 @pytest.mark.parametrize("process", ENV_FILES)

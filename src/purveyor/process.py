@@ -226,7 +226,7 @@ def shared_routes(host: Host) -> list[Any]:
     """The documented routes that stand on several roles, where all of them run in this process."""
     if not host.actors.keys() >= desk.ROLES:
         return []
-    return desk.desk_routes(Identity(host.asker(Identity)), host, host.events)
+    return desk.desk_routes(Identity(host.asker(Identity, asking="shop")), host, host.events)
 
 
 def application(host: Host, *, public: bool = True) -> Shedding:

@@ -17,6 +17,7 @@ from purveyor.cli.options import (
 )
 from purveyor.kit import log
 from purveyor.kit.events.message import Ask
+from purveyor.kit.mode import Mode
 from purveyor.roles.auth.contract import ListErasures, OpenAccount, SetAccess
 
 R = TypeVar("R")
@@ -35,7 +36,7 @@ async def _migrate(roles: str, config: ConfigOption) -> None:
     from purveyor.host import Host, choose_roles
 
     log.configure("console", "warning")
-    host = Host(choose_roles(role_names(roles)), read_sources(config), console=True)
+    host = Host(choose_roles(role_names(roles)), read_sources(config), mode=Mode.CONSOLE)
     applied = await host.migrate()
     for name in applied:
         out.print(f"Applied {name}.")

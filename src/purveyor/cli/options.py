@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from purveyor.kit import log
+from purveyor.kit.mode import Mode
 from purveyor.registry import ROLES
-from purveyor.settings import Settings, Sources
+from purveyor.settings import Sources
 
 if TYPE_CHECKING:  # imports all server libraries, so commands import it when they run
     from purveyor.host import Host
@@ -35,9 +36,11 @@ def role_names(text: str) -> tuple[str, ...]:
 
 def read_sources(profile: Path | None) -> Sources:
     """Read the sources of the settings. Raises ``ConfigError`` for unknown names."""
+    from purveyor.host import declared_settings
+
     sources = Sources(profile)
     role_databases = [f"{name.upper()}_DATABASE_URL" for name in ROLES]
-    sources.refuse_unknown([Settings, *(role.settings for role in ROLES.values())], role_databases)
+    sources.refuse_unknown(declared_settings(ROLES.values()), role_databases)
     return sources
 
 
@@ -52,7 +55,7 @@ async def console(roles: str, profile: Path | None, *, log_level: str = "warning
     from purveyor.host import Host, choose_roles
 
     log.configure("console", log_level)
-    host = Host(choose_roles(role_names(roles)), read_sources(profile), console=True)
+    host = Host(choose_roles(role_names(roles)), read_sources(profile), mode=Mode.CONSOLE)
     async with host.running():
         yield host
 

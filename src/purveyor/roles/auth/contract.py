@@ -258,7 +258,7 @@ class Identity(Port):
     """Who is it? What auth offers to the other roles."""
 
     role = "auth"
-    service = "auth_service"
+    setting = "AUTH_SERVICE"
     asks = (VerifyToken, GetProfile, GetAddress)
 
     FRESH_S: ClassVar = 3.0
