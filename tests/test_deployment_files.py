@@ -29,16 +29,18 @@ USED_BY: Mapping[str, set[str]] = {
     "DATABASE_URL": {"auth", "orders"},
     "DATABASE_STATEMENT_CACHE": {"auth", "orders"},
     "REDIS_URL": {"auth", "orders"},
-    "TRUSTED_PROXIES": {"auth", "orders"},
-    "RABBITMQ_URL": {"auth", "orders", "email"},
-    "RABBITMQ_QUEUE_TYPE": {"auth", "orders", "email"},
-    "AUTH_SERVICE": {"orders"},
-    "SERVICE_SECRET": {"auth", "orders"},
-    "ASK_TIMEOUT_S": {"orders"},
+    "TRUSTED_PROXIES": {"auth", "orders", "shop"},
+    "RABBITMQ_URL": {"auth", "orders", "email", "shop"},
+    "RABBITMQ_QUEUE_TYPE": {"auth", "orders", "email", "shop"},
+    "AUTH_SERVICE": {"orders", "shop"},
+    "ORDERS_SERVICE": {"shop"},
+    "EMAIL_SERVICE": {"shop"},
+    "SERVICE_SECRET": {"auth", "orders", "email", "shop"},
+    "ASK_TIMEOUT_S": {"orders", "shop"},
     "DATA_DIR": {"email"},
 }
 """The shared settings, and the roles for which a deployment on servers sets them."""
-_APART = ("AUTH_SERVICE", "SERVICE_SECRET")
+_APART = ("AUTH_SERVICE", "ORDERS_SERVICE", "EMAIL_SERVICE", "SERVICE_SECRET")
 """What nobody needs where all roles run in one process."""
 ENV_FILES = {path.name.partition(".")[0]: path for path in (ROOT / "configs/env").glob("*.env.example")}
 COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8")
@@ -127,7 +129,7 @@ def test_containers_that_trust_proxies_publish_no_port() -> None:
         if trusted != "${TRUSTED_PROXIES:-}":
             assert "ports" not in SERVICES[process]
     assert {name for name, network in networks.items() if (network or {}).get("internal")} == {"backend", "front"}
-    assert {name for name in APPS if "outside" not in SERVICES[name]["networks"]} == {"auth", "catalog"}
+    assert {name for name in APPS if "outside" not in SERVICES[name]["networks"]} == {"auth", "catalog", "shop"}
 
 
 def test_operating_page_lists_every_metric() -> None:

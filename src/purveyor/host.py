@@ -38,7 +38,6 @@ if TYPE_CHECKING:  # a process that asks nobody over HTTP needs none of it
 log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=Port)
-R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -190,11 +189,6 @@ class Host:
     def port(self, kind: type[P]) -> P:
         """The operator's client for what a role offers, wherever it runs."""
         return kind(self.asker(kind, asking=CONSOLE))
-
-    async def ask(self, message: Ask[R]) -> R:
-        """Ask an actor of this process."""
-        local = LocalAsker(self.answers, timeout_s=self.settings.ask_timeout_s, asking=CONSOLE)
-        return await local.ask(message)
 
     async def health(self) -> Health:
         """How the roles and their dependencies are, right now."""

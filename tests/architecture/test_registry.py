@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from purveyor.host import Host, declared_settings
+from purveyor.kit.caller import CONSOLE
 from purveyor.kit.events.message import Ask
 from purveyor.kit.mode import Mode
 from purveyor.registry import ROLES
@@ -20,6 +21,7 @@ _PORTS = {port for role in ROLES.values() for port in role.needs}
 _ASKS = sorted(
     {ask for role in ROLES.values() for port in role.offers for ask in port.asks}, key=lambda a: a.__name__
 )
+_PUBLIC = [ask for ask in _ASKS if ask.route]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,14 @@ def test_every_ask_of_a_contract_is_answered_by_its_role(host: Host) -> None:
         assert set(actor.answers) == asks, name
 
 
-@pytest.mark.parametrize("ask", _ASKS, ids=lambda ask: ask.__name__)
+def test_every_ask_is_offered_by_a_port(host: Host) -> None:
+    """So that each has a route: a public one, or a private one for those whose roles need the port."""
+    assert set(host.answers) == set(_ASKS)
+    assert host.can_be_asked
+    assert [ask.__name__ for ask, callers in host.callers().items() if not callers <= {*ROLES, CONSOLE}] == []
+
+
+@pytest.mark.parametrize("ask", _PUBLIC, ids=lambda ask: ask.__name__)
 def test_what_a_port_asks_is_a_public_route_of_the_role_that_answers(host: Host, ask: type[Ask[Any]]) -> None:
     role = ask.__module__.split(".")[-2]
     method, _, path = ask.route.partition(" ")

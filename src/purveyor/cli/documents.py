@@ -32,7 +32,6 @@ async def _openapi(roles: str) -> dict[str, Any]:
     from purveyor.kit.http import app as api
     from purveyor.kit.http.health import health_routes
     from purveyor.kit.mode import Mode
-    from purveyor.process import shared_routes
 
     with tempfile.TemporaryDirectory() as folder:
         sources = Sources(environ={"DATA_DIR": folder}, dotenv=None)
@@ -40,7 +39,6 @@ async def _openapi(roles: str) -> dict[str, Any]:
         async with host.running():
             routes = health_routes(host.health, lambda: False)
             routes += [route for actor in host.actors.values() for route in actor.routes]
-            routes += shared_routes(host)
             return api.openapi(routes, version=__version__, about=ABOUT)
 
 

@@ -1,7 +1,7 @@
 """Options shared by several commands, and the host that commands run on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,14 @@ import typer
 
 from purveyor.kit import log
 from purveyor.kit.mode import Mode
+from purveyor.kit.role import Port
 from purveyor.registry import ROLES
 from purveyor.settings import Sources
 
 if TYPE_CHECKING:  # imports all server libraries, so commands import it when they run
     from purveyor.host import Host
 
+P = TypeVar("P", bound=Port)
 T = TypeVar("T")
 
 ALL_ROLES = ",".join(ROLES)
@@ -58,6 +60,27 @@ async def console(roles: str, profile: Path | None, *, log_level: str = "warning
     host = Host(choose_roles(role_names(roles)), read_sources(profile), mode=Mode.CONSOLE)
     async with host.running():
         yield host
+
+
+@asynccontextmanager
+async def reaching(
+    *kinds: type[Port], profile: Path | None, log_level: str = "warning", events: bool = False
+) -> "AsyncIterator[Host]":
+    """A host that can ask through these ports: over HTTP where the port's setting is set, else by itself."""
+    from purveyor.host import Host, choose_roles
+
+    log.configure("console", log_level)
+    sources = read_sources(profile)
+    here = [kind.role for kind in kinds if not sources.find(kind.setting)[0]]
+    roles = choose_roles(here) if here else []
+    async with Host(roles, sources, mode=Mode.CONSOLE, events=events).running() as host:
+        yield host
+
+
+async def asked(kind: type[P], question: Callable[[P], Awaitable[T]], profile: Path | None) -> T:
+    """Give the answer of one role to the operator's question."""
+    async with reaching(kind, profile=profile) as host:
+        return await question(host.port(kind))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

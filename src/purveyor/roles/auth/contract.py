@@ -185,6 +185,7 @@ class ListErasures(Ask[Erasures], frozen=True):
     """From the console: the newest erasures, or only those that a role has not completed yet."""
 
     reply: ClassVar = Erasures
+    idempotent: ClassVar = True
 
     unfinished: bool = False
     limit: int = 50
@@ -359,6 +360,26 @@ def _foreign(text: str) -> str:
     if len(text) > _LONGEST or "\x00" in text:
         raise RemoteFailure("The auth service returned invalid data about the token's user. Check AUTH_SERVICE.")
     return text
+
+
+class AccountAdmin(Port):
+    """Accounts as the operator sees them."""
+
+    role = "auth"
+    setting = "AUTH_SERVICE"
+    asks = (OpenAccount, SetAccess, ListErasures)
+
+    async def open(self, *, email: str, name: str, password: str, access: str) -> Account:
+        """See ``OpenAccount``."""
+        return await self._asker.ask(OpenAccount(email=email, name=name, password=password, access=access))
+
+    async def set_access(self, email: str, access: str) -> Account:
+        """See ``SetAccess``."""
+        return await self._asker.ask(SetAccess(email=email, access=access))
+
+    async def erasures(self, *, unfinished: bool, limit: int) -> tuple[Erasure, ...]:
+        """See ``ListErasures``."""
+        return (await self._asker.ask(ListErasures(unfinished=unfinished, limit=limit))).erasures
 
 
 class InvalidCredentials(Unauthorized):

@@ -17,6 +17,7 @@ from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, Role
 from purveyor.roles.auth.contract import (
+    AccountAdmin,
     GetAddress,
     GetProfile,
     Identity,
@@ -161,7 +162,15 @@ ROLE = Role(
     settings=AuthSettings,
     build=build,
     check=check,
-    offers=(Identity,),
+    offers=(Identity, AccountAdmin),
+    tags={
+        "accounts": "Create an account, read and update the profile.",
+        "sessions": "Sign in, refresh tokens, sign out, verify a token.",
+        "passwords": "Change a password, or reset it with a token sent by email.",
+        "addresses": "The postal addresses of an account.",
+        "privacy": "Export or erase the personal data of a user.",
+        "staff": "For staff and admins: find users and change their roles.",
+    },
     emits=(UserRegistered, PasswordResetRequested, UserErased, UserExportRequested),
     consumes={
         OrderDataErased: "order_data.erased",

@@ -1,8 +1,4 @@
-"""The HTTP routes of the order desk that belong to no role alone: mails, found by their order, and dead letters.
-
-They ask the roles of this process, as the console does. Where role email or orders runs elsewhere they are not
-served, and the page does not show them.
-"""
+"""The HTTP routes of the order desk for emails, found by their order, and for dead letters."""
 
 from datetime import datetime
 from typing import Annotated, Any, get_args
@@ -12,16 +8,13 @@ from litestar import Request, Response, get, post
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import Conflict, FieldError, Forbidden, InvalidInput, NotFound, Unavailable
-from purveyor.kit.events.transport import Asker, EventTransport
+from purveyor.kit.events.transport import EventTransport
 from purveyor.kit.http.openapi import answer, link, notes, number_schema, read_number
 from purveyor.kit.http.web import BEARER, ApiResponse, problem_responses, signed_in
 from purveyor.roles.auth.contract import Identity, Principal
-from purveyor.roles.email.contract import ListMails, MailRecord, ResendMail, State
-from purveyor.roles.orders.contract import TraceOrder
-from purveyor.storefront import examples
-
-ROLES = frozenset({"orders", "email"})
-"""The roles that must run in this process."""
+from purveyor.roles.email.contract import Email, MailRecord, State
+from purveyor.roles.orders.contract import Orders
+from purveyor.roles.shop import examples
 
 _ID = r"^[\x21-\x7e]{1,64}$"
 _MAX_LIMIT = 200
@@ -62,14 +55,14 @@ class DeadLetterList(msgspec.Struct, frozen=True):
     dead_letters: list[DeadLetterView]
 
 
-def desk_routes(identity: Identity, roles: Asker, events: EventTransport) -> list[Any]:
+def desk_routes(identity: Identity, orders: Orders, email: Email, events: EventTransport) -> list[Any]:
     """The routes; ``roles`` asks the roles of this process, ``identity`` tells whose token a request carries."""
     protected: dict[str, Any] = {
         "before_request": signed_in(identity.verify),
         "security": BEARER,
         "tags": ["desk"],
     }
-    return [*_mail_routes(roles, protected), *_dead_letter_routes(events, protected)]
+    return [*_mail_routes(orders, email, protected), *_dead_letter_routes(events, protected)]
 
 
 def _require_staff(request: Request[Principal, Any, Any]) -> None:
@@ -85,7 +78,7 @@ def _state(text: str | None) -> str:
     return text or ""
 
 
-def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
+def _mail_routes(orders: Orders, email: Email, protected: dict[str, Any]) -> list[Any]:
     @get(
         "/api/mails",
         operation_id="list_mails",
@@ -107,12 +100,11 @@ def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
         state, at_most = _state(in_state), read_number("limit", limit, _MAX_LIMIT)
         wanted = [event_id] if event_id else []
         if order_id:
-            of_order = (await roles.ask(TraceOrder(order=order_id))).events
+            of_order = (await orders.trace(order_id)).events
             wanted = [event for event in of_order if event_id in (None, event)]
         if order_id and not wanted:
             return ApiResponse(MailList(()))
-        found = await roles.ask(ListMails(state=state, event_ids=tuple(wanted), limit=at_most))
-        return ApiResponse(MailList(found.mails))
+        return ApiResponse(MailList(await email.mails(state=state, event_ids=wanted, limit=at_most)))
 
     @post(
         "/api/mails/{event_id:str}/resend",
@@ -126,7 +118,7 @@ def _mail_routes(roles: Asker, protected: dict[str, Any]) -> list[Any]:
     )
     async def resend_mail(event_id: PathEventId, request: Request[Principal, Any, Any]) -> Response[MailRecord]:
         _require_staff(request)
-        return ApiResponse(await roles.ask(ResendMail(event_id=event_id)), status_code=202)
+        return ApiResponse(await email.resend(event_id), status_code=202)
 
     return [list_mails, resend_mail]
 
