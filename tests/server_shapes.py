@@ -11,6 +11,12 @@ from real_servers import only, require_servers
 from running import Running, public_client
 from shop import Deployment
 
+_WHO_SERVES = {
+    "/": "auth",
+    "/api": "orders",
+    "/catalog": "catalog",
+    **dict.fromkeys(("/api/mails", "/api/dead-letters", "/static/shop"), "shop"),
+}
 SECRET = {"JWT_SECRET": "a secret for tests that is long enough"}
 _PATIENT = {"TEST_REDIS_PATIENCE_S": "10"}
 """A limit is exact as long as Redis is there, and on a busy machine it is there all the same."""
@@ -33,24 +39,25 @@ async def split(folder: Path) -> AsyncIterator[Deployment]:
     """One process per role, each with the settings that it needs and no others."""
     servers = require_servers()
     place = servers.place() | SECRET
-    ports = {name: free_port() for name in ("auth", "catalog")}
-    place["AUTH_SERVICE"] = f"http://127.0.0.1:{ports['auth']}"
+    ports = {name: free_port() for name in ("auth", "orders", "email", "catalog")}
+    place |= {f"{name.upper()}_SERVICE": f"http://127.0.0.1:{ports[name]}" for name in ("auth", "orders", "email")}
     place["PRODUCTS_API"] = f"http://127.0.0.1:{ports['catalog']}/catalog/products"
     needs = {
         "auth": only(place, "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "JWT_SECRET"),
         "catalog": {},
         "orders": only(place, "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "AUTH_SERVICE", "PRODUCTS_API"),
         "email": only(place, "RABBITMQ_URL", "MONGODB_URI", "SMTP_URL", "EMAIL_USER", "EMAIL_PASS", "EMAIL_FROM"),
+        "shop": only(place, "RABBITMQ_URL", "AUTH_SERVICE", "ORDERS_SERVICE", "EMAIL_SERVICE"),
     }
     async with AsyncExitStack() as stack:
         house = await stack.enter_async_context(own_processes(folder, **_PATIENT))
         house.ports.update(ports)
         for role, settings in needs.items():
-            house.start(role, "worker" if role == "email" else "serve", role, settings)
+            house.start(role, "serve", role, settings)
         await house.ready(*needs)
         clients = {
             prefix: await stack.enter_async_context(public_client(house.ports[role]))
-            for prefix, role in {"/": "auth", "/api": "orders", "/catalog": "catalog"}.items()
+            for prefix, role in _WHO_SERVES.items()
         }
         settings = {**house.settings, **place}
         yield Running(clients, settings, folder, servers.mails.read, shows_mailbox=False)

@@ -12,12 +12,13 @@ import msgspec
 import pytest
 import yaml
 
+from purveyor.host import declared_settings
 from purveyor.kit.metrics import REGISTRY
 from purveyor.registry import ROLES
-from purveyor.settings import Settings, Sources
+from purveyor.settings import Sources
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = [Settings, *(role.settings for role in ROLES.values())]
+KINDS = declared_settings(ROLES.values())
 FIELDS = {field.name.upper(): field for kind in KINDS for field in msgspec.structs.fields(kind)}
 EVERY = set(ROLES)
 USED_BY: Mapping[str, set[str]] = {
@@ -28,14 +29,19 @@ USED_BY: Mapping[str, set[str]] = {
     "DATABASE_URL": {"auth", "orders"},
     "DATABASE_STATEMENT_CACHE": {"auth", "orders"},
     "REDIS_URL": {"auth", "orders"},
-    "TRUSTED_PROXIES": {"auth", "orders"},
-    "RABBITMQ_URL": {"auth", "orders", "email"},
-    "RABBITMQ_QUEUE_TYPE": {"auth", "orders", "email"},
-    "AUTH_SERVICE": {"orders"},
-    "ASK_TIMEOUT_S": {"orders"},
+    "TRUSTED_PROXIES": {"auth", "orders", "shop"},
+    "RABBITMQ_URL": {"auth", "orders", "email", "shop"},
+    "RABBITMQ_QUEUE_TYPE": {"auth", "orders", "email", "shop"},
+    "AUTH_SERVICE": {"orders", "shop"},
+    "ORDERS_SERVICE": {"shop"},
+    "EMAIL_SERVICE": {"shop"},
+    "SERVICE_SECRET": {"auth", "orders", "email", "shop"},
+    "ASK_TIMEOUT_S": {"orders", "shop"},
     "DATA_DIR": {"email"},
 }
 """The shared settings, and the roles for which a deployment on servers sets them."""
+_APART = ("AUTH_SERVICE", "ORDERS_SERVICE", "EMAIL_SERVICE", "SERVICE_SECRET")
+"""What nobody needs where all roles run in one process."""
 ENV_FILES = {path.name.partition(".")[0]: path for path in (ROOT / "configs/env").glob("*.env.example")}
 COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8")
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
@@ -50,7 +56,7 @@ def wanted(process: str) -> set[str]:
     roles = EVERY if process == "monolith" else {process}
     names = {field.name.upper() for role in roles for field in msgspec.structs.fields(ROLES[role].settings)}
     names |= {name for name, users in USED_BY.items() if users & roles}
-    return names - {"AUTH_SERVICE"} if "auth" in roles else names
+    return {name for name in names if process != "monolith" or name not in _APART}
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -65,7 +71,8 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_used_by_covers_every_shared_setting() -> None:
-    assert set(USED_BY) == {field.name.upper() for field in msgspec.structs.fields(Settings)}
+    own = {field.name.upper() for role in ROLES.values() for field in msgspec.structs.fields(role.settings)}
+    assert set(USED_BY) == set(FIELDS) - own
 
 
 @pytest.mark.parametrize("process", ENV_FILES)
@@ -122,7 +129,7 @@ def test_containers_that_trust_proxies_publish_no_port() -> None:
         if trusted != "${TRUSTED_PROXIES:-}":
             assert "ports" not in SERVICES[process]
     assert {name for name, network in networks.items() if (network or {}).get("internal")} == {"backend", "front"}
-    assert {name for name in APPS if "outside" not in SERVICES[name]["networks"]} == {"auth", "catalog"}
+    assert {name for name in APPS if "outside" not in SERVICES[name]["networks"]} == {"auth", "catalog", "shop"}
 
 
 def test_operating_page_lists_every_metric() -> None:

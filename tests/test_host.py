@@ -10,6 +10,7 @@ import pytest
 
 from purveyor.host import Host, choose_roles
 from purveyor.kit.http.health import probe
+from purveyor.kit.mode import Mode
 from purveyor.process import uvicorn_config
 from purveyor.settings import Sources
 from purveyor_drill.servers.postgres import PostgresServer
@@ -66,7 +67,7 @@ async def test_events_that_no_other_machine_can_hear_are_told_of(
 
 @pytest.mark.parametrize(("processes", "size"), [(1, 10), (2, 5), (3, 4), (16, 4)])
 async def test_workers_share_the_connections_of_one_process(processes: int, size: int) -> None:
-    made = Host(choose_roles(["auth"]), Sources(environ={}, dotenv=None), processes=processes, offline=True)
+    made = Host(choose_roles(["auth"]), Sources(environ={}, dotenv=None), processes=processes, mode=Mode.OFFLINE)
     async with made.databases.open(made.schemas()[0]) as database:
         assert database._pool.get_max_size() == size
 
@@ -86,7 +87,7 @@ async def test_the_role_that_is_asked_over_http_is_checked(tmp_path: Path) -> No
     async with answering(404) as foreign, answering(502) as proxy:
         for url, well in ((foreign, True), (proxy, False), ("http://127.0.0.1:1", False)):
             sources = Sources(environ={"DATA_DIR": str(tmp_path), "AUTH_SERVICE": url}, dotenv=None)
-            async with Host(choose_roles(["orders"]), sources, offline=True).running() as made:
+            async with Host(choose_roles(["orders"]), sources, mode=Mode.OFFLINE).running() as made:
                 checks = {check.name: check for check in made.checks()["orders"]}
                 assert (await probe(checks[f"auth at {url.removeprefix('http://')}"]))[0] == well
 

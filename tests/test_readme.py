@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from own_processes import environment
+from purveyor.host import declared_settings
 from purveyor.kit.role import Role
 from purveyor.registry import ROLES
-from purveyor.settings import Settings
 from purveyor_drill.servers.process import free_port
 from waiting import wait_until
 
@@ -24,7 +24,7 @@ DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.
 DOCUMENTS += sorted((ROOT / "docs").rglob("*.md"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
-KINDS = [Settings, *(role.settings for role in ROLES.values())]
+KINDS = declared_settings(ROLES.values())
 DEFAULTS = {field.name.upper(): field.default for kind in KINDS for field in msgspec.structs.fields(kind)}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import httpx
@@ -58,9 +59,10 @@ class WireHost(Host):
 
     _edge: Shedding | None = None
 
-    def asker(self, kind: type[Port]) -> Asker:
+    def asker(self, kind: type[Port], asking: str) -> Asker:
         client = http_client("http://wire", httpx.ASGITransport(self._serve))
-        return HttpAsker(client, timeout_s=self.settings.ask_timeout_s, repeat=True)
+        sign = partial(self.service_tokens.sign, asking=asking, asked=kind.role)
+        return HttpAsker(client, timeout_s=self.settings.ask_timeout_s, role=kind.role, sign=sign, repeat=True)
 
     def event_transport(self) -> EventTransport:
         return TwiceEvents(super().event_transport())

@@ -1,6 +1,7 @@
-"""What the API document says of the whole: what holds for every route, and the groups of routes in their order."""
+"""What the API document says of the whole: what holds for every route, and the roles' groups of routes."""
 
 from purveyor.kit.http.app import About
+from purveyor.registry import ROLES
 
 _DESCRIPTION = """\
 Order management: the same guarantees as one process or as many services.
@@ -22,17 +23,7 @@ ABOUT = About(
     title="Purveyor",
     description=_DESCRIPTION,
     tags={
-        "accounts": "Create an account, read and update the profile.",
-        "sessions": "Sign in, refresh tokens, sign out, verify a token.",
-        "passwords": "Change a password, or reset it with a token sent by email.",
-        "addresses": "The postal addresses of an account.",
-        "privacy": "Export or erase the personal data of a user.",
-        "products": "Products that can be ordered, with current prices.",
-        "orders": "Place, track and cancel orders; staff update and export them.",
-        "staff": "For staff and admins: find users and change their roles.",
-        "desk": "For staff: emails about orders, and events that could not be handled.",
-        "catalog": "The bundled catalog with the API of fakestoreapi.in, and its pictures.",
-        "development": "The development mailbox; not available in production.",
+        **{tag: text for role in ROLES.values() for tag, text in role.tags.items()},
         "operations": "Health checks for load balancers and operators.",
     },
 )

@@ -2,32 +2,42 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar, cast
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
 
 from purveyor.kit import failpoints
 from purveyor.kit.cache import SharedCache
-from purveyor.kit.db.databases import Databases, Schema
+from purveyor.kit.caller import CONSOLE
+from purveyor.kit.db.databases import Databases
+from purveyor.kit.db.schema import Schema
 from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.kit.events.message import Ask
 from purveyor.kit.events.transport import Asker, EventTransport
 from purveyor.kit.http.health import Health, examine
 from purveyor.kit.limits.memory import Backoff, Limiter, MemoryBackoff, MemoryLimiter
+from purveyor.kit.mode import Mode
 from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
 from purveyor.kit.retry import stand_in, wait_for_server
-from purveyor.kit.role import Actor, Check, Port, Role
-from purveyor.registry import ROLES
-from purveyor.role_env import RoleEnv
-from purveyor.settings import Settings, Sources, require_scheme
+from purveyor.kit.role import Actor, Check, Env, Port, Role
+from purveyor.kit.secret_file import kept_secret
+from purveyor.registry import ROLES, TRANSPORTS
+from purveyor.settings import MIN_SECRET_BYTES, Settings, Sources, Url, require_scheme, url_settings
+from purveyor.transports import Transport, TransportEnv
 from purveyor.transports.local import LocalAsker
-from purveyor.transports.postgres import SCHEMA as EVENTS
-from purveyor.transports.postgres import PostgresEvents
+
+if TYPE_CHECKING:  # a process that asks nobody over HTTP needs none of it
+    from purveyor.kit.http.client import HttpClient
+    from purveyor.kit.service_tokens import ServiceTokens
+    from purveyor.transports.http import HttpAsker
 
 log = logging.getLogger(__name__)
 
-R = TypeVar("R")
+P = TypeVar("P", bound=Port)
 T = TypeVar("T")
 
 
@@ -41,13 +51,40 @@ def choose_roles(names: Sequence[str]) -> list[Role[Any]]:
     return [role for role in ROLES.values() if role.name in names]
 
 
+def declared_settings(roles: Iterable[Role[Any]]) -> list[type[msgspec.Struct]]:
+    """All settings of a process with these roles: shared ones, those of transports and peers, the roles' own."""
+    roles = list(roles)
+    peers = _peer_settings([port for role in roles for port in role.needs])
+    return [Settings, *(each.settings for each in TRANSPORTS), peers, *(role.settings for role in roles)]
+
+
+def _peer_settings(ports: Iterable[type[Port]]) -> type[msgspec.Struct]:
+    about = {port.setting: f"base URL of role {port.role}, if it runs in another process" for port in ports}
+    return url_settings(about, "http", "https")
+
+
+def choose_transport(sources: Sources) -> tuple[Transport[Any], Any, Url]:
+    """The first event transport whose URL is set, else the one that needs none; its settings and its URL.
+
+    Raises ``ConfigError`` for a URL that is not one of its transport's.
+    """
+    chosen: tuple[Transport[Any], Any, Url] | None = None
+    for transport in TRANSPORTS:
+        settings = sources.load(transport.settings)
+        url = getattr(settings, transport.setting.lower(), Url())
+        require_scheme(transport.setting, url, *transport.schemes)
+        if chosen is None and (url or not transport.schemes):
+            chosen = transport, settings, url
+    if chosen is None:
+        raise ConfigError(f"Set {' or '.join(each.setting for each in TRANSPORTS)}: nothing carries the events.")
+    return chosen
+
+
 class Host:
     """Builds, supervises and stops the actors of one process.
 
-    ``processes`` share this process's part of in-process limits. A ``console`` host answers asks only: it
-    runs no background task, may lack the roles that its own need, and brings no schema up to date but those of
-    the embedded database. One for ``doctor`` is a console that comes up whatever is away: the checks tell. An
-    ``offline`` one reaches no server at all: it is only asked for its routes.
+    ``processes`` share this process's part of in-process limits. ``mode`` says how much of the roles is started.
+    ``events`` opens the event transport even where no role uses it.
     """
 
     def __init__(
@@ -56,11 +93,10 @@ class Host:
         sources: Sources,
         *,
         processes: int = 1,
-        console: bool = False,
-        doctor: bool = False,
-        offline: bool = False,
+        mode: Mode = Mode.SERVE,
+        events: bool = False,
     ) -> None:
-        self.roles, self.sources = list(roles), sources
+        self.roles, self.sources, self.mode = list(roles), sources, mode
         self.settings = sources.load(Settings)
         self.actors: dict[str, Actor] = {}
         self.answers: dict[type[Ask[Any]], Any] = {}
@@ -71,10 +107,13 @@ class Host:
         self.shared_checks: list[Check] = []
         if self.settings.production:
             failpoints.refuse()
+        self.transport, self._transport_settings, self._transport_url = choose_transport(sources)
         self._role_settings = {role.name: sources.load(role.settings) for role in roles}
-        self.console, self._offline, self._doctor = console or doctor or offline, offline, doctor
-        self._startup_wait_s = 0.0 if console or doctor else self.settings.startup_wait_s
-        self._stack, self._peers = AsyncExitStack(), dict[type[Port], Any]()
+        self._startup_wait_s = 0.0 if mode in (Mode.CONSOLE, Mode.DOCTOR) else self.settings.startup_wait_s
+        self._uses_events = events or any(role.uses_events for role in roles)
+        self._stack = AsyncExitStack()
+        self._clients: dict[Url, HttpClient] = {}
+        self._peers: dict[type[Port], HttpAsker] = {}
         self._events_trouble: StartupError | None = None
         self.databases = Databases(
             self._configured_dsn,
@@ -84,12 +123,15 @@ class Host:
             wait_s=self._startup_wait_s,
             migration_wait_s=self.settings.startup_wait_s,
             processes=processes,
-            looking=console or doctor,
-            stand_in=stand_in if doctor else None,
-            offline=self._offline,
+            mode=mode,
         )
         self._supervisor: Supervisor | None = None
         self._check_settings()
+
+    @property
+    def console(self) -> bool:
+        """Whether the roles only answer asks."""
+        return self.mode is not Mode.SERVE
 
     @property
     def failed(self) -> "asyncio.Future[None]":
@@ -107,8 +149,8 @@ class Host:
             self.events = self.event_transport()
             await self._open_events()
             for role in self.roles:
-                env = RoleEnv(self, role)
-                actor = await self._stack.enter_async_context(role.build(env, self._role_settings[role.name]))
+                settings = self._role_settings[role.name]
+                actor = await self._stack.enter_async_context(role.build(self._env(role), settings))
                 self.actors[role.name] = actor
                 self.answers.update(actor.answers)
             if not self.console:
@@ -120,9 +162,33 @@ class Host:
                 self.stopping = True
                 await self._supervisor.stop()
 
-    async def ask(self, message: Ask[R]) -> R:
-        """Ask an actor of this process."""
-        return await LocalAsker(self.answers, timeout_s=self.settings.ask_timeout_s).ask(message)
+    def _env(self, role: Role[Any]) -> Env:
+        def open_database() -> Any:
+            if role.migrations is None:
+                raise RuntimeError(f"role {role.name} has no migrations")
+            return self.databases.open(Schema(role.name, role.migrations, role.name))
+
+        return Env(
+            production=self.settings.production,
+            console=self.console,
+            database_kind="external" if self.databases.configured(role.name) else "embedded",
+            data_dir=self.settings.data_dir,
+            limiter=self.limiter,
+            backoff=self.backoff,
+            shared_cache=self.shared_cache,
+            shared_checks=self.shared_checks,
+            events=self.events,
+            stopping=lambda: self.stopping,
+            database=open_database,
+            connect=self.reach,
+            asker=partial(self.asker, asking=role.name),
+            is_here=self.is_here,
+            personal_data={name: each.personal_data for name, each in ROLES.items() if each.personal_data},
+        )
+
+    def port(self, kind: type[P]) -> P:
+        """The operator's client for what a role offers, wherever it runs."""
+        return kind(self.asker(kind, asking=CONSOLE))
 
     async def health(self) -> Health:
         """How the roles and their dependencies are, right now."""
@@ -131,32 +197,70 @@ class Host:
     def checks(self) -> dict[str, list[Check]]:
         """The dependency checks of each role: the actor's own, and those of what the host gave it."""
         checks = {name: list(actor.checks) for name, actor in self.actors.items()}
-        kind = "external" if self.settings.rabbitmq_url or self.settings.database_url else "embedded"
-        name = "rabbitmq" if self.settings.rabbitmq_url else "events"
         for role in self.roles:  # a running process goes on without events, but none starts without them
-            if role.emits or role.consumes:
-                setting = "RABBITMQ_URL" if self.settings.rabbitmq_url else "DATABASE_URL"
-                check = Check(name, kind, self.check_events, required=self.console, setting=setting)
-                checks[role.name].append(check)
+            if role.uses_events:
+                checks[role.name].append(self._events_check())
             for port in [port for port in role.needs if port in self._peers]:
-                peer, setting = self._peers[port], port.service.upper()
-                check = Check(
-                    f"{port.role} at {peer.peer}", "external", peer.check, required=self.console, setting=setting
+                peer = self._peers[port]
+                name = f"{port.role} at {peer.peer}"
+                checks[role.name].append(
+                    Check(name, "external", peer.check, required=self.console, setting=port.setting)
                 )
-                checks[role.name].append(check)
         return checks
 
-    def asker(self, kind: type[Port]) -> Asker:
-        """How asks reach the role behind a port: directly when it is here, over HTTP when it is elsewhere."""
-        url = getattr(self.settings, kind.service)
-        if self._is_here(kind) or not url:
-            return LocalAsker(self.answers, timeout_s=self.settings.ask_timeout_s)
+    def _events_check(self) -> Check:
+        external = bool(self._transport_url or self.settings.database_url)
+        return Check(
+            self.transport.name if self._transport_url else "events",
+            "external" if external else "embedded",
+            self.check_events,
+            required=self.console,
+            setting=self.transport.setting if self._transport_url else "DATABASE_URL",
+        )
+
+    def asker(self, kind: type[Port], asking: str) -> Asker:
+        """How ``asking``'s asks reach the role behind a port: directly when it is here, else over HTTP."""
+        url = self._peer_url(kind)
+        if self.is_here(kind) or not url:
+            return LocalAsker(self.answers, timeout_s=self.settings.ask_timeout_s, asking=asking)
         from purveyor.transports.http import HttpAsker, http_client
 
-        client = http_client(url)
-        self._stack.push_async_callback(client.aclose)
-        self._peers[kind] = asker = HttpAsker(client, timeout_s=self.settings.ask_timeout_s)
+        if url not in self._clients:
+            self._clients[url] = http_client(url)
+            self._stack.push_async_callback(self._clients[url].aclose)
+        sign = partial(self.service_tokens.sign, asking=asking, asked=kind.role) if kind.needs_identity() else None
+        asker = HttpAsker(self._clients[url], timeout_s=self.settings.ask_timeout_s, role=kind.role, sign=sign)
+        self._peers[kind] = asker
         return asker
+
+    @cached_property
+    def service_tokens(self) -> "ServiceTokens":
+        """The identity of this installation's roles. Raises ``ConfigError`` in production without a secret."""
+        from purveyor.kit.service_tokens import ServiceTokens
+
+        if secret := self.settings.service_secret.reveal():
+            return ServiceTokens(secret)
+        if self.settings.production:
+            raise ConfigError("SERVICE_SECRET: must be set when ENVIRONMENT=production and roles run apart.")
+        try:
+            return ServiceTokens(kept_secret(self.settings.data_dir / "service-secret"))
+        except OSError as error:
+            raise ConfigError(f"SERVICE_SECRET: is empty, and none can be kept in DATA_DIR ({error}).") from error
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether other processes can ask this one: they cannot where a production process has no secret."""
+        has_private = any(not ask.route for ask in self.answers)
+        return has_private and bool(self.settings.service_secret or not self.settings.production)
+
+    def callers(self) -> Mapping[type[Ask[Any]], frozenset[str]]:
+        """Which roles may make each ask over HTTP: those that declare to need it, and the operator."""
+        return {
+            ask: frozenset(
+                {CONSOLE} | {role.name for role in ROLES.values() for port in role.needs if ask in port.asks}
+            )
+            for ask in self.answers
+        }
 
     def database_setting(self, role: str) -> str:
         """The name of the setting that says which database a role's is."""
@@ -175,7 +279,7 @@ class Host:
             for role in self.roles
             if role.migrations and role.in_postgres(self._role_settings[role.name])
         ]
-        return [*schemas, EVENTS] if self._has_events and not self.settings.rabbitmq_url else schemas
+        return [*schemas, self.transport.schema] if self._uses_events and self.transport.schema else schemas
 
     async def migrate(self) -> list[str]:
         """Bring every schema of the roles up to date; the names of what was applied."""
@@ -187,24 +291,17 @@ class Host:
         try:
             return await wait_for_server(connect, self._startup_wait_s)
         except StartupError as trouble:
-            if not self._doctor:
+            if self.mode is not Mode.DOCTOR:
                 raise
             return cast("T", stand_in(trouble))
 
     def event_transport(self) -> EventTransport:
         """What carries the events of this process."""
-        if not self.settings.rabbitmq_url:
-            return PostgresEvents(self.databases.open(EVENTS))
-        from purveyor.transports.rabbitmq.events import RabbitEvents
-
-        return RabbitEvents(
-            self.settings.rabbitmq_url,
-            queue_type=self.settings.rabbitmq_queue_type,
-            startup_wait_s=self._startup_wait_s,
-        )
+        env = TransportEnv(startup_wait_s=self._startup_wait_s, database=self.databases.open)
+        return self.transport.open(env, self._transport_settings)
 
     async def _open_events(self) -> None:
-        if self._offline or not self._has_events:
+        if self.mode is Mode.OFFLINE or not self._uses_events:
             return
         if not self.console:
             self._warn_of_lonely_events()
@@ -216,18 +313,16 @@ class Host:
                 raise
             self._events_trouble = trouble  # the rest of the role can still be asked and examined
 
-    @property
-    def _has_events(self) -> bool:
-        return any(role.emits or role.consumes for role in self.roles)
-
     def _warn_of_lonely_events(self) -> None:
-        if self.settings.rabbitmq_url or self.settings.database_url:
+        if self._transport_url or self.settings.database_url:
             return
         if own := [f"{name.upper()}_DATABASE_URL" for name in ROLES if self._configured_dsn(name)]:
+            brokers = [each.setting for each in TRANSPORTS if each.schemes]
             log.warning(
                 "%s names a server, but events go through the embedded database: roles on other machines neither "
-                "hear them nor are heard. Set RABBITMQ_URL or DATABASE_URL for all of them.",
+                "send nor receive them. Set %s for all of them.",
                 ", ".join(own),
+                " or ".join([*brokers, "DATABASE_URL"]),
             )
 
     async def check_events(self) -> str:
@@ -237,7 +332,7 @@ class Host:
         return await self.events.check()
 
     async def _open_shared(self) -> None:
-        if self._offline or not self.settings.redis_url:
+        if self.mode is Mode.OFFLINE or not self.settings.redis_url:
             return
         from purveyor.kit.limits.redis import RedisBackoff, RedisCache, RedisLimiter, open_redis
 
@@ -254,19 +349,38 @@ class Host:
             self._require_neighbours()
             for role in self.roles:
                 role.check(self._role_settings[role.name], self.settings.production)
+            self._require_identity()
 
     def _require_neighbours(self) -> None:
         for role in self.roles:
             for port in role.needs:
-                if not self._is_here(port) and not getattr(self.settings, port.service):
-                    together = ",".join(sorted({port.role, *(r.name for r in self.roles)}, key=list(ROLES).index))
+                if not self.is_here(port) and not self._peer_url(port):
+                    together = ",".join(_ordered({port.role, *(r.name for r in self.roles)}))
                     raise ConfigError(
                         f"Role {role.name} needs role {port.role}. Run it in this process (--roles {together}), "
-                        f"or set {port.service.upper()} to the base URL of the process that runs it."
+                        f"or set {port.setting} to the base URL of the process that runs it."
                     )
 
-    def _is_here(self, port: type[Port]) -> bool:
+    def _require_identity(self) -> None:
+        """In production, roles that ask others or are asked by them in other processes need ``SERVICE_SECRET``."""
+        if not self.settings.production or self.settings.service_secret:
+            return
+        here = {role.name for role in self.roles}
+        asked = {port.role for role in self.roles for port in role.needs}
+        asking = {role.name for role in ROLES.values() if any(port.role in here for port in role.needs)}
+        if apart := (asked | asking) - here:
+            raise ConfigError(
+                "SERVICE_SECRET: must be set when ENVIRONMENT=production and roles run apart (here "
+                f"{', '.join(_ordered(here))}; elsewhere {', '.join(_ordered(apart))}): "
+                f"at least {MIN_SECRET_BYTES} bytes, the same in every process."
+            )
+
+    def is_here(self, port: type[Port]) -> bool:
+        """Whether the role behind a port runs in this process."""
         return any(role.name == port.role for role in self.roles)
+
+    def _peer_url(self, port: type[Port]) -> Url:
+        return Url(getattr(self.sources.load(_peer_settings([port])), port.setting.lower()))
 
     def _start_background(self, supervisor: Supervisor) -> None:
         for role in self.roles:
@@ -280,3 +394,8 @@ class Host:
                     await self.events.consume(queue, handler)
 
                 supervisor.start(role.name, Background(f"consumer of {queue.name}", consume))
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """Role names in the registry's order."""
+    return sorted(names, key=list(ROLES).index)

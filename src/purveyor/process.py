@@ -28,10 +28,8 @@ from purveyor.kit.http.server import Connections, Server
 from purveyor.kit.process.exit_codes import exit_with_one_line
 from purveyor.kit.process.supervisor import Workers, starter_gone
 from purveyor.registry import ROLES
-from purveyor.roles.auth.client import Identity
 from purveyor.settings import Settings, Sources
-from purveyor.storefront import desk
-from purveyor.storefront.routes import PageConfig, storefront_routes
+from purveyor.transports.answering import answering_routes
 
 log = logging.getLogger(__name__)
 
@@ -191,18 +189,15 @@ def _announce(host: Host, plan: Plan) -> None:
     log.info("ready", extra={"roles": roles, **({"url": url} if url else {})})
     if not sys.stderr.isatty() or url is None or not plan.public:
         return
-    pages = {
-        "Shop": "/" if "orders" in host.actors else "",
-        "API docs": "/docs",
-        "Mailbox": "/mailbox" if _has_mailbox(host) else "",
-        "Health": "/health/ready",
-    }
-    lines = "".join(f"  {name + ':':<10} {url}{path}\n" for name, path in pages.items() if path)
+    pages = {**_pages(host), "API docs": "/docs", "Health": "/health/ready"}
+    lines = "".join(f"  {name + ':':<10} {url}{path}\n" for name, path in pages.items())
     sys.stderr.write(f"\n  Purveyor {__version__} is ready, roles {roles}. Ctrl-C stops it.\n{lines}\n")
 
 
-def _has_mailbox(host: Host) -> bool:
-    return any("/mailbox" in route.paths for actor in host.actors.values() for route in actor.routes)
+def _pages(host: Host) -> dict[str, str]:
+    """The pages for people that the roles of this process serve, by their titles."""
+    served = {path for actor in host.actors.values() for route in actor.routes for path in route.paths}
+    return {title: path for role in host.roles for title, path in role.pages.items() if path in served}
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -231,29 +226,24 @@ def uvicorn_config(app: Any, connections: Connections | None = None) -> uvicorn.
     )
 
 
-def shared_routes(host: Host) -> list[Any]:
-    """The documented routes that stand on several roles, where all of them run in this process."""
-    if not host.actors.keys() >= desk.ROLES:
-        return []
-    return desk.desk_routes(Identity(host.asker(Identity)), host, host.events)
-
-
 def application(host: Host, *, public: bool = True) -> Shedding:
     """The ASGI application of a running host."""
     routes = health_routes(host.health, lambda: host.stopping)
     if public:
-        mailbox = _has_mailbox(host)
+        mailbox = "/mailbox" in _pages(host).values()
         routes += page_routes(development=mailbox)
         routes += event_routes(asyncapi(list(ROLES.values()), version=__version__), development=mailbox)
-        shared = shared_routes(host)
-        if "orders" in host.actors:
-            config = PageConfig(development=not host.settings.production, mailbox=mailbox, desk=bool(shared))
-            routes += storefront_routes(config)
-        routes += shared
         for actor in host.actors.values():
             routes += actor.routes
+        if host.can_be_asked:
+            routes += _answering_routes(host)
     app = web_app(routes, version=__version__, about=ABOUT, documented=public)
     return Shedding(Edge(app, trusted=host.settings.trusted_proxies))
+
+
+def _answering_routes(host: Host) -> list[Any]:
+    answers = {name: actor.answers for name, actor in host.actors.items()}
+    return answering_routes(answers, host.callers(), host.service_tokens)
 
 
 async def _supervise(plan: Plan, listener: socket.socket | None) -> int:

@@ -1,7 +1,7 @@
 """Settings: struct defaults < a TOML profile < ``.env`` < the environment; secrets are masked wherever shown.
 
-A setting is a field of a frozen struct: the shared ones stand here, each role declares its own. The
-environment variable is the field's name in capitals; empty means unset.
+A setting is a field of a frozen struct: the shared ones stand here, each role and each transport declares its own.
+The environment variable is the field's name in capitals; empty means unset.
 """
 
 import ipaddress
@@ -23,6 +23,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Help = msgspec.Meta
+MIN_SECRET_BYTES = 32
 
 
 class Secret:
@@ -101,12 +102,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Help(ge=0, description="prepared statements per connection; 0 for pgbouncer before 1.21")
     ] = 100
     redis_url: Annotated[Url, Help(description="Redis for cache and rate limits; empty: in-process")] = Url()
-    rabbitmq_url: Annotated[Url, Help(description="RabbitMQ for events; empty: PostgreSQL")] = Url()
-    rabbitmq_queue_type: Annotated[
-        Literal["classic", "quorum"],
-        Help(description="type of the queues; other consumers and publishers expect classic"),
-    ] = "classic"
-    auth_service: Annotated[Url, Help(description="base URL of role auth, if it runs in another process")] = Url()
+    service_secret: Annotated[
+        Secret, Help(description="signs requests between roles over HTTP; at least 32 bytes")
+    ] = Secret()
     ask_timeout_s: Annotated[
         float, Help(gt=0, le=60, description="timeout in seconds for requests to another role")
     ] = 2.0
@@ -127,8 +125,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         require_scheme("DATABASE_URL", self.database_url, "postgresql", "postgres")
         require_scheme("REDIS_URL", self.redis_url, "redis", "rediss", "unix")
-        require_scheme("RABBITMQ_URL", self.rabbitmq_url, "amqp", "amqps")
-        require_scheme("AUTH_SERVICE", self.auth_service, "http", "https")
+        require_length("SERVICE_SECRET", self.service_secret)
 
     @property
     def production(self) -> bool:
@@ -147,6 +144,25 @@ def require_scheme(name: str, url: str, *schemes: str) -> None:
         raise ConfigError(
             f"{name}: expected a host and a port up to 65535. Percent-encode special characters in the password."
         ) from None  # the cause may quote the password
+
+
+def require_length(name: str, secret: Secret) -> None:
+    """Raise ``ConfigError`` for a secret that is set and shorter than a key for HS256 (RFC 7518 section 3.2)."""
+    if secret and len(secret.reveal().encode()) < MIN_SECRET_BYTES:
+        raise ConfigError(f"{name}: must have at least {MIN_SECRET_BYTES} bytes.")
+
+
+def url_settings(about: Mapping[str, str], *schemes: str) -> type[msgspec.Struct]:
+    """A struct of URL settings that others declare: each name, such as ``NATS_URL``, with what it is for."""
+
+    def check(loaded: msgspec.Struct) -> None:
+        for name in about:
+            require_scheme(name, getattr(loaded, name.lower()), *schemes)
+
+    fields = [(name.lower(), Annotated[Url, Help(description=text)], Url()) for name, text in about.items()]
+    return msgspec.defstruct(
+        "UrlSettings", fields, frozen=True, kw_only=True, namespace={"__post_init__": check}, module=__name__
+    )
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -10,22 +10,25 @@ from typing import Any
 import msgspec
 import pytest
 
-from purveyor.host import Host
+from purveyor.host import Host, declared_settings
+from purveyor.kit.caller import CONSOLE
 from purveyor.kit.events.message import Ask
+from purveyor.kit.mode import Mode
 from purveyor.registry import ROLES
-from purveyor.settings import Settings, Sources
+from purveyor.settings import Sources
 
 _PORTS = {port for role in ROLES.values() for port in role.needs}
 _ASKS = sorted(
     {ask for role in ROLES.values() for port in role.offers for ask in port.asks}, key=lambda a: a.__name__
 )
+_PUBLIC = [ask for ask in _ASKS if ask.route]
 
 
 @pytest.fixture(scope="module")
 async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
     """Every role, without any server."""
     sources = Sources(environ={"DATA_DIR": str(tmp_path_factory.mktemp("data"))}, dotenv=None)
-    async with Host(list(ROLES.values()), sources, offline=True).running() as running:
+    async with Host(list(ROLES.values()), sources, mode=Mode.OFFLINE).running() as running:
         yield running
 
 
@@ -43,10 +46,13 @@ def test_what_a_role_needs_another_one_offers() -> None:
     assert [port.__name__ for port, name in offered.items() if port.role != name] == []
 
 
-def test_a_neighbours_address_is_a_setting() -> None:
-    fields = {field.name for field in msgspec.structs.fields(Settings)}
-
-    assert [port.__name__ for port in _PORTS if port.service not in fields] == []
+def test_address_of_another_role_is_a_setting_of_its_port() -> None:
+    for role in ROLES.values():
+        fields = {
+            field.name.upper() for kind in declared_settings([role]) for field in msgspec.structs.fields(kind)
+        }
+        assert {port.setting for port in role.needs} <= fields
+        assert {port.setting for port in role.offers} <= {f"{role.name.upper()}_SERVICE"}
 
 
 def test_every_consumed_event_has_an_emitter() -> None:
@@ -81,7 +87,14 @@ def test_every_ask_of_a_contract_is_answered_by_its_role(host: Host) -> None:
         assert set(actor.answers) == asks, name
 
 
-@pytest.mark.parametrize("ask", _ASKS, ids=lambda ask: ask.__name__)
+def test_every_ask_is_offered_by_a_port(host: Host) -> None:
+    """So that each has a route: a public one, or a private one for those whose roles need the port."""
+    assert set(host.answers) == set(_ASKS)
+    assert host.can_be_asked
+    assert [ask.__name__ for ask, callers in host.callers().items() if not callers <= {*ROLES, CONSOLE}] == []
+
+
+@pytest.mark.parametrize("ask", _PUBLIC, ids=lambda ask: ask.__name__)
 def test_what_a_port_asks_is_a_public_route_of_the_role_that_answers(host: Host, ask: type[Ask[Any]]) -> None:
     role = ask.__module__.split(".")[-2]
     method, _, path = ask.route.partition(" ")
@@ -130,7 +143,7 @@ _RELIED_ON = {
 
 
 def test_the_settings_that_operators_rely_on_exist_and_say_what_they_are() -> None:
-    entries = Sources(environ={}, dotenv=None).entries([Settings, *(role.settings for role in ROLES.values())])
+    entries = Sources(environ={}, dotenv=None).entries(declared_settings(ROLES.values()))
 
     assert _RELIED_ON - {entry.name for entry in entries} == set()
     assert [entry.name for entry in entries if not entry.about] == []

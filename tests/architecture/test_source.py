@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import purveyor
+from purveyor.registry import ROLES, TRANSPORTS
 
 SOURCE = Path(purveyor.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -113,3 +114,20 @@ def test_the_measures_find_what_they_are_for() -> None:
     ]
     assert _SQL.search("update {}.t set a = 1")
     assert not _SQL.search("Select the one that you want")
+
+
+_SHELL = ("host.py", "process.py", "settings.py", "api_info.py", "transports/__init__.py", "transports/http.py")
+
+
+@pytest.mark.parametrize("file", _SHELL)
+def test_shell_names_no_role_and_no_transport(file: str) -> None:
+    """Both are data: a new one touches its own folder and the registry."""
+    module = tree(SOURCE / file)
+    names = {*ROLES, *(transport.name for transport in TRANSPORTS)} - {"postgres"}  # the database's name, too
+    imported = [node.module or "" for node in ast.walk(module) if isinstance(node, ast.ImportFrom)]
+    words = {word for text in texts(module) for word in re.findall(r"[a-z]+", text.lower())}
+
+    assert [
+        name for name in imported if re.match(r"purveyor\.(roles|transports\.(postgres|rabbitmq))", name)
+    ] == []
+    assert words & names == set()

@@ -16,7 +16,7 @@ from own_processes import Processes, own_processes
 from running import public_client
 
 OpenTab = Callable[[], AbstractAsyncContextManager[Page]]
-ROLES = "auth,orders,email,catalog"
+ROLES = "auth,orders,email,catalog,shop"
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -2,15 +2,19 @@
 
 import re
 from importlib.resources import files
+from typing import Any
 
 import httpx
 import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
-from purveyor.storefront.routes import PageConfig, storefront_routes
+from purveyor.kit.errors import Unavailable
+from purveyor.roles.email.contract import Email, FindMailbox, MailboxFound
+from purveyor.roles.shop.routes import storefront_routes
+from purveyor.transports.local import LocalAsker
 
-STATIC = files("purveyor.storefront") / "static"
+STATIC = files("purveyor.roles.shop") / "static"
 SCRIPTS = sorted(file.name for file in STATIC.iterdir() if file.name.endswith(".js"))
 STYLES = sorted(file.name for file in STATIC.iterdir() if file.name.endswith(".css"))
 
@@ -53,9 +57,20 @@ async def test_a_file_is_small_asks_nobody_else_and_parses_no_html(client: httpx
         assert imported in SCRIPTS
 
 
-@pytest.mark.parametrize("development", [True, False])
-async def test_the_page_learns_what_it_may_show(*, development: bool) -> None:
-    config = PageConfig(development=development, mailbox=development, desk=False)
-    async with AsyncTestClient(Litestar(list(storefront_routes(config)), openapi_config=None)) as client:
+async def found(_: FindMailbox) -> MailboxFound:
+    return MailboxFound(found=True)
+
+
+async def away(_: FindMailbox) -> MailboxFound:
+    raise Unavailable
+
+
+@pytest.mark.parametrize(
+    ("development", "email", "mailbox"), [(True, found, True), (True, away, False), (False, found, False)]
+)
+async def test_page_is_told_whether_there_is_a_mailbox(*, development: bool, email: Any, mailbox: bool) -> None:
+    port = Email(LocalAsker({FindMailbox: email}, timeout_s=1))
+    routes = storefront_routes(port, development=development)
+    async with AsyncTestClient(Litestar(list(routes), openapi_config=None)) as client:
         answer = await client.get("/static/shop/config.json")
-    assert answer.json() == {"development": development, "mailbox": development, "desk": False}
+    assert answer.json() == {"development": development, "mailbox": mailbox}

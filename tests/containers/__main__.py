@@ -34,6 +34,7 @@ class Shape:
             **images,
             "PURVEYOR_IMAGE": _IMAGE,
             "JWT_SECRET": "only for this test, and longer than 32 bytes",
+            "SERVICE_SECRET": "only for this test as well, and as long as it must be",
             "HTTP_PORT": str(self.http_port),
             "MAIL_PORT": str(self.mail_port),
         }

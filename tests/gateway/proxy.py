@@ -13,7 +13,9 @@ from own_processes import Processes, environment, own_processes
 from purveyor_drill.servers.process import Child, free_port, talk
 
 _CONFIG = Path(__file__).parents[2] / "configs" / "nginx.conf"
-_ROLES = ("auth", "orders", "catalog")
+_ROLES = ("auth", "orders", "catalog", "email", "shop")
+_BEHIND = ("auth", "orders", "catalog", "shop")
+"""Whom the gateway asks."""
 LOGINS = 5
 """Of each address in a minute."""
 PATIENCE_S = 1
@@ -43,7 +45,7 @@ def _configuration(folder: Path, port: int, upstreams: dict[str, int]) -> str:
         r"listen 8080 ": f"listen 127.0.0.1:{port} ",
         r"(pid|_temp_path) /tmp/": rf"\1 {folder}/",
         r"client_(header|body)_timeout 10s": rf"client_\1_timeout {PATIENCE_S}s",
-        **{rf"server {role}:8000 resolve": f"server 127.0.0.1:{upstreams[role]}" for role in _ROLES},
+        **{rf"server {role}:8000 resolve": f"server 127.0.0.1:{upstreams[role]}" for role in _BEHIND},
     }
     for pattern, replacement in replacements.items():
         text, count = re.subn(pattern, replacement, text)
@@ -56,7 +58,7 @@ async def open_gateway(nginx: str, folder: Path) -> AsyncIterator[Gateway]:
     """The whole split shape on one embedded database, everything in this folder."""
     ports = {role: free_port() for role in _ROLES}
     settings = {
-        "AUTH_SERVICE": f"http://127.0.0.1:{ports['auth']}",
+        **{f"{role.upper()}_SERVICE": f"http://127.0.0.1:{ports[role]}" for role in ("auth", "orders", "email")},
         "PRODUCTS_API": f"http://127.0.0.1:{ports['catalog']}/catalog/products",
         "TRUSTED_PROXIES": "127.0.0.1/32",
         "RATE_LIMIT_LOGIN": f"{LOGINS}/minute",

@@ -81,7 +81,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
     folder = tmp_path_factory.mktemp("openapi")
     limits = {"RATE_LIMIT_ORDERS": "100000/second", "RATE_LIMIT_LOGIN": "100000/second"}
     async with own_processes(folder, **limits) as processes:
-        processes.start("shop", "serve", "auth,orders,email,catalog")
+        processes.start("shop", "serve", "auth,orders,email,catalog,shop")
         await processes.ready("shop")
         yield Server(f"http://127.0.0.1:{processes.ports['shop']}", dict(processes.settings))
 

@@ -30,7 +30,8 @@ from purveyor.kit.events.transport import (
 )
 from purveyor.kit.ids import new_id
 from purveyor.transports import handling
-from purveyor.transports.postgres import MIGRATIONS, PostgresEvents
+from purveyor.transports.postgres import MIGRATIONS
+from purveyor.transports.postgres.events import PostgresEvents
 from purveyor.transports.rabbitmq.events import RabbitEvents
 from purveyor_drill.servers.rabbitmq import RabbitServer
 
@@ -58,7 +59,7 @@ class PostgresCase(Case):
         self._url = url
         self.make_in_process = (
             "from purveyor.kit.db.postgres import open_database\n"
-            "from purveyor.transports.postgres import PostgresEvents\n"
+            "from purveyor.transports.postgres.events import PostgresEvents\n"
             f"made = PostgresEvents(open_database({url!r}, application='killed', max_size=2))"
         )
 

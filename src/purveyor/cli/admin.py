@@ -1,7 +1,7 @@
 """``app migrate`` and ``app user``: schemas and accounts."""
 
 import sys
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,16 +10,14 @@ from purveyor.cli.options import (
     ALL_ROLES,
     ConfigOption,
     RolesOption,
-    console,
+    asked,
     read_sources,
     role_names,
     run,
 )
 from purveyor.kit import log
-from purveyor.kit.events.message import Ask
-from purveyor.roles.auth.contract import ListErasures, OpenAccount, SetAccess
-
-R = TypeVar("R")
+from purveyor.kit.mode import Mode
+from purveyor.roles.auth.client import AccountAdmin
 
 Access = Literal["customer", "staff", "admin"]
 Email = Annotated[str, typer.Argument(help="Email address of the user.")]
@@ -35,7 +33,7 @@ async def _migrate(roles: str, config: ConfigOption) -> None:
     from purveyor.host import Host, choose_roles
 
     log.configure("console", "warning")
-    host = Host(choose_roles(role_names(roles)), read_sources(config), console=True)
+    host = Host(choose_roles(role_names(roles)), read_sources(config), mode=Mode.CONSOLE)
     applied = await host.migrate()
     for name in applied:
         out.print(f"Applied {name}.")
@@ -59,7 +57,8 @@ def add(
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    account = run(_ask(OpenAccount(email=email, name=name, password=password, access=role), config))
+    opened = {"email": email, "name": name, "password": password, "access": role}
+    account = run(asked(AccountAdmin, lambda accounts: accounts.open(**opened), config))
     out.print(f"Created {account.email} with role {account.access}, ID {account.id}.")
 
 
@@ -68,7 +67,7 @@ def set_role(
     email: Email, role: Annotated[Access, typer.Argument(help="New role.")], config: ConfigOption = None
 ) -> None:
     """Change the role of a user. It takes effect within 5 seconds, also in open sessions."""
-    account = run(_ask(SetAccess(email=email, access=role), config))
+    account = run(asked(AccountAdmin, lambda accounts: accounts.set_access(email, role), config))
     out.print(f"{account.email} now has role {account.access}.")
 
 
@@ -79,7 +78,7 @@ def erasures(
     config: ConfigOption = None,
 ) -> None:
     """List deleted accounts and when each role erased their data."""
-    found = run(_ask(ListErasures(unfinished=unfinished, limit=limit), config)).erasures
+    found = run(asked(AccountAdmin, lambda auth: auth.erasures(unfinished=unfinished, limit=limit), config))
     shown = table("User", "Deleted", "Orders erased", "Emails erased")
     for one in found:
         moments = (one.requested_at, one.orders_erased_at, one.mails_erased_at)
@@ -88,8 +87,3 @@ def erasures(
         out.print(shown)
     else:
         out.print("All erasures are complete." if unfinished else "No accounts have been deleted.")
-
-
-async def _ask(message: Ask[R], config: ConfigOption) -> R:
-    async with console("auth", config) as host:
-        return await host.ask(message)

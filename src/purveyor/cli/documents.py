@@ -31,15 +31,14 @@ async def _openapi(roles: str) -> dict[str, Any]:
     from purveyor.host import Host, choose_roles
     from purveyor.kit.http import app as api
     from purveyor.kit.http.health import health_routes
-    from purveyor.process import shared_routes
+    from purveyor.kit.mode import Mode
 
     with tempfile.TemporaryDirectory() as folder:
         sources = Sources(environ={"DATA_DIR": folder}, dotenv=None)
-        host = Host(choose_roles(role_names(roles)), sources, offline=True)
+        host = Host(choose_roles(role_names(roles)), sources, mode=Mode.OFFLINE)
         async with host.running():
             routes = health_routes(host.health, lambda: False)
             routes += [route for actor in host.actors.values() for route in actor.routes]
-            routes += shared_routes(host)
             return api.openapi(routes, version=__version__, about=ABOUT)
 
 

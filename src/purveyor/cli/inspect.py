@@ -21,8 +21,9 @@ from purveyor.cli.options import (
 )
 from purveyor.kit import log
 from purveyor.kit.log import printable
+from purveyor.kit.mode import Mode
 from purveyor.registry import ROLES
-from purveyor.settings import Settings, Url
+from purveyor.settings import Url
 
 _UNBOUNDED = 10_000
 
@@ -60,12 +61,13 @@ def roles() -> None:
 
 def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
     """Show the effective settings and their sources. Secrets are masked."""
-    from purveyor.host import choose_roles
+    from purveyor.host import choose_roles, choose_transport, declared_settings
 
     chosen = choose_roles(role_names(roles))
     sources = read_sources(config)
+    choose_transport(sources)  # refuses the URL of a broker with a wrong scheme
     shown = table("Setting", "Value", "Source", "Description")
-    for entry in sources.entries([Settings, *(role.settings for role in chosen)]):
+    for entry in sources.entries(declared_settings(chosen)):
         shown.add_row(entry.name, entry.value or "-", entry.source, entry.about)
     for role in chosen:
         value, source = sources.find(f"{role.name.upper()}_DATABASE_URL")
@@ -91,7 +93,7 @@ async def _doctor(roles: Sequence[str], config: ConfigOption) -> bool:
     log.configure("console", "critical")
     chosen, sources = choose_roles(roles), read_sources(config)
     Host(chosen, sources)
-    async with Host(chosen, sources, doctor=True).running() as host:
+    async with Host(chosen, sources, mode=Mode.DOCTOR).running() as host:
         _say("ok", "configuration")
         checks = {check.name: (role, check) for role, group in host.checks().items() for check in group}
         results = await asyncio.gather(*(probe(check) for _, check in checks.values()))

@@ -1,13 +1,13 @@
 """``app mail`` and ``app trace``: the mail ledger, and the history of an order."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from purveyor.cli.inspect import out, table
-from purveyor.cli.options import ConfigOption, console, run
-from purveyor.roles.email.contract import ListMails, ResendMail, ResolveMail, ShowMail, State
-from purveyor.roles.orders.contract import TraceOrder
+from purveyor.cli.options import ConfigOption, asked, reaching, run
+from purveyor.roles.email.contract import Email, State
+from purveyor.roles.orders.contract import Orders
 
 mail = typer.Typer(no_args_is_help=True, help="Inspect, resend and resolve emails in the mail ledger.")
 
@@ -21,11 +21,11 @@ def list_mails(
     config: ConfigOption = None,
 ) -> None:
     """List the latest emails."""
-    found = run(_ask(ListMails(state=state or "", limit=limit), config))
+    found = run(asked(Email, lambda email: email.mails(state=state or "", limit=limit), config))
     shown = table("Event", "Order", "To", "State", "Reply")
     for place in (0, 1, 3):  # ids must stay copyable
         shown.columns[place].no_wrap = True
-    for record in found.mails:
+    for record in found:
         shown.add_row(
             record.event_id,
             str(record.order_number or "-"),
@@ -33,13 +33,13 @@ def list_mails(
             record.state,
             record.smtp_reply or record.error,
         )
-    out.print(shown if found.mails else "No emails found.")
+    out.print(shown if found else "No emails found.")
 
 
 @mail.command("show", epilog="Example: app mail show 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
 def show(event_id: EventId, config: ConfigOption = None) -> None:
     """Show an email as it is sent, with its ledger record."""
-    shown = run(_ask(ShowMail(event_id=event_id), config))
+    shown = run(asked(Email, lambda email: email.show(event_id), config))
     facts = table("", "")
     for name in shown.record.__struct_fields__:
         facts.add_row(name, str(getattr(shown.record, name)))
@@ -52,7 +52,7 @@ def show(event_id: EventId, config: ConfigOption = None) -> None:
 @mail.command("resend", epilog="Example: app mail resend 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
 def resend(event_id: EventId, config: ConfigOption = None) -> None:
     """Send an email again, with the same Message-ID."""
-    record = run(_ask(ResendMail(event_id=event_id), config))
+    record = run(asked(Email, lambda email: email.resend(event_id), config))
     out.print(f"The email to {record.recipient} will be sent again.")
 
 
@@ -63,7 +63,7 @@ def resolve(
     config: ConfigOption = None,
 ) -> None:
     """Resolve an email in state unknown: mark it as sent, or send it again."""
-    record = run(_ask(ResolveMail(event_id=event_id, sent=outcome == "sent"), config))
+    record = run(asked(Email, lambda email: email.resolve(event_id, sent=outcome == "sent"), config))
     out.print(f"The email to {record.recipient} is now {record.state}.")
 
 
@@ -75,9 +75,9 @@ def trace(
 
 
 async def _trace(order: str, config: ConfigOption) -> None:
-    async with console("orders,email", config) as host:
-        traced = await host.ask(TraceOrder(order=order))
-        mails = (await host.ask(ListMails(event_ids=traced.events))).mails if traced.events else ()
+    async with reaching(Orders, Email, profile=config, events=True) as host:
+        traced = await host.port(Orders).trace(order)
+        mails = await host.port(Email).mails(event_ids=traced.events) if traced.events else ()
         dead = [letter for letter in await host.events.dead_letters() if letter.event_id in traced.events]
     rows = [(step.at, step.what, step.detail) for step in traced.steps]
     rows += [(letter.died_at, f"dead letter in {letter.queue}", letter.reason) for letter in dead]
@@ -94,8 +94,3 @@ async def _trace(order: str, config: ConfigOption) -> None:
     out.print(f"order {traced.order_number}, {traced.order_id}")
     out.print()
     out.print(shown)
-
-
-async def _ask(message: Any, config: ConfigOption) -> Any:
-    async with console("email", config) as host:
-        return await host.ask(message)

@@ -10,9 +10,9 @@ from purveyor.cli.inspect import out
 from purveyor.cli.options import ConfigOption, console, run
 from purveyor.kit.clock import now
 from purveyor.registry import ROLES
-from purveyor.roles.email.contract import RecoverClaims, WhichUnrecorded
+from purveyor.roles.email.contract import Email
 from purveyor.roles.email.role import MAILED
-from purveyor.roles.orders.contract import AnnounceOrders, FindUnannounced
+from purveyor.roles.orders.contract import Orders
 
 if TYPE_CHECKING:  # see cli.options
     from purveyor.host import Host
@@ -55,13 +55,13 @@ async def _reconcile(apply: bool, config: ConfigOption) -> bool:
 async def _orders(host: "Host", apply: bool) -> int:
     """Report or repair orders without an event; returns how many are left."""
     found = 0
-    while order_ids := (await host.ask(FindUnannounced(limit=_PAGE))).order_ids:
+    while order_ids := await host.port(Orders).unannounced(_PAGE):
         found += len(order_ids)
         for order_id in order_ids:
             out.print(f"order {order_id}: no event. {'Emitted' if apply else 'Would emit'} it.")
         if not apply:
             return found
-        if not (await host.ask(AnnounceOrders(order_ids=order_ids))).order_ids:
+        if not await host.port(Orders).announce(order_ids):
             return len(order_ids)
     return 0
 
@@ -74,7 +74,7 @@ async def _events(host: "Host", letters: Sequence["DeadLetter"], apply: bool) ->
         if actor.outbox is None:
             continue
         async for page in _published(actor.outbox):
-            for event_id in (await host.ask(WhichUnrecorded(event_ids=tuple(page)))).event_ids:
+            for event_id in await host.port(Email).unrecorded(page):
                 if event_id in dead:
                     continue  # reported as a dead letter; an operator has to find the cause first
                 done = apply and await actor.outbox.replay(event_id)
@@ -94,7 +94,7 @@ async def _published(outbox: "Outbox") -> AsyncIterator[Sequence[str]]:
 
 async def _claims(host: "Host", apply: bool) -> int:
     """Report or release emails claimed by dead senders; returns how many senders are left."""
-    found = await host.ask(RecoverClaims(apply=apply))
+    found = await host.port(Email).recover(apply=apply)
     for sender in found.senders:
         out.print(f"mail sender {sender}: dead. {'Released' if apply else 'Would release'} its emails.")
     return 0 if apply else len(found.senders)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from purveyor.kit.cache import SharedCache
 from purveyor.kit.events.message import Ask, Event
@@ -29,12 +29,17 @@ class Port:
 
     role: ClassVar[str]
     """The role that answers."""
-    service: ClassVar[str]
-    """The setting with the base URL of that role in another process, for example ``auth_service``."""
+    setting: ClassVar[str]
+    """The setting with the base URL of the process that runs that role, such as ``AUTH_SERVICE``."""
     asks: ClassVar[tuple[type[Ask[Any]], ...]]
 
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
+
+    @classmethod
+    def needs_identity(cls) -> bool:
+        """Whether some of its asks travel with a service token; the others carry a person's bearer token."""
+        return not all(ask.route for ask in cls.asks)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ class Actor:
     outbox: "Outbox | None" = None
 
 
-class Env(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Env:
     """What the host gives to a role's ``build``."""
 
     production: bool
@@ -86,18 +92,34 @@ class Env(Protocol):
     events: EventTransport
     stopping: Callable[[], bool]
     """True once the process drains: long-lived responses and loops end."""
-
-    def database(self) -> AbstractAsyncContextManager[Any]:
-        """The role's own ``kit.postgres.Database``: opened, its schema up to date, closed at the end."""
-        ...
+    database: Callable[[], AbstractAsyncContextManager[Any]]
+    """Opens the role's own ``kit.db.postgres.Database``, its schema up to date, and closes it at the end."""
+    connect: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+    """See ``reach``."""
+    asker: Callable[[type[Port]], Asker]
+    """Carries the asks of a port."""
+    is_here: Callable[[type[Port]], bool]
+    """Whether the role behind a port runs in this process."""
+    personal_data: "Mapping[str, PersonalData]"
+    """The roles of the registry that hold personal data."""
 
     async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
         """Connect to a server that may be away; waits ``STARTUP_WAIT_S`` for it. Raises ``StartupError``."""
-        ...
+        return cast("T", await self.connect(connect))
 
     def port(self, kind: type[P]) -> P:
         """A client for what another role offers: in this process or over HTTP, the caller cannot tell."""
-        ...
+        return kind(self.asker(kind))
+
+
+@dataclass(frozen=True)
+class PersonalData:
+    """The events by which a role answers the erasure of a person, and their wish for all that is held on them."""
+
+    erased: type[Event]
+    """Has the member ``user_id``."""
+    exported: type[Event]
+    """Has the members ``export_id``, ``part``, ``parts`` and ``document``, which is a JSON array."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +144,21 @@ class Role(Generic[S]):
     migrations: Path | None = None
     in_postgres: Callable[[S], bool] = lambda _settings: True
     """Whether, with these settings, it keeps its rows in PostgreSQL at all."""
+    reads_events: bool = False
+    """Whether it uses the event transport without emitting or consuming, to show dead letters."""
+    personal_data: PersonalData | None = None
+    """For a role that holds personal data: the events with which it answers ``collects_personal_data``'s."""
+    collects_personal_data: bool = False
+    """Whether it hears the answers of every role that holds personal data."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """The groups of its routes in the API document, each with what they are for."""
+    pages: Mapping[str, str] = field(default_factory=dict)
+    """Pages that are announced at start, where it serves them: title to path."""
+
+    @property
+    def uses_events(self) -> bool:
+        """Whether the event transport must be open for it."""
+        return bool(self.emits or self.consumes or self.reads_events)
 
     def queues(self) -> tuple[Queue, ...]:
         """The queues of this role."""

@@ -1,1 +1,47 @@
-"""How asks and events travel; one file each, none knows a role."""
+"""How asks and events travel. An event transport is declared as data: nothing is loaded before it is used."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from purveyor.kit.db.schema import Schema
+from purveyor.kit.events.transport import EventTransport
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+PRIVATE = "/internal"
+"""Prefix of the routes by which roles in other processes ask."""
+ANSWERED_BY = "x-answered-by"
+"""Header of a role's answer there, errors included: it tells the role's own 404 from that of a missing route."""
+
+
+@dataclass(frozen=True)
+class TransportEnv:
+    """What the host gives to a transport's ``open``."""
+
+    startup_wait_s: float
+    """How long to wait for a server that does not answer at start, in seconds."""
+    database: Callable[[Schema], AbstractAsyncContextManager[Any]]
+    """Opens a ``kit.db.postgres.Database`` on a schema that is up to date."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transport(Generic[S]):
+    """A declared event transport. The host takes the first one in ``registry.TRANSPORTS`` whose URL is set."""
+
+    name: str
+    settings: type[S]
+    schemes: tuple[str, ...] = ()
+    """The schemes of its URL. Without any it has no URL, and is there whenever no other one is chosen."""
+    open: Callable[[TransportEnv, S], EventTransport]
+    """Makes the transport; it connects in ``EventTransport.open``. Heavy imports belong inside."""
+    schema: Schema | None = None
+    """What it keeps in PostgreSQL."""
+
+    @property
+    def setting(self) -> str:
+        """The name of the setting with its URL, such as ``NATS_URL``."""
+        return f"{self.name.upper()}_URL"

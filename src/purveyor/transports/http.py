@@ -1,9 +1,13 @@
-"""Asks over HTTP: the binding of each ask is the public route of the answering role.
+"""Asks over HTTP, to a public route on a person's behalf or to a private one in a role's own name.
 
-So the asking role also works against a foreign service that speaks the same routes.
+An ask with a ``route`` carries the person's bearer token, so that the asking role also works against a foreign
+service that speaks the same routes. Any other ask goes to the private route of its type with a service token;
+``answering`` is the other end.
 """
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -16,6 +20,7 @@ from purveyor.kit.deadline import seconds_left
 from purveyor.kit.errors import (
     RESET,
     FieldError,
+    InvalidInput,
     NotFound,
     Problem,
     RemoteFailure,
@@ -26,14 +31,17 @@ from purveyor.kit.errors import (
 from purveyor.kit.events.message import Ask
 from purveyor.kit.http.client import HttpClient
 from purveyor.kit.http.middleware import AT_WORK
+from purveyor.transports import ANSWERED_BY, PRIVATE
 
 R = TypeVar("R")
 
 _MAX_REPLY_BYTES = 256 * 1024
+_MAX_PRIVATE_REPLY_BYTES = 4 * 1024 * 1024
 _WORD = re.compile(r"[!-~]+")  # what a header field carries unchanged
 _CARRIED = ("Retry-After", "RateLimit-Policy", "RateLimit")
 """The header fields that belong to an error; what else comes with one belongs to the answer."""
 _VALUE = re.compile(r"[ -~]{1,200}")
+_UNAUTHORIZED, _NOT_FOUND = 401, 404
 _FROM_A_PROXY = (502, 503, 504)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -44,11 +52,23 @@ def http_client(base_url: str, transport: httpx.AsyncBaseTransport | None = None
 
 
 class HttpAsker:
-    """Asks a role in another process. ``repeat`` sends idempotent asks twice, to prove that they are."""
+    """Asks ``role`` in another process. ``sign`` makes a service token for each ask in a role's own name.
 
-    def __init__(self, client: HttpClient, *, timeout_s: float, repeat: bool = False) -> None:
+    ``repeat`` sends idempotent asks twice, to prove that they are.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        *,
+        timeout_s: float,
+        role: str = "",
+        sign: Callable[[], str] | None = None,
+        repeat: bool = False,
+    ) -> None:
         self._client = client
         self._timeout_s = timeout_s
+        self._role, self._sign = role, sign
         self._repeat = repeat
         self.peer = f"{client.base_url.host}:{client.base_url.port or client.base_url.scheme}"  # no credentials
 
@@ -57,14 +77,17 @@ class HttpAsker:
         if inside_transaction():
             raise RuntimeError(f"{type(message).__name__} was asked inside an open database transaction")
         within_s = seconds_left(self._timeout_s)
+        read = _read if message.route else _read_private
         try:
             if self._repeat and message.idempotent:
-                await self._client.exchange(self._request(message), _read, within_s=within_s)
-            response, body = await self._client.exchange(self._request(message), _read, within_s=within_s)
+                await self._client.exchange(self._request(message), read, within_s=within_s)
+            response, body = await self._client.exchange(self._request(message), read, within_s=within_s)
         except httpx.DecodingError as error:
             raise RemoteFailure(f"{self.peer} returned an invalid response.") from error
         except (TimeoutError, httpx.HTTPError, *RESET) as error:
             raise Unavailable(f"{self.peer} does not answer.") from error
+        if not message.route and response.headers.get(ANSWERED_BY) != self._role:
+            raise self._not_answered(response)
         if not response.is_success:  # a redirect is no answer either
             raise _problem(message, response, body)
         try:
@@ -73,9 +96,14 @@ class HttpAsker:
             raise RemoteFailure(f"{self.peer} returned an invalid response.") from error
 
     async def check(self) -> str:
-        """A sign of life: any answer will do, for a foreign service has other routes. Raises ``Unavailable``."""
+        """A sign of life: any answer will do, for a foreign service has other routes. Raises ``Unavailable``.
+
+        Where asks carry a service token, the other side must also take it.
+        """
+        signed = self._sign is not None
+        path, headers = (f"{PRIVATE}/{self._role}", self._identity()) if signed else ("/health/live", {})
         try:
-            request = self._client.request("GET", "/health/live")
+            request = self._client.request("GET", path, headers=headers)
             response, _ = await self._client.exchange(request, _read, within_s=self._timeout_s)
         except (TimeoutError, httpx.HTTPError, *RESET) as error:
             raise Unavailable(f"{self.peer} does not answer.") from error
@@ -83,12 +111,35 @@ class HttpAsker:
             raise Unavailable(
                 f"{self.peer} returned {response.status_code}. The service behind it does not answer."
             )
+        if signed and response.headers.get(ANSWERED_BY) != self._role:
+            raise self._not_answered(response)
         return "answers"
+
+    def _identity(self) -> dict[str, str]:
+        if self._sign is None:
+            raise RuntimeError("an ask in a role's own name needs a service token")
+        return {"authorization": f"Bearer {self._sign()}"}
+
+    def _not_answered(self, response: httpx.Response) -> Problem:
+        """Why a private route gave no answer of the role's: not its word, but that of what is before it."""
+        status = response.status_code
+        if status == _UNAUTHORIZED:
+            return RemoteFailure(f"{self.peer} refuses our service token: set the same SERVICE_SECRET for both.")
+        if status == _NOT_FOUND:
+            return RemoteFailure(f"{self.peer} does not answer for role {self._role}.")
+        if status in (429, *_FROM_A_PROXY):
+            return Unavailable(f"{self.peer} is not available.")
+        return RemoteFailure(f"{self.peer} answered {status} instead of role {self._role}.")
 
     def _request(self, message: Ask[Any]) -> httpx.Request:
         fields = msgspec.to_builtins(message)
-        method, _, path = message.route.partition(" ")
-        headers = {"accept": "application/json"}
+        route = message.route or f"POST {PRIVATE}/{self._role}/{type(message).__name__}"
+        method, _, path = route.partition(" ")
+        headers = {"accept": "application/json"} | ({} if message.route else self._identity())
+        for field, name in message.headers.items():
+            if (value := str(fields.pop(field) or "")) and not _VALUE.fullmatch(value):
+                raise InvalidInput(f"{field} cannot be sent as the header {name}.")
+            headers |= {name: value} if value else {}
         if rid := log.request_id.get():
             headers["x-request-id"] = rid
         if trace := tracing.traceparent.get():
@@ -103,16 +154,19 @@ class HttpAsker:
             if segment in ("", ".", ".."):  # it would make another path, and be answered for that one
                 raise NotFound
             path = path.replace("{" + name + "}", quote(segment, safe=""))
-        return self._client.request(method, path, headers=headers, json=fields or None)
+        return self._client.request(method, path, headers=headers, json=fields or (None if message.route else {}))
 
 
-async def _read(response: httpx.Response) -> tuple[httpx.Response, bytes]:
+async def _read(response: httpx.Response, at_most: int = _MAX_REPLY_BYTES) -> tuple[httpx.Response, bytes]:
     chunks, size = [], 0
     async for chunk in response.aiter_bytes():
         chunks.append(chunk)
-        if (size := size + len(chunk)) > _MAX_REPLY_BYTES:
+        if (size := size + len(chunk)) > at_most:
             raise httpx.DecodingError("the answer is too large")
     return response, b"".join(chunks)
+
+
+_read_private = partial(_read, at_most=_MAX_PRIVATE_REPLY_BYTES)
 
 
 class _Sent(msgspec.Struct):

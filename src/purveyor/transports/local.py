@@ -3,6 +3,7 @@
 import asyncio
 from typing import TypeVar, cast
 
+from purveyor.kit.caller import asking_role
 from purveyor.kit.db.postgres import inside_transaction
 from purveyor.kit.deadline import seconds_left
 from purveyor.kit.errors import Unavailable
@@ -13,18 +14,25 @@ R = TypeVar("R")
 
 
 class LocalAsker:
-    """Calls the answering role's function. ``answers`` may still be filled after this was made."""
+    """Calls the answering role's function. ``answers`` may still be filled after this was made.
 
-    def __init__(self, answers: Answers, *, timeout_s: float) -> None:
+    ``asking`` is the role that asks, for the answering role to see.
+    """
+
+    def __init__(self, answers: Answers, *, timeout_s: float, asking: str = "") -> None:
         self._answers = answers
         self._timeout_s = timeout_s
+        self._asking = asking
 
     async def ask(self, message: Ask[R]) -> R:
         """See ``Asker``."""
         if inside_transaction():
             raise RuntimeError(f"{type(message).__name__} was asked inside an open database transaction")
+        token = asking_role.set(self._asking)
         try:
             async with asyncio.timeout(seconds_left(self._timeout_s)):
                 return cast("R", await self._answers[type(message)](message))
         except TimeoutError as late:
             raise Unavailable("Another role did not respond in time.") from late
+        finally:
+            asking_role.reset(token)

@@ -324,5 +324,6 @@ def test_a_process_does_not_start_on_a_weak_secret(tmp_path: Path, settings: dic
 
 def test_a_secret_is_as_long_as_its_bytes(tmp_path: Path) -> None:
     environ = {"DATA_DIR": str(tmp_path), "ENVIRONMENT": "production", "JWT_SECRET": "\u00e9" * 16}
+    environ |= {"SERVICE_SECRET": "s" * 32}
 
     Host(choose_roles(["auth"]), Sources(environ=environ, dotenv=None))

@@ -20,7 +20,7 @@ from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import NewMail
 from purveyor.roles.email.reports import BATCH, Reports
 from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
-from purveyor.transports.postgres import PostgresEvents
+from purveyor.transports.postgres.events import PostgresEvents
 from waiting import until
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")

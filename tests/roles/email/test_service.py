@@ -40,7 +40,7 @@ from purveyor.roles.email.service import Mails
 from purveyor.roles.orders.contract import OrderCancelled, OrderCreated, OrderedItem
 from purveyor.settings import Sources
 from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
-from purveyor.transports.postgres import PostgresEvents
+from purveyor.transports.postgres.events import PostgresEvents
 from purveyor_drill.servers.process import free_port
 from real_servers import SERVERS, MongoServer
 from waiting import PATIENCE_S

@@ -14,9 +14,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from purveyor.cli.inspect import out
-from purveyor.cli.options import ConfigOption, console, run
+from purveyor.cli.options import ConfigOption, asked, run
 from purveyor.kit.errors import ConfigError, StartupError
-from purveyor.roles.auth.contract import OpenAccount
+from purveyor.roles.auth.client import AccountAdmin
 
 if TYPE_CHECKING:  # imports the HTTP client
     from purveyor.cli.demo.shop import DemoShop
@@ -133,8 +133,8 @@ async def _make_staff(config: ConfigOption) -> tuple[str, str]:
     """Create a staff account in the database; the public API only creates customers."""
     email, password = f"staff.{secrets.token_hex(3)}@example.com", f"demo-{secrets.token_urlsafe(6)}"
     try:
-        async with console("auth", config) as host:
-            await host.ask(OpenAccount(email=email, name="Demo Staff", password=password, access="staff"))
+        opened = {"email": email, "name": "Demo Staff", "password": password, "access": "staff"}
+        await asked(AccountAdmin, lambda accounts: accounts.open(**opened), config)
     except (ConfigError, StartupError) as error:
         raise StartupError(
             f"{error} If this machine has no access to the database, pass --staff EMAIL:PASSWORD."

@@ -3,36 +3,28 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from purveyor.kit.db.embedded.owner import EmbeddedPostgres
 from purveyor.kit.db.migrate import migrate, require
 from purveyor.kit.db.postgres import Database, open_database
+from purveyor.kit.db.schema import Schema
 from purveyor.kit.errors import StartupError
-from purveyor.kit.retry import wait_for_server
+from purveyor.kit.mode import Mode
+from purveyor.kit.retry import stand_in, wait_for_server
 
 _POOL_SIZE, _LEAST_POOL_SIZE = 10, 4
 _NOWHERE = "postgresql://offline"
 
 
-@dataclass(frozen=True)
-class Schema:
-    """A schema and its migrations. ``role`` is whose it is; ``None``: everybody's, as the events are."""
-
-    name: str
-    migrations: Path
-    role: str | None
-
-
 class Databases:
     """Opens schemas, each in its database. The embedded server ends with ``stack``.
 
-    ``configured`` tells the DSN that the settings give to a role, or to everybody; empty for none. ``wait_s`` is
-    how long a server that is away is waited for, ``migration_wait_s`` how long another process that migrates.
-    ``processes`` like this one share the servers' connections. A ``looking`` one migrates no server but the
-    embedded: that is private to this installation, and has nobody else to do it. An ``offline`` one opens pools
-    that are never used. ``stand_in`` makes what stands in for a database that cannot be opened.
+    ``configured`` gives the DSN that the settings name for a role, or for all of them; empty for none. ``wait_s``
+    is how long to wait for a server that is away, ``migration_wait_s`` for another process that migrates.
+    ``processes`` like this one share the servers' connections. Console and doctor migrate only the embedded
+    server, which is private to this installation. The doctor gets a stub for a database that is down; offline,
+    the pools are never used.
     """
 
     def __init__(
@@ -45,9 +37,7 @@ class Databases:
         wait_s: float,
         migration_wait_s: float,
         processes: int,
-        looking: bool,
-        stand_in: Callable[[StartupError], Database] | None = None,
-        offline: bool,
+        mode: Mode,
     ) -> None:
         self.configured = configured
         self._data_dir = data_dir
@@ -55,7 +45,7 @@ class Databases:
         self._statement_cache = statement_cache
         self._wait_s, self._migration_wait_s = wait_s, migration_wait_s
         self._pool_size = max(_LEAST_POOL_SIZE, _POOL_SIZE // processes)
-        self._looking, self._offline, self._stand_in = looking, offline, stand_in
+        self._mode = mode
         self._starting = asyncio.Lock()
         self._embedded = ""
 
@@ -72,9 +62,9 @@ class Databases:
         try:
             dsn = await self._ready(schema)
         except StartupError as trouble:
-            if self._stand_in is None:
+            if self._mode is not Mode.DOCTOR:
                 raise
-            yield self._stand_in(trouble)
+            yield stand_in(trouble)
             return
         async with open_database(
             dsn,
@@ -87,15 +77,17 @@ class Databases:
     async def _ready(self, schema: Schema) -> str:
         """Where the schema is, once it is up to date."""
         dsn = await self._dsn(schema)
-        if self._looking and self.configured(schema.role):
+        if self._mode is Mode.OFFLINE:
+            return dsn
+        if self._mode is not Mode.SERVE and self.configured(schema.role):
             await wait_for_server(lambda: require(dsn, schema.name, schema.migrations), self._wait_s)
-        elif not self._offline:
+        else:
             await self.migrate(schema)
         return dsn
 
     async def _dsn(self, schema: Schema) -> str:
         """Starts the embedded server, or attaches to it, at the first need."""
-        if self._offline:
+        if self._mode is Mode.OFFLINE:
             return _NOWHERE
         if configured := self.configured(schema.role):
             return configured

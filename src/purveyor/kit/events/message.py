@@ -32,15 +32,18 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class Ask(Message, Generic[R], frozen=True, kw_only=True):
     """A request from one role to another that is answered with an ``R``.
 
-    ``route`` is its binding over HTTP (the public route of the answering role, with the fields in braces);
-    an ask without one is answered inside one process only. ``bearer`` names the field that travels as the
-    bearer token; every other field goes into the JSON body. Only an ``idempotent`` ask may be repeated by a
-    transport. ``refusals`` are what a foreign service means by a status, where it does not say so in our words.
+    ``route`` is the public route of the answering role that an ask on a person's behalf is bound to, with the
+    fields in braces; ``bearer`` names the field that travels as their bearer token. An ask without a route is
+    made by a role: over HTTP it has a private route and carries a service token. ``headers`` names the header of
+    each field that travels as one, such as ``{"if_match": "If-Match"}``; every other field goes into the JSON
+    body. Only an ``idempotent`` ask may be repeated by a transport. ``refusals`` are what a foreign service means
+    by a status, where it does not say so in our words.
     """
 
     reply: ClassVar[type[Message]]
     route: ClassVar[str] = ""
     bearer: ClassVar[str | None] = None
+    headers: ClassVar[Mapping[str, str]] = {}
     idempotent: ClassVar[bool] = False
     refusals: ClassVar[Mapping[int, type[Problem]]] = {401: TokenInvalid}
 

@@ -14,11 +14,16 @@ from purveyor.kit.events.transport import Asker
 from purveyor.kit.role import Port
 from purveyor.roles.auth.contract import (
     ACCESS_LEVELS,
+    Account,
     Address,
+    Erasure,
     GetAddress,
     GetProfile,
+    ListErasures,
+    OpenAccount,
     Principal,
     Profile,
+    SetAccess,
     VerifiedToken,
     VerifyToken,
 )
@@ -36,7 +41,7 @@ class Identity(Port):
     """Identifies the holder of an access token. Answers are cached, and used for a while when auth is away."""
 
     role = "auth"
-    service = "auth_service"
+    setting = "AUTH_SERVICE"
     asks = (VerifyToken, GetProfile, GetAddress)
 
     FRESH_S: ClassVar = 3.0
@@ -130,3 +135,20 @@ def _foreign(text: str) -> str:
     if len(text) > _MAX_LENGTH or "\x00" in text:
         raise RemoteFailure("The auth service returned invalid data about the token's user. Check AUTH_SERVICE.")
     return text
+
+
+class AccountAdmin(Port):
+    """Accounts as the operator sees them."""
+
+    role = "auth"
+    setting = "AUTH_SERVICE"
+    asks = (OpenAccount, SetAccess, ListErasures)
+
+    async def open(self, *, email: str, name: str, password: str, access: str) -> Account:
+        return await self._asker.ask(OpenAccount(email=email, name=name, password=password, access=access))
+
+    async def set_access(self, email: str, access: str) -> Account:
+        return await self._asker.ask(SetAccess(email=email, access=access))
+
+    async def erasures(self, *, unfinished: bool, limit: int) -> tuple[Erasure, ...]:
+        return (await self._asker.ask(ListErasures(unfinished=unfinished, limit=limit))).erasures

@@ -193,6 +193,7 @@ class ListErasures(Ask[Erasures], frozen=True):
     """From the console: the newest erasures, or only those that a role has not completed yet."""
 
     reply: ClassVar = Erasures
+    idempotent: ClassVar = True
 
     unfinished: bool = False
     limit: int = 50

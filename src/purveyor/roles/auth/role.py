@@ -16,7 +16,7 @@ from purveyor.kit.limits.memory import Rate
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, Role
-from purveyor.roles.auth.client import Identity
+from purveyor.roles.auth.client import AccountAdmin, Identity
 from purveyor.roles.auth.contract import (
     GetAddress,
     GetProfile,
@@ -31,7 +31,7 @@ from purveyor.roles.auth.contract import (
 )
 from purveyor.roles.email.contract import MailDataErased, MailDataExported
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
-from purveyor.settings import Secret
+from purveyor.settings import Secret, require_length
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
@@ -41,8 +41,6 @@ if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.roles.auth.sessions import Sessions
 
 _PURGE_EVERY_S = 300.0
-MIN_SECRET_BYTES = 32
-"""RFC 7518 section 3.2: a key for HS256 has at least the size of the hash."""
 
 
 class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +60,9 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def check(settings: AuthSettings, production: bool) -> None:  # noqa: FBT001 - the signature of all roles' checks
     """A signing secret that is long enough, and in production one at all."""
-    secret = settings.jwt_secret.reveal()
-    if production and not secret:
+    if production and not settings.jwt_secret:
         raise ConfigError("JWT_SECRET: must be set to at least 32 bytes when ENVIRONMENT=production.")
-    if secret and len(secret.encode()) < MIN_SECRET_BYTES:
-        raise ConfigError(f"JWT_SECRET: must have at least {MIN_SECRET_BYTES} bytes.")
+    require_length("JWT_SECRET", settings.jwt_secret)
 
 
 @asynccontextmanager
@@ -165,7 +161,15 @@ ROLE = Role(
     settings=AuthSettings,
     build=build,
     check=check,
-    offers=(Identity,),
+    offers=(Identity, AccountAdmin),
+    tags={
+        "accounts": "Create an account, read and update the profile.",
+        "sessions": "Sign in, refresh tokens, sign out, verify a token.",
+        "passwords": "Change a password, or reset it with a token sent by email.",
+        "addresses": "The postal addresses of an account.",
+        "privacy": "Export or erase the personal data of a user.",
+        "staff": "For staff and admins: find users and change their roles.",
+    },
     emits=(UserRegistered, PasswordResetRequested, UserErased, UserExportRequested),
     consumes={
         OrderDataErased: "order_data.erased",

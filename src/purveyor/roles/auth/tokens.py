@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import time
@@ -16,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from purveyor.kit.errors import TokenInvalid
+from purveyor.kit.secret_file import kept_secret
 from purveyor.roles.auth.contract import VerifiedToken
 from purveyor.roles.auth.model import User
 
@@ -112,19 +112,7 @@ class Tokens:
 
 def development_secret(data_dir: Path) -> str:
     """A secret to sign with where none is set: made once and kept in ``data_dir`` (mode 0600)."""
-    path = data_dir / "jwt-secret"
-    data_dir.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(48))
-    try:
-        os.link(draft, path)  # of several processes that start at once, the first one's secret counts
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    return path.read_text()
+    return kept_secret(data_dir / "jwt-secret")
 
 
 _SECRET_BYTES = 32

@@ -25,4 +25,5 @@ ROLE = Role(
     serves="the bundled product catalog with the API of fakestoreapi.in",
     settings=CatalogSettings,
     build=build,
+    tags={"catalog": "The bundled catalog with the API of fakestoreapi.in, and its pictures."},
 )

@@ -1,9 +1,11 @@
 """What the console may ask of email, and the mail record that it shows."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import ClassVar, Literal
 
 from purveyor.kit.events.message import Ask, Event, Message
+from purveyor.kit.role import Port
 
 State = Literal["pending", "claimed", "data", "sent", "retry", "failed", "unknown"]
 """``pending``: not tried yet. ``claimed``: a sender works on it, nothing is certain to have left. ``data``: the
@@ -79,6 +81,7 @@ class ListMails(Ask[MailRecords], frozen=True):
     """The newest records, of one state or of all."""
 
     reply: ClassVar = MailRecords
+    idempotent: ClassVar = True
 
     state: str = ""
     event_ids: tuple[str, ...] = ()
@@ -95,6 +98,7 @@ class WhichUnrecorded(Ask[EventIds], frozen=True):
     """From the console: which of these events have no mail in the ledger. Only events that become mails."""
 
     reply: ClassVar = EventIds
+    idempotent: ClassVar = True
 
     event_ids: tuple[str, ...]
 
@@ -125,6 +129,7 @@ class ShowMail(Ask[MailShown], frozen=True):
     """One record by its event id. Raises ``NotFound``."""
 
     reply: ClassVar = MailShown
+    idempotent: ClassVar = True
 
     event_id: str
 
@@ -144,3 +149,80 @@ class ResolveMail(Ask[MailRecord], frozen=True):
 
     event_id: str
     sent: bool
+
+
+class MailboxFound(Message, frozen=True):
+    """Whether there is a development mailbox."""
+
+    found: bool
+
+
+class FindMailbox(Ask[MailboxFound], frozen=True):
+    """Whether emails land in a development mailbox that may be shown."""
+
+    reply: ClassVar = MailboxFound
+    idempotent: ClassVar = True
+
+
+MailboxPart = Literal["page", "messages", "previews"]
+
+
+class MailboxContent(Message, frozen=True):
+    """A part of the development mailbox, ready to be served: HTML or JSON."""
+
+    content: str
+
+
+class ReadMailbox(Ask[MailboxContent], frozen=True):
+    """A part of the development mailbox; ``limit`` is for messages. Raises ``NotFound`` where there is none."""
+
+    reply: ClassVar = MailboxContent
+    idempotent: ClassVar = True
+
+    part: MailboxPart
+    limit: int = 200
+
+
+class Email(Port):
+    """The mail ledger and the development mailbox as other roles and the operator see them."""
+
+    role = "email"
+    setting = "EMAIL_SERVICE"
+    asks = (
+        *(ListMails, ShowMail, ResendMail, ResolveMail, WhichUnrecorded, RecoverClaims),
+        *(FindMailbox, ReadMailbox),
+    )
+
+    async def mails(
+        self, *, state: str = "", event_ids: Sequence[str] = (), limit: int = 50
+    ) -> tuple[MailRecord, ...]:
+        """The newest records, of one state or of all, about these events or any."""
+        return (await self._asker.ask(ListMails(state=state, event_ids=tuple(event_ids), limit=limit))).mails
+
+    async def show(self, event_id: str) -> MailShown:
+        """One record with its message. Raises ``NotFound``."""
+        return await self._asker.ask(ShowMail(event_id=event_id))
+
+    async def resend(self, event_id: str) -> MailRecord:
+        """See ``ResendMail``."""
+        return await self._asker.ask(ResendMail(event_id=event_id))
+
+    async def resolve(self, event_id: str, *, sent: bool) -> MailRecord:
+        """See ``ResolveMail``."""
+        return await self._asker.ask(ResolveMail(event_id=event_id, sent=sent))
+
+    async def unrecorded(self, event_ids: Sequence[str]) -> Sequence[str]:
+        """See ``WhichUnrecorded``."""
+        return (await self._asker.ask(WhichUnrecorded(event_ids=tuple(event_ids)))).event_ids
+
+    async def recover(self, *, apply: bool) -> ClaimsFound:
+        """See ``RecoverClaims``."""
+        return await self._asker.ask(RecoverClaims(apply=apply))
+
+    async def has_mailbox(self) -> bool:
+        """Whether there is a development mailbox to show."""
+        return (await self._asker.ask(FindMailbox())).found
+
+    async def mailbox(self, part: MailboxPart, limit: int = 200) -> str:
+        """A part of it. Raises ``NotFound``."""
+        return (await self._asker.ask(ReadMailbox(part=part, limit=limit))).content

@@ -15,9 +15,12 @@ import msgspec
 from litestar import Response, get
 from litestar.params import QueryParameter
 
+from purveyor.kit.errors import NotFound
+from purveyor.kit.events.message import encode
 from purveyor.kit.http.pages import html_page
 from purveyor.kit.http.routes import RouteGroup, answer
 from purveyor.kit.ids import new_id
+from purveyor.roles.email.contract import FindMailbox, MailboxContent, MailboxFound, ReadMailbox
 from purveyor.roles.email.mime import bodies
 from purveyor.roles.email.ports import Claim
 from purveyor.roles.email.rendering import Renderer
@@ -107,10 +110,43 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     html: str
 
 
-def mailbox_routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
-    """The page and its JSON; only in development."""
+class MailboxPages:
+    """Shows the development mailbox, where there is one: by its own routes, and to the shop in another process."""
+
+    def __init__(self, mailbox: Mailbox | None, renderer: Renderer) -> None:
+        self._mailbox = mailbox
+        self._renderer = renderer
+        self._page = (files(__package__) / "mailbox_page.html").read_text(encoding="utf-8")
+
+    def routes(self) -> list[Any]:
+        """The page and its JSON."""
+        return [] if self._mailbox is None else _routes(self._page, self._mailbox, self._renderer)
+
+    async def find(self, _ask: FindMailbox) -> MailboxFound:
+        """See ``FindMailbox``."""
+        return MailboxFound(found=self._mailbox is not None)
+
+    async def read(self, ask: ReadMailbox) -> MailboxContent:
+        """See ``ReadMailbox``."""
+        if self._mailbox is None:
+            raise NotFound("There is no development mailbox.")
+        if ask.part == "page":
+            return MailboxContent(content=self._page)
+        if ask.part == "previews":
+            return MailboxContent(content=encode(await asyncio.to_thread(_previews, self._renderer)).decode())
+        return MailboxContent(content=encode(await self._mailbox.messages(ask.limit)).decode())
+
+
+def _previews(renderer: Renderer) -> list[Preview]:
+    return [
+        Preview(kind=kind, language=language, **msgspec.structs.asdict(renderer.render(kind, letter, language)))
+        for kind, letter in SAMPLES.items()
+        for language in renderer.languages
+    ]
+
+
+def _routes(page: str, mailbox: Mailbox, renderer: Renderer) -> list[Any]:
     group = RouteGroup("development")
-    page = (files(__package__) / "mailbox_page.html").read_text(encoding="utf-8")
 
     @get("/mailbox", include_in_schema=False)
     async def show() -> Response[Any]:
@@ -143,13 +179,6 @@ def mailbox_routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
         sync_to_thread=True,
     )
     def previews() -> list[Preview]:
-        made = [
-            (kind, language, renderer.render(kind, letter, language))
-            for kind, letter in SAMPLES.items()
-            for language in renderer.languages
-        ]
-        return [
-            Preview(kind=kind, language=language, **msgspec.structs.asdict(mail)) for kind, language, mail in made
-        ]
+        return _previews(renderer)
 
     return [show, messages, previews]

@@ -2,10 +2,10 @@
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,10 +21,13 @@ from purveyor.roles.auth.contract import (
     UserRegistered,
 )
 from purveyor.roles.email.contract import (
+    Email,
+    FindMailbox,
     ListMails,
     MailDataErased,
     MailDataExported,
     MailSettled,
+    ReadMailbox,
     RecoverClaims,
     ResendMail,
     ResolveMail,
@@ -128,6 +131,7 @@ def check(settings: EmailSettings, production: bool) -> None:  # noqa: FBT001 - 
 async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     """Start role email."""
     from purveyor.roles.email.journal import Journals
+    from purveyor.roles.email.mailbox import Mailbox, MailboxPages
     from purveyor.roles.email.privacy import PersonalData, Retention
     from purveyor.roles.email.reports import Reports
     from purveyor.roles.email.sender import Sender
@@ -143,8 +147,10 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
         mails = Mails(ledger, renderer, settings.sender, sender.wake)
         personal_data, retention = PersonalData(ledger, env.events), Retention(ledger, settings.mail_keep_days)
         audit = Audit(ledger, journals, settings.mail_doubtful)
+        mailbox = mailer if isinstance(mailer, Mailbox) and not env.production else None
+        pages = MailboxPages(mailbox, renderer)
         yield Actor(
-            routes=_mailbox_routes(env, mailer, renderer),
+            routes=pages.routes(),
             answers={
                 ListMails: mails.list,
                 ShowMail: mails.show,
@@ -152,6 +158,8 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
                 ResolveMail: mails.resolve,
                 WhichUnrecorded: audit.which_unrecorded,
                 RecoverClaims: audit.recover,
+                FindMailbox: pages.find,
+                ReadMailbox: pages.read,
             },
             subscriptions={
                 **dict.fromkeys(MAILED, mails.write),
@@ -232,12 +240,6 @@ def _delivery_check(env: Env, settings: EmailSettings, mailer: "SmtpMailer | Mai
     return Check("mail delivery", "external", mailer.check, required=False, server=mailer.server, setting=setting)
 
 
-def _mailbox_routes(env: Env, mailer: "SmtpMailer | Mailbox", renderer: "Renderer") -> Sequence[Any]:
-    from purveyor.roles.email.mailbox import Mailbox, mailbox_routes
-
-    return mailbox_routes(mailer, renderer) if isinstance(mailer, Mailbox) and not env.production else ()
-
-
 async def _nobody() -> str:
     raise Unavailable(_NOBODY)
 
@@ -257,6 +259,9 @@ ROLE = Role(
     check=check,
     emits=(MailSettled, MailDataErased, MailDataExported),
     has_outbox=False,
+    offers=(Email,),
+    tags={"development": "The development mailbox; not available in production."},
+    pages={"Mailbox": "/mailbox"},
     consumes={event: event.type for event in (*MAILED, UserErased, UserExportRequested)},
     migrations=Path(__file__).with_name("migrations"),
     in_postgres=lambda settings: not settings.mongodb_uri,

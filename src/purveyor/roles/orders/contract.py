@@ -1,6 +1,6 @@
 """What others may hear from orders, and the errors that a client can meet."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, ClassVar
@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from purveyor.kit.errors import Conflict, FieldError, InvalidInput, Problem, TooManyRequests, Unavailable
 from purveyor.kit.events.message import Ask, Event, Message
+from purveyor.kit.role import Port
 
 OrderNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """What every store keeps as an integer of 64 bits; with any other number no reader could ever be done."""
@@ -106,6 +107,7 @@ class TraceOrder(Ask[OrderTrace], frozen=True):
     """From the console: an order by its id or its number. Raises ``NotFound``."""
 
     reply: ClassVar = OrderTrace
+    idempotent: ClassVar = True
 
     order: str
 
@@ -123,6 +125,7 @@ class FindUnannounced(Ask[Unannounced], frozen=True):
     """
 
     reply: ClassVar = Unannounced
+    idempotent: ClassVar = True
 
     limit: int = 1000
 
@@ -136,6 +139,26 @@ class AnnounceOrders(Ask[Unannounced], frozen=True):
     reply: ClassVar = Unannounced
 
     order_ids: tuple[str, ...]
+
+
+class Orders(Port):
+    """Orders as other roles and the operator see them."""
+
+    role = "orders"
+    setting = "ORDERS_SERVICE"
+    asks = (TraceOrder, FindUnannounced, AnnounceOrders)
+
+    async def trace(self, order: str) -> OrderTrace:
+        """An order's way, by its id or its number. Raises ``NotFound``."""
+        return await self._asker.ask(TraceOrder(order=order))
+
+    async def unannounced(self, limit: int) -> Sequence[str]:
+        """See ``FindUnannounced``."""
+        return (await self._asker.ask(FindUnannounced(limit=limit))).order_ids
+
+    async def announce(self, order_ids: Sequence[str]) -> Sequence[str]:
+        """See ``AnnounceOrders``."""
+        return (await self._asker.ask(AnnounceOrders(order_ids=tuple(order_ids)))).order_ids
 
 
 class KeyReused(InvalidInput):

@@ -26,6 +26,7 @@ from purveyor.roles.orders.contract import (
     OrderDataErased,
     OrderDataExported,
     OrderDelivered,
+    Orders,
     OrderShipped,
     TraceOrder,
 )
@@ -153,6 +154,11 @@ ROLE = Role(
     settings=OrdersSettings,
     build=build,
     needs=(Identity,),
+    offers=(Orders,),
+    tags={
+        "products": "Products that can be ordered, with current prices.",
+        "orders": "Place, track and cancel orders; staff update and export them.",
+    },
     emits=(
         OrderCreated,
         OrderConfirmed,

@@ -9,10 +9,11 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from purveyor.kit.errors import NotFound
+from purveyor.kit.errors import NotFound, Problem
 from purveyor.kit.http.pages import REVALIDATE, Asset
+from purveyor.roles.email.contract import Email
 
-_STATIC = files("purveyor.storefront") / "static"
+_STATIC = files(__package__) / "static"
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 POLICY = (
@@ -23,14 +24,12 @@ POLICY = (
 
 
 class PageConfig(msgspec.Struct, frozen=True):
-    """What the page must know of this process. Anybody may read it."""
+    """What the page must know of this installation. It is public."""
 
     development: bool
     """Whether hints that only a developer can use are shown."""
     mailbox: bool
-    """Whether this process shows mails at ``/mailbox``."""
-    desk: bool
-    """Whether this process has the routes of ``desk.py``."""
+    """Whether emails are shown at ``/mailbox``."""
 
 
 def _load() -> dict[str, Asset]:
@@ -42,10 +41,9 @@ def _load() -> dict[str, Asset]:
     }
 
 
-def storefront_routes(config: PageConfig) -> Sequence[HTTPRouteHandler]:
+def storefront_routes(email: Email, *, development: bool) -> Sequence[HTTPRouteHandler]:
     """The handlers of ``/`` and ``/static/shop``."""
     assets = _load()
-    assets["config.json"] = Asset(msgspec.json.encode(config), "application/json", REVALIDATE, gzipped=False)
     page = Asset((_STATIC / "index.html").read_bytes(), "text/html", REVALIDATE, gzipped=False)
 
     @get("/", include_in_schema=False, sync_to_thread=False)
@@ -54,6 +52,12 @@ def storefront_routes(config: PageConfig) -> Sequence[HTTPRouteHandler]:
         response.headers["Content-Security-Policy"] = POLICY
         return response
 
+    @get("/static/shop/config.json", include_in_schema=False)
+    async def config(request: Request[Any, Any, Any]) -> Response[bytes]:
+        shown = PageConfig(development=development, mailbox=development and await _has_mailbox(email))
+        asset = Asset(msgspec.json.encode(shown), "application/json", REVALIDATE, gzipped=False)
+        return _answer(asset, request)
+
     @get("/static/shop/{name:str}", include_in_schema=False, sync_to_thread=False)
     def file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         asset = assets.get(name)
@@ -61,7 +65,14 @@ def storefront_routes(config: PageConfig) -> Sequence[HTTPRouteHandler]:
             raise NotFound("There is no such file.")
         return _answer(asset, request)
 
-    return [index, file]
+    return [index, config, file]
+
+
+async def _has_mailbox(email: Email) -> bool:
+    try:
+        return await email.has_mailbox()
+    except Problem:  # the shop goes on without role email
+        return False
 
 
 def _answer(asset: Asset, request: Request[Any, Any, Any]) -> Response[bytes]:

@@ -1,5 +1,4 @@
-// Emails about an order from the mail ledger, with a button to resend each. For staff, if this process serves the
-// desk's routes.
+// Emails about an order from the mail ledger, with a button to resend each. For staff.
 
 import { get, post, withQuery } from "./api.js";
 import { fill, h, say } from "./dom.js";

@@ -7,9 +7,7 @@ and the event is delivered elsewhere.
 import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from pathlib import Path
 
-from purveyor.kit.db.databases import Schema
 from purveyor.kit.db.postgres import Connection, Database, storable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import COLUMNS, envelope, values
@@ -17,9 +15,6 @@ from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import parse_id
 from purveyor.transports.handling import Failure, Handling, set_within
-
-MIGRATIONS = Path(__file__).with_name("migrations")
-SCHEMA = Schema("events", MIGRATIONS, role=None)
 
 _BATCH = 50
 _POLL_S = 1.0

@@ -101,7 +101,7 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
   }
 
   async function showMails() {
-    if (desk && config.desk) fill(parts.mails, await mailPanel(id).catch(() => null));
+    if (desk) fill(parts.mails, await mailPanel(id).catch(() => null));
     if (config.mailbox) fill(parts.box, await mailboxPanel(current.order).catch(() => null));
   }
 

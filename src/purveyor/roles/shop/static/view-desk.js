@@ -9,8 +9,8 @@ import { pager, statusPill } from "./view-orders.js";
 const STATUSES = ["pending", "confirmed", "shipped", "delivered", "cancelled"];
 const FILTERS = ["status", "order_number", "user_id", "from", "to"];
 
-/** Tabs of the desk, if this process serves them. */
-export const deskTabs = (config, here) => config.desk && chips("Desk", [
+/** Tabs of the desk. */
+export const deskTabs = (here) => chips("Desk", [
   ["Orders", "#/desk", here === "orders"],
   ["Emails", "#/desk/mails", here === "mails"],
   ["Dead letters", "#/desk/dead-letters", here === "letters"],
@@ -66,11 +66,11 @@ const row = (order) => h("tr", {},
 
 const HEADS = ["Order", "Status", "Payment", "Placed", "Ship to", "Items"];
 
-export async function deskView({ query, config }) {
+export async function deskView({ query }) {
   const values = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
   const panel = filters(values);
   const path = (cursor) => withQuery("/api/orders/", { ...apiQuery(values), limit: 50, cursor });
-  const page = (...content) => ({ title: "Order desk", kind: "wide", content: [h("h1", {}, "Order desk"), deskTabs(config, "orders"), panel, content] });
+  const page = (...content) => ({ title: "Order desk", kind: "wide", content: [h("h1", {}, "Order desk"), deskTabs("orders"), panel, content] });
   const first = await get(path(null)).catch((error) => error);
   if (first instanceof Error) {
     showProblem(panel, asFilters(first));

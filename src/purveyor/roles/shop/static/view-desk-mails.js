@@ -9,7 +9,7 @@ import { deskTabs } from "./view-desk.js";
 
 const STATES = ["sent", "pending", "retry", "failed", "unknown"];
 
-export async function mailsView({ query, config, again }) {
+export async function mailsView({ query, again }) {
   const state = query.get("state") ?? "";
   const { mails } = await get(withQuery("/api/mails", { state }));
   const states = [["All", "#/desk/mails", !state], ...STATES.map((name) => [word(name), `#/desk/mails?state=${name}`, name === state])];
@@ -17,7 +17,7 @@ export async function mailsView({ query, config, again }) {
     title: "Emails",
     kind: "wide",
     content: [
-      h("h1", {}, "Emails"), deskTabs(config, "mails"), chips("Status", states),
+      h("h1", {}, "Emails"), deskTabs("mails"), chips("Status", states),
       mails.length
         ? h("ul", { class: "mail-rows panel" }, mails.map((mail) => mailRow(mail, again)))
         : emptyState("No emails", "No emails have this status."),
@@ -45,13 +45,13 @@ function letterRow(letter, again) {
     result);
 }
 
-export async function deadLettersView({ config, again }) {
+export async function deadLettersView({ again }) {
   const { dead_letters: letters } = await get("/api/dead-letters");
   return {
     title: "Dead letters",
     kind: "wide",
     content: [
-      h("h1", {}, "Dead letters"), deskTabs(config, "letters"),
+      h("h1", {}, "Dead letters"), deskTabs("letters"),
       h("p", { class: "muted" }, "Events that could not be handled after all retries. Fix the cause, then replay them. Replaying an event that was already handled has no effect."),
       letters.length
         ? h("ul", { class: "mail-rows panel" }, letters.map((letter) => letterRow(letter, again)))

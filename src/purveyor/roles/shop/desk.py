@@ -1,8 +1,4 @@
-"""The HTTP routes of the order desk that belong to no role alone: mails, found by their order, and dead letters.
-
-They ask the roles of this process, as the console does. Where role email or orders runs elsewhere they are not
-served, and the page does not show them.
-"""
+"""The HTTP routes of the order desk for emails, found by their order, and for dead letters."""
 
 from datetime import datetime
 from typing import Annotated, Any, get_args
@@ -12,17 +8,14 @@ from litestar import Request, Response
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import Conflict, FieldError, Forbidden, InvalidInput, NotFound, Unavailable
-from purveyor.kit.events.transport import Asker, EventTransport
+from purveyor.kit.events.transport import EventTransport
 from purveyor.kit.http.routes import RouteGroup, answer, link, number_schema, read_number
 from purveyor.kit.http.web import ApiResponse
 from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import Principal
-from purveyor.roles.email.contract import ListMails, MailRecord, ResendMail, State
-from purveyor.roles.orders.contract import TraceOrder
-from purveyor.storefront import examples
-
-ROLES = frozenset({"orders", "email"})
-"""The roles that must run in this process."""
+from purveyor.roles.email.contract import Email, MailRecord, State
+from purveyor.roles.orders.contract import Orders
+from purveyor.roles.shop import examples
 
 _ID = r"^[\x21-\x7e]{1,64}$"
 _MAX_LIMIT = 200
@@ -63,10 +56,10 @@ class DeadLetterList(msgspec.Struct, frozen=True):
     dead_letters: list[DeadLetterView]
 
 
-def desk_routes(identity: Identity, roles: Asker, events: EventTransport) -> list[Any]:
+def desk_routes(identity: Identity, orders: Orders, email: Email, events: EventTransport) -> list[Any]:
     """The routes; ``roles`` asks the roles of this process, ``identity`` tells whose token a request carries."""
     group = RouteGroup("desk", verify=identity.verify, problems=(Forbidden, Unavailable))
-    return [*_mail_routes(roles, group), *_dead_letter_routes(events, group)]
+    return [*_mail_routes(orders, email, group), *_dead_letter_routes(events, group)]
 
 
 def _require_staff(request: Request[Principal, Any, Any]) -> None:
@@ -82,7 +75,7 @@ def _state(text: str | None) -> str:
     return text or ""
 
 
-def _mail_routes(roles: Asker, group: RouteGroup) -> list[Any]:
+def _mail_routes(orders: Orders, email: Email, group: RouteGroup) -> list[Any]:
     @group.route(
         "GET",
         "/api/mails",
@@ -104,12 +97,11 @@ def _mail_routes(roles: Asker, group: RouteGroup) -> list[Any]:
         state, at_most = _state(in_state), read_number("limit", limit, _MAX_LIMIT)
         wanted = [event_id] if event_id else []
         if order_id:
-            of_order = (await roles.ask(TraceOrder(order=order_id))).events
+            of_order = (await orders.trace(order_id)).events
             wanted = [event for event in of_order if event_id in (None, event)]
         if order_id and not wanted:
             return ApiResponse(MailList(()))
-        found = await roles.ask(ListMails(state=state, event_ids=tuple(wanted), limit=at_most))
-        return ApiResponse(MailList(found.mails))
+        return ApiResponse(MailList(await email.mails(state=state, event_ids=wanted, limit=at_most)))
 
     @group.route(
         "POST",
@@ -122,7 +114,7 @@ def _mail_routes(roles: Asker, group: RouteGroup) -> list[Any]:
     )
     async def resend_mail(event_id: PathEventId, request: Request[Principal, Any, Any]) -> Response[MailRecord]:
         _require_staff(request)
-        return ApiResponse(await roles.ask(ResendMail(event_id=event_id)), status_code=202)
+        return ApiResponse(await email.resend(event_id), status_code=202)
 
     return [list_mails, resend_mail]
 

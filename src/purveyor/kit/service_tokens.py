@@ -1,0 +1,59 @@
+"""Service tokens: which role asks another one over HTTP, as a JWT (RFC 7519) that lives for a minute."""
+
+import re
+import time
+
+import jwt
+
+from purveyor.kit.errors import Unauthorized
+
+LIFETIME_S = 60
+
+_ISSUER = "purveyor"
+_TYPE = "service+jwt"  # so that no token of another kind passes, even where the secrets are the same
+_ALGORITHM = "HS256"
+_CLOCKS_DIFFER_S = 30
+_FORM = re.compile(r"[\w-]{1,512}\.[\w-]{1,2048}\.[\w-]{43}", re.ASCII)
+
+
+class ServiceTokenInvalid(Unauthorized):
+    """The route is for other roles of the same installation. Give every process the same SERVICE_SECRET, and check
+    that their clocks agree.
+    """
+
+    code, title = "service-token-invalid", "The service token is not valid"
+
+
+class ServiceTokens:
+    """Signs and reads service tokens."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.encode()
+
+    def sign(self, *, asking: str, asked: str) -> str:
+        """A token with which role ``asking`` may ask role ``asked`` within the next minute."""
+        now = int(time.time())
+        claims = {"iss": _ISSUER, "sub": asking, "aud": asked, "iat": now, "exp": now + LIFETIME_S}
+        return jwt.encode(claims, self._secret, algorithm=_ALGORITHM, headers={"typ": _TYPE})
+
+    def read(self, token: str, *, asked: str) -> str:
+        """The role that asks. Raises ``ServiceTokenInvalid``: one answer for everything that can be wrong."""
+        if not _FORM.fullmatch(token):
+            raise ServiceTokenInvalid
+        try:
+            if jwt.get_unverified_header(token).get("typ") != _TYPE:
+                raise ServiceTokenInvalid
+            claims = jwt.decode(
+                token,
+                self._secret,
+                algorithms=[_ALGORITHM],
+                audience=asked,
+                issuer=_ISSUER,
+                leeway=_CLOCKS_DIFFER_S,
+                options={"require": ["exp", "iat", "sub", "aud", "iss"]},
+            )
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise ServiceTokenInvalid from error
+        if not 0 < claims["exp"] - claims["iat"] <= LIFETIME_S:
+            raise ServiceTokenInvalid
+        return str(claims["sub"])

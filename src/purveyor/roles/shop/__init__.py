@@ -1,0 +1,1 @@
+"""Role shop: the storefront and the order desk."""
