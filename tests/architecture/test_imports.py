@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 
+import grimp
 import pytest
 
 HEAVY = [
@@ -50,3 +52,26 @@ def test_importing_starts_nothing() -> None:
         "assert asyncio._get_running_loop() is None"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def imports() -> dict[str, set[str]]:
+    """Every module with the modules that it imports anywhere, inside functions and for types too."""
+    graph = grimp.build_graph("purveyor", "purveyor_drill", cache_dir=None)
+    return {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """One import cycle, or an empty list."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert cycle(imports()) == []
+
+
+def test_a_cycle_is_found() -> None:
+    assert set(cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
