@@ -9,6 +9,7 @@ from pathlib import Path
 from mailboxes import MailFolder
 from own_processes import Processes, own_processes
 from running import Running, public_client
+from server_shapes import PATIENT
 from shop import Shop
 
 SETTLE_S = 1.5
@@ -23,7 +24,7 @@ async def visiting(processes: Processes, name: str) -> AsyncIterator[Shop]:
 
 
 async def test_an_order_answered_before_a_crash_is_kept_and_confirmed_once(tmp_path: Path) -> None:
-    async with own_processes(tmp_path) as processes:
+    async with own_processes(tmp_path, **PATIENT) as processes:
         processes.start("front", "serve", "auth,orders")
         await processes.ready("front")
         async with visiting(processes, "front") as shop:
@@ -45,7 +46,7 @@ async def test_an_order_answered_before_a_crash_is_kept_and_confirmed_once(tmp_p
 
 
 async def test_a_crash_amid_many_mails_loses_none_and_doubles_none_in_secret(tmp_path: Path) -> None:
-    async with own_processes(tmp_path) as processes:
+    async with own_processes(tmp_path, **PATIENT) as processes:
         processes.start("all", "serve", "auth,orders,email")
         await processes.ready("all")
         async with visiting(processes, "all") as shop:

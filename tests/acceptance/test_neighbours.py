@@ -21,7 +21,7 @@ from pamqp.header import ContentHeader
 from own_processes import Processes, own_processes
 from real_servers import RealServers, require_servers
 from running import Running, public_client
-from server_shapes import SECRET
+from server_shapes import PATIENT, SECRET
 from servers.foreign_auth import ForeignAuth
 from shop import Customer, Mail, Shop, problem
 from waiting import until
@@ -38,7 +38,7 @@ def servers() -> RealServers:
 @pytest_asyncio.fixture
 async def house(servers: RealServers, tmp_path: Path) -> AsyncIterator[Processes]:
     """No process yet, on an installation of its own."""
-    async with own_processes(tmp_path, **servers.place(), **SECRET) as processes:
+    async with own_processes(tmp_path, **servers.place(), **SECRET, **PATIENT) as processes:
         yield processes
 
 
@@ -161,7 +161,7 @@ async def test_a_body_that_cannot_be_read_goes_to_the_dead_letters(house: Proces
     running = Running({}, house.settings, house.folder, list)
     await running.console("migrate")  # it reads the outboxes too, and no role that has one ever ran here
     listed = await running.console("events", "list")
-    assert listed.count("dead in order.created") == 3
+    assert listed.count("dead letter in order.created") == 3
 
 
 async def test_a_foreign_publisher_with_odd_properties_is_served(house: Processes, servers: RealServers) -> None:

@@ -14,6 +14,7 @@ from browser.page import Page, open_page
 from browser.people import Person, new_person, new_staff
 from own_processes import Processes, own_processes
 from running import public_client
+from server_shapes import PATIENT
 
 OpenTab = Callable[[], AbstractAsyncContextManager[Page]]
 ROLES = "auth,orders,email,catalog,shop"
@@ -23,7 +24,7 @@ ROLES = "auth,orders,email,catalog,shop"
 async def processes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
     """The whole shop in one process, on the embedded default."""
     folder = tmp_path_factory.mktemp("browser-shop")
-    async with own_processes(folder, RATE_LIMIT_LOGIN="1000/minute") as running:
+    async with own_processes(folder, RATE_LIMIT_LOGIN="1000/minute", **PATIENT) as running:
         running.start("shop", "serve", ROLES)
         await running.ready("shop")
         yield running

@@ -11,6 +11,7 @@ import httpx
 
 from own_processes import Processes, environment, own_processes
 from purveyor_drill.servers.process import Child, free_port, talk
+from server_shapes import PATIENT
 
 _CONFIG = Path(__file__).parents[2] / "configs" / "nginx.conf"
 _ROLES = ("auth", "orders", "catalog", "email", "shop")
@@ -62,6 +63,7 @@ async def open_gateway(nginx: str, folder: Path) -> AsyncIterator[Gateway]:
         "PRODUCTS_API": f"http://127.0.0.1:{ports['catalog']}/catalog/products",
         "TRUSTED_PROXIES": "127.0.0.1/32",
         "RATE_LIMIT_LOGIN": f"{LOGINS}/minute",
+        **PATIENT,
     }
     async with own_processes(folder, **settings) as processes:
         processes.ports.update(ports)

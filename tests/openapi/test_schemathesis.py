@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from own_processes import environment, own_processes
+from server_shapes import PATIENT
 
 PASSWORD = "a long enough password"
 SEED = 20261122
@@ -80,7 +81,7 @@ async def run(*command: str, settings: dict[str, str], folder: Path | None = Non
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     folder = tmp_path_factory.mktemp("openapi")
     limits = {"RATE_LIMIT_ORDERS": "100000/second", "RATE_LIMIT_LOGIN": "100000/second"}
-    async with own_processes(folder, **limits) as processes:
+    async with own_processes(folder, **limits, **PATIENT) as processes:
         processes.start("shop", "serve", "auth,orders,email,catalog,shop")
         await processes.ready("shop")
         yield Server(f"http://127.0.0.1:{processes.ports['shop']}", dict(processes.settings))
