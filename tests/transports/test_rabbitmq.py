@@ -551,10 +551,10 @@ async def test_a_server_that_is_not_there_ends_the_start_without_its_password(qu
     events = RabbitEvents("amqp://user:verysecret@127.0.0.1:9/", startup_wait_s=1)
     started = time.monotonic()
     with pytest.raises(
-        StartupError, match=r"RabbitMQ at 127\.0\.0\.1:9: .*\w[')]*\. Start it.*RABBITMQ_URL"
+        StartupError, match=r"RabbitMQ at 127\.0\.0\.1:9: .*\w[')]*\. Start the server.*RABBITMQ_URL"
     ) as caught:
         await events.open([queue])
-    assert 0.9 < time.monotonic() - started < 3
+    assert 0.35 < time.monotonic() - started < 3, "tried again, until the next try would have come too late"
     assert "verysecret" not in str(caught.value)
 
 

@@ -11,6 +11,7 @@ from rabbit_support import Foreign, Seen, consuming, opened, raising, sent_on, u
 
 from purveyor.kit.errors import StartupError
 from purveyor.kit.events.transport import Queue, Undeliverable
+from purveyor.kit.retry import RetrySchedule
 from purveyor.transports.rabbitmq.events import RabbitEvents
 from purveyor_drill.servers.rabbitmq import RabbitServer
 
@@ -231,7 +232,8 @@ async def test_the_copy_keeps_the_attempts_and_its_deliveries_count_from_zero(
 async def test_an_event_that_cannot_be_put_aside_stays_in_hand_and_uses_up_no_delivery(
     limited: RabbitEvents, queue: Queue, neighbor: Foreign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("purveyor.transports.rabbitmq.consumer._REFUSED_PAUSE_S", 0.05)
+    soon = RetrySchedule(first_s=0.05, longest_s=0.05)
+    monkeypatch.setattr("purveyor.transports.rabbitmq.consumer._REFUSED", soon)
     name = f"{queue.name}.retry.5s"
     await neighbor.delete(name)
     async with neighbor.connection.channel() as channel:

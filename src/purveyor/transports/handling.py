@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +15,14 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import EventHandler, Queue, Undeliverable, decoded
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.metrics import EVENTS_HANDLED
+from purveyor.kit.poll import wait_until_set
+from purveyor.kit.retry import RetrySchedule
 
 log = logging.getLogger(__name__)
 
 HANDLER_S = 10.0
 AWAY_PAUSE_S = 2.0
-_FIRST_AWAY_PAUSE_S = 0.5
+_AWAY = RetrySchedule(first_s=0.5, longest_s=AWAY_PAUSE_S, jitter=0.2)
 _REASON_CHARACTERS = 1000
 
 
@@ -72,12 +73,13 @@ class Handling:
 
     async def attempt_while_away(self, sent: Envelope, over: asyncio.Event) -> Exception | None:
         """Attempt again as long as the handler raises ``Unavailable``; that is returned once ``over`` is set."""
-        pause_s = _FIRST_AWAY_PAUSE_S
+        failures = 0
         while isinstance(error := await self.attempt(sent), Unavailable):
+            failures += 1
             log.warning("event waits", extra=self.about(sent) | {"reason": str(error)})
-            if await set_within(over, pause_s):
+            await wait_until_set(over, _AWAY.pause_s(failures))
+            if over.is_set():
                 break
-            pause_s = min(AWAY_PAUSE_S, pause_s * 2)
         return error
 
     def failure(self, sent: Envelope, attempts: int, error: Exception) -> Failure:
@@ -111,12 +113,3 @@ def caused_by(sent: Envelope) -> Iterator[None]:
     finally:
         logs.request_id.reset(tokens[0])
         tracing.traceparent.reset(tokens[1])
-
-
-async def set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event is set within about so many seconds; the time is spread, so that waiters part."""
-    try:
-        async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):  # noqa: S311 - spreads the attempts
-            return await event.wait()
-    except TimeoutError:
-        return False

@@ -5,8 +5,10 @@ and the event is delivered elsewhere.
 """
 
 import asyncio
+import random
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 
 from purveyor.kit.db.postgres import Connection, Database, storable
 from purveyor.kit.events.message import Envelope
@@ -14,12 +16,17 @@ from purveyor.kit.events.outbox import COLUMNS, envelope, values
 from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import parse_id
-from purveyor.transports.handling import Failure, Handling, set_within
+from purveyor.kit.poll import MORE, Poll
+from purveyor.transports.handling import Failure, Handling
 
 _BATCH = 50
-_POLL_S = 1.0
 _PAUSES_S = tuple(min(300.0, 2.0**failures) for failures in range(11))
 """Seconds before each further attempt: 12 attempts in all, over about 20 minutes."""
+
+
+def _poll_s() -> float:
+    """Spread, so that processes which started as one do not ask as one."""
+    return random.uniform(0.7, 1.0)  # noqa: S311 - no secret
 
 
 class PostgresEvents:
@@ -29,14 +36,14 @@ class PostgresEvents:
         self._opening = database
         self._stack = AsyncExitStack()
         self._queues: dict[str, list[Queue]] = {}
-        self._woken: dict[str, asyncio.Event] = {}
+        self._polls: dict[str, Poll] = {}
 
     async def open(self, queues: Sequence[Queue]) -> None:
         """See ``EventTransport``. A queue is its name in the table: there is nothing to declare."""
         self._database = await self._stack.enter_async_context(self._opening)
         for queue in queues:
             self._queues.setdefault(queue.event.type, []).append(queue)
-            self._woken[queue.name] = asyncio.Event()
+            self._polls[queue.name] = Poll(_poll_s)
 
     async def close(self) -> None:
         """See ``EventTransport``."""
@@ -61,7 +68,7 @@ class PostgresEvents:
             *zip(*((queue, *values(sent)) for queue, sent in pairs), strict=True),
         )
         for queue, _ in pairs:
-            self._woken[queue].set()
+            self._polls[queue].wake()
         return [None] * len(envelopes)
 
     async def consume(self, queue: Queue, handler: EventHandler) -> None:
@@ -69,13 +76,10 @@ class PostgresEvents:
 
         While it raises ``Unavailable`` it is called again every 2 s, and that counts as no attempt.
         """
-        handling, woken = Handling(queue, handler, _PAUSES_S), self._woken[queue.name]
-        while True:
-            woken.clear()
-            if await self._batch(handling) < _BATCH:
-                await set_within(woken, _POLL_S)
+        handling = Handling(queue, handler, _PAUSES_S)
+        await self._polls[queue.name].run(partial(self._batch, handling))
 
-    async def _batch(self, handling: Handling) -> int:
+    async def _batch(self, handling: Handling) -> float | None:
         async with self._database.connection() as connection, connection.transaction():
             rows = await connection.fetch(
                 f"""
@@ -85,7 +89,7 @@ class PostgresEvents:
                 handling.queue.name,
             )
             if not rows:
-                return 0
+                return None
             events = [envelope(row) for row in rows]
             outcomes = await asyncio.gather(*map(handling.attempt, events))
             handled = [sent.id for sent, error in zip(events, outcomes, strict=True) if error is None]
@@ -97,7 +101,7 @@ class PostgresEvents:
                     failure = handling.failure(sent, row["attempts"], error)
                     await self._put_aside(connection, handling.queue, sent, failure)
                     failpoint("consumer.put_aside")
-        return len(rows)
+        return MORE if len(rows) == _BATCH else None
 
     async def _put_aside(self, connection: Connection, queue: Queue, sent: Envelope, failure: Failure) -> None:
         await connection.execute(

@@ -21,8 +21,10 @@ from faststream.rabbit import Channel, RabbitExchange, RabbitMessage, RabbitQueu
 from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.failpoints import failpoint
+from purveyor.kit.poll import wait_until_set
+from purveyor.kit.retry import RetrySchedule
 from purveyor.transports import headers
-from purveyor.transports.handling import Handling, caused_by, set_within
+from purveyor.transports.handling import Handling, caused_by
 from purveyor.transports.rabbitmq import topology
 from purveyor.transports.rabbitmq.link import ANSWER_S, CONFIRM_S, Link, Refused, soon
 
@@ -32,7 +34,7 @@ Send = Callable[[Message, str, RabbitExchange, float], Awaitable[None]]
 
 _WATCH_S = 0.5
 _FINISH_S = 15.0
-_REFUSED_PAUSE_S = 5.0
+_REFUSED = RetrySchedule(first_s=5.0, longest_s=5.0, jitter=0.2)
 MOST_DELIVERIES = 10
 """Half of RabbitMQ 4's default limit, after which a quorum queue drops a message."""
 
@@ -133,7 +135,8 @@ class Consumer:
         with caused_by(sent):
             while not await self._handled(message, sent, over):
                 # Not nacked: on a quorum queue each nack is one more delivery before the limit.
-                if await set_within(over, _REFUSED_PAUSE_S):
+                await wait_until_set(over, _REFUSED.pause_s(1))
+                if over.is_set():
                     return
             try:
                 async with self._link.until(soon(CONFIRM_S)):

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
@@ -16,6 +15,7 @@ from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue
 from purveyor.kit.failpoints import failpoint
+from purveyor.kit.retry import RetrySchedule, retry
 from purveyor.transports.handling import Handling
 from purveyor.transports.rabbitmq import topology
 from purveyor.transports.rabbitmq.consumer import MOST_DELIVERIES, Consumer
@@ -23,6 +23,7 @@ from purveyor.transports.rabbitmq.link import ANSWER_S, CONFIRM_S, Link, Unrouta
 
 log = logging.getLogger(__name__)
 
+_STARTUP = RetrySchedule(first_s=0.6, longest_s=0.6)
 _RESTORE_EVERY_S = 1.0
 _LOOK_S = 15.0
 _MAX_DEAD_LETTERS = 1000
@@ -57,17 +58,13 @@ class RabbitEvents:
         queue in another form. Once this returned, the transport heals by itself.
         """
         self._queues = {queue.name: queue for queue in queues}
-        deadline = soon(self._startup_wait_s)
+        declare = partial(self._declare, self._publishing, queues)
         try:
-            while True:
-                try:
-                    return await self._declare(self._publishing, queues)
-                except Unavailable as away:
-                    if soon(0) >= deadline:
-                        raise StartupError(f"{away.detail} Start the server or correct RABBITMQ_URL.") from away
-                await asyncio.sleep(random.uniform(0.2, 0.6))  # noqa: S311 - spreads processes that start as one
-        except BaseException:
+            await retry(declare, _STARTUP, on=Unavailable, within_s=self._startup_wait_s)
+        except BaseException as error:
             await self.close()
+            if isinstance(error, Unavailable):
+                raise StartupError(f"{error.detail} Start the server or correct RABBITMQ_URL.") from error
             raise
 
     async def close(self) -> None:

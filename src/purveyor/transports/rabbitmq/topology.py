@@ -29,6 +29,9 @@ PAUSES_S = tuple(_STEPS.values())
 DELIVERIES = "x-delivery-count"
 """How many deliveries of a message from a quorum queue have failed; no other queue counts them."""
 
+_TRACES = ("x-death", "x-first-death-", "x-last-death-", DELIVERIES, "x-acquired-count")
+"""Headers that the server added to a message; only the beginnings of some."""
+
 
 def dead_queue(name: str) -> str:
     """Where a queue's dead letters are."""
@@ -167,13 +170,7 @@ def deliveries_of(message: AbstractMessage) -> int:
 
 def again(message: AbstractMessage, notes: Mapping[str, Any] | None = None) -> Message:
     """The message to be published again; the server's traces go, and our notes stay unless there are new ones."""
-    traces = (
-        "x-death",
-        "x-first-death-",
-        "x-last-death-",
-        DELIVERIES,
-        *(headers.NOTES if notes is not None else ()),
-    )
+    traces = _TRACES if notes is None else (*_TRACES, *headers.NOTES)
     kept = {name: value for name, value in message.headers.items() if not name.startswith(traces)}
     return Message(
         message.body,
