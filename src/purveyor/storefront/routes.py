@@ -1,19 +1,16 @@
 """The routes of the page at ``/`` and of its files, which are served from memory as they are packaged."""
 
 from collections.abc import Sequence
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
 
-from purveyor.kit.errors import NotFound
-from purveyor.kit.http.pages import REVALIDATE, Asset
+from purveyor.kit.http.static_files import Asset, load_assets, static_files
 
-_STATIC = files("purveyor.storefront") / "static"
-_MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
+_STATIC = Path(__file__).parent / "static"
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -33,39 +30,16 @@ class PageConfig(msgspec.Struct, frozen=True):
     """Whether this process has the routes of ``desk.py``."""
 
 
-def _load() -> dict[str, Asset]:
-    """The scripts and style sheets by their name in the URL: the folder as it is now, and nothing beside it."""
-    return {
-        file.name: Asset(file.read_bytes(), media_type, REVALIDATE, gzipped=False)
-        for file in _STATIC.iterdir()
-        if (media_type := _MEDIA_TYPES.get(f".{file.name.rpartition('.')[2]}"))
-    }
-
-
 def storefront_routes(config: PageConfig) -> Sequence[HTTPRouteHandler]:
     """The handlers of ``/`` and ``/static/shop``."""
-    assets = _load()
-    assets["config.json"] = Asset(msgspec.json.encode(config), "application/json", REVALIDATE, gzipped=False)
-    page = Asset((_STATIC / "index.html").read_bytes(), "text/html", REVALIDATE, gzipped=False)
+    assets = load_assets(_STATIC)
+    assets["config.json"] = Asset(msgspec.json.encode(config), "application/json")
+    page = Asset((_STATIC / "index.html").read_bytes(), "text/html")
 
     @get("/", include_in_schema=False, sync_to_thread=False)
     def index(request: Request[Any, Any, Any]) -> Response[bytes]:
-        response = _answer(page, request)
+        response = page.response(request)
         response.headers["Content-Security-Policy"] = POLICY
         return response
 
-    @get("/static/shop/{name:str}", include_in_schema=False, sync_to_thread=False)
-    def file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
-        asset = assets.get(name)
-        if asset is None:
-            raise NotFound("There is no such file.")
-        return _answer(asset, request)
-
-    return [index, file]
-
-
-def _answer(asset: Asset, request: Request[Any, Any, Any]) -> Response[bytes]:
-    return asset.response(
-        accept_encoding=request.headers.get("accept-encoding", ""),
-        if_none_match=request.headers.get("if-none-match", ""),
-    )
+    return [index, static_files("/static/shop", assets)]

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from email.header import decode_header, make_header
 from email.utils import parseaddr
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -110,11 +109,10 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 def mailbox_routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
     """The page and its JSON; only in development."""
     group = RouteGroup("development")
-    page = (files(__package__) / "mailbox_page.html").read_text(encoding="utf-8")
 
     @get("/mailbox", include_in_schema=False)
-    async def show() -> Response[Any]:
-        return html_page(page)
+    async def show() -> Response[str]:
+        return html_page("mailbox.html", development=True)
 
     @group.route(
         "GET",
