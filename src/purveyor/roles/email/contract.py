@@ -164,7 +164,7 @@ class FindMailbox(Ask[MailboxFound], frozen=True):
     idempotent: ClassVar = True
 
 
-MailboxPart = Literal["page", "messages", "previews"]
+MailboxPart = Literal["messages", "previews"]
 
 
 class MailboxContent(Message, frozen=True):

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from email.header import decode_header, make_header
 from email.utils import parseaddr
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -116,11 +115,10 @@ class MailboxPages:
     def __init__(self, mailbox: Mailbox | None, renderer: Renderer) -> None:
         self._mailbox = mailbox
         self._renderer = renderer
-        self._page = (files(__package__) / "mailbox_page.html").read_text(encoding="utf-8")
 
     def routes(self) -> list[Any]:
         """The page and its JSON."""
-        return [] if self._mailbox is None else _routes(self._page, self._mailbox, self._renderer)
+        return [] if self._mailbox is None else _routes(self._mailbox, self._renderer)
 
     async def find(self, _ask: FindMailbox) -> MailboxFound:
         """See ``FindMailbox``."""
@@ -130,8 +128,6 @@ class MailboxPages:
         """See ``ReadMailbox``."""
         if self._mailbox is None:
             raise NotFound("There is no development mailbox.")
-        if ask.part == "page":
-            return MailboxContent(content=self._page)
         if ask.part == "previews":
             return MailboxContent(content=encode(await asyncio.to_thread(_previews, self._renderer)).decode())
         return MailboxContent(content=encode(await self._mailbox.messages(ask.limit)).decode())
@@ -145,12 +141,12 @@ def _previews(renderer: Renderer) -> list[Preview]:
     ]
 
 
-def _routes(page: str, mailbox: Mailbox, renderer: Renderer) -> list[Any]:
+def _routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
     group = RouteGroup("development")
 
     @get("/mailbox", include_in_schema=False)
-    async def show() -> Response[Any]:
-        return html_page(page)
+    async def show() -> Response[str]:
+        return html_page("mailbox.html", development=True)
 
     @group.route(
         "GET",

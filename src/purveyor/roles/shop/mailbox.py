@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from litestar import Response, get
 from litestar.params import QueryParameter
 
+from purveyor.kit.errors import NotFound
 from purveyor.kit.http.pages import html_page
 from purveyor.roles.email.contract import Email
 
@@ -15,8 +16,10 @@ def mailbox_routes(email: Email) -> list[Any]:
     """The page and its JSON as role email makes them; 404 where it delivers emails elsewhere."""
 
     @get("/mailbox", include_in_schema=False)
-    async def show() -> Response[Any]:
-        return html_page(await email.mailbox("page"))
+    async def show() -> Response[str]:
+        if not await email.has_mailbox():
+            raise NotFound("There is no development mailbox.")
+        return html_page("mailbox.html", development=True)
 
     @get("/mailbox/messages", include_in_schema=False)
     async def messages(
