@@ -173,7 +173,7 @@ class Host:
         schemas = [
             Schema(role.name, role.migrations, role.name)
             for role in self.roles
-            if role.migrations and role.in_postgres(self._role_settings[role.name])
+            if role.migrations and role.is_in_postgres(self._role_settings[role.name])
         ]
         return [*schemas, EVENTS] if self._has_events and not self.settings.rabbitmq_url else schemas
 
