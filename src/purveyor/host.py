@@ -277,7 +277,7 @@ class Host:
         schemas = [
             Schema(role.name, role.migrations, role.name)
             for role in self.roles
-            if role.migrations and role.in_postgres(self._role_settings[role.name])
+            if role.migrations and role.is_in_postgres(self._role_settings[role.name])
         ]
         return [*schemas, self.transport.schema] if self._uses_events and self.transport.schema else schemas
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from purveyor.kit.ids import first_id_of, new_id, parse_id
+from purveyor.kit.ids import first_id_of, new_id, parse_id, stable_id
 
 
 def milliseconds(made: uuid.UUID) -> int:
@@ -114,3 +114,23 @@ def test_the_canonical_text_is_read_back_in_either_case(value: uuid.UUID) -> Non
 )
 def test_any_other_form_is_no_id(text: str) -> None:
     assert parse_id(text) is None
+
+
+PARENT = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+
+
+def test_stable_ids_are_the_same_for_ever() -> None:
+    """Changed ids would have events that are delivered twice across an update be taken for two."""
+    order = stable_id("order.created", PARENT, dated=True)
+
+    assert str(order) == "01890a5d-ac96-7634-94b9-3d198bef532d"
+    assert str(stable_id("purveyor:order.created:12345")) == "09d1e2cd-00d8-5660-9bc5-22e0f703d6bd"
+    assert str(stable_id("mail_data.erased:", PARENT)) == "7235c269-c375-5362-9326-268c349006a1"
+
+
+def test_dated_stable_id_sorts_with_its_parent() -> None:
+    made = stable_id("order.created", PARENT, dated=True)
+
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+    assert milliseconds(made) == milliseconds(PARENT)
+    assert made != stable_id("order.shipped", PARENT, dated=True)

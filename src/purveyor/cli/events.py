@@ -1,13 +1,17 @@
 """``app events``: inspect and replay events in the outbox and the dead letters."""
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from purveyor.cli.inspect import out, table
-from purveyor.cli.options import ConfigOption, console, run
-from purveyor.kit.errors import NotFound
+from purveyor.cli.options import ConfigOption, console, read_sources, run
+from purveyor.kit.errors import NotFound, StartupError
+from purveyor.kit.role import Role
 from purveyor.registry import ROLES
 
 if TYPE_CHECKING:  # see cli.options
@@ -15,7 +19,6 @@ if TYPE_CHECKING:  # see cli.options
 
 events = typer.Typer(no_args_is_help=True, help="Inspect and replay events in outbox and dead letters.")
 
-_EMITTING = ",".join(role.name for role in ROLES.values() if role.emits and role.has_outbox)
 EventId = Annotated[str, typer.Argument(help="Event ID from app events list.")]
 
 
@@ -30,7 +33,7 @@ def list_events(
 
 
 async def _list(recent: bool, limit: int, config: ConfigOption) -> None:
-    async with console(_EMITTING, config) as host:
+    async with _outboxes(config) as host:
         await host.check_events()
         shown = table("Event", "Type", "Location", "Attempts", "Reason")
         waiting = 0
@@ -58,7 +61,7 @@ def show(event_id: EventId, config: ConfigOption = None) -> None:
 
 
 async def _show(event_id: str, config: ConfigOption) -> None:
-    async with console(_EMITTING, config) as host:
+    async with _outboxes(config) as host:
         await host.check_events()
         shown = table("", "")
         for entry in [await actor.outbox.find(event_id) for actor in host.actors.values() if actor.outbox]:
@@ -79,6 +82,28 @@ async def _show(event_id: str, config: ConfigOption) -> None:
     out.print(shown)
 
 
+@asynccontextmanager
+async def _outboxes(config: Path | None) -> "AsyncIterator[Host]":
+    """A console of the roles whose events leave through an outbox.
+
+    A role that may keep its rows elsewhere is left out where its schema is missing: its settings may be known only
+    to the process that runs it.
+    """
+    sources, roles = read_sources(config), list[Role[Any]](ROLES.values())
+    emitting = [role for role in roles if role.emits and role.is_in_postgres(sources.load(role.settings))]
+    certain = [role for role in emitting if role.in_postgres is None]
+    async with AsyncExitStack() as stack:
+        try:
+            host = await stack.enter_async_context(console(_names(emitting), config))
+        except StartupError:
+            host = await stack.enter_async_context(console(_names(certain), config))
+        yield host
+
+
+def _names(roles: Sequence[Role[Any]]) -> str:
+    return ",".join(role.name for role in roles)
+
+
 def _masked(body: str) -> str:
     """Mask tokens of password resets."""
     return re.sub(r'("token"\s*:\s*)"(?:[^"\\]|\\.)*"', r'\1"****"', body)
@@ -94,7 +119,7 @@ def replay(event_id: EventId, config: ConfigOption = None) -> None:
 
 
 async def _replay(event_id: str, config: ConfigOption) -> None:
-    async with console(_EMITTING, config) as host:
+    async with _outboxes(config) as host:
         await host.check_events()
         if await _from_dead_letters(host, event_id) or await _from_outbox(host, event_id):
             out.print(f"Event {event_id} will be delivered again.")
@@ -115,7 +140,7 @@ def drop(
 
 
 async def _drop(event_id: str, config: ConfigOption) -> None:
-    async with console(_EMITTING, config) as host:
+    async with _outboxes(config) as host:
         await host.check_events()
         letters = [letter for letter in await host.events.dead_letters() if letter.event_id == event_id]
         dropped = [letter.queue for letter in letters if await host.events.drop(letter.queue, event_id)]

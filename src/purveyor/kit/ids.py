@@ -41,8 +41,14 @@ def first_id_of(moment: datetime) -> uuid.UUID:
     return uuid.UUID(int=(int(moment.timestamp() * 1000) << 80) | (0x7 << 76) | (0b10 << 62))
 
 
-def derived_id(parent: uuid.UUID, name: str) -> uuid.UUID:
-    """A UUIDv7 of the moment of another one, the same each time for the same name."""
+def stable_id(name: str, parent: uuid.UUID = uuid.NAMESPACE_URL, *, dated: bool = False) -> uuid.UUID:
+    """The id that follows from a name and a parent, the same each time.
+
+    A UUIDv5 (RFC 9562 section 5.5). A ``dated`` one is a UUIDv7 of the moment of its parent, which has to be a
+    UUIDv7 too: it sorts beside it.
+    """
+    if not dated:
+        return uuid.uuid5(parent, name)
     random_bits = int.from_bytes(hashlib.sha256(parent.bytes + name.encode()).digest()[:10], "big")
     variant_and_rest = (0b10 << 62) | (random_bits & ((1 << 62) - 1))
     return uuid.UUID(int=(parent.int >> 80 << 80) | (0x7 << 76) | (random_bits >> 68 << 64) | variant_and_rest)

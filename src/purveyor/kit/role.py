@@ -137,13 +137,11 @@ class Role(Generic[S]):
     needs: tuple[type[Port], ...] = ()
     offers: tuple[type[Port], ...] = ()
     emits: tuple[type[Event], ...] = ()
-    has_outbox: bool = True
-    """Whether what it emits leaves through an outbox; else it follows, at least once, from rows of other kinds."""
     consumes: Mapping[type[Event], str] = field(default_factory=dict)
     """The event types it hears, each with the name of the queue where they wait for it."""
     migrations: Path | None = None
-    in_postgres: Callable[[S], bool] = lambda _settings: True
-    """Whether, with these settings, it keeps its rows in PostgreSQL at all."""
+    in_postgres: Callable[[S], bool] | None = None
+    """Whether, with these settings, it keeps its rows in PostgreSQL at all; ``None``: always."""
     reads_events: bool = False
     """Whether it uses the event transport without emitting or consuming, to show dead letters."""
     personal_data: PersonalData | None = None
@@ -159,6 +157,10 @@ class Role(Generic[S]):
     def uses_events(self) -> bool:
         """Whether the event transport must be open for it."""
         return bool(self.emits or self.consumes or self.reads_events)
+
+    def is_in_postgres(self, settings: S) -> bool:
+        """Whether it keeps its rows, and so its outbox, in PostgreSQL."""
+        return self.in_postgres is None or self.in_postgres(settings)
 
     def queues(self) -> tuple[Queue, ...]:
         """The queues of this role."""

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from purveyor.kit.events.message import Cause
 from purveyor.roles.email.contract import MailRecord
 
 DoubtPolicy = Literal["resend", "park"]
@@ -33,6 +34,8 @@ class NewMail(msgspec.Struct, frozen=True, kw_only=True):
     """The order that the mail is about: what becomes of the mail is then reported. Empty: of no known order."""
     request_id: str = ""
     """The request that caused it."""
+    traceparent: str = ""
+    """The trace that it belongs to (W3C Trace Context)."""
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,15 +61,22 @@ class Report(msgspec.Struct, frozen=True):
 
     record: MailRecord
     order_id: str
-    request_id: str
+    cause: Cause
 
 
 class ClaimLost(Exception):
     """Another sender has taken the mail over: whoever meets this stops before the final dot."""
 
 
+Emit = Callable[..., Awaitable[object]]
+"""Takes any number of envelopes and returns once none of them can be lost."""
+
+
 class Ledger(Protocol):
     """Keeps one record per (event, kind, recipient); every transition is atomic and fenced by the claim.
+
+    When a mail of an order comes to ``sent``, ``failed`` or ``unknown``, the same write has it told as
+    ``mail.settled``, once for each state and re-send.
 
     Raises ``Unavailable`` when the database is away.
     """
@@ -119,14 +129,6 @@ class Ledger(Protocol):
 
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
         """The final dot was written and no answer was read: see ``DoubtPolicy``."""
-        ...
-
-    async def unreported(self, limit: int) -> Sequence[Report]:
-        """Settled mails of orders, oldest first, of which nobody was told yet: of this state and re-send."""
-        ...
-
-    async def mark_reported(self, reports: Sequence[Report]) -> None:
-        """Note that somebody was told. A record that has changed meanwhile is to be reported again."""
         ...
 
     async def of_recipient(

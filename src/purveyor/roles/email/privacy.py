@@ -1,7 +1,7 @@
 """What role email does when a person wants their data, or is erased: it answers with events.
 
-The role has no outbox, and maybe no PostgreSQL: the answers are published while the question is handled, and a
-question whose answer was not confirmed is delivered again. Their ids follow from the question's.
+An answer is emitted before its question counts as handled. After a crash in between the question is delivered and
+answered again, under the same id.
 """
 
 import asyncio
@@ -9,17 +9,16 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from uuid import UUID, uuid5
 
 import msgspec
 
 from purveyor.kit.events.chunking import PART_BYTES, parts, size_inside
-from purveyor.kit.events.message import Envelope, Event
-from purveyor.kit.events.transport import EventTransport
+from purveyor.kit.events.message import Envelope
 from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, UserExportRequested
 from purveyor.roles.email.contract import MailDataErased, MailDataExported, MailRecord
+from purveyor.roles.email.events import answer_to
 from purveyor.roles.email.mime import text_of
-from purveyor.roles.email.ports import Ledger
+from purveyor.roles.email.ports import Emit, Ledger
 
 REMEMBERED_DAYS = 365
 """An older event could only come from a dead letter that somebody sends again after more than a year."""
@@ -45,24 +44,25 @@ log = logging.getLogger(__name__)
 class PersonalData:
     """Answers for the mails of a person: all that went, or was to go, to their address."""
 
-    def __init__(self, ledger: Ledger, events: EventTransport) -> None:
+    def __init__(self, ledger: Ledger, emit: Emit) -> None:
         self._ledger = ledger
-        self._events = events
+        self._emit = emit
 
     async def erase(self, event: UserErased, envelope: Envelope) -> None:
         """Wipe the person's mails, those that wait unsent too and those of older events to come, and say so."""
         erased = await self._ledger.erase(event.user_email, happened_at(envelope))
         log.info("mails erased", extra={"mails": erased, "user_id": event.user_id})
-        await self._answer(MailDataErased(user_id=event.user_id), envelope)
+        await self._emit(answer_to(envelope, MailDataErased(user_id=event.user_id)))
 
     async def export(self, event: UserExportRequested, envelope: Envelope) -> None:
         """Answer with the person's mails, in parts that fit into events; one empty part where there is none."""
         documents = list(parts([document async for document in self._documents(event.user_email)]))
-        for part, document in enumerate(documents, 1):
-            answer = MailDataExported(
-                export_id=event.export_id, part=part, parts=len(documents), document=document
-            )
-            await self._answer(answer, envelope, f"{part}/{len(documents)}")
+        count = len(documents)
+        answers = [
+            MailDataExported(export_id=event.export_id, part=part, parts=count, document=document)
+            for part, document in enumerate(documents, 1)
+        ]
+        await self._emit(*(answer_to(envelope, answer, f"{answer.part}/{count}") for answer in answers))
 
     async def _documents(self, recipient: str) -> AsyncIterator[str]:
         after = None
@@ -70,19 +70,6 @@ class PersonalData:
             for record, message in page:
                 yield _document(record, message)
             after = page[-1][0]
-
-    async def _answer(self, answer: Event, question: Envelope, detail: str = "") -> None:
-        """Publish an answer; raises what kept it from being confirmed."""
-        envelope = Envelope.about(
-            answer,
-            id=_answer_id(question, answer, detail),
-            subject=question.subject,
-            at=question.occurred_at,
-            caused_by=question,
-        )
-        (error,) = await self._events.publish([envelope])
-        if error is not None:
-            raise error
 
 
 def _document(record: MailRecord, message: bytes) -> str:
@@ -96,12 +83,6 @@ def _document(record: MailRecord, message: bytes) -> str:
         text = text[: len(text) // 2]  # of a foreign publisher's order, or a template: none of ours is as long
 
 
-def _answer_id(question: Envelope, answer: Event, detail: str) -> UUID:
-    """The same however often the question is delivered, so that consumers see that it is one answer."""
-    return uuid5(question.id, f"{answer.type}:{detail}")
-
-
-_EVERY_S = 600.0
 _BATCH = 200
 _PAUSE_S = 0.1
 
@@ -116,18 +97,13 @@ class Retention:
         self._ledger = ledger
         self._keep_days = keep_days
 
-    async def run(self) -> None:
-        """Look every 10 minutes, until cancelled. In batches, so that nobody waits long for a lock."""
-        while True:
-            await self._ledger.forget_erased(REMEMBERED_DAYS)
-            if emptied := await self.sweep():
-                log.info("messages of sent mails emptied", extra={"mails": emptied, "keep_days": self._keep_days})
-            await asyncio.sleep(_EVERY_S)
-
     async def sweep(self) -> int:
-        """Empty all that is due; how many. Raises ``Unavailable``."""
+        """Empty all that is due, in batches, so that nobody waits long for a lock; how many."""
+        await self._ledger.forget_erased(REMEMBERED_DAYS)
         emptied = 0
         while self._keep_days and (batch := await self._ledger.empty_sent(self._keep_days, _BATCH)):
             emptied += batch
             await asyncio.sleep(_PAUSE_S)
+        if emptied:
+            log.info("messages of sent mails emptied", extra={"mails": emptied, "keep_days": self._keep_days})
         return emptied

@@ -2,16 +2,19 @@
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from purveyor.kit.errors import ConfigError, Unavailable
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, Role
 from purveyor.roles.auth.contract import (
@@ -34,7 +37,7 @@ from purveyor.roles.email.contract import (
     ShowMail,
     WhichUnrecorded,
 )
-from purveyor.roles.email.ports import DoubtPolicy, Ledger
+from purveyor.roles.email.ports import DoubtPolicy, Emit, Ledger
 from purveyor.roles.orders.contract import (
     OrderCancelled,
     OrderConfirmed,
@@ -45,6 +48,8 @@ from purveyor.roles.orders.contract import (
 from purveyor.settings import Secret, Url, require_scheme
 
 if TYPE_CHECKING:  # heavy: a process pays only for the roles that it runs
+    from purveyor.kit.events.outbox import Outbox, Relay
+    from purveyor.roles.email.ledger.mongo import MongoRelay
     from purveyor.roles.email.mailbox import Mailbox
     from purveyor.roles.email.mailer import SmtpMailer
     from purveyor.roles.email.rendering import Renderer
@@ -59,6 +64,7 @@ MAILED = (
 _NOBODY = (
     "no SMTP server is configured, emails are only stored in DATA_DIR. Set SMTP_URL or EMAIL_USER and EMAIL_PASS"
 )
+_PURGE_EVERY_S = 600.0
 
 
 class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,19 +139,17 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     from purveyor.roles.email.journal import Journals
     from purveyor.roles.email.mailbox import Mailbox, MailboxPages
     from purveyor.roles.email.privacy import PersonalData, Retention
-    from purveyor.roles.email.reports import Reports
     from purveyor.roles.email.sender import Sender
     from purveyor.roles.email.service import Audit, Mails
 
     async with AsyncExitStack() as stack:
-        ledger = await _open_ledger(env, settings, stack)
+        ledger, emit, relay, outbox, purges = await _open_ledger(env, settings, stack)
         mailer = _open_mailer(env, settings, stack)
-        reports = Reports(ledger, env.events)
         journals = Journals(env.data_dir / "sender-journals" / ("mongodb" if settings.mongodb_uri else "postgres"))
-        sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=reports.wake)
+        sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=relay.wake)
         renderer = _renderer(settings)
         mails = Mails(ledger, renderer, settings.sender, sender.wake)
-        personal_data, retention = PersonalData(ledger, env.events), Retention(ledger, settings.mail_keep_days)
+        personal_data, retention = PersonalData(ledger, emit), Retention(ledger, settings.mail_keep_days)
         audit = Audit(ledger, journals, settings.mail_doubtful)
         mailbox = mailer if isinstance(mailer, Mailbox) and not env.production else None
         pages = MailboxPages(mailbox, renderer)
@@ -166,13 +170,14 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
                 UserErased: personal_data.erase,
                 UserExportRequested: personal_data.export,
             },
-            background=_tasks(sender=sender.run, reports=reports.run, retention=retention.run),
+            background=[
+                Background("sender", sender.run),
+                Background("relay", relay.run),
+                Background("purge", partial(regularly, _PURGE_EVERY_S, retention.sweep, *purges)),
+            ],
             checks=[_ledger_check(env, settings, ledger), _delivery_check(env, settings, mailer)],
+            outbox=outbox,
         )
-
-
-def _tasks(**runs: Callable[[], Awaitable[None]]) -> list[Background]:
-    return [Background(name, run) for name, run in runs.items()]
 
 
 def _ledger_check(env: Env, settings: EmailSettings, ledger: Ledger) -> Check:
@@ -192,14 +197,35 @@ def _renderer(settings: EmailSettings) -> "Renderer":
     return Renderer(shop, settings.mail_templates)
 
 
-async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> Ledger:
-    if settings.mongodb_uri:
-        from purveyor.roles.email.ledger.mongo import open_ledger
+class _Storage(NamedTuple):
+    """The ledger, and what takes this role's events out of it."""
 
-        return await env.reach(lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri)))
+    ledger: Ledger
+    emit: Emit
+    relay: "Relay | MongoRelay"
+    outbox: "Outbox | None" = None
+    purges: Sequence[Callable[[], Awaitable[object]]] = ()
+
+
+async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> _Storage:
+    if settings.mongodb_uri:
+        from purveyor.roles.email.ledger.mongo import MongoRelay, open_ledger
+
+        mongo = await env.reach(lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri)))
+        own = MongoRelay(mongo, env.events)
+        return _Storage(mongo, own.emit, own)
+    from purveyor.kit.events.outbox import Outbox, Relay
     from purveyor.roles.email.ledger.postgres import PostgresLedger
 
-    return PostgresLedger(await stack.enter_async_context(env.database()))
+    database = await stack.enter_async_context(env.database())
+    ledger = PostgresLedger(database)
+    relay = Relay(database, "email", env.events, forget=True, order_by="occurred_at, id")
+
+    async def emit(*events: Envelope) -> None:
+        await ledger.emit(*events)
+        relay.wake()
+
+    return _Storage(ledger, emit, relay, Outbox(database, "email"), [ledger.tell])
 
 
 def _check_delivery(settings: EmailSettings) -> None:
@@ -258,7 +284,6 @@ ROLE = Role(
     build=build,
     check=check,
     emits=(MailSettled, MailDataErased, MailDataExported),
-    has_outbox=False,
     offers=(Email,),
     tags={"development": "The development mailbox; not available in production."},
     pages={"Mailbox": "/mailbox"},

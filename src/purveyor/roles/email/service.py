@@ -1,11 +1,12 @@
 """The use cases of role email: an event becomes a mail in the ledger; operators look, resend and resolve."""
 
 from collections.abc import Callable
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID
 
 from purveyor.kit.errors import Conflict, NotFound
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import Undeliverable
+from purveyor.kit.ids import stable_id
 from purveyor.roles.auth.contract import PasswordResetRequested, UserRegistered
 from purveyor.roles.email.contract import (
     ClaimsFound,
@@ -89,6 +90,7 @@ class Mails:
             created_at=happened_at(envelope),
             order_id=envelope.subject if is_order else "",
             request_id=envelope.correlation_id,
+            traceparent=envelope.traceparent,
         )
 
     async def list(self, ask: ListMails) -> MailRecords:
@@ -163,7 +165,7 @@ def _event_id(event: MailedEvent, envelope: Envelope) -> UUID:
     if envelope.id.int:
         return envelope.id
     key = str(event.order_number) if isinstance(event, OrderEvent) else envelope.body.hex()
-    return uuid5(NAMESPACE_URL, f"purveyor:{event.type}:{key}")
+    return stable_id(f"purveyor:{event.type}:{key}")
 
 
 class Audit:

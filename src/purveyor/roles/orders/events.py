@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from purveyor.kit.events.message import Envelope, Event
-from purveyor.kit.ids import derived_id
+from purveyor.kit.ids import stable_id
 from purveyor.kit.money import to_major
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.contract import (
@@ -39,7 +39,7 @@ def announcement(stored: StoredOrder) -> Envelope | None:
     event = _about(stored.order, stored.buyer, OrderCreated)
     return msgspec.structs.replace(
         event,
-        id=derived_id(stored.order.id, OrderCreated.type),
+        id=stable_id(OrderCreated.type, stored.order.id, dated=True),
         occurred_at=stored.order.created_at,
         sequence=_FIRST_VERSION,
     )

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
+import msgspec
 import pytest
 from ledger_owner import connected
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -21,10 +22,13 @@ import purveyor.roles.email
 from purveyor.kit.clock import now
 from purveyor.kit.db.migrate import migrate
 from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailable
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.outbox import Relay
 from purveyor.kit.http.health import examine
 from purveyor.kit.ids import new_id
 from purveyor.roles.email import role
-from purveyor.roles.email.contract import MailRecord
+from purveyor.roles.email.contract import MailDataExported, MailRecord, MailSettled
+from purveyor.roles.email.events import answer_to, settled_event
 from purveyor.roles.email.ledger import (
     mongo as ledger_mongo,
 )
@@ -37,7 +41,7 @@ from purveyor.roles.email.ledger import (
 from purveyor.roles.email.ledger import (
     postgres as ledger_postgres_owner,
 )
-from purveyor.roles.email.ledger.mongo import MongoLedger, open_ledger
+from purveyor.roles.email.ledger.mongo import MongoLedger, MongoRelay, open_ledger
 from purveyor.roles.email.ledger.mongo_documents import new_document
 from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, ClaimLost, DoubtPolicy, Ledger, NewMail
@@ -88,6 +92,10 @@ def kind(request: pytest.FixtureRequest) -> Iterator[Bench]:
         pytest.skip(reason)
     with server:
         yield Bench(server)
+
+
+only_postgres = pytest.mark.parametrize("kind", [PostgresServer], ids=["postgres"], indirect=True)
+only_mongo = pytest.mark.parametrize("kind", [MongoServer], ids=["mongodb"], indirect=True)
 
 
 @pytest.fixture
@@ -399,7 +407,8 @@ async def test_a_mail_in_doubt_twice_is_parked_though_told_to_resend(
     second = await doubt(ledger, await wait_due(ledger, me), dead=dead[1])
     assert (first.state, first.resends) == ("retry", 1)
     assert (second.state, second.resends, second.attempts) == ("unknown", 1, 3)
-    assert [report.record for report in await ledger.unreported(10)] == [second]
+    (event,) = await told(ledger)
+    assert (event.state, event.resends, event.attempts) == ("unknown", 1, 3)
     await asyncio.sleep(DOUBT_PAUSE_S + 0.2)
     assert await ledger.claim(me, 1) == []
 
@@ -700,60 +709,186 @@ async def test_a_sender_that_beats_is_not_gone(
         assert await ledger.gone() == []
 
 
+class Hears:
+    """A transport that confirms what ``hears`` says, and keeps it."""
+
+    def __init__(self, hears: Callable[[Envelope], bool] = lambda _: True) -> None:
+        self.heard: list[Envelope] = []
+        self.hears = hears
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        confirmed = [self.hears(sent) for sent in envelopes]
+        self.heard += [sent for sent, heard in zip(envelopes, confirmed, strict=True) if heard]
+        return [None if heard else Unavailable("away") for heard in confirmed]
+
+
+async def relayed(ledger: Ledger) -> Sequence[Envelope]:
+    """What the ledger tells now, and once only."""
+    transport: Any = Hears()
+    if isinstance(ledger, MongoLedger):
+        await MongoRelay(ledger, transport)._relay()
+    else:
+        assert isinstance(ledger, PostgresLedger)
+        relay = Relay(ledger._database, "email", transport, forget=True, order_by="occurred_at, id")
+        await relay.batch()
+    heard: list[Envelope] = transport.heard
+    return heard
+
+
+async def told(ledger: Ledger) -> Sequence[MailSettled]:
+    """The events of what is ``relayed``."""
+    return [msgspec.json.decode(sent.body, type=MailSettled) for sent in await relayed(ledger)]
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
 @pytest.mark.parametrize("settled", ["sent", "failed", "unknown"])
-async def test_a_settled_mail_of_an_order_is_reported_until_somebody_was_told(
+async def test_settled_mail_of_an_order_is_told_once_with_the_request_and_trace_of_its_event(
     ledger: Ledger, me: str, settled: str
 ) -> None:
-    event_id = await bring_to(ledger, me, settled, order_id="o-1", request_id="r-1")
-    (report,) = await ledger.unreported(10)
-    assert (report.order_id, report.request_id) == ("o-1", "r-1")
-    assert [report.record] == await ledger.list("", [event_id], 10)
-    assert await ledger.unreported(10) == [report]
-    await ledger.mark_reported([report])
-    assert await ledger.unreported(10) == []
+    event_id = await bring_to(ledger, me, settled, order_id="o-1", request_id="r-1", traceparent=TRACE)
+    (first,) = await relayed(ledger)
+    (record,) = await ledger.list("", [event_id], 10)
+    event = msgspec.json.decode(first.body, type=MailSettled)
+    assert [getattr(event, name) for name in event.__struct_fields__] == [
+        getattr(record, name) for name in event.__struct_fields__
+    ]
+    assert (first.type, first.subject, first.occurred_at) == ("mail.settled", "o-1", record.updated_at)
+    assert (first.correlation_id, first.traceparent) == ("r-1", TRACE)
+    assert await relayed(ledger) == []
     await ledger.resend(event_id)
-    assert await ledger.unreported(10) == []
+    assert await relayed(ledger) == []
     await finish(ledger, await take(ledger, me))
-    (again,) = await ledger.unreported(10)
-    assert (again.record.state, again.record.resends) == ("sent", 1)
+    (again,) = await relayed(ledger)
+    event = msgspec.json.decode(again.body, type=MailSettled)
+    assert (event.state, event.resends) == ("sent", 1)
+    assert again.id != first.id
+    assert await relayed(ledger) == []
 
 
-async def test_mails_of_no_order_and_mails_under_way_are_not_reported(ledger: Ledger, me: str) -> None:
+async def test_mails_of_no_order_and_mails_under_way_are_not_told(ledger: Ledger, me: str) -> None:
     await bring_to(ledger, me, "sent")
     for under_way in ("claimed", "data", "retry", "pending"):
         await bring_to(ledger, me, under_way, order_id="o-1")
-    assert await ledger.unreported(10) == []
+    assert await relayed(ledger) == []
 
 
-async def test_a_record_that_changed_while_somebody_was_told_is_reported_again(ledger: Ledger, me: str) -> None:
+async def test_operators_word_on_an_unknown_mail_is_told(ledger: Ledger, me: str) -> None:
     event_id = await bring_to(ledger, me, "unknown", order_id="o-1")
-    reports = await ledger.unreported(10)
+    assert [event.state for event in await told(ledger)] == ["unknown"]
     assert await ledger.resolve(event_id, sent=True)
-    await ledger.mark_reported(reports)
-    assert [report.record.state for report in await ledger.unreported(10)] == ["sent"]
+    assert [event.state for event in await told(ledger)] == ["sent"]
 
 
-async def test_reports_come_in_batches_oldest_first(ledger: Ledger, me: str) -> None:
+async def test_mails_are_told_oldest_first(ledger: Ledger, me: str) -> None:
     ids = []
     for _ in range(3):
         ids.append(await bring_to(ledger, me, "sent", order_id="o-1"))
         await asyncio.sleep(0.005)
-    first = await ledger.unreported(2)
-    assert [report.record.event_id for report in first] == ids[:2]
-    await ledger.mark_reported(first)
-    assert [report.record.event_id for report in await ledger.unreported(2)] == ids[2:]
+    assert [event.event_id for event in await told(ledger)] == ids
 
 
 @pytest.mark.parametrize("policy", ["resend", "park"])
-async def test_a_take_over_is_reported_where_it_settles(
-    ledger: Ledger, other: Ledger, policy: DoubtPolicy
-) -> None:
+async def test_take_over_is_told_where_it_settles(ledger: Ledger, other: Ledger, policy: DoubtPolicy) -> None:
     async with other.ownership() as gone:
         await bring_to(other, gone.name, "data", order_id="o-1")
     await freed(ledger, policy)
-    assert [report.record.state for report in await ledger.unreported(10)] == (
-        ["unknown"] if policy == "park" else []
-    )
+    assert [event.state for event in await told(ledger)] == (["unknown"] if policy == "park" else [])
+
+
+@only_postgres
+async def test_mail_that_was_settled_by_an_older_version_is_told_too(ledger: Ledger, me: str) -> None:
+    """Older versions of the PostgreSQL ledger settle a mail and leave it to a later look to tell."""
+    assert isinstance(ledger, PostgresLedger)
+    ids = [await bring_to(ledger, me, "data", order_id="o-1") for _ in range(150)]
+    await ledger._database.execute("update email.mails set state = 'sent' where state = 'data'")
+    assert await relayed(ledger) == []
+    await ledger.tell()
+    assert {event.event_id for event in [*await told(ledger), *await told(ledger)]} == set(ids)
+
+
+@only_mongo
+async def test_record_that_changed_while_it_was_told_is_told_again(ledger: Ledger, me: str) -> None:
+    assert isinstance(ledger, MongoLedger)
+    event_id = await bring_to(ledger, me, "unknown", order_id="o-1")
+    reports = await ledger.unreported(10)
+    assert await ledger.resolve(event_id, sent=True)
+    await ledger.mark_reported(reports)
+    assert [event.state for event in await told(ledger)] == ["sent"]
+
+
+@only_mongo
+async def test_document_of_an_older_version_is_told_without_a_trace(ledger: Ledger, me: str) -> None:
+    assert isinstance(ledger, MongoLedger)
+    await bring_to(ledger, me, "sent", order_id="o-1", request_id="r-1", traceparent=TRACE)
+    await ledger._mails.update_many({}, {"$unset": {"traceparent": 1}})
+    (sent,) = await relayed(ledger)
+    assert (sent.correlation_id, sent.traceparent) == ("r-1", "")
+
+
+@only_mongo
+async def test_two_relays_tell_the_same_under_the_same_id(ledger: Ledger, me: str) -> None:
+    assert isinstance(ledger, MongoLedger)
+    await bring_to(ledger, me, "sent", order_id="o-1")
+    first, second = await ledger.unreported(10), await ledger.unreported(10)
+    assert [settled_event(report).id for report in first] == [settled_event(report).id for report in second]
+
+
+@only_mongo
+async def test_relay_of_a_ledger_tells_again_what_was_not_confirmed_after_growing_pauses(
+    ledger: Ledger, me: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert isinstance(ledger, MongoLedger)
+    ids = [await bring_to(ledger, me, "sent", order_id="o-1") for _ in range(4)]
+    transport: Any = Hears(lambda _: False)
+    relay = MongoRelay(ledger, transport)
+    assert [await relay._relay() for _ in range(3)] == [1.0, 2.0, 4.0]
+    places = iter(range(4))
+    transport.hears = lambda _: next(places) % 2 == 0
+    assert await relay._relay() == 8.0
+    transport.hears = lambda _: True
+    assert await relay._relay() is None
+    assert await relay._relay() is None
+    heard = [msgspec.json.decode(sent.body, type=MailSettled).event_id for sent in transport.heard]
+    assert sorted(heard) == sorted(ids)
+    assert caplog.text.count("is not reported") == 4
+    transport.hears = lambda _: False
+    await bring_to(ledger, me, "sent", order_id="o-1")
+    assert await relay._relay() == 1.0, "it begins anew once all arrived"
+
+
+@only_mongo
+async def test_answer_that_is_not_confirmed_is_an_error(ledger: Ledger) -> None:
+    transport: Any = Hears(lambda _: False)
+    assert isinstance(ledger, MongoLedger)
+    relay = MongoRelay(ledger, transport)
+    answer = Envelope(id=new_id(), type="mail_data.erased", body=b"{}", occurred_at=now())
+    with pytest.raises(Unavailable):
+        await relay.emit(answer)
+    transport.hears = lambda _: True
+    await relay.emit(answer)
+    assert transport.heard == [answer]
+
+
+@only_postgres
+async def test_answer_is_emitted_once_however_often_it_is_given(ledger: Ledger) -> None:
+    assert isinstance(ledger, PostgresLedger)
+    answer = Envelope(id=new_id(), type="mail_data.erased", body=b"{}", occurred_at=now())
+    await ledger.emit(answer)
+    await ledger.emit(answer)
+    assert await relayed(ledger) == [answer]
+
+
+async def test_erasure_takes_back_what_waits_to_be_told_of_the_person_only(ledger: Ledger, me: str) -> None:
+    await bring_to(ledger, me, "sent", order_id="o-1")
+    others = await bring_to(ledger, me, "sent", order_id="o-2", recipient="bob@b.test")
+    if isinstance(ledger, PostgresLedger):  # a body that jsonb could not read
+        document = MailDataExported(export_id="e-1", part=1, parts=1, document='"\\u0000"')
+        await ledger.emit(answer_to(Envelope(id=new_id(), type="q", body=b"", occurred_at=now()), document))
+    await ledger.erase("ann@b.test", now())
+    settled = [sent for sent in await relayed(ledger) if sent.type == MailSettled.type]
+    assert [msgspec.json.decode(sent.body, type=MailSettled).event_id for sent in settled] == [others]
 
 
 async def test_what_is_held_of_an_address(ledger: Ledger, me: str) -> None:
@@ -839,7 +974,7 @@ async def test_erased_mails_keep_nothing_of_a_person_and_never_leave(ledger: Led
         assert not await ledger.resend(event_id)
         assert not await ledger.resolve(event_id, sent=True)
     assert [claim.recipient for claim in await ledger.claim(me, 10)] == ["bob@b.test"]
-    assert await ledger.unreported(10) == []
+    assert await relayed(ledger) == []
     assert await ledger.of_recipient("ann@b.test") == []
 
 
@@ -868,7 +1003,7 @@ async def test_what_happened_before_an_erasure_is_recorded_without_the_person(le
     assert (record.recipient, record.subject, message) == ("", "", b"")
     assert (record.state, record.error, record.attempts) == ("failed", "erased", 0)
     assert {claim.event_id for claim in await ledger.claim(me, 10)} == {later.event_id, others.event_id}
-    assert await ledger.unreported(10) == []
+    assert await relayed(ledger) == []
     assert not await ledger.resend(before.event_id)
 
 

@@ -5,6 +5,7 @@ All times are the server's, so that the clocks of the senders do not matter.
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,8 +27,13 @@ from pymongo.errors import (
 )
 
 from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailable
+from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.transport import EventTransport
 from purveyor.kit.ids import new_id
+from purveyor.kit.poll import MORE, Poll
+from purveyor.kit.retry import RetrySchedule
 from purveyor.roles.email.contract import MailRecord
+from purveyor.roles.email.events import settled_event
 from purveyor.roles.email.ledger.mongo_documents import (
     DUE,
     IN_HAND,
@@ -55,6 +61,8 @@ from purveyor.roles.email.ledger.mongo_documents import (
 )
 from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
 from purveyor.roles.email.privacy import digest_of
+
+log = logging.getLogger(__name__)
 
 _BUILD_TIMEOUT_S = 600.0
 _INDEX_NOT_FOUND = 27
@@ -354,14 +362,14 @@ class MongoLedger:
             return (await self._mails.update_one(mine, update)).matched_count == 1
 
     async def unreported(self, limit: int) -> Sequence[Report]:
-        """See ``Ledger``."""
-        fields = {**SHOWN, "order_id": 1, "request_id": 1}
+        """What has settled and was not told, oldest first."""
+        fields = {**SHOWN, "order_id": 1, "request_id": 1, "traceparent": 1}
         async with bounded():
             found = self._mails.find({"unreported": True}, fields).sort("updated_at", 1).limit(limit)
             return [report_of(document) async for document in found]
 
     async def mark_reported(self, reports: Sequence[Report]) -> None:
-        """See ``Ledger``."""
+        """Note that it was told. A record that has changed meanwhile is to be told again."""
         async with bounded():
             await self._mails.bulk_write([told(report) for report in reports], ordered=False)
 
@@ -433,6 +441,55 @@ class MongoLedger:
         """The server's time: ``$$NOW`` may not stand in a plain filter, where an index would serve it."""
         now: datetime = (await self._database.command("hello"))["localTime"]
         return now.replace(tzinfo=UTC)
+
+
+_BATCH = 100
+_POLL_S = 1.0
+_RETRY = RetrySchedule(first_s=_POLL_S, longest_s=60.0, jitter=0.0)
+
+
+class MongoRelay:
+    """Publishes what a ledger has to tell, at least once: it is its own outbox.
+
+    Any number may run, in any number of processes: two that tell the same give it the same event id.
+    """
+
+    def __init__(self, ledger: MongoLedger, transport: EventTransport) -> None:
+        self._ledger = ledger
+        self._transport = transport
+        self._poll = Poll(_POLL_S)
+        self._failures = 0
+
+    def wake(self) -> None:
+        """Say that a mail has settled."""
+        self._poll.wake()
+
+    async def run(self) -> None:
+        """Relay until cancelled; while the transport is away, with growing pauses."""
+        await self._poll.run(self._relay)
+
+    async def emit(self, *events: Envelope) -> None:
+        """Publish events at once. Raises what kept one from being confirmed."""
+        for error in await self._transport.publish(events):
+            if error is not None:
+                raise error
+
+    async def _relay(self) -> float | None:
+        reports = await self._ledger.unreported(_BATCH)
+        if not reports:
+            self._failures = 0
+            return None
+        outcomes = await self._transport.publish([settled_event(report) for report in reports])
+        if told := [report for report, error in zip(reports, outcomes, strict=True) if error is None]:
+            await self._ledger.mark_reported(told)
+        if len(told) < len(reports):
+            why = next(error for error in outcomes if error is not None)
+            extra = {"reports": len(reports) - len(told), "reason": str(why)}
+            log.warning("what became of mails is not reported, will try again", extra=extra)
+            self._failures += 1
+            return _RETRY.pause_s(self._failures)
+        self._failures = 0
+        return MORE if len(reports) == _BATCH else None
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from typing import Any
 
 import pymongo
 
+from purveyor.kit.events.message import Cause
 from purveyor.roles.email.contract import MailRecord
 from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, DoubtPolicy, Hold, NewMail, Report
 
@@ -60,6 +61,7 @@ def new_document(mail: NewMail, now: datetime) -> Document:
         "updated_at": now,
         "order_id": mail.order_id,
         "request_id": mail.request_id,
+        "traceparent": mail.traceparent,
     }
 
 
@@ -132,7 +134,9 @@ def held_or_freed(claim: Hold) -> Document:
 def report_of(document: Document) -> Report:
     """What is to be reported of a document."""
     order_id, request_id = document.pop("order_id"), document.pop("request_id")
-    return Report(MailRecord(**document), order_id, request_id)
+    # A document without the field is older than it.
+    cause = Cause(correlation_id=request_id, traceparent=document.pop("traceparent", ""))
+    return Report(MailRecord(**document), order_id, cause)
 
 
 def told(report: Report) -> pymongo.UpdateOne:

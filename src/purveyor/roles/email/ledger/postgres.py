@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from typing import get_args
+from typing import Any, get_args
 from uuid import UUID
 
 from purveyor.kit.db.postgres import COMMAND_TIMEOUT_S, Connection, Database, Record
+from purveyor.kit.events.message import Cause, Envelope
+from purveyor.kit.events.outbox import emit
 from purveyor.kit.ids import parse_id
-from purveyor.roles.email.contract import MailRecord, State
+from purveyor.roles.email.contract import MailRecord, MailSettled, State
+from purveyor.roles.email.events import settled_event
 from purveyor.roles.email.ports import (
     DOUBT_PAUSE_S,
     Claim,
@@ -21,6 +24,9 @@ from purveyor.roles.email.ports import (
 )
 from purveyor.roles.email.privacy import digest_of
 
+_RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
+    resends, smtp_reply, error, created_at, updated_at"""
+_TOLD_AT_ONCE = 100
 IS_ERASED = "exists (select from email.erased_recipients where digest = $11 and erased_at > $8::timestamptz)"
 """Whether the recipient whose digest is ``$11`` was erased after ``$8``."""
 _REMEMBER = """
@@ -47,10 +53,30 @@ update email.mails m set message = '' from (
 where m.event_id = old.event_id and m.kind = old.kind and m.recipient = old.recipient"""
 
 
+# "case" keeps the bodies of other events from being read at all: they may hold what jsonb cannot.
+_WITHDRAW = """
+delete from email.outbox where id in (
+    select id from email.outbox where published_at is null
+        and case when type = $1 then convert_from(body, 'UTF8')::jsonb ->> 'recipient' end = $2
+    for update skip locked
+)"""
+# Those of an older version of this program too, which settles mails and leaves it to others to tell.
+_TELL = f"""
+with untold as (
+    select event_id as event, kind as what, recipient as whose from email.mails
+    where order_id <> '' and state in ('sent', 'failed', 'unknown') and reported <> state || ':' || resends::text
+    order by updated_at limit {_TOLD_AT_ONCE} for update skip locked
+)
+update email.mails set reported = state || ':' || resends::text from untold
+where event_id = event and kind = what and recipient = whose
+returning {_RECORD}, order_id, request_id, traceparent"""  # noqa: S608 - constants
+
+
 async def erase(database: Database, recipient: str, at: datetime) -> int:
     """See ``Ledger``. First what keeps older events from coming again, then away with what is there."""
     await database.execute(_REMEMBER, digest_of(recipient), at)
     erased: int = await database.fetchval(_ERASE, recipient)
+    await database.execute(_WITHDRAW, MailSettled.type, recipient)
     return erased
 
 
@@ -113,8 +139,6 @@ async def ownership(database: Database) -> AsyncIterator[PostgresOwner]:
             await owner.leave()
 
 
-_RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
-    resends, smtp_reply, error, created_at, updated_at"""
 _MINE = "event_id = $1 and kind = $2 and recipient = $3 and owner = $4 and attempts = $5"
 
 
@@ -132,11 +156,11 @@ class PostgresLedger:
             f"""
             insert into email.mails
                 (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
-                    request_id, state, error, reported)
+                    request_id, traceparent, state, error, reported)
             select $1::uuid, $2::text, case when gone then '' else $3::text end, $4::bigint,
                 case when gone then '' else $5::text end, $6, case when gone then '' else $7::bytea end, $8, $9,
-                $10, case when gone then 'failed' else 'pending' end, case when gone then 'erased' else '' end,
-                case when gone then 'failed:0' else '' end
+                $10, $12, case when gone then 'failed' else 'pending' end,
+                case when gone then 'erased' else '' end, case when gone then 'failed:0' else '' end
             from (select {IS_ERASED} as gone) erased
             where not exists (select from email.mails where event_id = $1 and kind = $2 and recipient = '')
             on conflict do nothing returning recipient""",  # noqa: S608 - constants
@@ -151,6 +175,7 @@ class PostgresLedger:
             mail.order_id,
             mail.request_id,
             digest_of(mail.recipient),
+            mail.traceparent,
         )
         return bool(recipient)
 
@@ -178,7 +203,7 @@ class PostgresLedger:
         The owner stands in the update itself: PostgreSQL compares it again when a living sender has claimed
         the mail meanwhile (manual, 13.2.1).
         """
-        return await self._database.execute(
+        return await self._settle(
             """
             update email.mails set
                 state = case when state = 'claimed' or $2 and not doubted then 'retry' else 'unknown' end,
@@ -214,12 +239,12 @@ class PostgresLedger:
 
     async def mark_data(self, claim: Claim) -> None:
         """See ``Ledger``."""
-        if not await self._transition(claim, "state = 'data'", "claimed"):
+        if not await self._database.execute(*_transition(claim, "state = 'data'", "claimed")):
             raise ClaimLost
 
     async def mark_sent(self, claim: Hold, reply: str) -> None:
         """See ``Ledger``."""
-        await self._database.execute(
+        await self._settle(
             """
             update email.mails set state = 'sent', smtp_reply = $6, error = '', updated_at = now()
             where event_id = $1 and kind = $2 and recipient = $3 and attempts = $5
@@ -236,60 +261,35 @@ class PostgresLedger:
         """See ``Ledger``."""
         change = """state = 'retry', owner = null, smtp_reply = $7, error = $8,
             next_attempt_at = now() + make_interval(secs => $9)"""
-        await self._transition(claim, change, "any", reply, error, pause_s)
+        await self._database.execute(*_transition(claim, change, "any", reply, error, pause_s))
 
     async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
         """See ``Ledger``."""
-        await self._transition(claim, "state = 'failed', smtp_reply = $7, error = $8", "any", reply, error)
+        change = "state = 'failed', smtp_reply = $7, error = $8"
+        await self._settle(*_transition(claim, change, "any", reply, error))
 
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
         """See ``Ledger``."""
         change = """state = case when $8 and not doubted then 'retry' else 'unknown' end, owner = null,
             resends = resends + ($8 and not doubted)::int, doubted = true, error = $7,
             next_attempt_at = now() + make_interval(secs => $9)"""
-        await self._transition(claim, change, "data", error, policy == "resend", DOUBT_PAUSE_S)
+        await self._settle(*_transition(claim, change, "data", error, policy == "resend", DOUBT_PAUSE_S))
 
-    async def _transition(self, claim: Claim, change: str, state: str, *arguments: object) -> bool:
-        touched = await self._database.execute(
-            f"""
-            update email.mails set {change}, updated_at = now()
-            where {_MINE} and (state = $6 or $6 = 'any' and state in ('claimed', 'data'))""",  # noqa: S608 - constants
-            claim.event_id,
-            claim.kind,
-            claim.recipient,
-            int(claim.owner),
-            claim.attempt,
-            state,
-            *arguments,
-        )
-        return touched == 1
+    async def _settle(self, change: str, *arguments: object) -> int:
+        """Change mails and tell, in the same transaction, what has settled; how many were changed."""
+        async with self._database.transaction() as connection:
+            changed = await connection.execute(change, *arguments)
+            await _tell(connection)
+        return int(changed.rpartition(" ")[2])
 
-    async def unreported(self, limit: int) -> Sequence[Report]:
-        """See ``Ledger``."""
-        rows = await self._database.fetch(
-            f"""
-            select {_RECORD}, order_id, request_id from email.mails
-            where order_id <> '' and state in ('sent', 'failed', 'unknown')
-                and reported <> state || ':' || resends::text
-            order by updated_at limit $1""",  # noqa: S608 - constants
-            limit,
-        )
-        return [Report(_record(row), row["order_id"], row["request_id"]) for row in rows]
+    async def tell(self) -> None:
+        """Emit what is settled and was never told: by a process of an older version."""
+        async with self._database.transaction() as connection:
+            await _tell(connection)
 
-    async def mark_reported(self, reports: Sequence[Report]) -> None:
-        """See ``Ledger``."""
-        records = [report.record for report in reports]
-        await self._database.execute(
-            """
-            update email.mails m set reported = told.outcome
-            from unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
-                as told (event_id, kind, recipient, outcome)
-            where m.event_id = told.event_id and m.kind = told.kind and m.recipient = told.recipient""",
-            [record.event_id for record in records],
-            [record.kind for record in records],
-            [record.recipient for record in records],
-            [f"{record.state}:{record.resends}" for record in records],
-        )
+    async def emit(self, *events: Envelope) -> None:
+        """Emit events; of those that wait already, nothing."""
+        await emit(self._database, "email", *events, known="skipped")
 
     async def of_recipient(
         self, recipient: str, after: MailRecord | None = None, limit: int = 100
@@ -358,7 +358,7 @@ class PostgresLedger:
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
         """See ``Ledger``."""
-        touched = await self._database.execute(
+        touched = await self._settle(
             """
             update email.mails set state = case when $2 then 'sent' else 'retry' end, owner = null,
                 resends = resends + (not $2)::int, doubted = false, error = 'resolved by an operator',
@@ -376,3 +376,25 @@ class PostgresLedger:
 
 def _record(row: Record) -> MailRecord:
     return MailRecord(**{name: row[name] for name in MailRecord.__struct_fields__})
+
+
+def _transition(claim: Claim, change: str, state: str, *arguments: object) -> tuple[Any, ...]:
+    """The statement, and its arguments, that changes a mail which the claim still holds in that state."""
+    statement = f"""
+        update email.mails set {change}, updated_at = now()
+        where {_MINE} and (state = $6 or $6 = 'any' and state in ('claimed', 'data'))"""  # noqa: S608 - constants
+    held = (claim.event_id, claim.kind, claim.recipient, int(claim.owner), claim.attempt, state)
+    return statement, *held, *arguments
+
+
+async def _tell(connection: Connection) -> None:
+    told = _TOLD_AT_ONCE
+    while told == _TOLD_AT_ONCE:
+        rows = await connection.fetch(_TELL)
+        told = len(rows)
+        await emit(connection, "email", *map(settled_event, map(_report, rows)), known="skipped")
+
+
+def _report(row: Record) -> Report:
+    cause = Cause(correlation_id=row["request_id"], traceparent=row["traceparent"])
+    return Report(_record(row), row["order_id"], cause)
