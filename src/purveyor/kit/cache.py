@@ -1,10 +1,12 @@
-"""In-process cache that loads what it lacks: soft and hard expiry, one load at a time per key, LRU bound."""
+"""In-process cache with soft and hard expiry, one load at a time per key and an LRU bound; shared loads."""
 
 import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 from purveyor.kit.deadline import no_deadline, seconds_left
 
@@ -35,6 +37,11 @@ _RETRY_S = 1.0
 """How long a stale value counts as fresh after a load failed: else each caller in turn would wait for the next."""
 _LONGEST_S = 60.0
 """For those who wait without a request's deadline; a load ends long before."""
+_LEASE_S = 0.4
+"""How long other processes wait for a load; a waiter needs time for a load of its own afterwards."""
+_POLL_S = 0.025
+_SKEW_S = 5.0
+"""How far the clocks of two machines may differ."""
 
 
 class Lifetime(NamedTuple):
@@ -153,3 +160,82 @@ class Cache(Generic[K, V]):
         if (entry := self._last(key)) is None:
             raise self._stale_on
         return entry.value
+
+
+class Dated(msgspec.Struct, Generic[V], frozen=True):
+    """A value and when it was loaded, in seconds of Unix time."""
+
+    value: V
+    loaded_at: float
+
+
+class SharedLoader(Generic[K, V]):
+    """Loads through a cache that processes share; provides ``load`` and ``lifetime`` for a ``Cache``.
+
+    A value that another process loaded is used for the rest of its lifetime, and while it is not too old when
+    ``load`` raises ``stale_on``. While one process loads, the others wait up to 0.4 s for its value. A value that
+    cannot be decoded is loaded again. Without a shared cache, values are only dated.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[K], Awaitable[V]],
+        shared: SharedCache | None,
+        *,
+        prefix: str,
+        decoder: msgspec.msgpack.Decoder[Dated[V]],
+        lifetime: Callable[[V], Lifetime],
+        stale_on: type[Exception],
+    ) -> None:
+        self._load, self._shared, self._prefix = load, shared, prefix
+        self._decoder, self._lifetime, self._stale_on = decoder, lifetime, stale_on
+
+    def lifetime(self, dated: Dated[V]) -> Lifetime:
+        """The rest of a value's lifetime."""
+        age_s = max(0.0, time.time() - dated.loaded_at)
+        fresh_s, stale_s = self._lifetime(dated.value)
+        return Lifetime(fresh_s - age_s, stale_s - age_s)
+
+    async def load(self, key: K) -> Dated[V]:
+        """The value of a key; raises what the loader raises."""
+        if self._shared is None:
+            return Dated(await self._load(key), time.time())
+        name = f"{self._prefix}:{key}"
+        found = await self._find_or_claim(self._shared, name)
+        if found is not None and self.lifetime(found).fresh_s > 0:
+            return found
+        try:
+            loaded = Dated(await self._load(key), time.time())
+        except self._stale_on:
+            await self._shared.drop(_lease(name))
+            if found is None:
+                raise
+            return found
+        await self._shared.put(name, msgspec.msgpack.encode(loaded), self._lifetime(loaded.value).stale_s)
+        return loaded
+
+    async def _find_or_claim(self, shared: SharedCache, name: str) -> Dated[V] | None:
+        """The shared value; a stale one or ``None`` when this process has to load."""
+        ends = time.monotonic() + _LEASE_S
+        while True:
+            found = self._read(await shared.get(name))
+            if found is not None and self.lifetime(found).fresh_s > 0:
+                return found
+            if await shared.claim(_lease(name), _LEASE_S) or time.monotonic() > ends:
+                return found
+            await asyncio.sleep(_POLL_S)
+
+    def _read(self, data: bytes | None) -> Dated[V] | None:
+        """A value that may be used, fresh or stale."""
+        if data is None:
+            return None
+        try:
+            found = self._decoder.decode(data)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return None
+        sane = found.loaded_at < time.time() + _SKEW_S and self.lifetime(found).stale_s > 0
+        return found if sane else None
+
+
+def _lease(name: str) -> str:
+    return f"{name}:lease"

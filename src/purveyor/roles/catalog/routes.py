@@ -11,8 +11,8 @@ from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import NotFound
 from purveyor.kit.http.routes import RouteGroup, answer, link, number_schema, read_number
-from purveyor.roles.catalog import examples
-from purveyor.roles.catalog.contract import Product, bundled, categories
+from purveyor.roles.catalog.client import bundled, categories
+from purveyor.roles.catalog.contract import Product
 from purveyor.roles.catalog.model import picture
 
 MAX_LIMIT = 150
@@ -20,6 +20,22 @@ MAX_PAGE = 999_999_999
 
 _DAY_S = 86_400
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_PRODUCT = {
+    "id": 1,
+    "title": "Ondulo Murmur One Wireless Headphones",
+    "image": "/catalog/images/1.svg",
+    "price": 59.95,
+    "description": "Over-ear headphones that fold flat, with 40 hours on one charge.",
+    "brand": "Ondulo",
+    "model": "Murmur One",
+    "color": "slate",
+    "category": "audio",
+    "discount": 10,
+}
+_LIST = {"status": "SUCCESS", "message": "1 products", "products": [_PRODUCT]}
+_ONE = {"status": "SUCCESS", "message": "Product 1", "product": _PRODUCT}
+_CATEGORIES = {"status": "SUCCESS", "message": "2 categories", "categories": ["audio", "kitchen"]}
+_PICTURE = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 480 480">...</svg>'
 
 # Numbers arrive as text and are read here: what is wrong with them is said in the contract's own terms, and
 # an id that is no number is a product that does not exist.
@@ -88,7 +104,7 @@ def catalog_routes() -> list[HTTPRouteHandler]:
     summary="List catalog products",
     description="Sorted by ID. A page past the end is empty.",
     links=(link("get_catalog_product", product_id="$response.body#/products/0/id"),),
-    responses=answer(ProductList, "A page of products.", examples.LIST),
+    responses=answer(ProductList, "A page of products.", _LIST),
 )
 async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -> ProductList:
     """List the products sorted by ID; a page past the end is empty."""
@@ -106,7 +122,7 @@ async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -
         "Lists the category names, or with `type` the products of that category. An unknown category has none."
     ),
     links=(link("list_categories", type="$response.body#/categories/0"),),
-    responses=answer(CategoryList | ProductList, "Category names or products.", examples.CATEGORIES),
+    responses=answer(CategoryList | ProductList, "Category names or products.", _CATEGORIES),
 )
 async def list_categories(category: Category = None) -> CategoryList | ProductList:
     """List the names of the categories, or with `type` the products of one; an unknown category has none."""
@@ -122,7 +138,7 @@ async def list_categories(category: Category = None) -> CategoryList | ProductLi
     operation_id="get_catalog_product",
     summary="Get a catalog product",
     description="The price is the one that a new order would have.",
-    responses=answer(ProductAnswer, "The product.", examples.ONE),
+    responses=answer(ProductAnswer, "The product.", _ONE),
     problems=(NotFound,),
 )
 async def get_product(product_id: ProductId) -> ProductAnswer:
@@ -137,7 +153,7 @@ async def get_product(product_id: ProductId) -> ProductAnswer:
     operation_id="get_picture",
     summary="Get a product picture",
     description="SVG image that the `image` member of a product refers to.",
-    responses=answer(str, "The picture.", examples.PICTURE, media_type="image/svg+xml"),
+    responses=answer(str, "The picture.", _PICTURE, media_type="image/svg+xml"),
     problems=(NotFound,),
     cache_control=CacheControlHeader(public=True, max_age=_DAY_S),
 )

@@ -592,7 +592,7 @@ async def test_check_asks_every_time_and_notices_a_wrong_base(api: ProductApiSer
     api.listing = listing(1)
     assert await products.check() == "127.0.0.1 answers"
     api.listing = status(404)
-    with pytest.raises(ProductsUnavailable, match="base URL"):
+    with pytest.raises(ProductsUnavailable, match="Check PRODUCTS_API"):
         await products.check()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from purveyor.kit.money import from_major
-from purveyor.roles.catalog.contract import bundled
+from purveyor.roles.catalog.client import bundled
 from purveyor.roles.orders.model import Product
 
 _SAME = [name for name in Product.__struct_fields__ if name != "price"]

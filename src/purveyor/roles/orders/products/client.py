@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 
-from purveyor.kit.cache import Cache, Lifetime, SharedCache
+from purveyor.kit.cache import Cache, Dated, Lifetime, SharedCache, SharedLoader
 from purveyor.kit.errors import RESET, ConfigError
 from purveyor.kit.http.client import HttpClient
 from purveyor.kit.retry import RetrySchedule, retry
@@ -27,7 +27,6 @@ from purveyor.roles.orders.products.answers import (
     read_products,
 )
 from purveyor.roles.orders.products.breaker import Breaker, BreakerOpen
-from purveyor.roles.orders.products.shared import Dated, SharedLoader
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

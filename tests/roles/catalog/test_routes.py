@@ -15,7 +15,8 @@ from litestar import Litestar
 
 from purveyor.kit.http.app import openapi, web_app
 from purveyor.kit.role import Env
-from purveyor.roles.catalog.contract import Product, bundled, categories
+from purveyor.roles.catalog.client import bundled, categories
+from purveyor.roles.catalog.contract import Product
 from purveyor.roles.catalog.role import ROLE, CatalogSettings
 from purveyor.roles.catalog.routes import catalog_routes
 

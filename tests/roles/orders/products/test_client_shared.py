@@ -11,11 +11,11 @@ import msgspec
 import pytest
 import redis.asyncio
 
+from purveyor.kit import cache
 from purveyor.kit.limits import redis as limits
 from purveyor.kit.limits.redis import RedisCache, open_redis
 from purveyor.roles.orders.contract import ProductsUnavailable
 from purveyor.roles.orders.model import Product
-from purveyor.roles.orders.products import shared
 from purveyor.roles.orders.products.client import ProductApi
 from purveyor_drill.servers.redis import RedisServer
 from redis_waits import noted_waits
@@ -111,7 +111,7 @@ async def test_second_process_asks_nobody(api: ProductApiServer, process: Proces
 async def test_processes_at_the_same_time_make_one_request_per_product(
     api: ProductApiServer, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "_LEASE_S", PATIENCE_S)
+    monkeypatch.setattr(cache, "_LEASE_S", PATIENCE_S)
     api.default = slowly(0.05, wrapped())
     processes = [process() for _ in range(3)]
     answers = await asyncio.gather(*(products.fetch(range(1, 11)) for products in processes))
@@ -228,7 +228,7 @@ async def test_key_of_another_type_is_replaced(
 async def test_failure_of_one_process_does_not_hold_up_the_others(
     api: ProductApiServer, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "_LEASE_S", 10 * PATIENCE_S)
+    monkeypatch.setattr(cache, "_LEASE_S", 10 * PATIENCE_S)
     api.answers[7] = [slowly(0.1, status(400)), wrapped()]
     async with asyncio.timeout(PATIENCE_S):  # the second takes over when the first gives up
         answers = await asyncio.gather(price(process()), price(process()), return_exceptions=True)

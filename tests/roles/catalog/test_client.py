@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from purveyor.kit.money import from_major
-from purveyor.roles.catalog.contract import Product, bundled, categories
+from purveyor.roles.catalog.client import bundled, categories
+from purveyor.roles.catalog.contract import Product
 
 RAW: list[dict[str, Any]] = json.loads(
     files("purveyor.roles.catalog").joinpath("products.json").read_text("utf-8"), parse_float=Decimal
@@ -96,7 +97,7 @@ def test_members_that_a_product_does_not_know_are_ignored() -> None:
 
 def test_neither_the_contract_nor_the_declaration_loads_the_web_framework() -> None:
     code = (
-        "import sys, purveyor.roles.catalog.contract, purveyor.roles.catalog.role;"
+        "import sys, purveyor.roles.catalog.client, purveyor.roles.catalog.role;"
         "sys.exit('litestar' in sys.modules)"
     )
     paths = [path for path in sys.path if path]

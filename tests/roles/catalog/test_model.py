@@ -5,7 +5,8 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
-from purveyor.roles.catalog.contract import Product, bundled, categories
+from purveyor.roles.catalog.client import bundled, categories
+from purveyor.roles.catalog.contract import Product
 from purveyor.roles.catalog.model import GLYPHS, PAINTS, picture
 
 SVG = "{http://www.w3.org/2000/svg}"
