@@ -187,7 +187,7 @@ async def test_the_wait_for_another_runner_has_an_end_and_is_told_once(
         await asyncio.gather(runner, return_exceptions=True)
 
     assert [record.getMessage() for record in caplog.records] == [
-        f"waiting for another process that migrates the schema {schema}"
+        f"waiting for another process to migrate schema {schema}"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Which PostgreSQL each schema is in: the server that the settings name, or the embedded one that all share."""
+"""Opens each schema in the PostgreSQL server that the settings name, or in the embedded one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,13 +18,12 @@ _NOWHERE = "postgresql://offline"
 
 
 class Databases:
-    """Opens schemas, each in its database. The embedded server ends with ``stack``.
+    """Migrates schemas and opens their connection pools. The embedded server stops with ``stack``.
 
-    ``configured`` gives the DSN that the settings name for a role, or for all of them; empty for none. ``wait_s``
-    is how long to wait for a server that is away, ``migration_wait_s`` for another process that migrates.
-    ``processes`` like this one share the servers' connections. Console and doctor migrate only the embedded
-    server, which is private to this installation. The doctor gets a stub for a database that is down; offline,
-    the pools are never used.
+    ``configured`` returns the DSN of a role, or of all roles for ``None``; an empty one means the embedded server.
+    ``wait_s`` bounds the wait for a server, ``migration_wait_s`` the wait for another process that migrates.
+    ``processes`` share the server's connections. Console and doctor migrate only the embedded server. The doctor
+    gets a stub for a database that is down. Offline, no pool connects.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class Databases:
         self._embedded = ""
 
     async def migrate(self, schema: Schema) -> Sequence[str]:
-        """Bring a schema up to date; the names of what was applied."""
+        """Bring a schema up to date and return the names of the applied migrations."""
         dsn = await self._dsn(schema)
         return await wait_for_server(
             lambda: migrate(dsn, schema.name, schema.migrations, wait_s=self._migration_wait_s), self._wait_s
@@ -58,7 +57,7 @@ class Databases:
 
     @asynccontextmanager
     async def open(self, schema: Schema) -> AsyncIterator[Database]:
-        """A pool for a schema that is up to date; it connects at its first use."""
+        """Migrate a schema and open its pool, which connects at its first use."""
         try:
             dsn = await self._ready(schema)
         except StartupError as trouble:
@@ -75,7 +74,7 @@ class Databases:
             yield database
 
     async def _ready(self, schema: Schema) -> str:
-        """Where the schema is, once it is up to date."""
+        """The DSN of the schema, once it is up to date."""
         dsn = await self._dsn(schema)
         if self._mode is Mode.OFFLINE:
             return dsn
@@ -86,7 +85,7 @@ class Databases:
         return dsn
 
     async def _dsn(self, schema: Schema) -> str:
-        """Starts the embedded server, or attaches to it, at the first need."""
+        """The schema's DSN. The first call for an embedded schema starts the server or attaches to it."""
         if self._mode is Mode.OFFLINE:
             return _NOWHERE
         if configured := self.configured(schema.role):

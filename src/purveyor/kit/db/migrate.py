@@ -1,7 +1,7 @@
-"""Schema migrations: numbered plain SQL files per role, applied in order, each in a transaction of its own.
+"""Schema migrations: numbered plain SQL files per role, applied in order, each in its own transaction.
 
-Runners wait for each other by polling an advisory lock: so the wait has an end, and can be told of. The lock is
-the session's, and goes with a runner that dies.
+Processes that migrate at the same time poll a session-level advisory lock, so that the wait is bounded and logged.
+The lock ends with the session of a process that dies.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _LOCK_POLL_S = 0.2
 _ANSWER_S = 5.0
-"""How long a question may take that changes nothing. A migration takes what it takes."""
+"""Time limit of read-only queries. Migrations have none."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,10 @@ def load(folder: Path) -> Sequence[Migration]:
 
 
 async def migrate(dsn: str, schema: str, folder: Path, *, wait_s: float = 30.0) -> Sequence[str]:
-    """Bring one role's schema up to date; the names of what was applied.
+    """Bring one role's schema up to date and return the names of the applied migrations.
 
-    Waits ``wait_s`` seconds for another process that is doing it. Raises ``StartupError`` when it is not done by
-    then, when an applied file was changed since, or the database is newer than this code; ``ServerAway`` when the
-    server is lost: what was not committed is as if it had never begun.
+    Waits ``wait_s`` seconds for another process that migrates. Raises ``StartupError`` if that is not enough, if an
+    applied file was modified, or if the database is newer than this code; ``ServerAway`` if the server is lost.
     """
     migrations = load(folder)
     async with _session(dsn, schema) as connection:
@@ -75,7 +74,7 @@ async def migrate(dsn: str, schema: str, folder: Path, *, wait_s: float = 30.0) 
 
 
 async def require(dsn: str, schema: str, folder: Path) -> None:
-    """Change nothing. Raises ``StartupError`` unless the schema is up to date, ``ServerAway`` as ``migrate``."""
+    """Check that the schema is up to date. Raises ``StartupError`` if not, and ``ServerAway``."""
     async with _session(dsn, schema) as connection:
         missing = _missing(load(folder), await _applied(connection, schema), schema)
     if missing:
@@ -101,7 +100,7 @@ async def _lock(connection: Connection, schema: str, wait_s: float) -> None:
                 f"Another process is still migrating the schema {schema} after {wait_s:g} s. Try again later."
             )
         if not told:
-            log.warning("waiting for another process that migrates the schema %s", schema)
+            log.warning("waiting for another process to migrate schema %s", schema)
             told = True
         await asyncio.sleep(_LOCK_POLL_S)
 

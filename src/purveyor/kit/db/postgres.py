@@ -1,8 +1,8 @@
-"""PostgreSQL for the stores: a pool with deadlines, one place that turns lost servers into ``Unavailable``.
+"""PostgreSQL for the stores: a pool with deadlines that raises ``Unavailable`` when the server is lost.
 
-Two rules make the pool cheap and safe: no ``LISTEN``, ``SET`` or session lock on a pooled connection, so that
-giving one back needs no reset round trip; and one deadline bounds acquiring and commanding together, through
-asyncpg's own timeouts (``wait_for`` round its calls does not bound a frozen server: MagicStack/asyncpg#431).
+Pooled connections never use ``LISTEN``, ``SET`` or session locks, so releasing one needs no reset round trip. One
+deadline covers acquiring a connection and running the command. It uses asyncpg's own timeouts, because ``wait_for``
+does not bound a call to a frozen server (MagicStack/asyncpg#431).
 """
 
 import asyncio
@@ -26,10 +26,10 @@ COMMAND_TIMEOUT_S = 2.0
 _SESSION_SETTINGS = {  # in milliseconds
     "idle_in_transaction_session_timeout": "15000",
     "lock_timeout": "2000",
-    "statement_timeout": "5000",  # the server ends a statement that nobody waits for any longer
+    "statement_timeout": "5000",  # longer than any caller waits
 }
 _IDLE_S = 30.0
-"""How long a connection stays without use: what a moment of load took is given back soon after it."""
+"""How long an unused connection stays open."""
 _OLDEST = 14
 _PURGE_BATCH = 1000
 
@@ -40,7 +40,7 @@ LOST = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.LockNotAvailableError,
-    asyncpg.TransactionRollbackError,  # a deadlock, a conflict: nothing was done, and the next attempt may succeed
+    asyncpg.TransactionRollbackError,  # deadlock or conflict: nothing was done, a retry may succeed
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
@@ -48,19 +48,19 @@ LOST = (
     OSError,
     TimeoutError,
 )
-"""What asyncpg raises when a server is lost, or cannot do now what it could do later.
+"""What asyncpg raises when a server is lost, or when a retry may succeed.
 
-``InternalClientError`` is one: an idle connection that was told of the server's end is in the pool until closed.
+``InternalClientError`` is raised for an idle pooled connection to which the server has said goodbye.
 """
 
-_USELESS = (
+_BROKEN = (
     TimeoutError,
     asyncio.CancelledError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InternalClientError,
 )
-"""What ends a connection too: to give it back in order would be to wait once more for who does not answer, and a
-server that became a standby is not the one that the next connection reaches."""
+"""After these the connection is terminated: an orderly release would wait for the server once more, and a server
+that became a standby is not the one that a new connection reaches."""
 
 _AWAY = "The database does not answer."
 
@@ -68,7 +68,7 @@ _in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
 
 
 def inside_transaction() -> bool:
-    """Whether this task holds a database transaction open: no ask may wait on the network then."""
+    """Whether this task holds a database transaction open. Asks are refused then: they would wait on the network."""
     return _in_transaction.get()
 
 
@@ -91,7 +91,7 @@ def lost_means_away(dsn: str) -> Iterator[None]:
 
 
 class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg carries no types
-    """A connection that is given back without the reset query (see the module's first lines)."""
+    """A connection that is released without a reset query."""
 
     def get_reset_query(self) -> str:
         return ""
@@ -100,8 +100,8 @@ class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ca
 class Database:
     """One role's access to its PostgreSQL schema.
 
-    Every method raises ``Unavailable`` when the server is down, frozen or out of connections. A write that
-    ended so may still have been committed: only an idempotency key tells.
+    Every method raises ``Unavailable`` when the server is down, frozen or out of connections. The outcome of a
+    write is then unknown; only an idempotency key tells.
     """
 
     def __init__(self, pool: asyncpg.Pool, dsn: str) -> None:
@@ -115,7 +115,7 @@ class Database:
             connection = await self._pool.acquire(timeout=seconds_left(ACQUIRE_TIMEOUT_S))
             try:
                 yield connection
-            except _USELESS:
+            except _BROKEN:
                 connection.terminate()
                 raise
             finally:
@@ -128,15 +128,15 @@ class Database:
             token = _in_transaction.set(True)
             try:
                 yield connection
-            except _USELESS:
-                connection.terminate()  # who does not answer would be waited for once more by the rollback
+            except _BROKEN:
+                connection.terminate()  # the rollback would wait for the server once more
                 raise
             finally:
                 _in_transaction.reset(token)
 
     @asynccontextmanager
     async def dedicated(self, application: str) -> AsyncIterator[Connection]:
-        """A connection of one's own, outside the pool: for session locks, whose loss must be noticed."""
+        """A connection outside the pool, for session locks whose loss must be noticed."""
         try:
             connection = await connect(self._dsn, application=application)
         except StartupError as away:
@@ -160,16 +160,16 @@ class Database:
         return await self._run("fetchval", sql, args)
 
     async def execute(self, sql: str, *args: object) -> int:
-        """Run one statement; the number of rows that it touched."""
+        """Run one statement and return the number of rows it touched."""
         status: str = await self._run("execute", sql, args)
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
 
     async def purge(self, table: str, due: str, *args: object) -> int:
-        """Delete every row of a table that is ``due``, an SQL condition; how many there were.
+        """Delete the rows that meet ``due``, an SQL condition, and return how many there were.
 
-        In batches: one statement for all of them could run out of time, now and at every later attempt. Rows that
-        somebody else holds are left for the next purge.
+        Works in batches, because a single statement could exceed its time limit on every attempt. Locked rows are
+        left for the next purge.
         """
         statement = f"""
             delete from {table} where ctid = any(array(
@@ -183,15 +183,15 @@ class Database:
                 return deleted
 
     async def _run(self, method: str, sql: str, args: Sequence[object]) -> Any:
-        """``connection`` written out: on the way of every request, its two generators are felt."""
+        """``connection`` inlined: its two generators are measurable in every request."""
         now = asyncio.get_running_loop().time
         deadline = now() + seconds_left(COMMAND_TIMEOUT_S)
         try:
             connection = await self._pool.acquire(timeout=min(ACQUIRE_TIMEOUT_S, deadline - now()))
             try:
                 return await getattr(connection, method)(sql, *args, timeout=deadline - now())
-            except _USELESS:
-                connection.terminate()  # its release would wait for the server's answer to a cancel request
+            except _BROKEN:
+                connection.terminate()  # releasing it would wait for the answer to a cancel request
                 raise
             finally:
                 await self._pool.release(connection)
@@ -199,7 +199,7 @@ class Database:
             raise Unavailable(_AWAY) from lost
 
     async def check(self) -> str:
-        """The server's version, as a sign of life. Raises ``Unavailable``: too old, or read-only."""
+        """The server's version. Raises ``Unavailable`` if it is too old or read-only."""
         version, number, read_only = await self.fetchrow(  # type: ignore[misc]  # it always has a row
             """
             select current_setting('server_version'), current_setting('server_version_num')::int,
@@ -217,7 +217,7 @@ class Database:
 
 
 async def connect(dsn: str, *, application: str) -> Connection:
-    """A connection of one's own, outside any pool: for migrations, locks and listening.
+    """Open a connection outside any pool, for migrations, locks and listening.
 
     Raises ``ServerAway``, or ``StartupError`` when the server refuses the user or the database.
     """
@@ -236,8 +236,8 @@ async def open_database(
 ) -> AsyncIterator[Database]:
     """Open a pool of at most ``max_size`` connections and close it at the end.
 
-    ``statement_cache_size=0`` is for a pgbouncer in transaction mode older than 1.21.
-    Connections are made when they are needed, and again when the server was away.
+    Connections are opened on demand, and again after an outage. ``statement_cache_size=0`` is for PgBouncer before
+    1.21 in transaction mode.
     """
     pool = await asyncpg.create_pool(
         dsn,
@@ -257,16 +257,16 @@ async def open_database(
 
 
 def _session_settings(dsn: str) -> dict[str, str]:
-    """Bounds that the server keeps, unless the DSN itself names one of them: asyncpg would overrule that."""
+    """Time limits that the server enforces. A limit in the DSN wins, which asyncpg would overrule."""
     named = {name for name, _ in parse_qsl(urlsplit(dsn).query, keep_blank_values=True)}
     return {name: value for name, value in _SESSION_SETTINGS.items() if name not in named}
 
 
 def address_of(dsn: str) -> str:
-    """The host, port and database of a DSN, without the user, the password and the options."""
+    """The host, port and database of a DSN."""
     return dsn.partition("://")[2].rpartition("@")[2].partition("?")[0] or "the default address"
 
 
 def storable(text: str, length: int) -> str:
-    """At most ``length`` characters of a foreign text, such as an error's, that a text column can hold."""
+    """A foreign text, such as an error message, cut to ``length`` characters and free of what PostgreSQL refuses."""
     return text[:length].encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
