@@ -49,8 +49,8 @@ def load(folder: Path) -> Sequence[Migration]:
 async def migrate(dsn: str, schema: str, folder: Path, *, wait_s: float = 30.0) -> Sequence[str]:
     """Bring one role's schema up to date and return the names of the applied migrations.
 
-    Waits ``wait_s`` seconds for another process that migrates. Raises ``StartupError`` if that is not enough, if an
-    applied file was modified, or if the database is newer than this code; ``ServerAway`` if the server is lost.
+    Waits ``wait_s`` seconds for another process that migrates. Raises ``StartupError`` if that is not enough, an
+    applied file was modified, or the database is newer than this code; ``ServerAway`` if the server is lost.
     """
     migrations = load(folder)
     async with _session(dsn, schema) as connection:

@@ -1,8 +1,8 @@
 """PostgreSQL for the stores: a pool with deadlines that raises ``Unavailable`` when the server is lost.
 
 Pooled connections never use ``LISTEN``, ``SET`` or session locks, so releasing one needs no reset round trip. One
-deadline covers acquiring a connection and running the command. It uses asyncpg's own timeouts, because ``wait_for``
-does not bound a call to a frozen server (MagicStack/asyncpg#431).
+deadline covers acquiring a connection and running the command. It uses asyncpg's own timeouts, as ``wait_for`` does
+not bound a call to a frozen server (MagicStack/asyncpg#431).
 """
 
 import asyncio
@@ -68,7 +68,7 @@ _in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
 
 
 def inside_transaction() -> bool:
-    """Whether this task holds a database transaction open. Asks are refused then: they would wait on the network."""
+    """Whether this task holds a transaction open. Asks are refused then: they would wait on the network."""
     return _in_transaction.get()
 
 
@@ -268,5 +268,5 @@ def address_of(dsn: str) -> str:
 
 
 def storable(text: str, length: int) -> str:
-    """A foreign text, such as an error message, cut to ``length`` characters and free of what PostgreSQL refuses."""
+    """Cut a foreign text, such as an error message, to ``length`` and escape what PostgreSQL refuses."""
     return text[:length].encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
