@@ -32,7 +32,7 @@ def test_a_condition_holds_for_its_own_version(version: int, other: int) -> None
 def test_a_refusal_tells_the_version_that_there_is() -> None:
     condition = IfMatch.read('"1"')
     assert condition is not None
-    with pytest.raises(PreconditionFailed, match="at version 3 now") as refusal:
+    with pytest.raises(PreconditionFailed, match="is now at version 3") as refusal:
         condition.require(3)
     assert refusal.value.headers == {"ETag": '"3"'}
 

@@ -46,7 +46,7 @@ def own_files(overrides: Path) -> list[str]:
     for name in names:
         if name not in known and not _LANGUAGE_FILE.fullmatch(name):
             raise ConfigError(
-                f"MAIL_TEMPLATES: {name} is not a template. Allowed are {', '.join(known)} and messages/xx.toml "
+                f"MAIL_TEMPLATES: {name}: not a template. Allowed are {', '.join(known)} and messages/xx.toml "
                 "for the language with the code xx."
             )
     return names
