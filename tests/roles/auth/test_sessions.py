@@ -207,7 +207,7 @@ async def test_an_older_token_ends_the_session_at_once(
     assert not await works(here, newest)
     await neighbour.revocations.sync()
     assert not await works(neighbour, newest)
-    (line,) = [record for record in caplog.records if "second time" in record.message]
+    (line,) = [record for record in caplog.records if "reused" in record.message]
     assert vars(line)["user_id"] == str(user.id)
     assert stolen.refresh_token not in str(vars(line))
 

@@ -60,7 +60,7 @@ class AddressBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     is_default: bool = False
 
     def checked(self, pointer: str = "") -> Address:
-        """The address, cleaned. Raises ``InvalidInput``; ``pointer`` is where it stands in the request."""
+        """Normalize the address. Raises ``InvalidInput``; ``pointer`` is its position in the request."""
         faults, lines = Faults(), dict[str, str]()
         for name in ("recipient", "line1", "line2", "city", "region", "postal_code"):
             with faults:
@@ -99,8 +99,9 @@ class EmailTaken(Conflict):
 
 
 class VerifiedToken(Message, frozen=True):
-    """The answer to ``POST /verify-token``. Ours has every member but ``id``, and never ``null``; members beyond
-    these are a foreign service's own.
+    """The answer to ``POST /verify-token``.
+
+    Our own has every member but ``id``, and none is ``null``. Foreign services may add members.
     """
 
     active: bool = True
@@ -114,7 +115,7 @@ class VerifiedToken(Message, frozen=True):
 
 
 class VerifyToken(Ask[VerifiedToken], frozen=True):
-    """Whose token is this? Raises ``TokenInvalid``."""
+    """Verify an access token. Raises ``TokenInvalid``."""
 
     reply: ClassVar = VerifiedToken
     route: ClassVar = "POST /verify-token"
@@ -126,14 +127,14 @@ class VerifyToken(Ask[VerifiedToken], frozen=True):
 
 
 class Profile(Message, frozen=True):
-    """Who somebody is. Members beyond these are a foreign service's own."""
+    """Name and e-mail address of a user. Foreign services may add members."""
 
     email: str | None = ""
     name: str | None = ""
 
 
 class GetProfile(Ask[Profile], frozen=True):
-    """The profile of the token's holder, where the answer to ``VerifyToken`` has none. Raises ``NotFound``."""
+    """The profile of the token's holder, when ``VerifyToken`` did not return one. Raises ``NotFound``."""
 
     reply: ClassVar = Profile
     route: ClassVar = "GET /user/{user_id}"
@@ -155,7 +156,7 @@ class Account(Message, frozen=True):
 
 
 class OpenAccount(Ask[Account], frozen=True):
-    """From the console: a new account with any level of access. Raises ``EmailTaken``, ``InvalidInput``."""
+    """From the console: create an account with any access level. Raises ``EmailTaken``, ``InvalidInput``."""
 
     reply: ClassVar = Account
 
@@ -166,7 +167,7 @@ class OpenAccount(Ask[Account], frozen=True):
 
 
 class SetAccess(Ask[Account], frozen=True):
-    """From the console: make somebody customer, staff or admin. Raises ``NotFound``."""
+    """From the console: change an account's access level. Raises ``NotFound``."""
 
     reply: ClassVar = Account
 
@@ -175,7 +176,7 @@ class SetAccess(Ask[Account], frozen=True):
 
 
 class Erasure(Message, frozen=True):
-    """An account that was deleted, and when each other role said that it has erased its part."""
+    """A deleted account, and when each other role confirmed that it has erased its part."""
 
     user_id: str
     requested_at: datetime
@@ -190,7 +191,7 @@ class Erasures(Message, frozen=True):
 
 
 class ListErasures(Ask[Erasures], frozen=True):
-    """From the console: the newest erasures, or only those that a role has not completed yet."""
+    """From the console: the newest erasures, or only those that some role has not confirmed."""
 
     reply: ClassVar = Erasures
     idempotent: ClassVar = True
@@ -241,7 +242,7 @@ class UserExportRequested(Event, frozen=True):
 
 
 class Principal(Message, frozen=True):
-    """Who makes a request. ``token`` is what they came with, to ask auth on their behalf."""
+    """The user who makes a request. ``token`` is their access token, for asking auth on their behalf."""
 
     user_id: str
     email: str

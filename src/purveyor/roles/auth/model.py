@@ -74,9 +74,9 @@ class StoredAddress(Address, frozen=True, kw_only=True, omit_defaults=False):
 def normal_email(text: str, pointer: str = "/email") -> str:
     """The form of an e-mail address in which it is stored. Raises ``InvalidInput``.
 
-    The whole address is folded to lower case, as every large mail provider does.
+    The whole address is folded to lower case, as all large mail providers do.
     """
-    if "=?" in text:  # allowed in a local part, but mail programs would read an encoded word (RFC 2047)
+    if "=?" in text:  # allowed in a local part, but mail clients would decode it (RFC 2047)
         raise invalid(pointer, "must not contain '=?'")
     try:
         found = parse_mail_address(text)
@@ -86,7 +86,7 @@ def normal_email(text: str, pointer: str = "/email") -> str:
 
 
 def clean_name(text: str, pointer: str = "/name") -> str:
-    """A person's name on one line. Raises ``InvalidInput`` for what could break a mail header or a log."""
+    """Normalize a name to one line. Raises ``InvalidInput`` for text that could break a mail header or a log."""
     name = unicodedata.normalize("NFC", text).strip()
     if not name:
         raise invalid(pointer, "must not be empty")

@@ -48,7 +48,7 @@ class PasswordChanges:
     async def change(self, caller: Principal, current: str, new: str, network: str) -> Decision:
         """Replace the caller's password; their other sessions end.
 
-        Guesses at the present one are limited as log-ins are; the answer is how many are left. Raises
+        Attempts are limited like logins; returns how many are left. Raises
         ``WrongPassword``, ``InvalidInput``, ``TooManyLogins``.
         """
         token = self._sessions.read(caller.token)
@@ -60,14 +60,14 @@ class PasswordChanges:
             if await self._passwords.check(current, known.password_hash) is Verdict.WRONG:
                 raise WrongPassword
             if not await self._store.change(known, await self._passwords.hash(new), token.session_id):
-                raise WrongPassword  # it was changed while this one was checked
+                raise WrongPassword  # changed by someone else during the check
         await self._sessions.heed_revocations()
         return limit
 
     async def forgot(self, email: str) -> None:
-        """Send a token to set a new password, if there is an account with this address; at most 3 an hour.
+        """Mail a reset token if there is an account with this address, at most 3 an hour.
 
-        Whoever asks cannot tell whether there is one, not by the time it takes either.
+        The caller cannot tell whether the account exists, not even by the time this takes.
         """
         user = await self._store.find_owner(model.account_name(email))
         token = secrets.token_urlsafe(32)
@@ -76,9 +76,9 @@ class PasswordChanges:
             self._committed()
 
     async def reset(self, token: str, password: str) -> None:
-        """Set a new password; all sessions end. Raises ``ResetTokenInvalid``, ``InvalidInput``."""
+        """Set a new password and end all sessions. Raises ``ResetTokenInvalid``, ``InvalidInput``."""
         model.check_password(password, self._min_length)
-        if not await self._store.can_reset(_hash(token)):  # before a hash is made for anybody
+        if not await self._store.can_reset(_hash(token)):  # before the expensive hash
             raise ResetTokenInvalid
         user = await self._store.reset(_hash(token), await self._passwords.hash(password))
         if user is None:
@@ -106,7 +106,7 @@ _WORKS = "r.token_hash = $1 and r.used_at is null and r.created_at > now() - int
 
 
 class PasswordStore:
-    """Satisfies ``PasswordStore``; ``token_lifetime_s`` is an access token's, in seconds."""
+    """Stores passwords and reset tokens. ``token_lifetime_s`` is the lifetime of an access token, in seconds."""
 
     def __init__(self, database: Database, token_lifetime_s: int) -> None:
         self._database = database
@@ -211,7 +211,7 @@ class PasswordStore:
         return user_of(row)
 
     async def purge(self) -> int:
-        """Delete the tokens that no longer count for anything."""
+        """Delete old tokens, which no longer count against the limit either."""
         return await self._database.purge("auth.password_resets", "created_at < now() - interval '1 hour'")
 
 

@@ -1,4 +1,4 @@
-"""Password hashes: Argon2id (RFC 9106) with OWASP's parameters, off the event loop, never without bound."""
+"""Password hashes: Argon2id (RFC 9106) with OWASP's parameters, in a bounded thread pool."""
 
 import asyncio
 import secrets
@@ -23,17 +23,17 @@ _MAX_WAITING = 50
 
 
 class Verdict(Enum):
-    """What a password is against a stored hash."""
+    """The result of comparing a password with a stored hash."""
 
     WRONG = "wrong"
     RIGHT = "right"
-    OUTDATED = "right, but the hash should be made anew: with our parameters, of the normal form"
+    OUTDATED = "right, but the hash should be renewed: with current parameters, of the normal form"
 
 
 class Passwords:
     """Hashes and checks passwords in two threads (each takes 19 MiB while it works).
 
-    Raises ``Unavailable`` when 50 wait already: a flood of logins must not starve everything else.
+    Raises ``Unavailable`` when 50 are waiting: a flood of logins must not starve other requests.
     """
 
     def __init__(self) -> None:
@@ -47,12 +47,12 @@ class Passwords:
         return await self._run(lambda: self._hasher.hash(normal_password(password)))
 
     async def check(self, password: str, stored: str | None) -> Verdict:
-        """Compare with a hash; takes the same time when there is no account (``stored`` is ``None``)."""
+        """Compare with a hash. Without an account (``stored`` is ``None``) it takes the same time."""
 
         def compare() -> Verdict:
             against, normal = stored or self._decoy, normal_password(password)
             right = self._equal(normal, against)
-            # Hashes from before passwords were normalised are of what was typed.
+            # Hashes from before passwords were normalized are of the typed text.
             as_typed = not right and normal != password and self._equal(password, against)
             if stored is None or not (right or as_typed):
                 return Verdict.WRONG
@@ -61,7 +61,7 @@ class Passwords:
         return await self._run(compare)
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Stop the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _equal(self, password: str, stored: str) -> bool:

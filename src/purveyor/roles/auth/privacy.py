@@ -37,7 +37,7 @@ _ROLES = ("orders", "email")
 _WAIT_S = 8.0
 _POLL_S = 0.2
 _MOST_WAITING = 8
-"""Requests that wait for parts at a time, one for each person: each takes a place from the others."""
+"""How many requests may wait for parts at a time, one per user: waiting requests occupy the server."""
 _documents = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -59,7 +59,7 @@ class Export(msgspec.Struct, frozen=True):
 
 
 class PersonalExport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is held on a person, as far as it has come; ``orders`` and ``mails`` are JSON as it arrived."""
+    """All personal data of a user that has arrived. ``orders`` and ``mails`` are JSON as received."""
 
     requested_at: datetime
     complete: bool
@@ -71,7 +71,10 @@ class PersonalExport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Privacy:
-    """``committed`` is called when an event was stored; no one is kept waiting once ``stopping``."""
+    """The use cases of personal data. ``committed`` is called after an event was stored and wakes the relay.
+
+    Exports do not wait for other roles once ``stopping`` is true.
+    """
 
     def __init__(
         self,
@@ -92,9 +95,9 @@ class Privacy:
         self._waiting: set[UUID] = set()
 
     async def erase(self, caller: Principal, user_id: str) -> None:
-        """Delete an account, one's own or as an admin any; the other roles hear of it and erase their part.
+        """Delete an account and emit an event on which the other roles erase their part.
 
-        Raises ``NotFound``, and ``LastAdmin``.
+        Users may delete their own account, admins any. Raises ``NotFound`` and ``LastAdmin``.
         """
         user = await self._accounts.get(visible(caller, user_id, to="admin"))
         event = about(user, UserErased(user_id=str(user.id), user_email=user.email))
@@ -104,10 +107,10 @@ class Privacy:
         log.info("account erased", extra={"user_id": str(user.id), "by": caller.user_id})
 
     async def export(self, caller: Principal, user_id: str, wait_s: float = _WAIT_S) -> PersonalExport:
-        """Everything held on a person: one's own, or as an admin anybody's.
+        """All personal data of a user: their own, or any as an admin.
 
-        The other roles send their parts in messages; waits ``wait_s`` seconds for them. What is missing then comes
-        with the next call: within an hour it goes on with the same request. Raises ``NotFound``.
+        Other roles send their parts as events; waits up to ``wait_s`` seconds for them. A call within the next
+        hour continues the same export and returns the missing parts. Raises ``NotFound``.
         """
         user = await self._accounts.get(visible(caller, user_id, to="admin"))
         export_id = new_id()
@@ -137,7 +140,7 @@ class Privacy:
         until = asyncio.get_running_loop().time() + wait_s
         while not _complete(export) and asyncio.get_running_loop().time() < until and not self._stopping():
             await asyncio.sleep(_POLL_S)
-            with request_deadline():  # this request is meant to take long: each look has a deadline of its own
+            with request_deadline():  # the request may take long, so each query has its own deadline
                 found = await self._store.export(export.id)
             if found is None:
                 raise NotFound("There is no such account.")
@@ -150,7 +153,7 @@ class Privacy:
         return Erasures(erasures=tuple(found))
 
     def part_from(self, role: str) -> EventHandler:
-        """What to do with a part of an export that a role sends."""
+        """The handler for a role's part of an export."""
 
         async def keep(event: OrderDataExported | MailDataExported, _: Envelope) -> None:
             export_id, document = parse_id(event.export_id), event.document.encode()
@@ -165,7 +168,7 @@ class Privacy:
         return keep
 
     def erased_by(self, role: str) -> EventHandler:
-        """What to do when a role has erased its part."""
+        """The handler for a role's confirmation of an erasure."""
 
         async def record(event: OrderDataErased | MailDataErased, _: Envelope) -> None:
             user_id = parse_id(event.user_id)
@@ -177,7 +180,7 @@ class Privacy:
 
 
 def _complete(export: Export) -> bool:
-    """Whether every role has sent as many parts as it said there are."""
+    """Whether every role has sent all of its parts."""
     for role in _ROLES:
         parts = [part for part in export.parts if part.role == role]
         if not parts or len(parts) < parts[0].parts:
@@ -195,7 +198,7 @@ _EXPORT = """
 
 
 class PersonalDataStore:
-    """Satisfies ``PersonalData``; ``token_lifetime_s`` is an access token's, in seconds."""
+    """Stores exports and erasures. ``token_lifetime_s`` is the lifetime of an access token, in seconds."""
 
     def __init__(self, database: Database, token_lifetime_s: int) -> None:
         self._database = database
@@ -290,7 +293,7 @@ class PersonalDataStore:
         return [Erasure(**{**row, "user_id": str(row["user_id"])}) for row in rows]
 
     async def purge(self) -> int:
-        """Delete exports an hour after they were asked for, with all that came for them."""
+        """Delete exports an hour after the request, with their parts."""
         return await self._database.purge("auth.exports", "requested_at < now() - interval '1 hour'")
 
 

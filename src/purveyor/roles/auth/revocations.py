@@ -31,9 +31,9 @@ class Revocation(msgspec.Struct, frozen=True):
 
 
 class Revocations:
-    """What this process knows of revoked tokens. ``run`` keeps it no more than about a second old.
+    """The revocations that this process knows. ``run`` refreshes them every second.
 
-    While the database is away nothing new is heard; an access token lives for 10 minutes at most.
+    While the database is away, new revocations are missed. An access token lives for 10 minutes at most.
     """
 
     def __init__(self, store: "RevocationStore") -> None:
@@ -43,13 +43,13 @@ class Revocations:
         self._prune_at = 0.0
 
     def cover(self, token: AccessToken) -> bool:
-        """Whether the token was revoked: with its session, or with all that its holder had before some moment."""
+        """Whether the token was revoked, with its session or by its version."""
         return any(
             token.version < self._known.get(subject, _NOTHING)[0] for subject in (token.session_id, token.user_id)
         )
 
     async def sync(self) -> None:
-        """Read what is new. After a revocation in this process: it counts here at once."""
+        """Read new revocations. Called after a revocation in this process, so that it counts here at once."""
         try:
             for found in await self._store.since(self._heard):
                 self._known[found.id] = (found.version, found.expires_at.timestamp())
@@ -59,7 +59,7 @@ class Revocations:
         self._prune()
 
     async def run(self) -> None:
-        """Read what is new until cancelled."""
+        """Read new revocations until cancelled."""
         while True:
             await self.sync()
             await asyncio.sleep(POLL_S)
@@ -74,13 +74,13 @@ class Revocations:
 AGAIN = """
     on conflict (id) do update set version = greatest(revocations.version, excluded.version),
         revoked_at = clock_timestamp(), expires_at = excluded.expires_at"""
-"""The end of an insert into ``auth.revocations``: what was revoked before is told anew."""
+"""The end of an insert into ``auth.revocations``: an earlier revocation is renewed."""
 LEEWAY_S = 60.0
-"""How much longer than an access token lives its revocation is kept: clocks may differ."""
+"""How much longer than an access token its revocation is kept, because clocks differ."""
 
 
 class RevocationStore:
-    """Satisfies ``RevocationStore``."""
+    """Stores revocations for as long as the access tokens could work otherwise."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -99,12 +99,12 @@ class RevocationStore:
         return [Revocation(row["id"], row["version"], row["revoked_at"], row["expires_at"]) for row in rows]
 
     async def purge(self) -> int:
-        """Forget those whose tokens have expired."""
+        """Delete revocations of expired tokens."""
         return await self._database.purge("auth.revocations", "expires_at < now()")
 
 
 async def end_sessions(connection: Connection, user_id: UUID, token_lifetime_s: int, kept: UUID | None) -> None:
-    """End the account's sessions but one, and revoke the access tokens that they may still have."""
+    """End all sessions of an account but one, and revoke their access tokens."""
     await connection.execute(
         f"""
         with ended as (
@@ -120,7 +120,7 @@ async def end_sessions(connection: Connection, user_id: UUID, token_lifetime_s: 
 
 
 async def revoke_account(connection: Connection, user_id: UUID, token_lifetime_s: int, below: int) -> None:
-    """Revoke the account's access tokens with a version below this one."""
+    """Revoke an account's access tokens below a version."""
     await connection.execute(
         f"""
         insert into auth.revocations (id, version, expires_at)

@@ -59,7 +59,7 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(settings: AuthSettings, production: bool) -> None:  # noqa: FBT001 - the signature of all roles' checks
-    """A signing secret that is long enough, and in production one at all."""
+    """Require a signing secret in production, and enough bytes of it anywhere."""
     if production and not settings.jwt_secret:
         raise ConfigError("JWT_SECRET: must be set to at least 32 bytes when ENVIRONMENT=production.")
     require_length("JWT_SECRET", settings.jwt_secret)
@@ -79,7 +79,7 @@ async def build(env: Env, settings: AuthSettings) -> AsyncIterator[Actor]:
 
 
 def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords: "Passwords") -> Actor:
-    """Connect stores, use cases and inlets. The events hold personal data and tokens: the relay forgets them."""
+    """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Outbox, Relay
     from purveyor.roles.auth import (
         password_changes,
@@ -100,7 +100,7 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
     resets = password_changes.PasswordStore(database, lifetime_s)
     personal = privacy.PersonalDataStore(database, lifetime_s)
     revoked = revocations.RevocationStore(database)
-    relay = Relay(database, "auth", env.events, forget=True)
+    relay = Relay(database, "auth", env.events, forget=True)  # the events hold personal data and tokens
     known = revocations.Revocations(revoked)
     throttle = Throttle(env.limiter, env.backoff, settings.rate_limit_login)
     session = sessions.Sessions(

@@ -1,4 +1,4 @@
-"""The HTTP routes of role auth, together; each subject has a module of its own."""
+"""All HTTP routes of role auth."""
 
 from typing import Any
 

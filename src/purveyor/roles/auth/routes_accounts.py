@@ -1,4 +1,4 @@
-"""The routes of accounts: open one, see and change the profile, take the data away, delete it all."""
+"""The routes of accounts: registration, profiles, addresses, personal data, access levels."""
 
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -74,7 +74,7 @@ class ProfileChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 def register_route(auth: Auth) -> Any:
-    """The one route of accounts that needs no token."""
+    """Creating an account, the only route of accounts without a token."""
     group = RouteGroup("accounts", problems=(Unavailable,))
 
     @group.route(
@@ -153,7 +153,7 @@ def profile_routes(auth: Auth, verify: Verify) -> list[Any]:
 
 
 def privacy_routes(privacy: Privacy, verify: Verify) -> list[Any]:
-    """Export and erasure of all that is held on a person."""
+    """Export and erasure of personal data."""
     group = RouteGroup("privacy", verify=verify, problems=(NotFound, Unavailable))
 
     @group.route(

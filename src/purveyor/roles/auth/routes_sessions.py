@@ -1,4 +1,4 @@
-"""The routes of sessions: log in, verify, refresh, log out; and of passwords."""
+"""The routes of sessions and passwords."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""What role auth shows of accounts, sessions and addresses over HTTP."""
+"""Response bodies of role auth, and their examples."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -100,24 +100,24 @@ class Accepted(msgspec.Struct):
 
 
 def account_view(user: User) -> AccountView:
-    """An account as it is shown."""
+    """The public members of an account."""
     return AccountView(**_members(user))
 
 
 def profile_view(user: User, addresses: Sequence[StoredAddress]) -> ProfileView:
-    """An account as it is shown, with its addresses."""
+    """An account with its addresses."""
     return ProfileView(**_members(user), addresses=[address_view(one) for one in addresses])
 
 
 def address_view(stored: StoredAddress) -> AddressView:
-    """An address as it is shown."""
+    """The public members of an address."""
     members = msgspec.structs.asdict(stored)
     del members["created_at"]
     return AddressView(**{**members, "id": str(stored.id)})
 
 
 def export_view(export: PersonalExport) -> ExportView:
-    """An export as it is shown; what other roles sent goes out as it came."""
+    """An export; JSON of other roles is passed on unchanged."""
     return ExportView(
         requested_at=export.requested_at,
         complete=export.complete,
@@ -130,7 +130,7 @@ def export_view(export: PersonalExport) -> ExportView:
 
 
 def verified_view(token: VerifiedToken) -> VerifiedTokenView:
-    """Exactly the members that the contract gives."""
+    """A verified token with exactly the members of the contract."""
     return VerifiedTokenView(
         active=token.active,
         sub=str(token.sub),

@@ -1,4 +1,4 @@
-"""The use cases of accounts: profiles, addresses, and what somebody may do."""
+"""The use cases of accounts: profiles, addresses, access levels."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -33,7 +33,7 @@ _NO_ACCOUNT, _NO_ADDRESS = "There is no such account.", "There is no such addres
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody says of themselves to get an account."""
+    """The input for a new account."""
 
     email: str
     password: str
@@ -43,7 +43,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Auth:
-    """Accounts, profiles and addresses. ``committed`` is called when an event was stored: it wakes the relay."""
+    """Accounts, profiles and addresses. ``committed`` is called after an event was stored and wakes the relay."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Auth:
         self._committed = committed
 
     async def register(self, registration: Registration, access: str = "customer") -> User:
-        """Open an account. Raises ``InvalidInput`` and ``EmailTaken``."""
+        """Create an account. Raises ``InvalidInput`` and ``EmailTaken``."""
         faults = Faults()
         with faults:
             email = model.normal_email(registration.email)
@@ -85,14 +85,14 @@ class Auth:
         return user
 
     async def profile(self, caller: Principal, user_id: str) -> tuple[User, Sequence[StoredAddress]]:
-        """Somebody's profile, for themselves and for staff; for others it does not exist."""
+        """A user's profile, for that user and for staff. For others it does not exist."""
         target = visible(caller, user_id, to="staff")
         return await self._accounts.get(target), await self._addresses.all(target)
 
     async def change_profile(
         self, caller: Principal, user_id: str, *, name: str | None, phone: str | None, language: str | None
     ) -> User:
-        """Change one's own profile; members that are ``None`` stay, an empty language is English."""
+        """Change the caller's own profile. Members that are ``None`` stay; an empty language is English."""
         faults = Faults()
         with faults:
             name = None if name is None else model.clean_name(name)
@@ -106,7 +106,7 @@ class Auth:
     async def users(
         self, caller: Principal, email: str, after: UUID | None, limit: int
     ) -> tuple[Sequence[User], UUID | None]:
-        """A page of accounts whose address begins so, newest first, and the next page's cursor. For staff."""
+        """A page of accounts by the start of their e-mail address, newest first, and the next cursor."""
         if not caller.is_staff:
             raise Forbidden("Only staff may list users.")
         found = await self._accounts.list(email.lower(), after, limit + 1)
@@ -114,7 +114,7 @@ class Auth:
         return page, page[-1].id if len(found) > limit else None
 
     async def change_access(self, caller: Principal, user_id: str, access: str) -> User:
-        """Make somebody customer, staff or admin. For admins. Raises ``NotFound``, ``LastAdmin``."""
+        """Change a user's access level, as an admin. Raises ``NotFound``, ``LastAdmin``."""
         if not caller.is_admin:
             raise Forbidden("Only admins may change roles.")
         return await self._accounts.change_access(_parsed(user_id, _NO_ACCOUNT), access)
@@ -129,29 +129,27 @@ class Auth:
         return _account(await self._accounts.set_access(model.normal_email(ask.email), ask.access))
 
     async def addresses(self, caller: Principal, user_id: str) -> Sequence[StoredAddress]:
-        """Every address, oldest first."""
+        """All addresses of a user, oldest first."""
         return await self._addresses.all(visible(caller, user_id, to="staff"))
 
     async def address(self, caller: Principal, user_id: str, address_id: str) -> StoredAddress:
-        """One address."""
         return await self._addresses.get(visible(caller, user_id, to="staff"), _parsed(address_id, _NO_ADDRESS))
 
     async def add_address(
         self, caller: Principal, user_id: str, address: Address, *, is_default: bool
     ) -> StoredAddress:
-        """Store a new address."""
         stored = _to_store(new_id(), address, now(), is_default=is_default)
         return await self._addresses.save(visible(caller, user_id), stored, new=True)
 
     async def replace_address(
         self, caller: Principal, user_id: str, address_id: str, address: Address, *, is_default: bool
     ) -> StoredAddress:
-        """Replace an address as a whole."""
+        """Replace all members of an address."""
         stored = _to_store(_parsed(address_id, _NO_ADDRESS), address, now(), is_default=is_default)
         return await self._addresses.save(visible(caller, user_id), stored, new=False)
 
     async def remove_address(self, caller: Principal, user_id: str, address_id: str) -> None:
-        """Delete an address; orders that were sent there keep their copy."""
+        """Delete an address. Orders keep their copy."""
         await self._addresses.remove(visible(caller, user_id), _parsed(address_id, _NO_ADDRESS))
 
     async def answer_profile(self, ask: GetProfile) -> Profile:
@@ -173,9 +171,9 @@ class Auth:
 
 
 def visible(caller: Principal, user_id: str, *, to: Literal["", "staff", "admin"] = "") -> UUID:
-    """The id of an account that the caller may touch: their own, and with ``to`` anybody's for such an employee.
+    """Check access to an account and return its id: users reach their own, the level ``to`` reaches any.
 
-    Raises ``NotFound`` for others': what is foreign and what is missing must not be told apart.
+    Raises ``NotFound`` otherwise, because foreign and missing accounts must look the same.
     """
     allowed = {"": False, "staff": caller.is_staff, "admin": caller.is_admin}[to]
     if caller.user_id != user_id.lower() and not allowed:

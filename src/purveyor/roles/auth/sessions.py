@@ -33,7 +33,7 @@ _LIFETIME = timedelta(days=30)
 
 
 class TokenPair(msgspec.Struct, frozen=True, kw_only=True):
-    """What a log-in gives (RFC 6749 section 5.1); ``expires_in`` is in seconds."""
+    """The tokens of a login (RFC 6749 section 5.1); ``expires_in`` is in seconds."""
 
     access_token: str
     token_type: str = "bearer"  # noqa: S105 - the scheme's name
@@ -42,7 +42,7 @@ class TokenPair(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sessions:
-    """A session begins with a log-in and ends after 30 days, whatever its tokens were exchanged for."""
+    """The use cases of sessions. A session ends 30 days after the login, even if its tokens are refreshed."""
 
     def __init__(
         self,
@@ -62,15 +62,15 @@ class Sessions:
         self._revocations = revocations
 
     async def log_in(self, email: str, password: str, network: str) -> tuple[TokenPair, Decision]:
-        """Exchange a password for tokens, and say how many attempts are left. ``network`` is where it comes from.
+        """Exchange a password for tokens; also returns how many attempts are left.
 
-        Raises ``InvalidCredentials`` (after the same time whether or not the account exists), and
-        ``TooManyLogins`` before any work is done.
+        ``network`` is the client's. Raises ``InvalidCredentials``, after the same time whether or not the account
+        exists, and ``TooManyLogins`` before any work is done.
         """
         account = model.account_name(email)
         async with self._throttle.attempt(account, network) as limit:
             pair = await self._checked(account, password)
-            # What was checked may not be stored any more: changed, or only hashed anew by another log-in.
+            # The stored hash may have changed meanwhile, if only because another login renewed it.
             pair = pair or await self._checked(account, password)
             if pair is None:
                 raise InvalidCredentials
@@ -92,9 +92,8 @@ class Sessions:
     async def refresh(self, text: str) -> TokenPair:
         """Exchange a refresh token for a new pair.
 
-        The last one that was exchanged gives the same successor for 10 s more: its answer may have been lost. Any
-        other one that was exchanged before ends the session: it may have been stolen. Raises
-        ``RefreshTokenInvalid``.
+        The previous token returns the same successor for another 10 s, because the answer may have been lost. Any
+        older token may have been stolen and ends the session. Raises ``RefreshTokenInvalid``.
         """
         token = RefreshToken.parse(text)
         if token is None:
@@ -110,7 +109,7 @@ class Sessions:
         if newest.recent and newest.generation == token.generation + 1:
             return newest.holder
         log.warning(
-            "a refresh token came a second time, its session has ended",
+            "a refresh token was reused, its session has ended",
             extra={"user_id": str(newest.holder.user.id), "session_id": str(token.session_id)},
         )
         await self._store.end(token.session_id)
@@ -123,7 +122,7 @@ class Sessions:
         await self._revocations.sync()
 
     async def heed_revocations(self) -> None:
-        """After something ended sessions: it counts in this process at once."""
+        """Make ended sessions count in this process at once."""
         await self._revocations.sync()
 
     async def all(self, user_id: UUID) -> Sequence[Session]:
@@ -131,18 +130,18 @@ class Sessions:
         return await self._store.all(user_id)
 
     def read(self, token: str) -> AccessToken:
-        """What an access token says. Raises ``TokenInvalid`` for one that does not work."""
+        """Read and check an access token. Raises ``TokenInvalid``."""
         read = self._tokens.read(token)
         if self._revocations.cover(read):
             raise TokenInvalid
         return read
 
     async def verify(self, ask: VerifyToken) -> VerifiedToken:
-        """Whose token it is; no database, no network. Raises ``TokenInvalid``."""
+        """Answer ``VerifyToken``, without database or network."""
         return self.read(ask.token).holder
 
     async def principal(self, token: str) -> Principal:
-        """The same for this role's own routes, which need not wait for what the port remembers."""
+        """The holder of a token, for this role's own routes: without the client's cache."""
         return principal_of(self.read(token).holder, token)
 
     def _pair(self, holder: Holder, token: RefreshToken) -> TokenPair:
@@ -154,7 +153,7 @@ class Sessions:
 
 
 class SessionStore:
-    """Satisfies ``SessionStore``; ``token_lifetime_s`` is an access token's, in seconds."""
+    """Stores sessions. ``token_lifetime_s`` is the lifetime of an access token, in seconds."""
 
     def __init__(self, database: Database, token_lifetime_s: int) -> None:
         self._database = database

@@ -16,7 +16,7 @@ from purveyor.roles.auth.revocations import AGAIN, LEEWAY_S
 
 USER_COLUMNS = "u.id, u.email, u.name, u.phone, u.language, u.access, u.created_at"
 
-# One statement: the version rises only when the level is another one.
+# One statement, in which the version rises only when the level changes.
 _SET_ACCESS = f"""
     with changed as (
         update auth.users u
@@ -192,7 +192,7 @@ class AddressStore:
                 user_id,
                 *(getattr(address, name) for name in _ADDRESS_COLUMNS.split(", ")),
             )
-            if row is None:  # inside the transaction: the default before stays the default
+            if row is None:  # rolls back, so that the previous default stays the default
                 raise NotFound("There is no such address.")
         return StoredAddress(**row)
 

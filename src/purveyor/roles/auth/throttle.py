@@ -1,4 +1,4 @@
-"""How many guesses at passwords there may be: per account and per network, with growing delays."""
+"""Login throttling per account and per network, with growing delays."""
 
 import logging
 import math
@@ -12,16 +12,15 @@ from purveyor.roles.auth.contract import InvalidCredentials, TooManyLogins, Wron
 log = logging.getLogger(__name__)
 
 _NETWORK_SHARE = 10
-"""How many times as many failures as an account a network has free."""
+"""A network has this many times the free failures of an account."""
 
 
 class Throttle:
-    """Limits attempts to ``rate`` per network and per account; beyond as many failures, each doubles the wait.
+    """Limits attempts to ``rate`` per network and per account; each further failure doubles the delay.
 
-    An account waits up to 15 minutes wherever the attempts come from, so the owner too, but never longer than
-    that; a new password by mail ends the wait. A network may have many users: it has ten times as many failures
-    free, and they are forgotten after a window of ``rate`` without any. What a network may not try counts for no
-    account.
+    An account is delayed by up to 15 minutes, for its owner too; a password reset by mail ends the delay. A
+    network may have many users, so it has ten times the free failures, which expire after a window of ``rate``.
+    Attempts that the network is refused do not count for the account.
     """
 
     def __init__(self, limiter: Limiter, backoff: Backoff, rate: Rate) -> None:
@@ -37,11 +36,11 @@ class Throttle:
 
     @asynccontextmanager
     async def attempt(self, account: str, network: str) -> AsyncIterator[Decision]:
-        """Check a password inside; gives the limit that is nearer.
+        """Check a password inside the block; yields the tighter limit.
 
-        Raises ``TooManyLogins`` before anything is done. When the block raises that the password is wrong, the
-        attempt was a failure, and the answer tells of the limit; when it raises another ``Problem``, there was no
-        attempt; when it ends well, the account's failures are forgotten.
+        Raises ``TooManyLogins`` before the block runs. A wrong password in the block counts as a failure, and its
+        error gets the limit's headers. Any other ``Problem`` does not count. Success clears the account's
+        failures.
         """
         of_network, of_account = f"network {network}", f"account {account}"
         limit = min(
@@ -67,7 +66,7 @@ class Throttle:
             await self._backoff.forget(of_account)
 
     async def forgive(self, account: str) -> None:
-        """Whoever proves by mail that the account is theirs need not wait for what others did."""
+        """Clear an account's failures, after its owner proved by mail to be the owner."""
         await self._backoff.forget(f"account {account}")
 
     async def _hit(self, key: str) -> Decision:

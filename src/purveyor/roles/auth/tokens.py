@@ -1,4 +1,4 @@
-"""Access tokens: JWT (RFC 7519) signed with HS256; and the secret that signs them."""
+"""Access tokens (JWT, RFC 7519, signed with HS256) and refresh tokens."""
 
 import base64
 import hashlib
@@ -20,17 +20,17 @@ from purveyor.roles.auth.contract import VerifiedToken
 from purveyor.roles.auth.model import User
 
 _ISSUER = "purveyor"
-_TYPE = "at+jwt"  # RFC 9068: an access token can be told from any other JWT
+_TYPE = "at+jwt"  # RFC 9068: distinguishes access tokens from other JWTs
 _ALGORITHM = "HS256"
 _LEEWAY_S = 30
 _REQUIRED = ["exp", "iat", "sub", "iss", "aud", "jti", "sid"]
 _FORM = re.compile(r"[\w-]{1,512}\.[\w-]{1,7600}\.[\w-]{42}[AEIMQUYcgkosw048]", re.ASCII)
-"""Base64url as RFC 7515 writes it: PyJWT would also take padding, foreign characters and unused bits that are
-set, so that one signature had many spellings."""
+"""Strict base64url (RFC 7515): PyJWT also accepts padding, foreign characters and set unused bits, so that one
+signature would have many spellings."""
 
 
 class _Claims(msgspec.Struct):
-    """The claims that are read; PyJWT checks the others, and is lenient about the types of these."""
+    """The claims that we read, with strict types. PyJWT checks the others."""
 
     sub: UUID
     sid: UUID
@@ -43,7 +43,7 @@ class _Claims(msgspec.Struct):
 
 
 class AccessToken(msgspec.Struct, frozen=True):
-    """What one of our tokens says: whose it is, of which session, and at which version of the account."""
+    """The content of an access token: holder, session, and version of the account."""
 
     user_id: UUID
     session_id: UUID
@@ -78,9 +78,9 @@ class Tokens:
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM, headers={"typ": _TYPE})
 
     def read(self, token: str) -> AccessToken:
-        """What it says, whether or not it was revoked.
+        """Read a token, without checking for revocation.
 
-        Raises ``TokenInvalid``: one answer for everything that can be wrong with a token.
+        Raises ``TokenInvalid`` for every kind of defect.
         """
         if not _FORM.fullmatch(token):
             raise TokenInvalid
@@ -111,7 +111,7 @@ class Tokens:
 
 
 def development_secret(data_dir: Path) -> str:
-    """A secret to sign with where none is set: made once and kept in ``data_dir`` (mode 0600)."""
+    """The signing secret when none is set: created once and stored in ``data_dir`` (mode 0600)."""
     return kept_secret(data_dir / "jwt-secret")
 
 
@@ -119,7 +119,7 @@ _SECRET_BYTES = 32
 _LENGTH = 16 + 4 + _SECRET_BYTES
 _MOST_GENERATIONS = 2**31 - 1
 _FURTHEST = 10_000
-"""Generations over which an old token is recognised: 20 ms of work. One that is older does not work either."""
+"""How many generations back an old token is recognized: 20 ms of work. Older ones are invalid anyway."""
 
 
 class RefreshToken(msgspec.Struct, frozen=True):
@@ -136,7 +136,7 @@ class RefreshToken(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "RefreshToken | None":
-        """Read what ``str`` wrote; ``None`` for anything else."""
+        """Parse the output of ``str``; ``None`` for anything else."""
         try:
             raw = base64.b64decode(text + "==", altchars=b"-_", validate=True)
         except ValueError:
@@ -155,22 +155,22 @@ class RefreshToken(msgspec.Struct, frozen=True):
 
     @property
     def hash(self) -> bytes:
-        """The SHA-256 of the secret: what is stored."""
+        """The SHA-256 of the secret, for storage."""
         return hashlib.sha256(self.secret).digest()
 
 
 class RefreshChain:
-    """Derives tokens. ``secret`` is the server's, shared by all its processes."""
+    """Derives refresh tokens. ``secret`` is shared by all processes."""
 
     def __init__(self, secret: str) -> None:
         self._key = hmac.digest(secret.encode(), b"purveyor refresh tokens", "sha256")
 
     def successor(self, token: RefreshToken) -> RefreshToken:
-        """The token that a token is exchanged for: always the same."""
+        """The token that replaces a token. Deterministic."""
         return RefreshToken(token.session_id, token.generation + 1, self._next(token.secret))
 
     def leads_to(self, token: RefreshToken, generation: int, token_hash: bytes) -> bool:
-        """Whether the token was exchanged, maybe over several, for the one of this generation and hash."""
+        """Whether the token of this generation and hash descends from ``token``."""
         steps = generation - token.generation
         if not 0 < steps <= _FURTHEST:
             return False

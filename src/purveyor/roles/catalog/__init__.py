@@ -1,1 +1,1 @@
-"""The bundled product catalogue, and an API in the shape of fakestoreapi.in around it."""
+"""The bundled product catalog, with an API in the shape of fakestoreapi.in."""

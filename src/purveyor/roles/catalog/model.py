@@ -1,4 +1,4 @@
-"""How a product looks: its picture as SVG, drawn from its category, colour and title."""
+"""Product pictures: SVG drawn from category, color and title."""
 
 from html import escape
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from purveyor.roles.catalog.contract import Product
 
 
 class Paint(NamedTuple):
-    """The colour of the product itself, and of the wall behind it."""
+    """The colors of the product and of the wall behind it."""
 
     body: str
     wall: str
@@ -32,8 +32,8 @@ PAINTS = {
     "yellow": Paint("#efbd2c", "#fdf2cf"),
 }
 
-# Drawn in a box from (100, 90) to (380, 320). ``currentColor`` is the product's colour, black and white at
-# a low opacity shade it, so that one drawing serves every colour.
+# Drawn in a box from (100, 90) to (380, 320). ``currentColor`` is the product's color; black and white at low
+# opacity shade it, so that one drawing serves every color.
 GLYPHS = {
     "appliances": """
 <path d="M312 172h22a30 30 0 0 1 30 30v34a40 40 0 0 1-40 40" fill="none" stroke="#1d232c"
@@ -152,7 +152,7 @@ role="img" aria-label="{title}">
 
 
 def picture(product: Product) -> str:
-    """Draw the product as a self-contained SVG document: no script, no style sheet, no outside resource."""
+    """Draw a product as a self-contained SVG document, without scripts, styles or external resources."""
     name = f"{product.brand} {product.model}"
     paint = PAINTS[product.color]
     return _FRAME.format(

@@ -1,4 +1,4 @@
-"""Declares role ``catalog``: what it serves, and how it is built."""
+"""Declaration and assembly of role catalog."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,12 +9,12 @@ from purveyor.kit.role import Actor, Env, Role
 
 
 class CatalogSettings(msgspec.Struct, frozen=True):
-    """Nothing to set: the catalogue comes with the package."""
+    """No settings: the catalog comes with the package."""
 
 
 @asynccontextmanager
 async def build(_env: Env, _settings: CatalogSettings) -> AsyncIterator[Actor]:
-    """Run the role: routes only, nothing to open or to close."""
+    """Start role catalog, which has only routes."""
     from purveyor.roles.catalog.routes import catalog_routes
 
     yield Actor(routes=catalog_routes())

@@ -1,4 +1,4 @@
-"""The HTTP surface of the catalogue, in the API shape of fakestoreapi.in; and the products' pictures."""
+"""The HTTP routes of the catalog, in the shape of fakestoreapi.in, and of product pictures."""
 
 import re
 from typing import Annotated
@@ -37,8 +37,8 @@ _ONE = {"status": "SUCCESS", "message": "Product 1", "product": _PRODUCT}
 _CATEGORIES = {"status": "SUCCESS", "message": "2 categories", "categories": ["audio", "kitchen"]}
 _PICTURE = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 480 480">...</svg>'
 
-# Numbers arrive as text and are read here: what is wrong with them is said in the contract's own terms, and
-# an id that is no number is a product that does not exist.
+# Numbers are parsed here, for errors in the contract's own terms. An id that is not a number is a product that
+# does not exist.
 ProductId = Annotated[
     str, PathParameter(description="Product ID.", schema_extra={"type": "integer", "minimum": 1})
 ]
@@ -93,7 +93,7 @@ class CategoryList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def catalog_routes() -> list[HTTPRouteHandler]:
-    """Every route of the role."""
+    """All routes of the role."""
     return [list_products, list_categories, get_product, get_picture]
 
 
@@ -162,7 +162,7 @@ async def get_picture(file_name: FileName) -> Response[str]:
     if not file_name.endswith(".svg"):
         raise NotFound("There is no such picture.")
     svg = picture(_find(file_name.removesuffix(".svg")))
-    # An SVG that is opened as a page of its own could run scripts; ours has none, and this keeps it so.
+    # An SVG that is opened as a page could run scripts. Ours has none, and this header makes sure.
     return Response(svg, headers={"Content-Security-Policy": "default-src 'none'"})
 
 

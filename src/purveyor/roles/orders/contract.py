@@ -1,4 +1,4 @@
-"""What others may hear from orders, and the errors that a client can meet."""
+"""What other roles may ask and hear of orders, and its errors."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,11 +12,11 @@ from purveyor.kit.events.message import Ask, Event, Message
 from purveyor.kit.role import Port
 
 OrderNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-"""What every store keeps as an integer of 64 bits; with any other number no reader could ever be done."""
+"""A 64-bit integer. A consumer could never store a larger one."""
 
 
 class OrderedItem(Message, frozen=True):
-    """One line of an order as the event tells it."""
+    """An order line in an event. Amounts are in major units."""
 
     product_id: int
     quantity: int
@@ -34,7 +34,7 @@ class _OrderEvent(Event, frozen=True):
 
 
 class OrderCreated(_OrderEvent, frozen=True):
-    """An order was placed. The body has these members and no others (foreign services read it)."""
+    """An order was placed. The body has exactly these members, because foreign services read it."""
 
     type: ClassVar = "order.created"
 
@@ -87,7 +87,7 @@ class OrderDataExported(Event, frozen=True):
 
 
 class TraceStep(Message, frozen=True):
-    """One thing that happened to an order: when, what, and what is known of it."""
+    """One step in the processing of an order."""
 
     at: datetime | None
     what: str
@@ -95,7 +95,7 @@ class TraceStep(Message, frozen=True):
 
 
 class OrderTrace(Message, frozen=True):
-    """An order's way through role orders; ``events`` are the ids to look for further on."""
+    """An order's way through role orders. ``events`` are the ids by which to continue in other roles."""
 
     order_id: str
     order_number: int
@@ -104,7 +104,7 @@ class OrderTrace(Message, frozen=True):
 
 
 class TraceOrder(Ask[OrderTrace], frozen=True):
-    """From the console: an order by its id or its number. Raises ``NotFound``."""
+    """From the console: trace an order by id or number. Raises ``NotFound``."""
 
     reply: ClassVar = OrderTrace
     idempotent: ClassVar = True
@@ -113,7 +113,7 @@ class TraceOrder(Ask[OrderTrace], frozen=True):
 
 
 class Unannounced(Message, frozen=True):
-    """Orders by their ids."""
+    """Orders by id."""
 
     order_ids: tuple[str, ...]
 
@@ -121,7 +121,7 @@ class Unannounced(Message, frozen=True):
 class FindUnannounced(Ask[Unannounced], frozen=True):
     """From the console: orders whose ``order.created`` is not in the outbox, oldest first.
 
-    As far back as the outbox keeps events, and without those of erased buyers.
+    Covers the time for which the outbox keeps events. Skips orders of erased buyers.
     """
 
     reply: ClassVar = Unannounced
@@ -131,9 +131,9 @@ class FindUnannounced(Ask[Unannounced], frozen=True):
 
 
 class AnnounceOrders(Ask[Unannounced], frozen=True):
-    """From the console: emit the missing ``order.created`` of these orders; which of them were still without.
+    """From the console: emit the missing ``order.created`` of these orders. Returns those that had none.
 
-    The event has the same id each time, so that it may be repeated.
+    May be repeated: the event of an order always has the same id.
     """
 
     reply: ClassVar = Unannounced

@@ -1,4 +1,4 @@
-"""Conditional requests on orders (RFC 9110 section 13): an order's entity tag is its version in quotes."""
+"""Conditional requests (RFC 9110 section 13). The ETag of an order is its version in quotes."""
 
 import re
 
@@ -8,13 +8,13 @@ from purveyor.kit.errors import BadRequest
 from purveyor.roles.orders.contract import PreconditionFailed
 
 PRIVATE = "private, no-cache"
-"""The ``Cache-Control`` of what one person may keep, and must ask about before using it again."""
+"""``Cache-Control`` of responses for one user, to be revalidated before reuse."""
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _TAGS = re.compile(rf"{_TAG}(?:[ \t]*,[ \t]*{_TAG})*")
 _VERSION = re.compile(r"[0-9]+")
 IF_MATCH = r'^(\*|[0-9]+|(W/)?"[\x21\x23-\x7e]*"([ \t]*,[ \t]*(W/)?"[\x21\x23-\x7e]*")*)$'
-"""What an ``If-Match`` header may be, for the API document, which asks nobody for more than ASCII."""
+"""Pattern of ``If-Match`` for the API document, limited to ASCII."""
 
 
 def etag(version: int) -> str:
@@ -23,20 +23,20 @@ def etag(version: int) -> str:
 
 
 def none_matches(condition: str, tag: str) -> bool:
-    """``If-None-Match`` by weak comparison: whether the client has the representation already."""
+    """Whether the client has this representation (``If-None-Match``, weak comparison)."""
     return any(part.strip().removeprefix("W/") in (tag, "*") for part in condition.split(","))
 
 
 class IfMatch(msgspec.Struct, frozen=True):
-    """The versions at which a client wants its change made; ``None`` is any."""
+    """The versions on which a client's change may be based; ``None`` allows any."""
 
     tags: frozenset[str] | None
 
     @classmethod
     def read(cls, header: str | None) -> "IfMatch | None":
-        """The condition of an ``If-Match`` header, ``None`` without one. Raises ``BadRequest``.
+        """Parse an ``If-Match`` header; ``None`` without one. Raises ``BadRequest``.
 
-        A version without its quotes is understood as well.
+        Also accepts a version without quotes.
         """
         if header is None:
             return None
@@ -52,7 +52,7 @@ class IfMatch(msgspec.Struct, frozen=True):
         return cls(frozenset(re.findall(_TAG, text)))
 
     def require(self, version: int) -> None:
-        """Raise ``PreconditionFailed`` for another version. A weak tag never matches (section 8.8.3.2)."""
+        """Raise ``PreconditionFailed`` unless the version matches. Weak tags never match (section 8.8.3.2)."""
         if self.tags is not None and etag(version) not in self.tags:
             raise PreconditionFailed(
                 f"The order is now at version {version}. Reload it and try again.", headers={"ETag": etag(version)}

@@ -1,6 +1,6 @@
-"""Live timelines: one poller per process for all orders that are watched, and a wake after its own commits.
+"""Live timelines: one poller per process for all watched orders, woken by commits of this process.
 
-A stream holds no database connection, and no entries of its own: a slow reader costs its socket.
+A stream holds no database connection and no copies of entries: a slow reader costs only its socket.
 """
 
 import asyncio
@@ -33,16 +33,16 @@ from purveyor.roles.orders.store import HistoryStore
 
 HEARTBEAT_S = 15.0
 CHECK_S = 2.0
-"""How often a stream asks whether its token still counts: a revoked one is heard of within 5 s."""
+"""How often a stream verifies its token, so that a revocation takes effect within 5 s."""
 POLL_S = 0.5
 PER_USER = 10
 PER_PROCESS = 1000
 _GAP_S = 0.05
-"""The least between two polls: many commits at once are one poll."""
+"""Minimum time between polls, so that simultaneous commits share one."""
 
 
 class _Watched:
-    """One order: all its entries so far, and who reads them."""
+    """A watched order: its entries so far and its streams."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -54,7 +54,7 @@ class _Watched:
         return self.entries[-1].id if self.entries else 0
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Add what is new: ids are in the order of the commits, so nothing can come in between later."""
+        """Add new entries. Ids follow the order of commits, so none can appear in between later."""
         last = self.last
         if fresh := [entry for entry in entries if entry.id > last]:
             self.entries += fresh
@@ -86,10 +86,10 @@ class Live:
         self._news = Poll(lambda: POLL_S if self._watched else None)
 
     async def open(self, caller: Principal, order_id: str, last_seen: int) -> "Stream":
-        """Watch one's own order, or as staff any, from after the entry ``last_seen``. Must be closed.
+        """Watch an order from after the entry ``last_seen``. The stream must be closed.
 
-        Raises ``NotFound``; ``TooManyStreams`` for this user; ``Unavailable`` when the process has too many, or
-        is about to end.
+        Raises ``NotFound``, ``TooManyStreams`` for this user, and ``Unavailable`` when the process has too many
+        streams or is stopping.
         """
         if self._stopping() or self._open.total() >= self._per_process:
             raise Unavailable("Too many live timelines are open on this server. Try again later.", retry_after_s=2)
@@ -104,12 +104,12 @@ class Live:
         return self._join(caller, timeline, last_seen)
 
     def wake(self, order_id: UUID) -> None:
-        """Say that an order's history has grown: a hint for speed, the poll is the guarantee."""
+        """Signal a new entry of an order. Only for speed: the poll finds it anyway."""
         if order_id in self._watched:
             self._news.wake()
 
     async def run(self) -> None:
-        """Poll for news while streams are open; end them when the process drains."""
+        """Poll for new entries while streams are open; end them when the process drains."""
         try:
             await self._news.run(self._look)
         finally:
@@ -139,7 +139,7 @@ class Live:
                 self._watched.pop(timeline.order_id, None)
             self._leave(caller.user_id)
 
-        seen = last_seen if last_seen <= watched.last else 0  # an id that was never given: begin anew
+        seen = last_seen if last_seen <= watched.last else 0  # an unknown id: start over
         stream = Stream(self, caller, watched.entries, seen, close)
         watched.streams.add(stream)
         self._news.wake()
@@ -157,7 +157,7 @@ class Live:
 
 
 class Stream:
-    """What happens to one order, for one reader."""
+    """The entries of one order for one reader."""
 
     def __init__(
         self, live: Live, caller: Principal, entries: Sequence[Entry], seen: int, close: Callable[[], None]
@@ -171,7 +171,7 @@ class Stream:
         self._stirred = asyncio.Event()
 
     async def entries(self) -> AsyncGenerator[Entry | None]:
-        """What has happened and what happens from now on; ``None`` for every 15 s in which nothing does.
+        """Past and future entries; ``None`` after every 15 s without one.
 
         Ends when the token does, or the process drains.
         """
@@ -188,16 +188,16 @@ class Stream:
                 told_at = time.monotonic()
 
     def stir(self) -> None:
-        """There may be something to do."""
+        """Wake the stream."""
         self._stirred.set()
 
     def end(self) -> None:
-        """Let the reader go."""
+        """End the stream."""
         self._ended = True
         self.stir()
 
     def close(self) -> None:
-        """Give the place free. May be called again."""
+        """Release the stream's place. Idempotent."""
         if not self._closed:
             self._closed = True
             self._close()
@@ -221,7 +221,7 @@ _MAX_DIGITS = 9
 
 
 def history_routes(timelines: Timelines, live: Live, identity: Identity) -> list[Any]:
-    """The timeline of an order, at once and live; ``identity`` tells whose token a request carries."""
+    """The routes of timelines. ``identity`` verifies access tokens."""
     group = RouteGroup("orders", verify=identity.verify, problems=(NotFound, Unavailable))
     return [_timeline_route(timelines, group), _live_route(live, group)]
 
@@ -274,7 +274,7 @@ def _live_route(live: Live, group: RouteGroup) -> Any:
 
 
 class _LiveResponse(ASGIStreamingResponse):
-    """Sends a stream's entries, and closes it whatever becomes of the client."""
+    """Sends a stream's entries, and closes the stream in any case."""
 
     def __init__(self, stream: Stream, *, by_staff: bool) -> None:
         self._followed = stream
@@ -303,5 +303,5 @@ def _frame(entry: Entry, *, by_staff: bool) -> bytes:
 
 
 def _number(text: str) -> int:
-    """The entry that the client saw last; what was never an id of ours means that it saw none."""
+    """The last entry that the client saw; 0 for anything that is not an id."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else 0

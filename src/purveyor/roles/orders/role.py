@@ -141,7 +141,7 @@ def _products_check(settings: OrdersSettings, products: "Products") -> Check:
 
 def _backlog_check(env: Env, relay: "Relay", backlog: "Backlog") -> Check:
     async def count() -> str:
-        if env.console:  # no relay runs here that would have counted them
+        if env.console:  # no relay runs here to count them
             await relay.measure()
         return await backlog.check()
 

@@ -1,4 +1,4 @@
-"""The HTTP routes of role orders: placing an order and reading it. The others stand in routes_*.py."""
+"""The HTTP routes of orders: place, read, list, export, change, cancel."""
 
 import re
 from collections.abc import AsyncIterator
@@ -76,17 +76,17 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     shipping_address_id: Annotated[str, Meta(max_length=64, extra_json_schema={"format": "uuid"})] | None = None
     shipping_address: AddressBody | None = None
     note: Annotated[str, Meta(max_length=500, extra_json_schema=TEXT_SCHEMA)] | None = None
-    """Of several lines, if need be."""
+    """May have several lines."""
     rules: ClassVar = {
         "not": {
             "required": ["shipping_address", "shipping_address_id"],
             "properties": {"shipping_address": {"type": "object"}, "shipping_address_id": {"type": "string"}},
         }
     }
-    """Not two addresses at once."""
+    """One of the two addresses, not both."""
 
     def draft(self) -> Draft:
-        """The order as the service takes it. Raises ``InvalidInput``."""
+        """Convert to a draft. Raises ``InvalidInput``."""
         faults, note, address = Faults(), "", None
         with faults:
             if self.shipping_address is not None and self.shipping_address_id is not None:
@@ -119,7 +119,7 @@ _READS_TAG = RequestHeader("If-None-Match", "`ETag` of the version that the clie
 
 
 def order_routes(orders: Orders, identity: Identity) -> list[Any]:
-    """Placing an order and reading it; ``identity`` tells whose token a request carries."""
+    """The routes to place and read an order. ``identity`` verifies access tokens."""
     group = _group(identity)
     return [_place_route(orders, group), _get_route(orders, group)]
 
@@ -200,7 +200,7 @@ def _get_route(orders: Orders, group: RouteGroup) -> Any:
 
 
 def _key(request: Request[Principal, Any, Any]) -> str | None:
-    """The key, quoted or bare (IETF draft "The Idempotency-Key HTTP Header Field" 07)."""
+    """The idempotency key, quoted or bare (IETF draft "The Idempotency-Key HTTP Header Field" 07)."""
     text = find_header(request, b"idempotency-key")
     if text is None:
         return None
@@ -221,10 +221,10 @@ class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             for member in ("status", "payment_status")
         ]
     }
-    """One of the two at least."""
+    """At least one of the two."""
 
     def change(self) -> OrderChange:
-        """The change as the service takes it. Raises ``InvalidInput`` when there is none."""
+        """Convert to a change. Raises ``InvalidInput`` for an empty one."""
         if self.status is None and self.payment_status is None:
             problem = FieldError("", "must contain status or payment_status")
             raise InvalidInput("Send status, payment_status or both.", errors=[problem])
@@ -245,7 +245,7 @@ _READS_MATCH = RequestHeader(
 
 
 def change_routes(changes: Changes, identity: Identity) -> list[Any]:
-    """Changing an order's status; ``identity`` tells whose token a request carries."""
+    """The routes to change and cancel an order. ``identity`` verifies access tokens."""
     group = _group(identity)
     return [_change_route(changes, group), _cancel_route(changes, group)]
 
@@ -315,7 +315,7 @@ _STAFF = "Staff only"
 
 
 def list_routes(orders: Orders, store: OrderStore, identity: Identity) -> list[Any]:
-    """Lists of orders; ``identity`` tells whose token a request carries."""
+    """The routes to list and export orders. ``identity`` verifies access tokens."""
     group = _group(identity)
     return [_list_route(orders, group), _export_route(store, group)]
 
@@ -378,7 +378,7 @@ def _export_route(store: OrderStore, group: RouteGroup) -> Any:
         if not request.user.is_staff:
             raise Forbidden("Only staff may export orders.")
         pieces = export(store, wanted)
-        first = await anext(pieces)  # what is wrong with the database is an answer, and no file that breaks off
+        first = await anext(pieces)  # a database error becomes an error response, not a truncated file
         return Stream(
             _after(first, pieces),
             media_type="text/csv",
@@ -412,7 +412,7 @@ async def _wanted(  # noqa: PLR0917 - each parameter is a documented query param
     created_from: Annotated[str | None, _time("only orders placed at or after this time")] = None,
     created_to: Annotated[str | None, _time("only orders placed before this time")] = None,
 ) -> OrderFilter:
-    """The filters that all lists have."""
+    """The filters of lists and exports."""
     refuse_null(request, "status", "payment_status")
     if not request.user.is_staff and (user_id or created_from or created_to):
         raise Forbidden("Only staff may filter by user_id, created_from and created_to.")
@@ -433,11 +433,11 @@ async def _after(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[by
 
 
 def _moment(text: str | None, pointer: str) -> datetime | None:
-    """A time (RFC 3339) in UTC; one without a zone is meant so. Raises ``InvalidInput``."""
+    """Parse a time (RFC 3339), in UTC unless it has a zone. Raises ``InvalidInput``."""
     if text is None:
         return None
     try:
-        moment = msgspec.convert(text, datetime)  # strict, as Litestar is not: no seconds since 1970
+        moment = msgspec.convert(text, datetime)  # stricter than Litestar, which accepts seconds since 1970
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (msgspec.ValidationError, OverflowError) as error:
         problem = FieldError(pointer, "must be a time, such as 2026-03-01T09:30:00Z")

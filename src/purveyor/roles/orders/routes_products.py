@@ -1,4 +1,4 @@
-"""The HTTP routes of the catalogue as it can be ordered."""
+"""The HTTP routes of products, at the prices of an order placed now."""
 
 import re
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ _FIRST = "$response.body#/products/0/id"
 
 _MAX_PAGE = 100_000
 
-# Numbers arrive as text and are read here: what is none is a product that does not exist.
+# Ids are parsed here: anything but a number is a product that does not exist.
 ProductId = Annotated[
     str, PathParameter(description="Product ID.", schema_extra={"type": "integer", "minimum": 1})
 ]
@@ -40,7 +40,7 @@ def _order_of(product_id: str) -> Link:
 
 
 def product_routes(orders: Orders, currency: str) -> list[Any]:
-    """The routes; everybody may read them."""
+    """The routes, open to everyone."""
     group = RouteGroup("products", problems=(ProductsUnavailable,))
 
     @group.route(

@@ -1,4 +1,4 @@
-"""Orders and products as JSON, as clients read them."""
+"""Response bodies of role orders, and their examples."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -83,7 +83,7 @@ class CataloguePage(msgspec.Struct, frozen=True):
 
 
 def order_view(order: Order) -> OrderView:
-    """What a client reads of an order."""
+    """An order in major units."""
     address = order.shipping_address
     return OrderView(
         id=str(order.id),
@@ -113,13 +113,13 @@ def order_view(order: Order) -> OrderView:
 
 
 def catalogue_item(product: Product, currency: str) -> CatalogueItem:
-    """What a client reads of a product."""
+    """A product in major units."""
     members = {**msgspec.structs.asdict(product), "price": to_major(product.price)}
     return CatalogueItem(**members, currency=currency)
 
 
 def answer_of(order: Order) -> NumberPlaceholder:
-    """The answer to a placed order, its number still blank."""
+    """The answer to a placed order, without its number."""
     return NumberPlaceholder.split(encode(order_view(order)))
 
 
@@ -167,13 +167,13 @@ class TimelineView(msgspec.Struct, frozen=True):
 
 
 def timeline_view(timeline: Timeline, *, by_staff: bool) -> TimelineView:
-    """What a client reads of a timeline."""
+    """A timeline as customers or staff may see it."""
     entries = [entry_view(entry, by_staff=by_staff) for entry in timeline.entries]
     return TimelineView(str(timeline.order_id), timeline.order_number, entries)
 
 
 def entry_view(entry: Entry, *, by_staff: bool) -> EntryView:
-    """What a client reads of one entry."""
+    """An entry as customers or staff may see it."""
     return EntryView(
         id=entry.id,
         at=entry.at,

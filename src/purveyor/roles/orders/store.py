@@ -58,8 +58,8 @@ with gate as materialized (
 ), {_INSERTS}
 select number from placed"""  # noqa: S608 - constants
 
-# The advisory lock tells a request that is being stored right now from one that was stored before: the second
-# of two would otherwise wait inside "on conflict" for the first one's commit, and then not see its row.
+# The advisory lock distinguishes a request that is being stored from one that was stored before. Without it the
+# second of two would wait inside "on conflict" for the first one's commit, and then not see its row.
 _ADD_WITH_KEY = f"""
 with free as materialized (
     select pg_try_advisory_xact_lock(hashtextextended($2 || ' ' || $31, 0)) as free, {_ERASED} as erased
@@ -85,8 +85,8 @@ _ORDER = """
      from orders.order_items i where i.order_id = o.id)::text as lines"""
 _KEPT = f"""{_ORDER}, o.user_email, o.user_name, o.language, o.erased_at is not null as erased"""
 
-# The version guards the row: of two changes at once the second one waits for the row's lock, then finds
-# another version and changes nothing.
+# The version guards the row: the second of two concurrent changes waits for the row's lock, then finds another
+# version and changes nothing.
 _CHANGE = f"""
 with changed as (
     update orders.orders set status = $3, payment_status = $4, version = $5, updated_at = $6,
@@ -105,7 +105,7 @@ _ENTRY = """
     h.id, h.at, h.what, h.actor, h.actor_id, h.actor_name, h.reason, h.request_id, h.mail_event_id, h.mail_kind,
     h.mail_state, h.mail_attempts, h.mail_resends, h.smtp_reply, h.mail_error"""
 
-# Ids are UUIDv7, made just before created_at is read and at most a little ahead of the clock.
+# Ids are UUIDv7, created just before created_at is read and at most slightly ahead of the clock.
 _ID_MARGIN = timedelta(minutes=1)
 _FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _KEEP_MARGIN = timedelta(days=1)
@@ -375,7 +375,7 @@ def _arguments(new: NewOrder) -> tuple[object, ...]:
 
 
 def _conditions(wanted: OrderFilter) -> tuple[str, list[Any]]:
-    """The bounds on ids say nothing new, but let the orders of a span of time be found in the ids' own index."""
+    """The bounds on ids are redundant, but let the primary key's index find a time span."""
     since, until = wanted.created_from, wanted.created_to
     columns = {
         "user_id = {}": wanted.user_id,
@@ -473,7 +473,7 @@ def _relaying(row: Record) -> Sequence[TraceStep]:
 
 
 def _history_step(row: Record) -> TraceStep:
-    """An entry of the history: who did it, and why. What became of mails, role email tells itself."""
+    """An entry of the history. Mails are traced by role email itself."""
     who = f"by {row['actor']} {row['actor_name']}".rstrip() + (f" ({row['actor_id']})" if row["actor_id"] else "")
     parts = [who, *([row["reason"]] if row["reason"] else []), f"request {row['request_id']}"]
     return TraceStep(at=row["at"], what=row["what"].replace("_", " "), detail=", ".join(parts))

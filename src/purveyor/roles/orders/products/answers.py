@@ -1,4 +1,4 @@
-"""What the answers of the product API say: a product that can be trusted, that there is none, or nothing."""
+"""Parses responses of the product API into trustworthy products."""
 
 import re
 import unicodedata
@@ -13,15 +13,15 @@ from purveyor.roles.orders.model import Product
 
 _decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(float_hook=Decimal)
 _TEXTS = {"image": 2000, "description": 2000, "brand": 100, "model": 100, "color": 100, "category": 100}
-"""The optional texts of a product, and how many characters of each are kept."""
+"""The optional texts of a product, with their maximum lengths."""
 _UNFIT = {"Cc": " ", "Zl": " ", "Zp": " ", "Cf": ""}
-"""What stands for a character of these categories: a space for a break, nothing for a bidirectional control."""
+"""Replacements by Unicode category: a space for breaks, nothing for bidirectional controls."""
 _JOINERS = "\u200c\u200d"
-"""Invisible too, but spelling in Persian and in the languages of India, and part of many emoji."""
+"""Invisible, but needed in Persian, in Indian languages and in many emoji."""
 
 
 class Unusable(Exception):
-    """The API answered, but with nothing that can be trusted. ``status`` is 0 when the body was at fault."""
+    """The API returned an untrustworthy response. ``status`` is 0 when the body was at fault."""
 
     def __init__(self, why: str, status: int = 0) -> None:
         super().__init__(why)
@@ -29,11 +29,11 @@ class Unusable(Exception):
 
 
 class Broken(Unusable):
-    """The API itself is at fault and not one product of it: a status from 500 on, a body that is no JSON."""
+    """The API itself is at fault, not one product: a status of 500 or above, or a body that is not JSON."""
 
 
 def decode(body: bytes) -> object:
-    """JSON with exact decimals: no number is ever a float. Raises ``Broken``, and ``Unusable`` for ``null``."""
+    """Decode JSON with exact decimals. Raises ``Broken``, and ``Unusable`` for ``null``."""
     try:
         answer = _decoder.decode(body)
     except (ValueError, ArithmeticError, RecursionError) as error:
@@ -44,7 +44,7 @@ def decode(body: bytes) -> object:
 
 
 def read_product(answer: object, wanted: int) -> Product | None:
-    """The product of an answer (``None``: 404); ``None`` when there is none. Raises ``Unusable``."""
+    """The product in a response (``None``: 404), or ``None``. Raises ``Unusable``."""
     product = _inside(answer, "product")
     if product is None:
         return None
@@ -55,9 +55,9 @@ def read_product(answer: object, wanted: int) -> Product | None:
 
 
 def read_products(answer: object) -> Sequence[Product]:
-    """The products of a list. One that cannot be trusted is left out: it cannot be ordered either.
+    """The products of a list, without untrustworthy ones, which cannot be ordered either.
 
-    Raises ``Unusable`` when there is no list, or nothing in it can be trusted.
+    Raises ``Unusable`` without a list or without any trustworthy product.
     """
     products = _inside(answer, "products")
     if products is None:
@@ -74,7 +74,7 @@ def read_products(answer: object) -> Sequence[Product]:
 
 
 def _inside(answer: object, member: str) -> object:
-    """What a wrapped answer holds, ``None`` when it says that there is nothing; a bare answer is itself."""
+    """Unwrap a response; ``None`` when it reports an error. A bare response is returned as it is."""
     if isinstance(answer, dict) and "id" not in answer and ("status" in answer or member in answer):
         if str(answer.get("status")).casefold() == "error":
             return None
@@ -109,7 +109,7 @@ def _minor(number: int, price: object) -> int:
 
 
 def _text(value: object, limit: int) -> str:
-    """Text or a number as one line of at most ``limit`` characters: fit for a database, a mail and a page."""
+    """Text or a number as one printable line of at most ``limit`` characters."""
     if not isinstance(value, str | int | Decimal):
         return ""
     text = str(value)[:limit]

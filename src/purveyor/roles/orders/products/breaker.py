@@ -1,4 +1,4 @@
-"""Circuit breaker: stops calling what keeps failing, and lets a single probe find out when it is back."""
+"""Circuit breaker: stops calls to a failing service, and probes it with single calls."""
 
 import asyncio
 import logging
@@ -12,11 +12,11 @@ from contextvars import ContextVar
 _log = logging.getLogger(__name__)
 _SLOTS = 10
 _counted: ContextVar["set[tuple[Breaker, bool]] | None"] = ContextVar("counted", default=None)
-"""The outcomes that the calls of ``as_one`` have had; a task that is begun inside it shares them."""
+"""The outcomes of calls inside ``as_one``, shared with tasks that were started there."""
 
 
 class BreakerOpen(Exception):
-    """Refused without a call; ``retry_after_s`` is in whole seconds, at least 1."""
+    """The call was not made. ``retry_after_s`` is in whole seconds, at least 1."""
 
     def __init__(self, name: str, wait_s: float) -> None:
         super().__init__(f"the circuit breaker of {name} is open")
@@ -26,11 +26,10 @@ class BreakerOpen(Exception):
 class Breaker:
     """Opens when ``ratio`` of at least ``min_calls`` calls of the last ``window_s`` seconds failed.
 
-    It opens after ``in_a_row`` failures without a success between them, too: calls one after the other that
-    each take seconds to fail are never many in a window. It stays open for ``open_s`` seconds, then half-opens:
-    one call goes through as the probe, and its end closes or re-opens the circuit; others wait for that end.
-    Only the exception types in ``failures`` are failures; any other means that the other side answered. A call
-    that was cancelled says nothing.
+    Also opens after ``in_a_row`` consecutive failures, because slow sequential calls are never many in a window.
+    It stays open for ``open_s`` seconds, then half-opens: one call goes through as the probe and closes or
+    re-opens the circuit, while others wait for it. Only the exception types in ``failures`` are failures; any
+    other exception means that the service answered. Cancelled calls do not count.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Breaker:
 
     @contextmanager
     def as_one(self) -> Iterator[None]:
-        """The calls made inside, at once or in tasks begun there, count as one failure and one success at most."""
+        """Count all calls made inside, also in tasks started there, as at most one failure and one success."""
         token = _counted.set(set())
         try:
             yield
@@ -64,9 +63,9 @@ class Breaker:
 
     @asynccontextmanager
     async def call(self, wait_s: float) -> AsyncIterator[None]:
-        """Guard one call: ``async with breaker.call(wait_s=2): ...``. Raises ``BreakerOpen`` instead of entering.
+        """Guard one call: ``async with breaker.call(wait_s=2): ...``. Raises ``BreakerOpen`` when open.
 
-        Where a probe is under way it waits for its end, at most ``wait_s`` seconds.
+        Waits for a running probe, at most ``wait_s`` seconds.
         """
         probe = await self._admit(wait_s)
         try:
@@ -107,7 +106,7 @@ class Breaker:
         if probe:
             self._end_probe()
             self._open() if failed else self._close()
-        elif self._open_until is None:  # the late end of a call from before the opening is no news
+        elif self._open_until is None:  # ignores calls that started before the circuit opened
             self._count(failed=failed)
 
     def _count(self, *, failed: bool) -> None:
@@ -125,7 +124,7 @@ class Breaker:
             self._open()
 
     def _add(self, *, failed: bool) -> tuple[int, int]:
-        """Count a call; the calls of the window, and how many of them failed."""
+        """Count a call; returns the calls of the window and how many failed."""
         slot = math.floor(self._clock() / self._window_s * _SLOTS)
         while self._slots and self._slots[0][0] <= slot - _SLOTS:
             self._slots.popleft()

@@ -36,13 +36,13 @@ _CUT_OFF = (httpx.TransportError, *RESET)
 
 
 class ProductApi:
-    """The product API at a base URL, understood in the fakestoreapi.in shape and in the bare one.
+    """The product API at a base URL, in the shape of fakestoreapi.in or without its wrapper.
 
-    A call has ``deadline_s`` seconds in all, retries included. Answers are fresh for a minute, and serve for up
-    to ten while the API fails; a product, in all processes that have ``shared`` in common. There is one call at a
-    time per product, and one breaker over all of them, in which the products of one order count as one; lists have
-    one of their own, so that who looks at odd ones keeps nobody from ordering. The base URL alone decides who is
-    asked: no redirects, no proxies of the environment.
+    A call has ``deadline_s`` seconds in all, retries included. Responses are fresh for a minute and used for up
+    to ten while the API fails; products are shared by all processes that have ``shared`` in common. There is one
+    call at a time per product, and one breaker for products, in which the products of one order count as one
+    call. Lists have their own breaker, so that failing lists do not stop orders. Redirects and proxy settings are
+    ignored.
     """
 
     _RETRY: ClassVar = RetrySchedule(first_s=0.075, longest_s=0.3, factor=4.0, jitter=2 / 3)
@@ -102,7 +102,7 @@ class ProductApi:
         return f"{httpx.URL(self._base).host} answers"
 
     async def aclose(self) -> None:
-        """Give up the calls under way, and close the connections."""
+        """Cancel running calls and close the connections."""
         await self._products.aclose()
         await self._listings.aclose()
         await self._client.aclose()
@@ -143,7 +143,7 @@ class ProductApi:
 
 
 async def _read(response: httpx.Response) -> bytes | None:
-    """The body, ``None`` when there is nothing at that address."""
+    """The body of a response, ``None`` for 404."""
     status = response.status_code
     if status == httpx.codes.OK:
         return await _body(response)
@@ -157,7 +157,7 @@ def _lifetime(answer: Product | Sequence[Product] | None) -> Lifetime:
 
 
 async def _body(response: httpx.Response) -> bytes:
-    """The decoded body. Unpacked here and not by httpx, which would unpack a bomb before we could count."""
+    """The decompressed body. Not left to httpx, which would decompress a bomb before we could count."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip"}:
         raise Broken(f"the content encoding is {encoding[:40]!r}")
@@ -179,5 +179,5 @@ def _base(base_url: str) -> str:
         possible = url.scheme in {"http", "https"} and url.host and (url.port or 1) < 2**16
         if possible and not url.query and not url.fragment:
             return str(url)
-    # The value is not shown: it may hold credentials.
+    # Does not show the value: it may contain credentials.
     raise ConfigError("PRODUCTS_API: expected an http:// or https:// base URL without query or fragment")
