@@ -23,7 +23,6 @@ class Database:
         self._since = since
 
     async def orders(self) -> list[OrderRow]:
-        """Every order."""
         rows = await self._connection.fetch(
             """
             select o.id::text, o.number, o.user_email as email, o.total, coalesce(k.key, '') as key,
@@ -39,7 +38,6 @@ class Database:
         ]
 
     async def events(self) -> list[EventRow]:
-        """Every event of every outbox."""
         found: list[EventRow] = []
         for table in await self._outboxes():
             rows = await self._connection.fetch(
@@ -75,7 +73,6 @@ class Database:
         return {row["queue"]: row["waiting"] for row in rows}
 
     async def mails(self) -> list[LedgerRow]:
-        """Every record of the mail ledger."""
         rows = await self._connection.fetch(
             """
             select event_id::text, kind, recipient, state, attempts, resends, message_id
@@ -103,7 +100,6 @@ class Database:
         )
 
     async def connections(self) -> int:
-        """How many connections the application has."""
         return await self._count(f"pg_stat_activity where {_OF_THE_APPLICATION}")
 
     async def _count(self, rows: str, *values: object) -> int:

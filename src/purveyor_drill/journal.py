@@ -22,7 +22,6 @@ class Journal:
         self._encoder = msgspec.json.Encoder()
 
     def planned(self, purchase: Purchase) -> None:
-        """Record an order that is due."""
         self.purchases.append(purchase)
         self._write("Planned", purchase=purchase)
 

@@ -22,7 +22,6 @@ class MongoMails:
         self._ours = {"recipient": {"$regex": f"@{re.escape(domain)}$"}}
 
     async def mails(self) -> list[LedgerRow]:
-        """Every record."""
         found = self._mails.find(self._ours, dict.fromkeys(_FIELDS, 1) | {"_id": 0})
         return [LedgerRow(**{name: record[name] for name in _FIELDS}) async for record in found]
 

@@ -31,7 +31,6 @@ class ProcessSpec(msgspec.Struct, frozen=True):
     settings: tuple[str, ...] = ()
 
     def runs(self, role: str) -> bool:
-        """Whether this role is one of its roles."""
         return role in self.roles.split(",")
 
 
@@ -121,7 +120,6 @@ class Application:
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT."""
         self.frozen = False
         self._signal(signal.SIGCONT)
 

@@ -65,13 +65,11 @@ class ActiveFaults:
         self._changed = asyncio.Event()
 
     def set(self, faults: Sequence[Fault]) -> None:
-        """Replace all faults."""
         self._faults = faults
         self._changed.set()
         self._changed = asyncio.Event()
 
     def find(self, kind: type[F]) -> F | None:
-        """The active fault of this kind."""
         return next((fault for fault in self._faults if isinstance(fault, kind)), None)
 
     async def hold(self) -> None:
@@ -141,7 +139,6 @@ class Pipe:
         await self.faults.hold()
 
     async def forward(self, data: bytes) -> None:
-        """Pass data on."""
         await self.hold()
         await self.send(data)
 
@@ -172,7 +169,6 @@ class Connection:
         return alive
 
     def reset_if_active(self) -> None:
-        """``reset`` if that fault is active."""
         if self.faults.find(Reset):
             self.reset()
 
@@ -221,7 +217,6 @@ class Connection:
         return how
 
     def pipes(self, server: socket.socket) -> Sequence[Pipe]:
-        """Both directions."""
         return Pipe("to_server", self.client, server, self.faults), Pipe(
             "to_client", server, self.client, self.faults
         )
@@ -244,7 +239,6 @@ class Proxy:
         self._listening: socket.socket | None = None
 
     def set(self, *faults: Fault) -> None:
-        """Replace all faults."""
         self.faults.set(faults)
         if self.faults.find(Refuse):
             self._stop_listening()

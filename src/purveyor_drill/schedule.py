@@ -27,7 +27,6 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Its name in reports."""
         return f"{self.action} {self.target}"
 
 

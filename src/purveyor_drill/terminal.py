@@ -36,7 +36,6 @@ class ProgressLine:
             self._live.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Show it."""
         text = progress.stage
         if progress.sent:
             text = (

@@ -112,7 +112,6 @@ class Testbed:
 
     @property
     def database(self) -> str:
-        """The DSN of the database."""
         return self.embedded.dsn() if self.embedded else self.urls["DATABASE_URL"]
 
     @property
@@ -121,11 +120,9 @@ class Testbed:
         return self.urls.get("MONGODB_URI", "")
 
     def running(self, role: str) -> list[Application]:
-        """The processes that run a role."""
         return [one for one in self.applications.values() if one.spec.runs(role)]
 
     def senders(self) -> list[Application]:
-        """The processes that send mails."""
         return self.running("email")
 
     def targets(self) -> dict[Group, list[str]]:

@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("faults.crash_audit", "faults.crash_house", "faults.crash_rows", "faults.houses")
+pytest.register_assert_rewrite(
+    "faults.crash_audit", "faults.crash_installation", "faults.crash_rows", "faults.installations"
+)

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from faults.crash_audit import DUPLICATES
-from faults.houses import RECOVERED, House, monolith, split
+from faults.installations import RECOVERED, Installation, monolith, split
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,20 +24,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("mails sent more than once, by crash point and run")
         for row, counts in sorted(found.items()):
             terminalreporter.write_line(f"{row:<8} {', '.join(map(str, counts))}")
-    for house, recovered in config.stash.get(RECOVERED, {}).items():
-        terminalreporter.section(f"seconds from the end of a fault to the first success, {house}")
+    for installation, recovered in config.stash.get(RECOVERED, {}).items():
+        terminalreporter.section(f"seconds from the end of a fault to the first success, {installation}")
         for fault, seconds in recovered.items():
             terminalreporter.write_line(f"{fault:<45} {seconds:.2f}")
 
 
 @pytest_asyncio.fixture(scope="session")
-async def houses(
+async def installations(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Sequence[House]]:
+) -> AsyncIterator[Sequence[Installation]]:
     """The monolith and the split shape behind proxies, which behave when a test begins."""
-    folder = tmp_path_factory.mktemp("houses")
+    folder = tmp_path_factory.mktemp("installations")
     async with AsyncExitStack() as stack:
         starting = [stack.enter_async_context(shape(folder)) for shape in (monolith, split)]
         started = await asyncio.gather(*starting)
         yield started
-        request.config.stash[RECOVERED] = {house.name: house.recovered_s for house in started}
+        request.config.stash[RECOVERED] = {installation.name: installation.recovered_s for installation in started}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import aio_pika
 import httpx
 
-from faults.crash_house import House, until
+from faults.crash_installation import Installation, until
 from purveyor_drill.servers.smtp import Rule
 from real_servers import SERVERS
 from running import Running, public_client
@@ -27,7 +27,7 @@ class Placed:
     first: httpx.Response | None = None
 
 
-Run = Callable[[House], Awaitable[Sequence[Placed]]]
+Run = Callable[[Installation], Awaitable[Sequence[Placed]]]
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ def row(id: str, point: str = "", **marks: bool) -> Callable[[Run], Run]:  # noq
 def kill(id: str, point: str, *, at: str = "front", **marks: bool) -> None:  # noqa: A002
     """Enter a row in which the point kills the process that takes the order, or the one that mails."""
 
-    async def run(house: House) -> Sequence[Placed]:
-        name = house.front if at == "front" else house.mails
-        key = house.key()
-        house.arm(name, f"{point}=kill")
-        first = await house.place(key)
-        await house.back_after_death(name)
+    async def run(installation: Installation) -> Sequence[Placed]:
+        name = installation.front if at == "front" else installation.mails
+        key = installation.key()
+        installation.arm(name, f"{point}=kill")
+        first = await installation.place(key)
+        await installation.back_after_death(name)
         return [Placed(key, first)]
 
     row(id, point, **marks)(run)
@@ -91,82 +91,82 @@ _DISK_FULL = "raise exception 'no space left on device' using errcode = 'disk_fu
 
 
 @asynccontextmanager
-async def at_the_outbox(house: House, when: str, what: str) -> AsyncIterator[None]:
+async def at_the_outbox(installation: Installation, when: str, what: str) -> AsyncIterator[None]:
     """Do something inside the server whenever a row comes into the outbox."""
-    await house.database.execute(
+    await installation.database.execute(
         f"create function orders.crash() returns trigger language plpgsql as $$ begin {what} return new; end $$"
     )
-    await house.database.execute(
+    await installation.database.execute(
         f"create trigger crash {when} insert on orders.outbox for each row execute function orders.crash()"
     )
     try:
         yield
     finally:
-        await house.database.execute("drop function orders.crash() cascade")
+        await installation.database.execute("drop function orders.crash() cascade")
 
 
-async def held_statements(house: House) -> int:
+async def held_statements(installation: Installation) -> int:
     """How many statements wait for the lock."""
     sql = "select count(*) from pg_locks where locktype = 'advisory' and objid = $1 and not granted"
-    found: int = await house.database.fetchval(sql, _LOCK)
+    found: int = await installation.database.fetchval(sql, _LOCK)
     return found
 
 
 @asynccontextmanager
-async def killed_while_held(house: House, when: str) -> AsyncIterator[str]:
+async def killed_while_held(installation: Installation, when: str) -> AsyncIterator[str]:
     """The front is killed while its statement waits beside the outbox's insert; yields the key meanwhile."""
-    key = house.key()
-    async with at_the_outbox(house, when, _HOLD), house.database.acquire() as holder:
+    key = installation.key()
+    async with at_the_outbox(installation, when, _HOLD), installation.database.acquire() as holder:
         await holder.execute("select pg_advisory_lock($1)", _LOCK)
         try:
-            placing = asyncio.create_task(house.place(key))
-            await until(lambda: held_statements(house), "the statement is held")
-            await house.processes.crash(house.front)
+            placing = asyncio.create_task(installation.place(key))
+            await until(lambda: held_statements(installation), "the statement is held")
+            await installation.processes.crash(installation.front)
             assert await placing is None
-            assert await house.orders(key) == []
+            assert await installation.orders(key) == []
             yield key
         finally:
             await holder.execute("select pg_advisory_unlock_all()")
 
         async def none_is_held() -> bool:
-            return not await held_statements(house)
+            return not await held_statements(installation)
 
         await until(none_is_held, "the server has ended the statement")
-    await house.start(house.front)
+    await installation.start(installation.front)
 
 
 @row("A2")
-async def before_the_event(house: House) -> Sequence[Placed]:
+async def before_the_event(installation: Installation) -> Sequence[Placed]:
     """The statement has stored the order, not yet the event: an error or a death undoes it."""
-    key = house.key()
-    async with at_the_outbox(house, "before", _DISK_FULL):
-        refused = await house.place(key)
+    key = installation.key()
+    async with at_the_outbox(installation, "before", _DISK_FULL):
+        refused = await installation.place(key)
     assert refused is not None
     assert (refused.status_code, refused.headers["retry-after"].isdecimal()) == (503, True)
-    assert await house.orders(key) == []
-    async with killed_while_held(house, "before") as other:
+    assert await installation.orders(key) == []
+    async with killed_while_held(installation, "before") as other:
 
         async def given_up() -> bool:
-            return not await held_statements(house)
+            return not await held_statements(installation)
 
         await until(given_up, "the server has given the wait up")
-    assert await house.orders(other) == []
+    assert await installation.orders(other) == []
     return [Placed(key), Placed(other)]
 
 
 @row("A3")
-async def after_the_event(house: House) -> Sequence[Placed]:
+async def after_the_event(installation: Installation) -> Sequence[Placed]:
     """The statement is sent whole: the server ends it without us, and the client's retry finds its order."""
-    async with killed_while_held(house, "after") as key:
+    async with killed_while_held(installation, "after") as key:
         pass
 
     async def committed() -> bool:
-        return len(await house.orders(key)) == 1
+        return len(await installation.orders(key)) == 1
 
     await until(committed, "the statement's own commit")
-    (order,) = await house.orders(key)
-    assert len(await house.events(order["id"])) == 1
-    answer = await house.insist(key)
+    (order,) = await installation.orders(key)
+    assert len(await installation.events(order["id"])) == 1
+    answer = await installation.insist(key)
     assert answer.headers["idempotent-replayed"] == "true"
     return [Placed(key, answer)]
 
@@ -175,13 +175,16 @@ RACES = 20
 
 
 @row("A7")
-async def two_at_once(house: House) -> Sequence[Placed]:
+async def two_at_once(installation: Installation) -> Sequence[Placed]:
     """Two equal requests at two processes: one places the order, the other is told to wait or gets its answer."""
-    keys = [house.key() for _ in range(RACES)]
-    async with house.peer(house.front) as twin, public_client(house.processes.ports[twin]) as client:
-        other = Shop(Running({"/": client}, {}, house.processes.folder, lambda: ()))
+    keys = [installation.key() for _ in range(RACES)]
+    async with (
+        installation.peer(installation.front) as twin,
+        public_client(installation.processes.ports[twin]) as client,
+    ):
+        other = Shop(Running({"/": client}, {}, installation.processes.folder, lambda: ()))
         answers = await asyncio.gather(
-            *(house.place(key, shop) for key in keys for shop in (None, other))  # each pair side by side
+            *(installation.place(key, shop) for key in keys for shop in (None, other))  # each pair side by side
         )
     placed = []
     for key, pair in zip(keys, zip(answers[::2], answers[1::2], strict=True), strict=True):
@@ -195,52 +198,54 @@ async def two_at_once(house: House) -> Sequence[Placed]:
 
 
 @row("R3", "publish.confirmed")
-async def some_confirmed(house: House) -> Sequence[Placed]:
+async def some_confirmed(installation: Installation) -> Sequence[Placed]:
     """Three events in one batch, and the end after the second confirm: the broker has some, we marked none."""
     table = "alter table orders.outbox alter column next_attempt_at set default now()"
-    await house.database.execute(f"{table} + interval '1 hour'")
-    keys = [house.key() for _ in range(3)]
-    answers = [await house.insist(key) for key in keys]
-    await house.database.execute(table)
-    house.arm(house.front, "publish.confirmed=kill@2")
-    await house.database.execute("update orders.outbox set next_attempt_at = now() where published_at is null")
-    await house.back_after_death(house.front)
+    await installation.database.execute(f"{table} + interval '1 hour'")
+    keys = [installation.key() for _ in range(3)]
+    answers = [await installation.insist(key) for key in keys]
+    await installation.database.execute(table)
+    installation.arm(installation.front, "publish.confirmed=kill@2")
+    await installation.database.execute(
+        "update orders.outbox set next_attempt_at = now() where published_at is null"
+    )
+    await installation.back_after_death(installation.front)
     return [Placed(key, answer) for key, answer in zip(keys, answers, strict=True)]
 
 
 @row("R6", "relay.locked")
-async def a_frozen_relay(house: House) -> Sequence[Placed]:
+async def a_frozen_relay(installation: Installation) -> Sequence[Placed]:
     """Rows locked, the relay frozen: the server takes its session away, and others may have the rows."""
     free = "select id from orders.outbox where published_at is null for update skip locked"
-    key = house.key()
-    house.arm(house.front, "relay.locked=delay:1.5")
-    placing = asyncio.create_task(house.place(key))
+    key = installation.key()
+    installation.arm(installation.front, "relay.locked=delay:1.5")
+    placing = asyncio.create_task(installation.place(key))
 
     async def locked() -> bool:
         sql = "select count(*) from orders.outbox where published_at is null"
-        return bool(await house.database.fetchval(sql)) and not await house.database.fetch(free)
+        return bool(await installation.database.fetchval(sql)) and not await installation.database.fetch(free)
 
     await until(locked, "the relay has locked the row")
-    house.processes.freeze(house.front)
-    house.arm(house.front, "")
+    installation.processes.freeze(installation.front)
+    installation.arm(installation.front, "")
     try:
-        await until(lambda: house.database.fetch(free), "the server has freed the row")
+        await until(lambda: installation.database.fetch(free), "the server has freed the row")
     finally:
-        house.processes.thaw(house.front)
+        installation.processes.thaw(installation.front)
     return [Placed(key, await placing)]
 
 
 @row("C3", "consumer.put_aside")
-async def poison(house: House) -> Sequence[Placed]:
+async def poison(installation: Installation) -> Sequence[Placed]:
     """An event that cannot be read is put aside and not acked: it comes again, and lies there twice."""
     poisoned = str(uuid.uuid4())
-    house.arm(house.mails, "consumer.put_aside=kill")
+    installation.arm(installation.mails, "consumer.put_aside=kill")
     message = aio_pika.Message(
         b"\xff not JSON", message_id=poisoned, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
     )
-    await house.broker.default_exchange.publish(message, "order.created")
-    await house.back_after_death(house.mails)
-    dead = await house.broker.declare_queue("order.created.dead", passive=True)
+    await installation.broker.default_exchange.publish(message, "order.created")
+    await installation.back_after_death(installation.mails)
+    dead = await installation.broker.declare_queue("order.created.dead", passive=True)
     found: list[str | None] = []
 
     async def twice() -> bool:
@@ -250,37 +255,37 @@ async def poison(house: House) -> Sequence[Placed]:
 
     await until(twice, "the poison is put aside again")
     assert found == [poisoned] * 2
-    key = house.key()
-    return [Placed(key, await house.insist(key))]  # the queue goes on behind it
+    key = installation.key()
+    return [Placed(key, await installation.insist(key))]  # the queue goes on behind it
 
 
 @row("S8", "sender.before_data")
-async def a_frozen_owner(house: House) -> Sequence[Placed]:
+async def a_frozen_owner(installation: Installation) -> Sequence[Placed]:
     """Frozen with a mail in hand until another has sent it: thawed, it stops before the dot."""
-    key = house.key()
+    key = installation.key()
     before = SERVERS.smtp.steps()["data"]
-    house.arm(house.mails, "sender.before_data=delay:1.5")
-    first = await house.insist(key)
+    installation.arm(installation.mails, "sender.before_data=delay:1.5")
+    first = await installation.insist(key)
 
     async def in_hand() -> bool:
         return SERVERS.smtp.steps()["data"] > before
 
     await until(in_hand, "the server waits for the content")
-    house.processes.freeze(house.mails)
-    house.arm(house.mails, "")
-    (order,) = await house.orders(key)
-    (event,) = await house.events(order["id"])
+    installation.processes.freeze(installation.mails)
+    installation.arm(installation.mails, "")
+    (order,) = await installation.orders(key)
+    (event,) = await installation.events(order["id"])
     try:
-        async with house.peer(house.mails):
+        async with installation.peer(installation.mails):
 
             async def sent() -> bool:
-                (record,) = await house.ledger.list("", (event["id"],), 2)
+                (record,) = await installation.ledger.list("", (event["id"],), 2)
                 return record.state == "sent"
 
             await until(sent, "another sender has sent the mail")
     finally:
-        house.processes.thaw(house.mails)
-    (record,) = await house.ledger.list("", (event["id"],), 2)
+        installation.processes.thaw(installation.mails)
+    (record,) = await installation.ledger.list("", (event["id"],), 2)
     assert (record.attempts, record.resends) == (2, 0)
     return [Placed(key, first)]
 
@@ -289,11 +294,11 @@ CUTS = ("connect", "ehlo", "auth", "mail", "rcpt", "data")
 
 
 @row("S2-cut")
-async def cut_at_each_command(house: House) -> Sequence[Placed]:
+async def cut_at_each_command(installation: Installation) -> Sequence[Placed]:
     """The server ends the conversation at each command before the content: certainly not sent, so sent again."""
     SERVERS.smtp.script(*(Rule(at=step, end="close") for step in CUTS))
-    keys = [house.key() for _ in range(len(CUTS) + 2)]
+    keys = [installation.key() for _ in range(len(CUTS) + 2)]
     return [
         Placed(key, answer)
-        for key, answer in zip(keys, await asyncio.gather(*map(house.insist, keys)), strict=True)
+        for key, answer in zip(keys, await asyncio.gather(*map(installation.insist, keys)), strict=True)
     ]

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 import purveyor
 from faults.crash_audit import DUPLICATES, audit
-from faults.crash_house import House, house
+from faults.crash_installation import Installation, installation
 from faults.crash_rows import ROWS
 
 SOURCE = Path(purveyor.__file__).parent
@@ -23,7 +23,7 @@ COMBINATIONS = list(itertools.product(("monolith", "split"), ("resend", "park"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "crash_house" not in metafunc.fixturenames:
+    if "crash_installation" not in metafunc.fixturenames:
         return
     every = metafunc.config.getoption("--every-crash-point", default=False)
     runs = [
@@ -33,23 +33,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if every or number == (place + place // len(COMBINATIONS)) % len(COMBINATIONS)
     ]
     ids = [f"{row}-{'-'.join(combination)}" for combination, row in runs]
-    metafunc.parametrize(("crash_house", "row"), runs, ids=ids, indirect=["crash_house"], scope="module")
+    metafunc.parametrize(
+        ("crash_installation", "row"), runs, ids=ids, indirect=["crash_installation"], scope="module"
+    )
 
 
 @pytest_asyncio.fixture(scope="module")
-async def crash_house(
+async def crash_installation(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[House]:
-    """One house for all rows of a shape and a policy: only what a row kills is started again."""
+) -> AsyncIterator[Installation]:
+    """One installation for all rows of a shape and a policy: only what a row kills is started again."""
     shape, policy = request.param
-    async with house(shape, policy, tmp_path_factory.mktemp(f"{shape}-{policy}")) as made:
+    async with installation(shape, policy, tmp_path_factory.mktemp(f"{shape}-{policy}")) as made:
         yield made
 
 
-async def test_a_crash_at(crash_house: House, row: str, pytestconfig: pytest.Config) -> None:
+async def test_a_crash_at(crash_installation: Installation, row: str, pytestconfig: pytest.Config) -> None:
     crashed = ROWS[row]
-    placed = await crashed.run(crash_house)
-    duplicates = await audit(crash_house, crashed, placed)
+    placed = await crashed.run(crash_installation)
+    duplicates = await audit(crash_installation, crashed, placed)
     pytestconfig.stash.setdefault(DUPLICATES, {}).setdefault(row, []).append(duplicates)
 
 

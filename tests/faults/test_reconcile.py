@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from faults.test_while_down import House, house, until
+from faults.test_while_down import Installation, installation, until
 from own_processes import environment
 from purveyor.kit.ids import new_id
 from purveyor.registry import ROLES
@@ -20,9 +20,9 @@ LONG_AGO = "now() - interval '5 minutes'"
 
 @dataclass
 class Shop:
-    """A house, its database and its console; nothing runs between ``pause`` and ``go_on``."""
+    """An installation, its database and its console; nothing runs between ``pause`` and ``go_on``."""
 
-    house: House
+    installation: Installation
     url: str
 
     async def app(self, *arguments: str) -> tuple[int, str]:
@@ -32,8 +32,8 @@ class Shop:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=environment(self.house.processes.settings),
-            cwd=self.house.processes.folder,
+            env=environment(self.installation.processes.settings),
+            cwd=self.installation.processes.folder,
         )
         out, _ = await process.communicate()
         assert process.returncode is not None
@@ -50,11 +50,11 @@ class Shop:
             await connection.close()
 
     async def pause(self) -> None:
-        await self.house.processes.end("all")
+        await self.installation.processes.end("all")
 
     async def go_on(self) -> None:
-        self.house.processes.start("all", "serve", ",".join(ROLES))
-        await self.house.processes.ready("all")
+        self.installation.processes.start("all", "serve", ",".join(ROLES))
+        await self.installation.processes.ready("all")
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,13 @@ async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]
         pytest.skip(f"no PostgreSQL: {reason}")
     with PostgresServer() as server:
         url = server.create_database("shop")
-        async with house(tmp_path_factory.mktemp("house"), DATABASE_URL=url) as made:
+        async with installation(tmp_path_factory.mktemp("installation"), DATABASE_URL=url) as made:
             yield Shop(made, url)
 
 
 async def ordered(store: Shop) -> str:
     """The id of a new order whose mail was sent."""
-    answer = await store.house.place()
+    answer = await store.installation.place()
     assert answer.status_code == 201
     order_id: str = answer.json()["id"]
 

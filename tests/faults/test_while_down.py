@@ -24,7 +24,7 @@ FEW_EVENTS = 12
 BODY = {"items": [{"product_id": 1, "quantity": 1}]}
 
 
-class House:
+class Installation:
     """Every role in one process, and a customer who has logged in."""
 
     def __init__(self, processes: Processes, client: httpx.AsyncClient) -> None:
@@ -65,12 +65,12 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, **settings: str) -> AsyncIterator[House]:
+async def installation(folder: Path, **settings: str) -> AsyncIterator[Installation]:
     async with own_processes(folder, **settings) as processes:
         processes.start("all", "serve", ",".join(ROLES))
         await processes.ready("all")
         async with public_client(processes.ports["all"]) as client:
-            made = House(processes, client)
+            made = Installation(processes, client)
             await made.log_in()
             yield made
 
@@ -90,17 +90,19 @@ async def postgres() -> AsyncIterator[PostgresServer]:
 
 
 @pytest.fixture(scope="module")
-async def site(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    """A house whose user of the database is no superuser, so that it can run out of connections."""
+async def site(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
+    """An installation whose user of the database is no superuser, so that it can run out of connections."""
     url = postgres.create_database("shop")
     connection = await asyncpg.connect(url)
     await connection.execute("create role shop login password 'tests'; alter database shop owner to shop")
     await connection.close()
-    async with house(tmp_path_factory.mktemp("shop"), DATABASE_URL=url.replace("//app:", "//shop:")) as made:
+    async with installation(
+        tmp_path_factory.mktemp("shop"), DATABASE_URL=url.replace("//app:", "//shop:")
+    ) as made:
         yield made
 
 
-async def refused(site: House) -> list[float]:
+async def refused(site: Installation) -> list[float]:
     """Ten orders and ten lists at once, while the database is away; how long each took, in seconds."""
 
     async def timed(call: Callable[[], Any]) -> float:
@@ -115,12 +117,12 @@ async def refused(site: House) -> list[float]:
     )
 
 
-async def well(site: House) -> bool:
+async def well(site: Installation) -> bool:
     return (await site.place()).status_code == 201 and (await site.orders()).status_code == 200
 
 
 async def test_a_frozen_database_is_told_in_time_and_leaves_no_stuck_connection(
-    site: House, postgres: PostgresServer
+    site: Installation, postgres: PostgresServer
 ) -> None:
     assert await asyncio.gather(*[well(site) for _ in range(5)]), "the pool has connections"
     postgres.freeze()
@@ -137,7 +139,7 @@ async def test_a_frozen_database_is_told_in_time_and_leaves_no_stuck_connection(
 
 
 async def test_a_database_that_was_killed_is_used_again_without_anybodys_help(
-    site: House, postgres: PostgresServer
+    site: Installation, postgres: PostgresServer
 ) -> None:
     postgres.kill()
     try:
@@ -148,7 +150,9 @@ async def test_a_database_that_was_killed_is_used_again_without_anybodys_help(
     await until(lambda: well(site))
 
 
-async def test_without_connections_to_be_had_it_says_so_and_lives(site: House, postgres: PostgresServer) -> None:
+async def test_without_connections_to_be_had_it_says_so_and_lives(
+    site: Installation, postgres: PostgresServer
+) -> None:
     connection = await asyncpg.connect(postgres.url)
     try:
         await connection.execute("alter role shop connection limit 0")
@@ -163,7 +167,7 @@ async def test_without_connections_to_be_had_it_says_so_and_lives(site: House, p
     await until(lambda: well(site))
 
 
-async def _is_refused(site: House) -> bool:
+async def _is_refused(site: Installation) -> bool:
     return (await site.orders()).status_code == 503
 
 
@@ -178,8 +182,8 @@ async def rabbit() -> AsyncIterator[RabbitServer]:
 @pytest.fixture(scope="module")
 async def brokered(
     rabbit: RabbitServer, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[House]:
-    async with house(
+) -> AsyncIterator[Installation]:
+    async with installation(
         tmp_path_factory.mktemp("brokered"),
         DATABASE_URL=postgres.create_database("brokered"),
         RABBITMQ_URL=rabbit.url,
@@ -188,7 +192,7 @@ async def brokered(
         yield made
 
 
-async def orders_go_on_until_the_backlog_is_full(site: House, key: str) -> int:
+async def orders_go_on_until_the_backlog_is_full(site: Installation, key: str) -> int:
     """How many were accepted, the first one with this key."""
     accepted = 0
     assert (await site.place(key)).status_code == 201
@@ -203,7 +207,7 @@ async def orders_go_on_until_the_backlog_is_full(site: House, key: str) -> int:
     return accepted + 1
 
 
-async def quiet(site: House, seconds: float) -> tuple[float, float]:
+async def quiet(site: Installation, seconds: float) -> tuple[float, float]:
     """Lines in the log, and seconds of CPU time, per second."""
     (pid,) = [child.pid for child in site.processes._children.values()]
     lines, cpu, began = len(site.log), _cpu_s(pid), time.monotonic()
@@ -219,7 +223,7 @@ def _cpu_s(pid: int) -> float:
 
 @pytest.mark.parametrize("fault", ["dead", "short-of-memory"])
 async def test_without_a_broker_orders_go_on_up_to_a_bound_and_no_event_is_lost(
-    brokered: House, rabbit: RabbitServer, fault: str
+    brokered: Installation, rabbit: RabbitServer, fault: str
 ) -> None:
     mails = brokered.mails
     if fault == "dead":

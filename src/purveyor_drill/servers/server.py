@@ -112,7 +112,6 @@ class Server(ABC):
         self._running().freeze()
 
     def thaw(self) -> None:
-        """SIGCONT."""
         self._running().thaw()
 
     def __enter__(self) -> Self:

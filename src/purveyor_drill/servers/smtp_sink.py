@@ -72,7 +72,6 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since 1970."""
 
     def message(self) -> EmailMessage:
-        """The content, parsed."""
         return message_from_bytes(self.content, EmailMessage, policy=policy.default)
 
     @property
@@ -163,14 +162,12 @@ class _Session(SMTP):
             self.session.authenticated, self.session.login_data = False, None
 
     async def handle_MAIL(self, _: SMTP, session: Any, envelope: Any, address: str, __: Sequence[str]) -> str:  # noqa: N802
-        """The hook of the library for MAIL."""
         if self._sink.config.require_auth and not session.authenticated:
             return "530 5.7.0 authentication required"
         envelope.mail_from = address
         return "250 2.1.0 sender ok"
 
     async def handle_DATA(self, _: SMTP, session: Any, envelope: Any) -> str:  # noqa: N802
-        """The hook of the library for the content."""
         rule = self._sink.rule("dot", envelope.rcpt_tos)
         answer = rule.answer(_RECEIVED)
         if answer is None or _is_positive(answer):

@@ -28,7 +28,7 @@ from server_shapes import SECRET
 from shop import Customer, Mail, Shop
 
 RECOVERED = pytest.StashKey[Mapping[str, Mapping[str, float]]]()
-"""Of each house, how fast it recovered from what."""
+"""Of each installation, how fast it recovered from what."""
 
 FINAL = ("sent", "failed", "unknown")
 
@@ -42,7 +42,7 @@ _SPEAKS: Mapping[str, Speaks] = {
 
 
 @dataclass(eq=False)
-class House:
+class Installation:
     """An installation; ``place`` are its servers' own addresses, past the proxies."""
 
     name: str
@@ -155,37 +155,39 @@ class House:
         self.recovered_s[fault] = time.monotonic() - began
 
 
-async def in_all(houses: Sequence[House], row: Callable[[House], Awaitable[None]]) -> None:
-    """Run a row in every house at the same time; what fails says where."""
+async def in_each(installations: Sequence[Installation], row: Callable[[Installation], Awaitable[None]]) -> None:
+    """Run a row in every installation at the same time; what fails says where."""
 
-    async def in_one(house: House) -> None:
+    async def in_one(installation: Installation) -> None:
         try:
-            await row(house)
+            await row(installation)
         except Exception as error:
-            error.add_note(f"in {house.name}")
+            error.add_note(f"in {installation.name}")
             raise
         finally:
-            for proxy in house.proxies.values():
+            for proxy in installation.proxies.values():
                 proxy.clear()
 
-    outcomes = await asyncio.gather(*map(in_one, houses), return_exceptions=True)
+    outcomes = await asyncio.gather(*map(in_one, installations), return_exceptions=True)
     if failures := [outcome for outcome in outcomes if isinstance(outcome, Exception)]:
-        raise failures[0] if len(failures) == 1 else ExceptionGroup("several houses", failures)
+        raise failures[0] if len(failures) == 1 else ExceptionGroup("several installations", failures)
 
 
 @asynccontextmanager
-async def _house(name: str, place: Mapping[str, str], folder: Path) -> AsyncIterator[tuple[House, Processes]]:
+async def _installation(
+    name: str, place: Mapping[str, str], folder: Path
+) -> AsyncIterator[tuple[Installation, Processes]]:
     folder.mkdir()
-    house = House(name, place, require_servers())
+    installation = Installation(name, place, require_servers())
     async with AsyncExitStack() as stack:
         for setting, speaks in _SPEAKS.items():
             if setting in place:
                 target = urlsplit(place[setting])
                 proxy = Proxy(target.hostname or "", target.port or 0, speaks=speaks)
-                house.proxies[setting] = await stack.enter_async_context(proxy)
-        proxied = {setting: house[setting].through(place[setting]) for setting in house.proxies}
+                installation.proxies[setting] = await stack.enter_async_context(proxy)
+        proxied = {setting: installation[setting].through(place[setting]) for setting in installation.proxies}
         settings = {**place, **proxied, **SECRET}
-        yield house, await stack.enter_async_context(own_processes(folder, **settings))
+        yield installation, await stack.enter_async_context(own_processes(folder, **settings))
 
 
 async def _front(stack: AsyncExitStack, port: int) -> tuple[Proxy, httpx.AsyncClient]:
@@ -194,36 +196,42 @@ async def _front(stack: AsyncExitStack, port: int) -> tuple[Proxy, httpx.AsyncCl
 
 
 @asynccontextmanager
-async def monolith(folder: Path) -> AsyncIterator[House]:
+async def monolith(folder: Path) -> AsyncIterator[Installation]:
     """One process, with the mail ledger in PostgreSQL; doubtful mails are sent again."""
     place = require_servers().place() | {"MAIL_DOUBTFUL": "resend"}
     del place["MONGODB_URI"]
-    async with _house("monolith", place, folder / "monolith") as (house, processes), AsyncExitStack() as stack:
+    async with (
+        _installation("monolith", place, folder / "monolith") as (installation, processes),
+        AsyncExitStack() as stack,
+    ):
         processes.start("all", "serve", ",".join(ROLES))
         await processes.ready("all")
-        house.proxies["front"], client = await _front(stack, processes.ports["all"])
-        house.shop = Shop(Running({"/": client}, processes.settings, processes.folder, list))
-        yield house
+        installation.proxies["front"], client = await _front(stack, processes.ports["all"])
+        installation.shop = Shop(Running({"/": client}, processes.settings, processes.folder, list))
+        yield installation
 
 
 @asynccontextmanager
-async def split(folder: Path) -> AsyncIterator[House]:
+async def split(folder: Path) -> AsyncIterator[Installation]:
     """A process for each role, with the mail ledger in MongoDB; doubtful mails are parked."""
     place = require_servers().place() | {"MAIL_DOUBTFUL": "park"}
-    async with _house("split", place, folder / "split") as (house, processes), AsyncExitStack() as stack:
+    async with (
+        _installation("split", place, folder / "split") as (installation, processes),
+        AsyncExitStack() as stack,
+    ):
         ports = processes.ports
         ports |= {name: free_port() for name in ("auth", "catalog")}
-        house.proxies["AUTH_SERVICE"] = await stack.enter_async_context(
+        installation.proxies["AUTH_SERVICE"] = await stack.enter_async_context(
             Proxy("127.0.0.1", ports["auth"], speaks=InTurn)
         )
         settings = dict(processes.settings)
-        settings["AUTH_SERVICE"] = f"http://127.0.0.1:{house['AUTH_SERVICE'].port}"
+        settings["AUTH_SERVICE"] = f"http://127.0.0.1:{installation['AUTH_SERVICE'].port}"
         settings["PRODUCTS_API"] = f"http://127.0.0.1:{ports['catalog']}/catalog/products"
         processes.settings = settings
         for role in ROLES:
             processes.start(role, "worker" if role == "email" else "serve", role)
         await processes.ready(*ROLES)
-        house.proxies["front"], orders = await _front(stack, ports["orders"])
-        house.proxies["front of auth"], auth = await _front(stack, ports["auth"])
-        house.shop = Shop(Running({"/": auth, "/api": orders}, settings, processes.folder, list))
-        yield house
+        installation.proxies["front"], orders = await _front(stack, ports["orders"])
+        installation.proxies["front of auth"], auth = await _front(stack, ports["auth"])
+        installation.shop = Shop(Running({"/": auth, "/api": orders}, settings, processes.folder, list))
+        yield installation

@@ -54,7 +54,7 @@ class Program:
 
 
 @dataclass
-class House:
+class Installation:
     """The monolith keeps its mails in PostgreSQL, the split shape in MongoDB: both ledgers meet every crash."""
 
     shape: Shape
@@ -65,7 +65,7 @@ class House:
     database: asyncpg.Pool
     broker: aio_pika.abc.AbstractChannel
     ledger: Ledger
-    buyer: Customer = None  # type: ignore[assignment]  # who needs the house to run
+    buyer: Customer = None  # type: ignore[assignment]  # who needs the installation to run
     _keys: Any = field(default_factory=itertools.count)
 
     @property
@@ -197,7 +197,7 @@ async def _needed(shape: Shape, place: dict[str, str], ports: dict[str, int]) ->
 
 @asynccontextmanager
 async def opened_ledger(place: dict[str, str], shape: Shape) -> AsyncIterator[Ledger]:
-    """The mail ledger of a house."""
+    """The mail ledger of an installation."""
     if shape == "split":
         async with open_ledger(place["MONGODB_URI"]) as mongo:
             yield mongo
@@ -207,8 +207,8 @@ async def opened_ledger(place: dict[str, str], shape: Shape) -> AsyncIterator[Le
 
 
 @asynccontextmanager
-async def house(shape: Shape, policy: DoubtPolicy, folder: Path) -> AsyncIterator[House]:
-    """A house with a buyer in it, on the shared servers but in a place of its own; empty again at the end."""
+async def installation(shape: Shape, policy: DoubtPolicy, folder: Path) -> AsyncIterator[Installation]:
+    """An installation with a buyer, on the shared servers but in a place of its own; empty again at the end."""
     servers = require_servers()
     place = servers.place() | SECRET
     dsn = place["DATABASE_URL"]
@@ -226,7 +226,7 @@ async def house(shape: Shape, policy: DoubtPolicy, folder: Path) -> AsyncIterato
         }
         running = Running(clients, place, folder, servers.mails.read, shows_mailbox=False)
         broker = await stack.enter_async_context(await aio_pika.connect(place["RABBITMQ_URL"]))
-        made = House(
+        made = Installation(
             shape,
             policy,
             processes,
