@@ -18,7 +18,7 @@ import msgspec
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _COLORS = {"DEBUG": "\x1b[2m", "INFO": "\x1b[36m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m"}
-_CHATTY = ("uvicorn.error", "httpx", "httpcore", "aio_pika", "asyncpg", "stamina", "pymongo", "faststream")
+_CHATTY = ("uvicorn.error", "httpx", "httpcore", "aio_pika", "asyncpg", "pymongo", "faststream")
 _LONGEST_CHAIN = 4
 _encoder = msgspec.json.Encoder(enc_hook=str)
 # What JSON may hold as it is, but a terminal or a reader of lines takes for a command or a line's end.
