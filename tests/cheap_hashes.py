@@ -1,12 +1,11 @@
 """Password hashes that cost next to nothing: the suite makes thousands. As a program it is ``app`` with them.
 
-With ``TEST_PATIENCE_S`` that program waits for so many seconds before it takes Redis to be away, or turns away
-a request that is late: on a busy machine neither means that something is wrong.
+Given ``TEST_PATIENCE_S``, that program has ``patience``.
 """
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest.mock import patch
 
 from purveyor.__main__ import main
@@ -23,15 +22,18 @@ def cheap_hashes() -> Iterator[None]:
         yield
 
 
-def be_patient(seconds: float) -> None:
-    """For the rest of this process."""
-    redis._PATIENCE_S = seconds
-    middleware.READ_WAITS_S = middleware.WRITE_WAITS_S = middleware.TOO_LATE_S = seconds
-    deadline.ANSWER_WITHIN_S = seconds
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Wait for so long before Redis counts as away, or a request as late: the machine may only be busy."""
+    with (
+        patch.multiple(redis, _PATIENCE_S=seconds),
+        patch.multiple(middleware, READ_WAITS_S=seconds, WRITE_WAITS_S=seconds, TOO_LATE_S=seconds),
+        patch.multiple(deadline, ANSWER_WITHIN_S=seconds),
+    ):
+        yield
 
 
 if __name__ == "__main__":
-    if patience := os.environ.get("TEST_PATIENCE_S"):
-        be_patient(float(patience))
-    with cheap_hashes():
+    given = os.environ.get("TEST_PATIENCE_S")
+    with cheap_hashes(), patience(float(given)) if given else nullcontext():
         main()

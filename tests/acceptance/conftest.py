@@ -1,8 +1,19 @@
 """People that several tests need."""
 
+from collections.abc import Iterator
+
+import pytest
 import pytest_asyncio
 
+from cheap_hashes import patience
 from shop import Customer, Shop
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> Iterator[None]:
+    """For the shapes in this process; the others are started with it."""
+    with patience(60.0):
+        yield
 
 
 @pytest_asyncio.fixture
