@@ -9,12 +9,12 @@ import pytest
 from purveyor.kit.errors import Forbidden, InvalidInput, NotFound, TokenInvalid
 from purveyor.kit.ids import new_id
 from purveyor.roles.auth.contract import (
+    AddressBody,
     EmailTaken,
     GetAddress,
     InvalidCredentials,
     LastAdmin,
     OpenAccount,
-    PostalAddress,
     Principal,
     SetAccess,
     UserRegistered,
@@ -79,7 +79,7 @@ async def test_registration_names_every_wrong_member_at_once(here: Process) -> N
 
 
 def test_address_names_every_wrong_line_at_once() -> None:
-    wrong = PostalAddress(
+    wrong = AddressBody(
         recipient=" ", line1="A\x07", city="Berlin", postal_code="10115", country="XX", phone="call me"
     )
 

@@ -1,8 +1,8 @@
 """PostgreSQL for the stores: a pool with deadlines that raises ``Unavailable`` when the server is lost.
 
-Pooled connections never use ``LISTEN``, ``SET`` or session locks, so releasing one needs no reset round trip. One
-deadline covers acquiring a connection and running the command. It uses asyncpg's own timeouts, as ``wait_for`` does
-not bound a call to a frozen server (MagicStack/asyncpg#431).
+Pooled connections never use ``LISTEN``, ``SET`` or session locks, so releasing one needs no reset query. One
+deadline covers acquiring a connection and the command. It uses asyncpg's own timeouts, as ``wait_for`` does not
+bound a call to a frozen server (MagicStack/asyncpg#431).
 """
 
 import asyncio
