@@ -1,5 +1,6 @@
 """Which roles and event transports there are: one line each, nothing else."""
 
+from purveyor.kit.role import by_name
 from purveyor.roles.auth.role import ROLE as AUTH
 from purveyor.roles.catalog.role import ROLE as CATALOG
 from purveyor.roles.email.role import ROLE as EMAIL
@@ -8,7 +9,7 @@ from purveyor.roles.shop.role import ROLE as SHOP
 from purveyor.transports.postgres import TRANSPORT as POSTGRES
 from purveyor.transports.rabbitmq import TRANSPORT as RABBITMQ
 
-ROLES = {role.name: role for role in (AUTH, ORDERS, EMAIL, CATALOG, SHOP)}
+ROLES = by_name(AUTH, ORDERS, EMAIL, CATALOG, SHOP)
 
 TRANSPORTS = (RABBITMQ, POSTGRES)
 """In the order in which they are looked at."""

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from purveyor.host import Host, declared_settings
 from purveyor.kit.caller import CONSOLE
 from purveyor.kit.events.message import Ask
 from purveyor.kit.mode import Mode
+from purveyor.kit.role import by_name
 from purveyor.registry import ROLES
 from purveyor.settings import Sources
 
@@ -145,3 +147,20 @@ def test_the_settings_that_operators_rely_on_exist_and_say_what_they_are() -> No
 
     assert _RELIED_ON - {entry.name for entry in entries} == set()
     assert [entry.name for entry in entries if not entry.about] == []
+
+
+def test_role_that_holds_personal_data_must_hear_and_answer_the_requests() -> None:
+    holders = [role for role in ROLES.values() if role.personal_data]
+    assert {role.name for role in holders} == {"orders", "email"}
+    collector = next(role for role in ROLES.values() if role.collects_personal_data)
+    for deaf in (replace(holders[0], consumes={}), replace(holders[0], emits=())):
+        with pytest.raises(ValueError, match=f"role {deaf.name} holds personal data"):
+            by_name(collector, deaf)
+
+
+def test_collector_of_personal_data_hears_every_holder() -> None:
+    collector = next(role for role in ROLES.values() if role.collects_personal_data)
+    for role in ROLES.values():
+        if holds := role.personal_data:
+            assert collector.consumes[holds.erased] == holds.erased.type
+            assert collector.consumes[holds.exported] == holds.exported.type

@@ -44,6 +44,23 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "bad URL": (("serve",), {"DATABASE_URL": "mysql://x"}, ("DATABASE_URL", "postgresql://")),
     "short secret": (("serve",), {"JWT_SECRET": _SECRET[:-1]}, ("JWT_SECRET", "32 bytes")),
     "half a login for mails": (("doctor",), {"EMAIL_USER": "shop@example.com"}, ("EMAIL_PASS",)),
+    "roles apart in production": (
+        ("serve", "--roles", "auth"),
+        {"ENVIRONMENT": "production", "JWT_SECRET": _SECRET},
+        ("SERVICE_SECRET", "production", "here auth; elsewhere orders, shop", "32 bytes"),
+    ),
+    "short service secret": (("serve",), {"SERVICE_SECRET": _SECRET[:-1]}, ("SERVICE_SECRET", "32 bytes")),
+    "bad address of a role": (
+        ("serve", "--roles", "shop"),
+        {"EMAIL_SERVICE": "email:8000"},
+        ("EMAIL_SERVICE", "http://"),
+    ),
+    "shop without its peers": (
+        ("serve", "--roles", "auth,orders,shop"),
+        {},
+        ("needs role email", "EMAIL_SERVICE"),
+    ),
+    "bad address of a broker": (("config",), {"RABBITMQ_URL": "nats://x"}, ("RABBITMQ_URL", "amqp://")),
     "no secret in production": (("serve",), {"ENVIRONMENT": "production"}, ("JWT_SECRET", "production")),
     "bad sender": (("serve",), {"EMAIL_FROM": "the shop"}, ("EMAIL_FROM", "Name <address>")),
     "bad mail server": (("worker", "--roles", "email"), {"SMTP_URL": f"smtp://me:{_SECRET}@x:0"}, ("SMTP_URL",)),

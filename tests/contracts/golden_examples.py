@@ -54,7 +54,8 @@ _ORDER_EVENT: dict[str, Any] = {
     "items": (_ITEM,),
     "payment_method": "cash_on_delivery",
 }
-_ERASURE = auth.Erasure(user_id=_USER, requested_at=_AT, orders_erased_at=_AT, mails_erased_at=None)
+_ANSWER = auth.ErasureAnswer(role="orders", erased_at=_AT)
+_ERASURE = auth.Erasure(user_id=_USER, requested_at=_AT, answers=(_ANSWER,))
 _PERSON = {"user_id": _USER, "user_email": "user@example.com"}
 
 EXAMPLES: tuple[Message, ...] = (
@@ -83,6 +84,7 @@ EXAMPLES: tuple[Message, ...] = (
     auth.Account(id=_USER, email="user@example.com", name="John Doe", access="staff"),
     auth.OpenAccount(email="user@example.com", name="John Doe", password="correct horse", access="staff"),
     auth.SetAccess(email="user@example.com", access="admin"),
+    _ANSWER,
     _ERASURE,
     auth.Erasures(erasures=(_ERASURE,)),
     auth.ListErasures(unfinished=True, limit=50),

@@ -102,9 +102,9 @@ async def test_errors_of_the_role_arrive_as_they_are(text: str, kind: type[Probl
     ("given", "word"),
     [
         ({"tokens": OTHERS}, "SERVICE_SECRET"),
-        ({"role": "letters"}, "does not answer for role letters"),
+        ({"role": "letters"}, "does not run role letters"),
         ({"asking": "catalog"}, "403"),
-        ({"app": web_app([], version="1")}, "does not answer for role notes"),
+        ({"app": web_app([], version="1")}, "does not run role notes"),
     ],
 )
 async def test_what_is_before_the_role_is_no_answer_of_it(given: dict[str, Any], word: str) -> None:

@@ -17,6 +17,7 @@ from purveyor.cli.options import (
 )
 from purveyor.kit import log
 from purveyor.kit.mode import Mode
+from purveyor.registry import ROLES
 from purveyor.roles.auth.client import AccountAdmin
 
 Access = Literal["customer", "staff", "admin"]
@@ -79,9 +80,11 @@ def erasures(
 ) -> None:
     """List deleted accounts and when each role erased their data."""
     found = run(asked(AccountAdmin, lambda auth: auth.erasures(unfinished=unfinished, limit=limit), config))
-    shown = table("User", "Deleted", "Orders erased", "Emails erased")
+    holders = [name for name, role in ROLES.items() if role.personal_data]
+    shown = table("User", "Deleted", *(f"Erased by {name}" for name in holders))
     for one in found:
-        moments = (one.requested_at, one.orders_erased_at, one.mails_erased_at)
+        answered = {answer.role: answer.erased_at for answer in one.answers}
+        moments = (one.requested_at, *(answered.get(name) for name in holders))
         shown.add_row(one.user_id, *(f"{moment:%F %T}" if moment else "not yet" for moment in moments))
     if found:
         out.print(shown)

@@ -6,7 +6,7 @@ process pays only for the roles that it runs and ``app roles`` can read every de
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
@@ -100,7 +100,7 @@ class Env:
     """Carries the asks of a port."""
     is_here: Callable[[type[Port]], bool]
     """Whether the role behind a port runs in this process."""
-    personal_data: "Mapping[str, PersonalData]"
+    personal_data: "Mapping[str, HoldsPersonalData]"
     """The roles of the registry that hold personal data."""
 
     async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
@@ -113,7 +113,7 @@ class Env:
 
 
 @dataclass(frozen=True)
-class PersonalData:
+class HoldsPersonalData:
     """The events by which a role answers the erasure of a person, and their wish for all that is held on them."""
 
     erased: type[Event]
@@ -144,10 +144,10 @@ class Role(Generic[S]):
     """Whether, with these settings, it keeps its rows in PostgreSQL at all; ``None``: always."""
     reads_events: bool = False
     """Whether it uses the event transport without emitting or consuming, to show dead letters."""
-    personal_data: PersonalData | None = None
-    """For a role that holds personal data: the events with which it answers ``collects_personal_data``'s."""
-    collects_personal_data: bool = False
-    """Whether it hears the answers of every role that holds personal data."""
+    personal_data: HoldsPersonalData | None = None
+    """For a role that holds personal data: its answers to the events in ``collects_personal_data``."""
+    collects_personal_data: tuple[type[Event], ...] = ()
+    """The events with which it asks every role that holds personal data. It consumes all their answers."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """The groups of its routes in the API document, each with what they are for."""
     pages: Mapping[str, str] = field(default_factory=dict)
@@ -165,3 +165,21 @@ class Role(Generic[S]):
     def queues(self) -> tuple[Queue, ...]:
         """The queues of this role."""
         return tuple(Queue(name=name, event=event, role=self.name) for event, name in self.consumes.items())
+
+
+def by_name(*roles: Role[Any]) -> dict[str, Role[Any]]:
+    """The roles by their names, after those that collect personal data were told who holds some.
+
+    Raises ``ValueError`` for a role that holds personal data and does not hear a request for it, or cannot answer.
+    """
+    holders = [(role, role.personal_data) for role in roles if role.personal_data]
+    requests = {event for role in roles for event in role.collects_personal_data}
+    for role, holds in holders:
+        if missing := (requests - set(role.consumes)) | ({holds.erased, holds.exported} - set(role.emits)):
+            names = ", ".join(sorted(event.type for event in missing))
+            raise ValueError(f"role {role.name} holds personal data and does not consume or emit {names}")
+    answers = {event: event.type for _, holds in holders for event in (holds.erased, holds.exported)}
+    return {
+        role.name: replace(role, consumes={**role.consumes, **answers}) if role.collects_personal_data else role
+        for role in roles
+    }

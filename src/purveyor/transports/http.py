@@ -124,9 +124,11 @@ class HttpAsker:
         """Why a private route gave no answer of the role's: not its word, but that of what is before it."""
         status = response.status_code
         if status == _UNAUTHORIZED:
-            return RemoteFailure(f"{self.peer} refuses our service token: set the same SERVICE_SECRET for both.")
+            return RemoteFailure(
+                f"{self.peer} refused the service token. Check SERVICE_SECRET: both processes need the same."
+            )
         if status == _NOT_FOUND:
-            return RemoteFailure(f"{self.peer} does not answer for role {self._role}.")
+            return RemoteFailure(f"{self.peer} does not run role {self._role}.")
         if status in (429, *_FROM_A_PROXY):
             return Unavailable(f"{self.peer} is not available.")
         return RemoteFailure(f"{self.peer} answered {status} instead of role {self._role}.")

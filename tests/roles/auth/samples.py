@@ -104,6 +104,7 @@ class Process:
             self.stores.accounts,
             self.stores.addresses,
             self.sessions,
+            holders=("orders", "email"),
             committed=self.wakes,
             stopping=stopping,
         )

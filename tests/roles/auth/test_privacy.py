@@ -73,8 +73,8 @@ async def test_an_export_holds_what_every_role_holds(here: Process) -> None:
     assert str(found.user.id) == ada.user_id
     assert list(found.addresses) == [place]
     assert [session.id for session in found.sessions] == [here.tokens.read(ada.token).session_id]
-    assert [bytes(order) for order in found.orders] == [b'{"order_number":1,"total_amount":59.98}']
-    assert [msgspec.json.decode(mail) for mail in found.mails] == [{"kind": "order.created"}]
+    assert [bytes(order) for order in found.documents["orders"]] == [b'{"order_number":1,"total_amount":59.98}']
+    assert [msgspec.json.decode(mail) for mail in found.documents["email"]] == [{"kind": "order.created"}]
     assert "hash" not in str(found)
 
 
@@ -90,7 +90,7 @@ async def test_parts_come_in_any_order_and_any_number_of_times(here: Process, ne
     found = await look(neighbour, ada)
 
     assert found.complete
-    assert [msgspec.json.decode(order) for order in found.orders] == [1, 10, 2, 20, 3, 30]
+    assert [msgspec.json.decode(order) for order in found.documents["orders"]] == [1, 10, 2, 20, 3, 30]
 
 
 async def test_the_call_waits_for_what_is_on_its_way(here: Process, neighbour: Process) -> None:
@@ -267,12 +267,11 @@ async def test_an_erasure_is_complete_when_every_role_has_said_so(here: Process,
 
     open_record = await record(unfinished=True)
     assert open_record is not None
-    assert (open_record.orders_erased_at, open_record.mails_erased_at) == (None, None)
+    assert open_record.answers == ()
     await here.privacy.erased_by("orders")(OrderDataErased(user_id=ada.user_id), ENVELOPE)
     half = await record(unfinished=True)
     assert half is not None
-    assert half.orders_erased_at is not None
-    assert half.mails_erased_at is None
+    assert [answer.role for answer in half.answers] == ["orders"]
     for process in (here, neighbour):
         await process.privacy.erased_by("email")(MailDataErased(user_id=ada.user_id), ENVELOPE)
     await neighbour.privacy.erased_by("orders")(OrderDataErased(user_id=ada.user_id), ENVELOPE)
@@ -280,7 +279,8 @@ async def test_an_erasure_is_complete_when_every_role_has_said_so(here: Process,
     assert await record(unfinished=True) is None
     whole = await record(unfinished=False)
     assert whole is not None
-    assert whole.orders_erased_at == half.orders_erased_at, "the first time counts"
+    assert [answer.role for answer in whole.answers] == ["email", "orders"]
+    assert whole.answers[1] == half.answers[0], "the first time counts"
     await here.privacy.erased_by("orders")(OrderDataErased(user_id=str(new_id())), ENVELOPE)
     with pytest.raises(Undeliverable):
         await here.privacy.erased_by("orders")(OrderDataErased(user_id="1"), ENVELOPE)

@@ -175,13 +175,19 @@ class SetAccess(Ask[Account], frozen=True):
     access: str
 
 
+class ErasureAnswer(Message, frozen=True):
+    """A role said that it has erased its part."""
+
+    role: str
+    erased_at: datetime
+
+
 class Erasure(Message, frozen=True):
-    """A deleted account, and when each other role confirmed that it has erased its part."""
+    """A deleted account, and which other roles confirmed that they have erased their part."""
 
     user_id: str
     requested_at: datetime
-    orders_erased_at: datetime | None
-    mails_erased_at: datetime | None
+    answers: tuple[ErasureAnswer, ...] = ()
 
 
 class Erasures(Message, frozen=True):

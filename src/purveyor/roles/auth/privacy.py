@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -17,6 +18,7 @@ from purveyor.kit.events.transport import EventHandler, Undeliverable
 from purveyor.kit.ids import new_id, parse_id
 from purveyor.roles.auth.contract import (
     Erasure,
+    ErasureAnswer,
     Erasures,
     LastAdmin,
     ListErasures,
@@ -29,11 +31,8 @@ from purveyor.roles.auth.revocations import EVERY_VERSION, end_sessions, revoke_
 from purveyor.roles.auth.service import visible
 from purveyor.roles.auth.sessions import Sessions
 from purveyor.roles.auth.store import AccountStore, AddressStore, lock_admins, withdraw
-from purveyor.roles.email.contract import MailDataErased, MailDataExported
-from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
 
 log = logging.getLogger(__name__)
-_ROLES = ("orders", "email")
 _WAIT_S = 8.0
 _POLL_S = 0.2
 _MOST_WAITING = 8
@@ -59,21 +58,21 @@ class Export(msgspec.Struct, frozen=True):
 
 
 class PersonalExport(msgspec.Struct, frozen=True, kw_only=True):
-    """All personal data of a user that has arrived. ``orders`` and ``mails`` are JSON as received."""
+    """All personal data of a user that has arrived. ``documents`` of other roles are JSON as received."""
 
     requested_at: datetime
     complete: bool
     user: User
     addresses: Sequence[StoredAddress]
     sessions: Sequence[Session]
-    orders: Sequence[msgspec.Raw]
-    mails: Sequence[msgspec.Raw]
+    documents: Mapping[str, Sequence[msgspec.Raw]]
 
 
 class Privacy:
-    """The use cases of personal data. ``committed`` is called after an event was stored and wakes the relay.
+    """The use cases of personal data; ``holders`` are the other roles that hold some.
 
-    Exports do not wait for other roles once ``stopping`` is true.
+    ``committed`` is called after an event was stored and wakes the relay. Exports do not wait for other roles once
+    ``stopping`` is true.
     """
 
     def __init__(
@@ -83,9 +82,11 @@ class Privacy:
         addresses: AddressStore,
         sessions: Sessions,
         *,
+        holders: Collection[str],
         committed: Callable[[], None],
         stopping: Callable[[], bool],
     ) -> None:
+        self._holders = holders
         self._store = store
         self._accounts = accounts
         self._addresses = addresses
@@ -128,17 +129,20 @@ class Privacy:
             sessions = await self._sessions.all(user.id)
         return PersonalExport(
             requested_at=export.requested_at,
-            complete=_complete(export),
+            complete=_complete(export, self._holders),
             user=user,
             addresses=addresses,
             sessions=sessions,
-            orders=_joined(export, "orders"),
-            mails=_joined(export, "email"),
+            documents={role: _joined(export, role) for role in self._holders},
         )
 
     async def _gathered(self, export: Export, wait_s: float) -> Export:
         until = asyncio.get_running_loop().time() + wait_s
-        while not _complete(export) and asyncio.get_running_loop().time() < until and not self._stopping():
+        while (
+            not _complete(export, self._holders)
+            and asyncio.get_running_loop().time() < until
+            and not self._stopping()
+        ):
             await asyncio.sleep(_POLL_S)
             with request_deadline():  # the request may take long, so each query has its own deadline
                 found = await self._store.export(export.id)
@@ -149,13 +153,13 @@ class Privacy:
 
     async def erasures(self, ask: ListErasures) -> Erasures:
         """Answer ``ListErasures``."""
-        found = await self._store.erasures(unfinished=ask.unfinished, limit=ask.limit)
+        found = await self._store.erasures(self._holders, unfinished=ask.unfinished, limit=ask.limit)
         return Erasures(erasures=tuple(found))
 
     def part_from(self, role: str) -> EventHandler:
         """The handler for a role's part of an export."""
 
-        async def keep(event: OrderDataExported | MailDataExported, _: Envelope) -> None:
+        async def keep(event: Any, _: Envelope) -> None:
             export_id, document = parse_id(event.export_id), event.document.encode()
             try:
                 _documents.decode(document)
@@ -170,7 +174,7 @@ class Privacy:
     def erased_by(self, role: str) -> EventHandler:
         """The handler for a role's confirmation of an erasure."""
 
-        async def record(event: OrderDataErased | MailDataErased, _: Envelope) -> None:
+        async def record(event: Any, _: Envelope) -> None:
             user_id = parse_id(event.user_id)
             if user_id is None:
                 raise Undeliverable("the user id is none")
@@ -179,9 +183,9 @@ class Privacy:
         return record
 
 
-def _complete(export: Export) -> bool:
+def _complete(export: Export, holders: Collection[str]) -> bool:
     """Whether every role has sent all of its parts."""
-    for role in _ROLES:
+    for role in holders:
         parts = [part for part in export.parts if part.role == role]
         if not parts or len(parts) < parts[0].parts:
             return False
@@ -269,32 +273,44 @@ class PersonalDataStore:
             await emit(connection, "auth", event)
 
     async def erased_elsewhere(self, user_id: UUID, role: str) -> None:
-        """Record that a role (``orders`` or ``email``) has erased its part. The first time counts."""
+        """Record that a role has erased its part. The first time counts."""
         await self._database.execute(
             """
-            update auth.erasures set
-                orders_erased_at = coalesce(orders_erased_at, case when $2 = 'orders' then now() end),
-                mails_erased_at = coalesce(mails_erased_at, case when $2 = 'email' then now() end)
-            where user_id = $1""",
+            insert into auth.erasure_answers (user_id, role)
+            select user_id, $2 from auth.erasures where user_id = $1
+            on conflict do nothing""",
             user_id,
             role,
         )
 
-    async def erasures(self, *, unfinished: bool, limit: int) -> Sequence[Erasure]:
-        """The newest erasures, or only unfinished ones."""
+    async def erasures(self, roles: Collection[str], *, unfinished: bool, limit: int) -> Sequence[Erasure]:
+        """The newest erasures, or only those that some of these roles have not answered."""
         rows = await self._database.fetch(
             """
-            select user_id, requested_at, orders_erased_at, mails_erased_at from auth.erasures
-            where not $1 or orders_erased_at is null or mails_erased_at is null
-            order by requested_at desc, user_id limit $2""",
+            select e.user_id, e.requested_at, array_agg(a.role order by a.role) as roles,
+                array_agg(a.erased_at order by a.role) as moments
+            from auth.erasures e left join auth.erased_by_role a using (user_id)
+            group by e.user_id
+            having not $1 or not array_agg(a.role) @> $2::text[]
+            order by e.requested_at desc, e.user_id limit $3""",
             unfinished,
+            list(roles),
             limit,
         )
-        return [Erasure(**{**row, "user_id": str(row["user_id"])}) for row in rows]
+        return [_erasure(row) for row in rows]
 
     async def purge(self) -> int:
         """Delete exports an hour after the request, with their parts."""
         return await self._database.purge("auth.exports", "requested_at < now() - interval '1 hour'")
+
+
+def _erasure(row: Record) -> Erasure:
+    answers = [
+        ErasureAnswer(role=role, erased_at=at)
+        for role, at in zip(row["roles"], row["moments"], strict=True)
+        if role
+    ]
+    return Erasure(user_id=str(row["user_id"]), requested_at=row["requested_at"], answers=tuple(answers))
 
 
 def _export(rows: Sequence[Record]) -> Export:

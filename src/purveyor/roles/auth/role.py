@@ -1,6 +1,6 @@
 """Declaration and assembly of role auth."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from purveyor.kit.events.transport import Answers, EventHandler
 from purveyor.kit.limits.memory import Rate
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
-from purveyor.kit.role import Actor, Check, Env, Role
+from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
 from purveyor.roles.auth.client import AccountAdmin, Identity
 from purveyor.roles.auth.contract import (
     GetAddress,
@@ -29,8 +29,6 @@ from purveyor.roles.auth.contract import (
     UserRegistered,
     VerifyToken,
 )
-from purveyor.roles.email.contract import MailDataErased, MailDataExported
-from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
 from purveyor.settings import Secret, require_length
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
@@ -117,11 +115,14 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
     changes = password_changes.PasswordChanges(
         resets, passwords, session, throttle, password_min_length=shortest, committed=relay.wake
     )
-    person = privacy.Privacy(personal, accounts, addresses, session, committed=relay.wake, stopping=env.stopping)
+    holders = env.personal_data
+    person = privacy.Privacy(
+        personal, accounts, addresses, session, holders=holders, committed=relay.wake, stopping=env.stopping
+    )
     return Actor(
         routes=routes.auth_routes(auth, session, changes, person),
         answers=_answers(auth, session, person),
-        subscriptions=_subscriptions(person),
+        subscriptions=_subscriptions(person, holders),
         background=[
             Background("relay", relay.run),
             Background("revocations", known.run),
@@ -146,13 +147,9 @@ def _answers(auth: "Auth", session: "Sessions", person: "Privacy") -> Answers:
     }
 
 
-def _subscriptions(person: "Privacy") -> dict[type[Event], EventHandler]:
-    return {
-        OrderDataErased: person.erased_by("orders"),
-        MailDataErased: person.erased_by("email"),
-        OrderDataExported: person.part_from("orders"),
-        MailDataExported: person.part_from("email"),
-    }
+def _subscriptions(person: "Privacy", holders: Mapping[str, HoldsPersonalData]) -> dict[type[Event], EventHandler]:
+    erased = {holds.erased: person.erased_by(role) for role, holds in holders.items()}
+    return erased | {holds.exported: person.part_from(role) for role, holds in holders.items()}
 
 
 ROLE = Role(
@@ -171,11 +168,6 @@ ROLE = Role(
         "staff": "For staff and admins: find users and change their roles.",
     },
     emits=(UserRegistered, PasswordResetRequested, UserErased, UserExportRequested),
-    consumes={
-        OrderDataErased: "order_data.erased",
-        MailDataErased: "mail_data.erased",
-        OrderDataExported: "order_data.exported",
-        MailDataExported: "mail_data.exported",
-    },
+    collects_personal_data=(UserErased, UserExportRequested),
     migrations=Path(__file__).with_name("migrations"),
 )

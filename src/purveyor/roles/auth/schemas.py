@@ -69,7 +69,7 @@ class SessionView(msgspec.Struct, kw_only=True):
     expires_at: datetime
 
 
-class ExportView(msgspec.Struct, kw_only=True):
+class ExportView(msgspec.Struct, kw_only=True, omit_defaults=True):
     """All personal data of a user. ``complete`` is false while data of other roles is missing."""
 
     requested_at: datetime
@@ -79,6 +79,7 @@ class ExportView(msgspec.Struct, kw_only=True):
     sessions: list[SessionView]
     orders: Annotated[list[dict[str, Any]], Meta(description="Orders with their history")]
     mails: Annotated[list[dict[str, Any]], Meta(description="Records of the mail ledger")]
+    more: Annotated[dict[str, list[dict[str, Any]]], Meta(description="Data of further roles, by role")] = {}
 
 
 class VerifiedTokenView(msgspec.Struct, kw_only=True):
@@ -118,14 +119,16 @@ def address_view(stored: StoredAddress) -> AddressView:
 
 def export_view(export: PersonalExport) -> ExportView:
     """An export; JSON of other roles is passed on unchanged."""
+    documents = cast("dict[str, list[dict[str, Any]]]", dict(export.documents))
     return ExportView(
         requested_at=export.requested_at,
         complete=export.complete,
         profile=account_view(export.user),
         addresses=[address_view(one) for one in export.addresses],
         sessions=[_session_view(one) for one in export.sessions],
-        orders=cast("list[dict[str, Any]]", export.orders),
-        mails=cast("list[dict[str, Any]]", export.mails),
+        orders=documents.pop("orders", []),
+        mails=documents.pop("email", []),
+        more=documents,
     )
 
 

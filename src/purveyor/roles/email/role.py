@@ -16,7 +16,7 @@ from purveyor.kit.errors import ConfigError, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
-from purveyor.kit.role import Actor, Check, Env, Role
+from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
 from purveyor.roles.auth.contract import (
     PasswordResetRequested,
     UserErased,
@@ -285,6 +285,7 @@ ROLE = Role(
     check=check,
     emits=(MailSettled, MailDataErased, MailDataExported),
     offers=(Email,),
+    personal_data=HoldsPersonalData(erased=MailDataErased, exported=MailDataExported),
     tags={"development": "The development mailbox; not available in production."},
     pages={"Mailbox": "/mailbox"},
     consumes={event: event.type for event in (*MAILED, UserErased, UserExportRequested)},

@@ -13,7 +13,7 @@ from msgspec import Meta
 from purveyor.kit.limits.memory import Rate
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
-from purveyor.kit.role import Actor, Check, Env, Role
+from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
 from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import UserErased, UserExportRequested
 from purveyor.roles.email.contract import MailSettled
@@ -155,6 +155,7 @@ ROLE = Role(
     build=build,
     needs=(Identity,),
     offers=(Orders,),
+    personal_data=HoldsPersonalData(erased=OrderDataErased, exported=OrderDataExported),
     tags={
         "products": "Products that can be ordered, with current prices.",
         "orders": "Place, track and cancel orders; staff update and export them.",
