@@ -149,7 +149,7 @@ class Installation:
 
     async def waiting(self) -> dict[str, int]:
         """How much lies in each outbox and in each queue."""
-        schemas = ["orders", *(["email"] if isinstance(self.ledger, PostgresLedger) else [])]
+        schemas = ["auth", "orders", *(["email"] if isinstance(self.ledger, PostgresLedger) else [])]
         count = "select count(*) from {}.outbox where published_at is null"
         found = {f"outbox of {schema}": await self.database.fetchval(count.format(schema)) for schema in schemas}
         for queue in (queue for role in ROLES.values() for queue in role.queues()):
@@ -238,6 +238,11 @@ async def installation(shape: Shape, policy: DoubtPolicy, folder: Path) -> Async
         )
         await made.start(*programs)
         made.buyer = await made.shop.customer()
+
+        async def welcomed() -> Sequence[object]:
+            return await made.ledger.list("sent", (), 1)
+
+        await until(welcomed, "the buyer's welcome mail is sent")  # or it would meet the first crash
         await made.settle()
         yield made
         await processes.stop()  # what was delivered and never acked goes back to its queue, and shows
