@@ -59,6 +59,7 @@ class Identity(Port):
             stale_on=Unavailable,
             max_entries=self._CACHE_SIZE,
             clock=clock,
+            share_loads=False,  # a task for each new token would cost more than the check itself
         )
 
     async def verify(self, token: str) -> Principal:
