@@ -29,13 +29,14 @@ class Source:
             raise self.error
         return f"{key}{len(self.loads)}"
 
-    def cache(self, max_entries: int = 10) -> Cache[str, str]:
+    def cache(self, max_entries: int = 10, *, share_loads: bool = True) -> Cache[str, str]:
         return Cache(
             self.load,
             lifetime=lambda value: Lifetime(10, 10) if value.startswith("brief") else Lifetime(60, 600),
             stale_on=Down,
             max_entries=max_entries,
             clock=lambda: self.now,
+            share_loads=share_loads,
         )
 
 
@@ -161,6 +162,23 @@ async def test_one_load_per_key_for_everyone(source: Source) -> None:
     answers = await asyncio.gather(*waiting)
     assert sorted(source.loads) == ["a", "b"]
     assert all(answer == answers[0] for answer in answers)
+
+
+async def test_callers_that_share_no_loads_make_no_task(source: Source) -> None:
+    cache = source.cache(share_loads=False)
+    tasks = len(asyncio.all_tasks())
+    source.gate.clear()
+    waiting = [asyncio.create_task(cache.get("a")) for _ in range(2)]
+    await settle()
+    assert len(asyncio.all_tasks()) == tasks + 2
+    waiting[0].cancel()
+    source.gate.set()
+    assert await waiting[1] == "a2"
+    assert await cache.get("a") == "a2"
+
+    source.now, source.error = source.now + 61, Down()
+    assert await cache.get("a") == "a2"
+    assert source.loads == ["a"] * 3
 
 
 async def test_one_failure_reaches_everyone(source: Source) -> None:

@@ -64,6 +64,9 @@ class Cache(Generic[K, V]):
     load raises ``stale_on``, callers get the stale value while it is not too old. Any other exception is raised to
     all who wait and drops the stale value. Failures are not cached. ``load`` needs a deadline of its own. A waiter
     stops at its request deadline and gets the stale value or ``stale_on``; the load continues.
+
+    With ``share_loads=False`` each caller of ``get`` loads for itself. This saves a task per load and fits cheap
+    loads that rarely coincide.
     """
 
     def __init__(
@@ -74,9 +77,10 @@ class Cache(Generic[K, V]):
         stale_on: type[Exception],
         max_entries: int,
         clock: Callable[[], float] = time.monotonic,
+        share_loads: bool = True,
     ) -> None:
         self._load, self._lifetime, self._stale_on = load, lifetime, stale_on
-        self._max_entries, self._clock = max_entries, clock
+        self._max_entries, self._clock, self._share_loads = max_entries, clock, share_loads
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._flights: dict[K, asyncio.Task[V]] = {}
 
@@ -85,6 +89,10 @@ class Cache(Generic[K, V]):
 
     async def get(self, key: K) -> V:
         """The value of one key; see ``get_many``."""
+        if (entry := self._fresh(key, self._clock())) is not None:
+            return entry.value
+        if not self._share_loads:
+            return await self._load_and_keep(key)
         return (await self.get_many((key,)))[key]
 
     async def get_many(self, keys: Iterable[K]) -> dict[K, V]:
@@ -97,9 +105,7 @@ class Cache(Generic[K, V]):
         values: dict[K, V] = {}
         flights: dict[K, asyncio.Task[V]] = {}
         for key in keys:
-            entry = self._entries.get(key)
-            if entry is not None and now < entry.fresh_until:
-                self._entries.move_to_end(key)
+            if (entry := self._fresh(key, now)) is not None:
                 values[key] = entry.value
             else:
                 flights[key] = self._flight(key)
@@ -116,6 +122,13 @@ class Cache(Generic[K, V]):
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
+
+    def _fresh(self, key: K, now: float) -> _Entry[V] | None:
+        entry = self._entries.get(key)
+        if entry is None or now >= entry.fresh_until:
+            return None
+        self._entries.move_to_end(key)
+        return entry
 
     def _flight(self, key: K) -> asyncio.Task[V]:
         flight = self._flights.get(key)

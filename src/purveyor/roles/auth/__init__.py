@@ -1,1 +1,1 @@
-"""Role auth: who somebody is, their tokens, their profile and addresses."""
+"""Role auth: accounts, sessions, access tokens, addresses, personal data."""

@@ -29,7 +29,7 @@ from purveyor.roles.auth.contract import (
 )
 
 _CLOCKS_DIFFER_S = 30
-_MAX_LENGTH = 320  # of an e-mail address: 64 + 1 + 255 characters (RFC 3696)
+_MAX_LENGTH = 320  # of an email address: 64 + 1 + 255 characters (RFC 3696)
 
 
 class _Verified(msgspec.Struct, frozen=True):
@@ -59,6 +59,7 @@ class Identity(Port):
             stale_on=Unavailable,
             max_entries=self._CACHE_SIZE,
             clock=clock,
+            share_loads=False,  # a task for each new token would cost more than the check itself
         )
 
     async def verify(self, token: str) -> Principal:
@@ -84,7 +85,7 @@ class Identity(Port):
         return Lifetime(self.FRESH_S - age_s, min(self.STALE_S - age_s, left_s))
 
     async def _with_profile(self, principal: Principal) -> Principal:
-        """Ask for name and e-mail address, for a foreign auth service that verifies a token by id alone."""
+        """Ask for name and email address, for a foreign auth service that verifies a token by id alone."""
         try:
             profile = await self._asker.ask(GetProfile(user_id=principal.user_id, token=principal.token))
         except NotFound:

@@ -127,7 +127,7 @@ class VerifyToken(Ask[VerifiedToken], frozen=True):
 
 
 class Profile(Message, frozen=True):
-    """Name and e-mail address of a user. Foreign services may add members."""
+    """Name and email address of a user. Foreign services may add members."""
 
     email: str | None = ""
     name: str | None = ""

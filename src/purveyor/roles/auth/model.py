@@ -72,7 +72,7 @@ class StoredAddress(Address, frozen=True, kw_only=True, omit_defaults=False):
 
 
 def normal_email(text: str, pointer: str = "/email") -> str:
-    """The form of an e-mail address in which it is stored. Raises ``InvalidInput``.
+    """The form of an email address in which it is stored. Raises ``InvalidInput``.
 
     The whole address is folded to lower case, as all large mail providers do.
     """

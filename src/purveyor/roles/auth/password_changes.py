@@ -121,7 +121,7 @@ class PasswordStore:
         return None if row is None else Credentials(user_of(row), row["password_hash"])
 
     async def find_owner(self, email: str) -> User | None:
-        """The account with this e-mail address."""
+        """The account with this email address."""
         row = await self._database.fetchrow(
             f"select {USER_COLUMNS} from auth.users u where u.email = $1",  # noqa: S608 - our columns
             email,

@@ -106,7 +106,7 @@ class Auth:
     async def users(
         self, caller: Principal, email: str, after: UUID | None, limit: int
     ) -> tuple[Sequence[User], UUID | None]:
-        """A page of accounts by the start of their e-mail address, newest first, and the next cursor."""
+        """A page of accounts by the start of their email address, newest first, and the next cursor."""
         if not caller.is_staff:
             raise Forbidden("Only staff may list users.")
         found = await self._accounts.list(email.lower(), after, limit + 1)

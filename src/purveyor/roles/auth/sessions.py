@@ -160,7 +160,7 @@ class SessionStore:
         self._remember_s = token_lifetime_s + LEEWAY_S
 
     async def find_credentials(self, email: str) -> Credentials | None:
-        """The account with this e-mail address."""
+        """The account with this email address."""
         row = await self._database.fetchrow(
             f"select {USER_COLUMNS}, u.password_hash from auth.users u where u.email = $1",  # noqa: S608 - our columns
             email,

@@ -71,7 +71,7 @@ class AccountStore:
         return user_of(row)
 
     async def list(self, email: str, after: UUID | None, limit: int) -> Sequence[User]:
-        """The newest accounts whose e-mail address starts with ``email``, after the account ``after``."""
+        """The newest accounts whose email address starts with ``email``, after the account ``after``."""
         # Compared byte by byte, like the index; nothing sorts after the last code point.
         rows = await self._database.fetch(
             f"""

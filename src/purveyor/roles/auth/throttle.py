@@ -78,6 +78,6 @@ class Throttle:
     async def _begin(self, key: str, policy: BackoffPolicy, limit: Decision) -> None:
         wait_s = await self._backoff.attempt(key, policy)
         if wait_s > 0:
-            log.info("log-in delayed", extra={"by": key.partition(" ")[0], "wait_s": round(wait_s, 1)})
+            log.info("login delayed", extra={"by": key.partition(" ")[0], "wait_s": round(wait_s, 1)})
             seconds = str(math.ceil(wait_s))
             raise TooManyLogins(f"Try again in {seconds} s.", headers={**limit.headers(), "Retry-After": seconds})

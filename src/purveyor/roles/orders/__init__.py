@@ -1,1 +1,1 @@
-"""Role orders: placing orders at the catalogue's prices, and reading them."""
+"""Role orders: orders from placing to delivery, at the catalog's prices."""

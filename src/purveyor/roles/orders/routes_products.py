@@ -19,7 +19,7 @@ from purveyor.kit.http.routes import (
 )
 from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import ProductsUnavailable
-from purveyor.roles.orders.schemas import CatalogueItem, CataloguePage, catalogue_item
+from purveyor.roles.orders.schemas import ProductPage, ProductView, product_view
 from purveyor.roles.orders.service import Orders
 
 _FIRST = "$response.body#/products/0/id"
@@ -53,7 +53,7 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
             "is empty."
         ),
         links=(link("get_product", product_id=_FIRST), _order_of(_FIRST)),
-        responses=answer(CataloguePage, "A page of products.", schemas.PRODUCTS),
+        responses=answer(ProductPage, "A page of products.", schemas.PRODUCTS),
     )
     async def products(
         page: Page = "1",
@@ -61,10 +61,10 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         category: Annotated[
             str | None, QueryParameter(max_length=100, description="Only products of this category")
         ] = None,
-    ) -> CataloguePage:
+    ) -> ProductPage:
         number, size = read_number("page", page, _MAX_PAGE), read_limit(limit)
         found = await orders.products(number, size, category)
-        return CataloguePage([catalogue_item(product, currency) for product in found], number, size)
+        return ProductPage([product_view(product, currency) for product in found], number, size)
 
     @group.route(
         "GET",
@@ -73,12 +73,12 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         summary="Get a product",
         description="The price is the one that a new order would have.",
         links=(_order_of("$response.body#/id"),),
-        responses=answer(CatalogueItem, "The product.", schemas.PRODUCT),
+        responses=answer(ProductView, "The product.", schemas.PRODUCT),
         problems=(NotFound,),
     )
-    async def product(product_id: ProductId) -> CatalogueItem:
+    async def product(product_id: ProductId) -> ProductView:
         if not re.fullmatch(r"[1-9][0-9]{0,9}", product_id):
             raise NotFound("There is no such product.")
-        return catalogue_item(await orders.product(int(product_id)), currency)
+        return product_view(await orders.product(int(product_id)), currency)
 
     return [products, product]

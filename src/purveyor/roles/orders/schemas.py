@@ -58,7 +58,7 @@ class OrderPage(msgspec.Struct, frozen=True):
     has_more: bool
 
 
-class CatalogueItem(msgspec.Struct, frozen=True):
+class ProductView(msgspec.Struct, frozen=True):
     """A product with its current price in major units of ``currency``."""
 
     id: int
@@ -74,10 +74,10 @@ class CatalogueItem(msgspec.Struct, frozen=True):
     discount: int
 
 
-class CataloguePage(msgspec.Struct, frozen=True):
+class ProductPage(msgspec.Struct, frozen=True):
     """A page of products in the order of the catalog."""
 
-    products: list[CatalogueItem]
+    products: list[ProductView]
     page: int
     limit: int
 
@@ -112,10 +112,10 @@ def order_view(order: Order) -> OrderView:
     )
 
 
-def catalogue_item(product: Product, currency: str) -> CatalogueItem:
+def product_view(product: Product, currency: str) -> ProductView:
     """A product in major units."""
     members = {**msgspec.structs.asdict(product), "price": to_major(product.price)}
-    return CatalogueItem(**members, currency=currency)
+    return ProductView(**members, currency=currency)
 
 
 def answer_of(order: Order) -> NumberPlaceholder:

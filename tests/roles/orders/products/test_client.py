@@ -630,7 +630,7 @@ async def test_bundled_catalogue() -> None:
     assert all(isinstance(view.price, int) and view.price > 0 for view in everything)
     ids = [view.id for view in everything]
     assert list(await catalogue.fetch([ids[1], 10**9, ids[0]])) == [ids[1], ids[0]]
-    assert await catalogue.check() == f"bundled catalogue, {len(ids)} products"
+    assert await catalogue.check() == f"bundled catalog, {len(ids)} products"
 
 
 async def test_bundled_catalogue_in_pages() -> None:

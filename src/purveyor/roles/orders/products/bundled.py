@@ -29,4 +29,4 @@ class BundledProducts:
         return found[(page - 1) * limit : page * limit]
 
     async def check(self) -> str:
-        return f"bundled catalogue, {len(self._products)} products"
+        return f"bundled catalog, {len(self._products)} products"
