@@ -3,6 +3,7 @@
 import asyncio
 import email
 import hashlib
+import mmap
 import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -19,7 +20,6 @@ from purveyor_drill.testbed import Testbed
 
 SETTLE_S = 60.0
 _POLL_S = 0.5
-_CHUNK = 1024 * 1024
 _AMOUNT = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+|\d+)\.(\d\d)(?!\d)")
 _MESSAGE_ID = re.compile(rb"(?im)^message-id:\s*(\S+)")
 
@@ -123,7 +123,7 @@ class Collector:
             if needle in event.body
         ]
         for application in self._testbed.applications.values():
-            leaked = await asyncio.to_thread(_found_in, application.log, needles)
+            leaked = await asyncio.to_thread(secrets_in, application.log, needles)
             found += [f"{name} in the log of {application.name}" for name in leaked]
         return found
 
@@ -156,14 +156,9 @@ def _amounts(text: str) -> Iterable[int]:
         yield int(whole.replace(",", "")) * 100 + int(cents)
 
 
-def _found_in(path: Path, needles: Mapping[str, bytes]) -> list[str]:
-    """Which of the needles occur in a file of any size."""
-    found: set[str] = set()
-    overlap = max((len(needle) for needle in needles.values()), default=1) - 1
-    tail = b""
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            tail += chunk
-            found |= {name for name, needle in needles.items() if needle in tail}
-            tail = tail[-overlap:] if overlap else b""
-    return sorted(found)
+def secrets_in(path: Path, needles: Mapping[str, bytes]) -> list[str]:
+    """The names of the needles that occur in a file of any size."""
+    if not path.stat().st_size:  # nothing to map
+        return []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return sorted(name for name, needle in needles.items() if content.find(needle) >= 0)

@@ -120,9 +120,7 @@ class Load:
     async def _attempt(self, kind: AttemptKind, purchase: Purchase, customer: Customer) -> Attempt:
         front = next(self._fronts)
         number = len(purchase.attempts) + 1
-        with suppress(NoAnswer, TimeoutError):
-            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-                await customer.renew(self._client)
+        await self._renew(customer)
         sent_at = time.time()
         self._journal.sending(kind, purchase.key, number, front.name, sent_at)
         answer, error = None, ""
@@ -151,10 +149,13 @@ class Load:
             purchase.order_id = answer.json()["id"]
         self._journal.answered(purchase, attempt)
         if attempt.status == HTTPStatus.UNAUTHORIZED:
-            with suppress(NoAnswer, TimeoutError):
-                async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-                    await customer.renew(self._client, refused=True)
+            await self._renew(customer, refused=True)
         return attempt
+
+    async def _renew(self, customer: Customer, *, refused: bool = False) -> None:
+        with suppress(NoAnswer, TimeoutError):
+            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
+                await customer.renew(self._client, refused=refused)
 
     async def _send(self, kind: AttemptKind, front: Application, purchase: Purchase, customer: Customer) -> Answer:
         headers = {"Authorization": f"Bearer {customer.token}"}

@@ -22,13 +22,12 @@ _PROC = Path("/proc")
 
 
 class ProcessSpec(msgspec.Struct, frozen=True):
-    """What one process of a shape runs; ``settings``: the names of those that it gets, empty for all."""
+    """What one process of a shape runs."""
 
     name: str
     command: str
     """``serve`` or ``worker``."""
     roles: str
-    settings: tuple[str, ...] = ()
 
     def runs(self, role: str) -> bool:
         return role in self.roles.split(",")
@@ -49,9 +48,7 @@ class Application:
         self.folder = folder
         self._arguments = [*program, spec.command, "--roles", spec.roles]
         self._arguments += ["--port" if spec.command == "serve" else "--health-port", str(self.port)]
-        self._settings = {
-            name: value for name, value in settings.items() if not spec.settings or name in spec.settings
-        }
+        self._settings = settings
         self._child: Child | None = None
 
     @property

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Self
 
 from rich.console import Console, Group
-from rich.live import Live
-from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -21,19 +19,18 @@ class ProgressLine:
     def __init__(self, console: Console, seconds: float) -> None:
         self._console = console
         self._seconds = seconds
-        self._live = Live(console=console, transient=True, refresh_per_second=8) if console.is_terminal else None
-        self._spinner = Spinner("dots")
+        self._status = console.status("") if console.is_terminal else None
         self._stage = ""
         self._plain_at = 0.0
 
     def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
+        if self._status:
+            self._status.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
+        if self._status:
+            self._status.stop()
 
     def __call__(self, progress: Progress) -> None:
         text = progress.stage
@@ -42,9 +39,8 @@ class ProgressLine:
                 f"{progress.elapsed_s:.0f} of {self._seconds:.0f} s   {progress.sent} orders, {progress.accepted} "
                 f"accepted, {progress.mails} mails, {progress.faults} faults  {progress.latest}"
             )
-        if self._live:
-            self._spinner.update(text=Text(text, overflow="ellipsis", no_wrap=True))
-            self._live.update(self._spinner)
+        if self._status:
+            self._status.update(Text(text, overflow="ellipsis", no_wrap=True))
         elif progress.stage != self._stage or progress.elapsed_s >= self._plain_at:
             self._console.print(text, soft_wrap=True, markup=False)
             self._plain_at = progress.elapsed_s + _PLAIN_EVERY_S

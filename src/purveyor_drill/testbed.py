@@ -31,12 +31,17 @@ ShapeName = Literal["embedded", "monolith", "split"]
 Ledger = Literal["postgres", "mongodb"]
 
 PROGRAM = (sys.executable, "-m", "purveyor")
-_AUTH = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "JWT_SECRET", "RATE_LIMIT_LOGIN")
-_ORDERS = (
-    "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "AUTH_SERVICE", "PRODUCTS_API", "RATE_LIMIT_ORDERS",
-)  # fmt: skip
-_MAILS = ("DATABASE_URL", "RABBITMQ_URL", "MONGODB_URI", "SMTP_URL", "EMAIL_FROM", "MAIL_DOUBTFUL")
-_ALL = ("LOG_LEVEL", "LOG_FORMAT", "DATA_DIR")
+_COMMON = ("LOG_LEVEL", "LOG_FORMAT", "DATA_DIR", "SERVICE_SECRET")
+_SECRETS = ("JWT_SECRET", "SERVICE_SECRET")
+_SETTINGS: Mapping[str, Sequence[str]] = {
+    "auth": ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "JWT_SECRET", "RATE_LIMIT_LOGIN"),
+    "catalog": (),
+    "orders": (
+        "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "AUTH_SERVICE", "PRODUCTS_API", "RATE_LIMIT_ORDERS",
+    ),
+    "email": ("DATABASE_URL", "RABBITMQ_URL", "MONGODB_URI", "SMTP_URL", "EMAIL_FROM", "MAIL_DOUBTFUL"),
+}  # fmt: skip
+"""What a process gets for each of its roles, beside ``_COMMON``, and nothing else."""
 _SERVERS: Mapping[str, type[Server]] = {
     "DATABASE_URL": PostgresServer,
     "REDIS_URL": RedisServer,
@@ -48,10 +53,6 @@ _DEFAULT_PORTS = {
 }  # fmt: skip
 
 
-def _spec(name: str, command: str, roles: str, *settings: str) -> ProcessSpec:
-    return ProcessSpec(name, command, roles, (*settings, *_ALL))
-
-
 SHAPES: Mapping[ShapeName, Sequence[ProcessSpec]] = {
     "embedded": (
         ProcessSpec("front", "serve", "auth,orders,catalog"),
@@ -59,12 +60,12 @@ SHAPES: Mapping[ShapeName, Sequence[ProcessSpec]] = {
     ),
     "monolith": (ProcessSpec("all", "serve", "auth,catalog,orders,email"),),
     "split": (
-        _spec("auth", "serve", "auth", *_AUTH),
-        _spec("catalog", "serve", "catalog"),
-        _spec("orders-1", "serve", "orders", *_ORDERS),
-        _spec("orders-2", "serve", "orders", *_ORDERS),
-        _spec("mails-1", "worker", "email", *_MAILS),
-        _spec("mails-2", "worker", "email", *_MAILS),
+        ProcessSpec("auth", "serve", "auth"),
+        ProcessSpec("catalog", "serve", "catalog"),
+        ProcessSpec("orders-1", "serve", "orders"),
+        ProcessSpec("orders-2", "serve", "orders"),
+        ProcessSpec("mails-1", "worker", "email"),
+        ProcessSpec("mails-2", "worker", "email"),
     ),
 }
 """The processes of each shape, in the order in which they start."""
@@ -156,7 +157,7 @@ async def open_testbed(
     process of the application is started. Raises ``Missing``, ``StartFailed``.
     """
     folder = _temporary_folder()
-    canaries = {"JWT_SECRET": f"canary-jwt-{secrets.token_hex(16)}"}
+    canaries = {name: f"canary-{secrets.token_hex(20)}" for name in _SECRETS}
     testbed = Testbed(folder, policy, canaries, given=given is not None)
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -169,8 +170,9 @@ async def open_testbed(
         ports = {spec.name: free_port() for spec in specs}
         settings |= _peers(specs, ports)
         for spec in specs:
-            application = Application(spec, program, settings, logs / spec.name, ports[spec.name])
-            testbed.applications[spec.name] = application
+            names = [*_COMMON, *(name for role in spec.roles.split(",") for name in _SETTINGS[role])]
+            own = {name: settings[name] for name in names if name in settings}
+            testbed.applications[spec.name] = Application(spec, program, own, logs / spec.name, ports[spec.name])
         stack.push_async_callback(_stop_processes, testbed)
         await _all(application.start() for application in testbed.applications.values())
         yield testbed
@@ -220,7 +222,7 @@ async def _settings(testbed: Testbed) -> dict[str, str]:
     """The settings of the processes: servers behind proxies, and rate limits above the load."""
     settings = {
         "DATA_DIR": str(testbed.folder / "data"),
-        "JWT_SECRET": testbed.canaries["JWT_SECRET"],
+        **testbed.canaries,
         "EMAIL_FROM": "Purveyor <orders@drill.example.com>",
         "MAIL_DOUBTFUL": testbed.policy,
         "RATE_LIMIT_ORDERS": "1000000/minute",

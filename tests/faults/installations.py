@@ -31,6 +31,7 @@ RECOVERED = pytest.StashKey[Mapping[str, Mapping[str, float]]]()
 """Of each installation, how fast it recovered from what."""
 
 FINAL = ("sent", "failed", "unknown")
+_SPLIT_ROLES = ("auth", "catalog", "orders", "email")
 
 _SPEAKS: Mapping[str, Speaks] = {
     "DATABASE_URL": Postgres,
@@ -228,10 +229,9 @@ async def split(folder: Path) -> AsyncIterator[Installation]:
         settings["AUTH_SERVICE"] = f"http://127.0.0.1:{installation['AUTH_SERVICE'].port}"
         settings["PRODUCTS_API"] = f"http://127.0.0.1:{ports['catalog']}/catalog/products"
         processes.settings = settings
-        roles = [role for role in ROLES if role != "shop"]  # the clients speak to the API alone
-        for role in roles:
+        for role in _SPLIT_ROLES:
             processes.start(role, "worker" if role == "email" else "serve", role)
-        await processes.ready(*roles)
+        await processes.ready(*_SPLIT_ROLES)
         installation.proxies["front"], orders = await _front(stack, ports["orders"])
         installation.proxies["front of auth"], auth = await _front(stack, ports["auth"])
         installation.shop = Shop(Running({"/": auth, "/api": orders}, settings, processes.folder, list))
