@@ -129,8 +129,7 @@ def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[]
     cached = CachedHealth(report)
     group = RouteGroup("operations")
 
-    @group.route(
-        "GET",
+    @group.get(
         "/health/live",
         operation_id="is_alive",
         summary="Liveness check",
@@ -140,8 +139,7 @@ def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[]
     async def live() -> dict[str, str]:
         return {"status": "ok"}
 
-    @group.route(
-        "GET",
+    @group.get(
         "/health/ready",
         operation_id="is_ready",
         summary="Readiness check of roles and dependencies",
