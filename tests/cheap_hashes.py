@@ -27,7 +27,7 @@ def patience(seconds: float) -> Iterator[None]:
     """Wait for so long before Redis counts as away, or a request as late: the machine may only be busy."""
     with (
         patch.multiple(redis, _PATIENCE_S=seconds),
-        patch.multiple(middleware, READ_WAITS_S=seconds, WRITE_WAITS_S=seconds, TOO_LATE_S=seconds),
+        patch.multiple(middleware, MAX_READ_WAIT_S=seconds, MAX_WRITE_WAIT_S=seconds, TOO_LATE_S=seconds),
         patch.multiple(deadline, ANSWER_WITHIN_S=seconds),
     ):
         yield

@@ -10,7 +10,7 @@ import httpx
 from purveyor.host import Host
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import Asker, DeadLetter, EventHandler, EventTransport, Queue
-from purveyor.kit.http.middleware import Shedding
+from purveyor.kit.http.middleware import LoadShedding
 from purveyor.kit.role import Port
 from purveyor.process import application
 from purveyor.transports.http import HttpAsker, http_client
@@ -57,7 +57,7 @@ class TwiceEvents:
 class WireHost(Host):
     """Asks go through the HTTP codec, idempotent ones twice; events are doubled."""
 
-    _edge: Shedding | None = None
+    _edge: LoadShedding | None = None
 
     def asker(self, kind: type[Port], asking: str) -> Asker:
         client = http_client("http://wire", httpx.ASGITransport(self._serve))

@@ -22,7 +22,7 @@ from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.kit.events.asyncapi import asyncapi
 from purveyor.kit.http.app import web_app
 from purveyor.kit.http.health import health_routes
-from purveyor.kit.http.middleware import Edge, Shedding
+from purveyor.kit.http.middleware import LoadShedding, RequestContext
 from purveyor.kit.http.pages import event_routes, page_routes
 from purveyor.kit.http.server import Connections, Server
 from purveyor.kit.process.exit_codes import exit_with_one_line
@@ -167,7 +167,7 @@ async def _run_host(host: Host, plan: Plan, listener: socket.socket | None, stop
 
 
 @contextlib.asynccontextmanager
-async def http_server(app: Shedding, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+async def http_server(app: LoadShedding, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
     """Serve on a listening socket; at the end, answer what is in hand. Gives the task that serves."""
     connections = Connections(refusal=app.refusal)
     server = Server(uvicorn_config(app, connections), connections)
@@ -226,7 +226,7 @@ def uvicorn_config(app: Any, connections: Connections | None = None) -> uvicorn.
     )
 
 
-def application(host: Host, *, public: bool = True) -> Shedding:
+def application(host: Host, *, public: bool = True) -> LoadShedding:
     """The ASGI application of a running host."""
     routes = health_routes(host.health, lambda: host.stopping)
     if public:
@@ -238,7 +238,7 @@ def application(host: Host, *, public: bool = True) -> Shedding:
         if host.can_be_asked:
             routes += _answering_routes(host)
     app = web_app(routes, version=__version__, about=ABOUT, documented=public)
-    return Shedding(Edge(app, trusted=host.settings.trusted_proxies))
+    return LoadShedding(RequestContext(app, trusted=host.settings.trusted_proxies))
 
 
 def _answering_routes(host: Host) -> list[Any]:

@@ -32,7 +32,7 @@ from purveyor.kit.errors import (
 from purveyor.kit.events.message import Ask, Message
 from purveyor.kit.events.transport import Asker
 from purveyor.kit.http.app import web_app
-from purveyor.kit.http.middleware import AT_WORK, Edge
+from purveyor.kit.http.middleware import MAX_CONCURRENT, RequestContext
 from purveyor.kit.http.web import bearer_token
 from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import ResetTokenInvalid
@@ -115,7 +115,7 @@ async def serving(role: AnsweringRole) -> AsyncIterator[str]:
     async def tell(data: Annotated[Tell, Body()]) -> Greeting:
         return await role.tell(data)
 
-    app: Any = Edge(web_app([greet, tell], version="1"))
+    app: Any = RequestContext(web_app([greet, tell], version="1"))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -516,9 +516,9 @@ async def test_the_asker_alone_says_how_long_an_answer_may_take(role: AnsweringR
     role.pause_s = 5.5
     async with http_client(url) as client:
         asker = HttpAsker(client, timeout_s=30)
-        answers = await asyncio.gather(*(asker.ask(Greet(name="Jane")) for _ in range(AT_WORK)))
+        answers = await asyncio.gather(*(asker.ask(Greet(name="Jane")) for _ in range(MAX_CONCURRENT)))
 
-    assert len(answers) == AT_WORK
+    assert len(answers) == MAX_CONCURRENT
 
 
 async def test_it_can_ask_an_application_in_this_process(role: AnsweringRole) -> None:

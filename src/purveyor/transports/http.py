@@ -30,7 +30,7 @@ from purveyor.kit.errors import (
 )
 from purveyor.kit.events.message import Ask
 from purveyor.kit.http.client import HttpClient
-from purveyor.kit.http.middleware import AT_WORK
+from purveyor.kit.http.middleware import MAX_CONCURRENT
 from purveyor.transports import ANSWERED_BY, PRIVATE
 
 R = TypeVar("R")
@@ -48,7 +48,7 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 def http_client(base_url: str, transport: httpx.AsyncBaseTransport | None = None) -> HttpClient:
     """A client for one ask of each request that is worked on, and as many again for what runs beside them."""
-    return HttpClient(base_url, at_once=2 * AT_WORK, transport=transport)
+    return HttpClient(base_url, at_once=2 * MAX_CONCURRENT, transport=transport)
 
 
 class HttpAsker:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from purveyor.kit import log, tracing
-from purveyor.kit.http.middleware import Edge, client_network
+from purveyor.kit.http.middleware import RequestContext, client_network
 from purveyor.kit.metrics import REGISTRY
 
 Header = tuple[bytes, bytes]
@@ -57,8 +57,8 @@ async def call(
         return {"type": "http.request", "body": b"", "more_body": False}
 
     scope: Any = {"type": "http", "method": method, "path": path, "headers": list(headers), "client": client}
-    edge: Any = Edge(app, trusted=[ipaddress.ip_network(network) for network in trusted])
-    await edge(scope, receive, send)
+    wrapped: Any = RequestContext(app, trusted=[ipaddress.ip_network(network) for network in trusted])
+    await wrapped(scope, receive, send)
     return answer
 
 
@@ -190,8 +190,8 @@ async def test_head_ends_a_stream_with_its_first_part() -> None:
         sent.append(message)
 
     scope: Any = {"type": "http", "method": "HEAD", "path": "/things/1", "headers": [], "client": None}
-    edge: Any = Edge(stream)
-    await edge(scope, None, send)
+    wrapped: Any = RequestContext(stream)
+    await wrapped(scope, None, send)
 
     assert parts == 3, "what comes after it is dropped"
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
@@ -336,7 +336,7 @@ async def test_what_is_not_http_passes_untouched() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope)
 
-    edge: Any = Edge(app)
-    await edge({"type": "lifespan"}, None, None)
+    wrapped: Any = RequestContext(app)
+    await wrapped({"type": "lifespan"}, None, None)
 
     assert seen == [{"type": "lifespan"}]

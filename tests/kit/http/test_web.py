@@ -17,7 +17,7 @@ from msgspec import Meta
 from purveyor.kit import errors
 from purveyor.kit.errors import BadRequest, FieldError, InvalidInput, Problem, Unauthorized, Unavailable
 from purveyor.kit.http.app import web_app
-from purveyor.kit.http.middleware import Edge
+from purveyor.kit.http.middleware import RequestContext
 from purveyor.kit.http.web import MAX_BODY_BYTES, bearer_token, decode, signed_in
 
 
@@ -246,7 +246,7 @@ async def me(request: Request[Any, Any, Any]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    app: Any = Edge(web_app([place, login, fail, page, me], version="1"))
+    app: Any = RequestContext(web_app([place, login, fail, page, me], version="1"))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
         yield client

@@ -1,4 +1,4 @@
-"""The web application of a process: Litestar with our requests, responses, errors and API document."""
+"""The Litestar application of a process, and its OpenAPI document."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ _BEARER = SecurityScheme(
     type="http",
     scheme="bearer",
     bearer_format="JWT",
-    description="The access token that POST /login gives (RFC 6750).",
+    description="The access token that POST /login returns (RFC 6750).",
 )
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """What the API document says of the whole. ``tags`` describe the groups of routes, in their order."""
+    """General part of the OpenAPI document. ``tags`` describe the groups of routes, in order."""
 
     title: str = "API"
     description: str = ""
@@ -42,7 +42,7 @@ _NOTHING_MORE = About()
 def web_app(
     routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE, documented: bool = True
 ) -> Litestar:
-    """The application that serves these routes, and their document, if wanted, at ``/openapi.json``."""
+    """The application that serves these routes, and with ``documented`` also ``/openapi.json``."""
 
     @cache
     def document() -> bytes:
@@ -62,8 +62,8 @@ def openapi(routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE
         version=version,
         description=about.description,
         license=License(name=about.license, identifier=about.license),
-        servers=[Server(url="/", description="where this document comes from")],
-        path="/unused",  # this application is only asked for its document, never served
+        servers=[Server(url="/", description="This server")],
+        path="/unused",  # this application only generates the document and is never served
         components=Components(security_schemes={"bearer": _BEARER}),
     )
     application = _litestar(routes, config)
@@ -73,7 +73,7 @@ def openapi(routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE
 
 
 def _options(routes: Sequence[Any]) -> list[Any]:
-    """The answers to OPTIONS (RFC 9110 section 9.3.7). Litestar's own know only the first handler of a path."""
+    """OPTIONS for every path (RFC 9110 section 9.3.7). Litestar's own know only the first handler of a path."""
     methods: dict[str, set[str]] = defaultdict(set)
     for handler in routes:
         for path in handler.paths:

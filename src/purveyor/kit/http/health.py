@@ -1,4 +1,4 @@
-"""``/health/live``, ``/health/ready`` and ``/metrics``: what a load balancer and an operator ask."""
+"""``/health/live``, ``/health/ready`` and ``/metrics``, for load balancers and operators."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from purveyor.kit.role import Check
 
 _PROBE_TIMEOUT_S = 2.0
 _METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset")[0]  # Litestar adds the charset to every text
-_KEPT_S = 1.0
+_CACHED_S = 1.0
 
 Status = Literal["ok", "degraded", "down"]
 
@@ -67,7 +67,7 @@ class Health(msgspec.Struct):
 
 
 async def probe(check: Check) -> tuple[bool, str]:
-    """Run one check with a deadline of 2 s; whether it is well, and a line on it."""
+    """Run one check with a deadline of 2 s. Returns whether it passed, and a line of detail."""
     try:
         async with asyncio.timeout(_PROBE_TIMEOUT_S):
             return True, await check.probe()
@@ -79,7 +79,7 @@ async def probe(check: Check) -> tuple[bool, str]:
 
 
 async def examine(checks: Mapping[str, Sequence[Check]], troubles: Mapping[str, str]) -> Health:
-    """Probe every dependency once. ``checks`` by role; ``troubles``: roles whose background task just died."""
+    """Probe every dependency once. ``troubles`` are the roles whose background task just failed."""
     unique = {check.name: check for group in checks.values() for check in group}
     results = dict(zip(unique, await asyncio.gather(*map(probe, unique.values())), strict=True))
     roles: dict[str, RoleHealth] = {}
@@ -106,8 +106,8 @@ async def examine(checks: Mapping[str, Sequence[Check]], troubles: Mapping[str, 
     return Health(worst, roles, dependencies)
 
 
-class Recent:
-    """One examination at a time, and its result for a second: whoever asks often makes no more work of it."""
+class CachedHealth:
+    """Examines once at a time and keeps the result for a second, so that frequent probes cost nothing."""
 
     def __init__(self, report: Callable[[], Awaitable[Health]]) -> None:
         self._report = report
@@ -116,21 +116,20 @@ class Recent:
         self._until = 0.0
 
     async def health(self) -> Health:
-        """The health of a moment ago."""
+        """Health at most a second old."""
         async with self._examining:
             if self._health is None or time.monotonic() >= self._until:
                 self._health = await self._report()
-                self._until = time.monotonic() + _KEPT_S
+                self._until = time.monotonic() + _CACHED_S
             return self._health
 
 
 def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[], bool]) -> list[Any]:
     """The routes; ``report`` examines everything."""
-    recent = Recent(report)
+    cached = CachedHealth(report)
     group = RouteGroup("operations")
 
-    @group.route(
-        "GET",
+    @group.get(
         "/health/live",
         operation_id="is_alive",
         summary="Liveness check",
@@ -140,8 +139,7 @@ def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[]
     async def live() -> dict[str, str]:
         return {"status": "ok"}
 
-    @group.route(
-        "GET",
+    @group.get(
         "/health/ready",
         operation_id="is_ready",
         summary="Readiness check of roles and dependencies",
@@ -152,7 +150,7 @@ def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[]
         responses=answer(Health, "Ready.", _HEALTHY) | answer(Health, "Not ready.", _DOWN, status=503),
     )
     async def ready() -> Response[Health]:
-        health = await recent.health()
+        health = await cached.health()
         if stopping():
             health = msgspec.structs.replace(health, status="down")
         headers = {"Retry-After": "1"} if health.status == "down" else {}

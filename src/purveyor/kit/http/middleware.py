@@ -1,4 +1,4 @@
-"""The outermost layer of every process that speaks HTTP: request id, trace, client address, log, metrics."""
+"""ASGI middleware around every application: request context and access log, and load shedding."""
 
 import asyncio
 import ipaddress
@@ -31,10 +31,10 @@ NEVER_SHED = ("/health/", "/metrics", "/static/")
 """Paths that are answered under any load, and logged at level debug only."""
 
 
-class Edge:
-    """Wraps an ASGI application.
+class RequestContext:
+    """ASGI middleware for request ID, trace, client address, HEAD, access log and metrics.
 
-    ``trusted`` are the networks whose ``X-Forwarded-For`` is believed, read from the right: the client is the
+    ``X-Forwarded-For`` counts only from the ``trusted`` networks. It is read from the right: the client is the
     first address that is not a trusted proxy itself.
     """
 
@@ -44,7 +44,6 @@ class Edge:
         self._labels: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """See the ASGI specification, version 3.0."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -72,7 +71,7 @@ class Edge:
             elif head and message["type"] == "http.response.body":
                 if ended:
                     return
-                ended = True  # a stream's too: the application hears of it as of a client that has gone
+                ended = True  # for a stream too: to the application the client has disconnected
                 message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
@@ -127,7 +126,7 @@ class Edge:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An IPv4 address stays one where a socket for both families shows it as ``::ffff:192.0.2.1``."""
+    """The address; a dual-stack socket's ``::ffff:192.0.2.1`` is an IPv4 address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -136,15 +135,15 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _as_get(scope: Any) -> Any:
-    """HEAD is a GET whose answer goes out without its body (RFC 9110 section 9.3.2).
+    """Turn HEAD into a GET; its answer is sent without a body (RFC 9110 section 9.3.2).
 
-    A copy: the server must go on to see a HEAD, or it would wait for the body.
+    The scope is copied because the server must still see HEAD, or it would wait for the body.
     """
     return {**scope, "method": "GET"}
 
 
 def _traceparent_of(headers: Headers) -> str:
-    """The trace that the client's request belongs to, or a new one."""
+    """The trace of the client's request, or a new one."""
     for name, value in headers:
         if name == b"traceparent":
             return tracing.parse(value.decode("latin-1")) or tracing.begin()
@@ -152,7 +151,7 @@ def _traceparent_of(headers: Headers) -> str:
 
 
 def client_network(host: str) -> str:
-    """What a limit per address counts by: the IPv4 address, or the /64 of an IPv6 address."""
+    """The key of a limit per client address: the IPv4 address, or the /64 network of an IPv6 address."""
     address = _address(host)
     if address is None:
         return host
@@ -161,43 +160,43 @@ def client_network(host: str) -> str:
     return str(address)
 
 
-AT_WORK = 64
-READ_WAITS_S = 0.5
-WRITE_WAITS_S = 1.0
+MAX_CONCURRENT = 64
+MAX_READ_WAIT_S = 0.5
+MAX_WRITE_WAIT_S = 1.0
 TOO_LATE_S = 2.0
-"""Who has waited this long before being read would be answered too late, and may be gone."""
-_WEIGHT = 0.02  # of the latest interval in the moving average
+"""A request that waited this long before it was read would be answered too late; the client may be gone."""
+_SMOOTHING = 0.02  # weight of the latest interval in the moving average
 _READS = ("GET", "HEAD", "OPTIONS")
 _METHODS = (*_READS, "POST", "PUT", "PATCH", "DELETE")
 
 
-class Shedding:
-    """Wraps an ASGI application; ``at_work`` requests are in it at a time, in the order in which they came."""
+class LoadShedding:
+    """ASGI middleware: queue requests above ``max_concurrent``, reject those that wait too long."""
 
-    def __init__(self, app: ASGIApp, *, at_work: int = AT_WORK) -> None:
+    def __init__(self, app: ASGIApp, *, max_concurrent: int = MAX_CONCURRENT) -> None:
         self._app = app
-        self._free = at_work
+        self._free = max_concurrent
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
-        self._pace_s = 0.0
-        """How long it takes from letting one in to letting the next one in, while there is a queue."""
-        self._let_in_at: float | None = None
+        self._interval_s = 0.0
+        """Average time between two admissions while there is a queue."""
+        self._admitted_at: float | None = None
 
     def refusal(self, method: str, path: str, headers: Headers, waited_s: float = 0.0) -> bytes | None:
-        """The whole HTTP/1.1 answer to a request that need not even begin, or ``None``.
+        """The whole HTTP/1.1 answer that rejects a request early, or ``None`` to admit it.
 
-        That is one that has waited for ``TOO_LATE_S`` before it was read, or one that would wait for more than
-        half of the time that it may, by the queue's length and pace, or by what its first has waited. The server
-        asks before it makes anything of a request: under three times the load most end here, for next to nothing.
+        Rejected are requests that waited ``TOO_LATE_S`` before they were read, and those that are expected to
+        wait for more than half of their maximum. The expectation is the longer of two: queue length times
+        interval, and the wait of the first in the queue. The server asks before it parses anything further, so
+        under three times the load most requests cost next to nothing.
         """
         if (waited_s < TOO_LATE_S and not self._waiting) or path.startswith(NEVER_SHED):
             return None
-        if waited_s < TOO_LATE_S and self._wait_s() <= _patience_s(method) / 2:
+        if waited_s < TOO_LATE_S and self._wait_s() <= _max_wait_s(method) / 2:
             return None
-        fields, body = _turned_away(method, path, headers)
+        fields, body = _reject(method, path, headers)
         return http_1_answer(b"503 Service Unavailable", fields, b"" if method == "HEAD" else body)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """See the ASGI specification, version 3.0."""
         if scope["type"] != "http" or scope["path"].startswith(NEVER_SHED):
             await self._app(scope, receive, send)
             return
@@ -205,45 +204,45 @@ class Shedding:
         with request_deadline(waited_s):
             if self._free > 0:
                 self._free -= 1
-            elif not await self._turn(_patience_s(scope["method"]) - waited_s):
-                fields, body = _turned_away(scope["method"], sent_path(scope), scope["headers"])
+            elif not await self._acquire(_max_wait_s(scope["method"]) - waited_s):
+                fields, body = _reject(scope["method"], sent_path(scope), scope["headers"])
                 await send({"type": "http.response.start", "status": Overloaded.status, "headers": fields})
                 await send({"type": "http.response.body", "body": body, "more_body": False})
                 return
-            at_work = True
+            admitted = True
 
             async def send_on(message: Message) -> None:
-                nonlocal at_work
-                if at_work and message["type"] == "http.response.start" and _is_stream(message["headers"]):
-                    at_work = False
-                    self._next()
+                nonlocal admitted
+                if admitted and message["type"] == "http.response.start" and _is_stream(message["headers"]):
+                    admitted = False
+                    self._release()
                 await send(message)
 
             try:
                 await self._app(scope, receive, send_on if scope["method"] == "GET" else send)
             finally:
-                if at_work:
-                    self._next()
+                if admitted:
+                    self._release()
 
     def _wait_s(self) -> float:
-        """How long one more would have to wait."""
+        """The expected wait of one more request."""
         first_waited_s = asyncio.get_running_loop().time() - self._waiting[0][0]
-        return max(first_waited_s, len(self._waiting) * self._pace_s)
+        return max(first_waited_s, len(self._waiting) * self._interval_s)
 
-    async def _turn(self, patience_s: float) -> bool:
-        """Wait to be worked on; ``False`` when that takes longer than ``patience_s`` seconds."""
+    async def _acquire(self, max_wait_s: float) -> bool:
+        """Wait for a free slot; ``False`` if that takes longer than ``max_wait_s``."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         place = (loop.time(), turn)
         self._waiting.append(place)
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(max_wait_s):
                 await turn
         except TimeoutError:
-            return not turn.cancelled()  # it may have come at the very moment
+            return not turn.cancelled()  # the slot may have come at the same moment
         except asyncio.CancelledError:
             if not turn.cancelled():
-                self._next()
+                self._release()
             raise
         finally:
             if turn.cancelled() and place in self._waiting:
@@ -251,33 +250,33 @@ class Shedding:
             REQUESTS_WAITED.observe(loop.time() - place[0])
         return True
 
-    def _next(self) -> None:
+    def _release(self) -> None:
         while self._waiting:
             _, turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
-                self._measure()
+                self._measure_interval()
                 return
-        self._let_in_at = None
+        self._admitted_at = None
         self._free += 1
 
-    def _measure(self) -> None:
+    def _measure_interval(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._let_in_at is not None:
-            self._pace_s += _WEIGHT * (now - self._let_in_at - self._pace_s)
-        self._let_in_at = now
+        if self._admitted_at is not None:
+            self._interval_s += _SMOOTHING * (now - self._admitted_at - self._interval_s)
+        self._admitted_at = now
 
 
 def _is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether the answer goes on for as long as its reader stays: it then waits more than it works."""
+    """Whether the answer lasts as long as its reader stays; it then waits more than it works."""
     return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
 
 
-def _patience_s(method: str) -> float:
-    return READ_WAITS_S if method in _READS else WRITE_WAITS_S
+def _max_wait_s(method: str) -> float:
+    return MAX_READ_WAIT_S if method in _READS else MAX_WRITE_WAIT_S
 
 
-def _turned_away(method: str, path: str, headers: Headers) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The header fields and the body for ``Overloaded``; counts it."""
+def _reject(method: str, path: str, headers: Headers) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Header fields and body of the ``Overloaded`` answer. Counts the request as shed."""
     REQUESTS_SHED.labels(method if method in _METHODS else "other").inc()
     return problem_answer(Overloaded(), path, request_id_of(headers))

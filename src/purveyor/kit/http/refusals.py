@@ -1,4 +1,4 @@
-"""Whole answers that no route gives: to requests that are turned away before any work, or cannot be read."""
+"""Complete error answers outside any route: to requests that are shed, or that cannot be parsed."""
 
 import random
 import re
@@ -14,15 +14,12 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 def new_request_id() -> str:
-    """For a request that came without one: 128 random bits.
-
-    They need not be secret: asking the system for each would cost a call into the kernel.
-    """
+    """An ID of 128 random bits. It need not be secret, and ``secrets`` would cost a system call each time."""
     return f"{random.getrandbits(128):032x}"
 
 
 def request_id_of(headers: Headers) -> str:
-    """The request id that the client sent, or a new one for a client that sent none or an odd one."""
+    """The client's request ID, or a new one if it sent none or an invalid one."""
     for name, value in headers:
         if name == b"x-request-id":
             return value.decode("ascii") if _SANE_ID.fullmatch(value) else new_request_id()
@@ -30,14 +27,12 @@ def request_id_of(headers: Headers) -> str:
 
 
 WAITED = "waited_s"
-"""Where the application finds that wait, in the state of its scope."""
-
-
+"""Key in the state of the ASGI scope: seconds that the request waited before it was read."""
 Fields = list[tuple[bytes, bytes]]
 
 
 def problem_answer(problem: Problem, instance: str, request_id: str) -> tuple[Fields, bytes]:
-    """The header fields and the body, as for an error of a route."""
+    """Header fields and body, the same as for an error of a route."""
     body = problem_body(problem, instance, request_id)
     fields = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
     fields += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
@@ -45,5 +40,5 @@ def problem_answer(problem: Problem, instance: str, request_id: str) -> tuple[Fi
 
 
 def http_1_answer(status_line: bytes, fields: Fields, body: bytes) -> bytes:
-    """An answer as it goes over the wire (RFC 9112)."""
+    """A response in HTTP/1.1 format (RFC 9112)."""
     return b"HTTP/1.1 %b\r\n%b\r\n%b" % (status_line, b"".join(b"%b: %b\r\n" % field for field in fields), body)

@@ -5,11 +5,13 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Required, TypedDict, Unpack
 from uuid import UUID
 
 import msgspec
 from litestar import Request
+from litestar.datastructures import CacheControlHeader
+from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example, Link
@@ -22,8 +24,9 @@ from purveyor.kit.ids import parse_id
 Verify = Callable[[str], Awaitable[object]]
 """From an access token to its holder. Raises ``TokenInvalid``."""
 
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 _DOCS = "docs"
-_JSON = "application/json"
+JSON = "application/json"
 
 
 class RequestHeader(msgspec.Struct, frozen=True):
@@ -55,6 +58,27 @@ def docs_of(handler: Any) -> RouteDocs:
     return found
 
 
+class Declaration(TypedDict, total=False):
+    """What a route adds to its group. The last five go to Litestar unchanged."""
+
+    operation_id: Required[str]
+    summary: Required[str]
+    description: Required[str]
+    responses: Mapping[int, ResponseSpec]
+    """The lowest status is the handler's; without any it answers 204."""
+    problems: Sequence[type[Problem]]
+    reads: Sequence[RequestHeader]
+    headers: Mapping[str, str]
+    links: Sequence[Link]
+    form: Mapping[str, str]
+    """Also accept a form: its fields, each with the member of the body that it fills."""
+    cache_control: CacheControlHeader
+    dependencies: Mapping[str, Provide]
+    response_description: str
+    security: Sequence[dict[str, list[str]]]
+    sync_to_thread: bool
+
+
 class RouteGroup:
     """Routes that share a tag, authentication and problems.
 
@@ -62,63 +86,53 @@ class RouteGroup:
     ``request.user``. Every route can also answer with the group's ``problems``.
     """
 
-    def __init__(
-        self,
-        tag: str,
-        *,
-        verify: Verify | None = None,
-        problems: Sequence[type[Problem]] = (),
-    ) -> None:
-        self._problems = tuple(problems)
+    def __init__(self, tag: str, *, verify: Verify | None = None, problems: Sequence[type[Problem]] = ()) -> None:
+        self._problems = problems
         self._options: dict[str, Any] = {"tags": [tag]}
         if verify is not None:
             self._options |= {"before_request": signed_in(verify), "security": BEARER}
 
-    def route(
-        self,
-        method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"],
-        path: str,
-        *,
-        operation_id: str,
-        summary: str,
-        description: str,
-        responses: Mapping[int, ResponseSpec] | None = None,
-        problems: Sequence[type[Problem]] = (),
-        reads: Sequence[RequestHeader] = (),
-        headers: Mapping[str, str] | None = None,
-        links: Sequence[Link] = (),
-        opt: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> HTTPRouteHandler:
-        """A decorator for the handler; ``options`` are Litestar's.
+    def get(self, path: str, **route: Unpack[Declaration]) -> HTTPRouteHandler:
+        return self._route("GET", path, route)
 
-        The lowest status of ``responses`` is the handler's. Without any it answers 204.
-        """
-        responses = responses or {}
-        status = min(responses, default=204)
+    def post(self, path: str, **route: Unpack[Declaration]) -> HTTPRouteHandler:
+        return self._route("POST", path, route)
+
+    def put(self, path: str, **route: Unpack[Declaration]) -> HTTPRouteHandler:
+        return self._route("PUT", path, route)
+
+    def patch(self, path: str, **route: Unpack[Declaration]) -> HTTPRouteHandler:
+        return self._route("PATCH", path, route)
+
+    def delete(self, path: str, **route: Unpack[Declaration]) -> HTTPRouteHandler:
+        return self._route("DELETE", path, route)
+
+    def _route(self, method: Method, path: str, route: Declaration) -> HTTPRouteHandler:
+        responses = route.pop("responses", {})
+        problems = route.pop("problems", ())
         docs = RouteDocs(
             problems=(*problems, *(kind for kind in self._problems if kind not in problems)),
-            reads=tuple(reads),
-            headers=headers or {},
-            links=tuple(links),
+            reads=tuple(route.pop("reads", ())),
+            headers=route.pop("headers", {}),
+            links=tuple(route.pop("links", ())),
         )
-        if status in responses and responses[status].media_type != _JSON:
-            options["media_type"] = responses[status].media_type
+        status = min(responses, default=204)
+        media_type = responses[status].media_type if responses else JSON
+        form = route.pop("form", None)
+        options: dict[str, Any] = {**self._options, **route}
         return HTTPRouteHandler(
             path,
             http_method=method,
             status_code=status,
-            operation_id=operation_id,
-            summary=summary,
-            description=description,
+            media_type=None if media_type == JSON else media_type,
             responses=responses,
-            opt={_DOCS: docs, **(opt or {})},
-            **(self._options | options),
+            opt={_DOCS: docs, **({"form": form} if form else {})},
+            **options,
         )
 
 
 def answer(
-    kind: Any, description: str, example: Any, *, status: int = 200, media_type: str = _JSON
+    kind: Any, description: str, example: Any, *, status: int = 200, media_type: str = JSON
 ) -> dict[int, ResponseSpec]:
     """One answer for a route's ``responses``; ``kind`` is the type of its content."""
     spec = ResponseSpec(

@@ -77,8 +77,7 @@ def register_route(auth: Auth) -> Any:
     """Creating an account, the only route of accounts without a token."""
     group = RouteGroup("accounts", problems=(Unavailable,))
 
-    @group.route(
-        "POST",
+    @group.post(
         "/register",
         operation_id="register",
         summary="Create an account",
@@ -113,8 +112,7 @@ def profile_routes(auth: Auth, verify: Verify) -> list[Any]:
     """Reading and changing a profile."""
     group = RouteGroup("accounts", verify=verify, problems=(Unavailable,))
 
-    @group.route(
-        "GET",
+    @group.get(
         "/user/{user_id:str}",
         operation_id="get_profile",
         summary="Get a profile with its addresses",
@@ -125,8 +123,7 @@ def profile_routes(auth: Auth, verify: Verify) -> list[Any]:
     async def profile(user_id: PathId, request: Request[Principal, Any, Any]) -> ProfileView:
         return profile_view(*await auth.profile(request.user, user_id))
 
-    @group.route(
-        "PATCH",
+    @group.patch(
         "/user/{user_id:str}",
         operation_id="change_profile",
         summary="Update your profile",
@@ -156,8 +153,7 @@ def privacy_routes(privacy: Privacy, verify: Verify) -> list[Any]:
     """Export and erasure of personal data."""
     group = RouteGroup("privacy", verify=verify, problems=(NotFound, Unavailable))
 
-    @group.route(
-        "GET",
+    @group.get(
         "/user/{user_id:str}/export",
         operation_id="export_person",
         summary="Export personal data",
@@ -175,8 +171,7 @@ def privacy_routes(privacy: Privacy, verify: Verify) -> list[Any]:
             return ApiResponse(view)
         return ApiResponse(view, status_code=202, headers={"Retry-After": str(_RETRY_AFTER_S)})
 
-    @group.route(
-        "DELETE",
+    @group.delete(
         "/user/{user_id:str}",
         operation_id="erase_person",
         summary="Delete an account and its personal data",
@@ -212,8 +207,7 @@ def address_routes(auth: Auth, verify: Verify) -> list[Any]:
 
 
 def _reading_routes(auth: Auth, group: RouteGroup) -> list[Any]:
-    @group.route(
-        "GET",
+    @group.get(
         _COLLECTION,
         operation_id="list_addresses",
         summary="List addresses",
@@ -224,8 +218,7 @@ def _reading_routes(auth: Auth, group: RouteGroup) -> list[Any]:
     async def addresses(user_id: PathId, request: Request[Principal, Any, Any]) -> list[AddressView]:
         return [address_view(one) for one in await auth.addresses(request.user, user_id)]
 
-    @group.route(
-        "GET",
+    @group.get(
         _SINGLE,
         operation_id="get_address",
         summary="Get an address",
@@ -239,8 +232,7 @@ def _reading_routes(auth: Auth, group: RouteGroup) -> list[Any]:
 
 
 def _writing_routes(auth: Auth, group: RouteGroup) -> list[Any]:
-    @group.route(
-        "POST",
+    @group.post(
         _COLLECTION,
         operation_id="add_address",
         summary="Add an address",
@@ -257,8 +249,7 @@ def _writing_routes(auth: Auth, group: RouteGroup) -> list[Any]:
         stored = await auth.add_address(request.user, user_id, data.checked(), is_default=data.is_default)
         return Response(address_view(stored), headers={"Location": f"/user/{user_id}/addresses/{stored.id}"})
 
-    @group.route(
-        "PUT",
+    @group.put(
         _SINGLE,
         operation_id="replace_address",
         summary="Replace an address",
@@ -276,8 +267,7 @@ def _writing_routes(auth: Auth, group: RouteGroup) -> list[Any]:
         )
         return address_view(stored)
 
-    @group.route(
-        "DELETE",
+    @group.delete(
         _SINGLE,
         operation_id="delete_address",
         summary="Delete an address",
@@ -300,8 +290,7 @@ def staff_routes(auth: Auth, verify: Verify) -> list[Any]:
     """Finding users and changing their roles."""
     group = RouteGroup("staff", verify=verify, problems=(Forbidden, Unavailable))
 
-    @group.route(
-        "GET",
+    @group.get(
         "/users",
         operation_id="list_users",
         summary="List users",
@@ -336,8 +325,7 @@ def staff_routes(auth: Auth, verify: Verify) -> list[Any]:
             UserPage(views, str(following) if following else None, following is not None), headers=headers
         )
 
-    @group.route(
-        "PATCH",
+    @group.patch(
         "/user/{user_id:str}/access",
         operation_id="change_access",
         summary="Change the role of a user",

@@ -106,8 +106,7 @@ def session_routes(sessions: Sessions) -> list[Any]:
 
 
 def _login_route(sessions: Sessions, group: RouteGroup) -> Any:
-    @group.route(
-        "POST",
+    @group.post(
         "/login",
         operation_id="log_in",
         summary="Sign in",
@@ -119,7 +118,7 @@ def _login_route(sessions: Sessions, group: RouteGroup) -> Any:
         ),
         headers=_LIMIT_HEADERS,
         links=(_NEXT_PAIR, _HOLDER),
-        opt={"form": {"username": "email", "password": "password"}},
+        form={"username": "email", "password": "password"},
         responses=answer(TokenPair, "The tokens of the new session.", schemas.PAIR),
         problems=(InvalidCredentials, TooManyLogins),
     )
@@ -133,8 +132,7 @@ def _login_route(sessions: Sessions, group: RouteGroup) -> Any:
 
 
 def _verify_route(sessions: Sessions) -> Any:
-    @RouteGroup("sessions").route(
-        "POST",
+    @RouteGroup("sessions").post(
         "/verify-token",
         operation_id="verify_token",
         summary="Verify an access token",
@@ -154,8 +152,7 @@ def _verify_route(sessions: Sessions) -> Any:
 
 
 def _refresh_route(sessions: Sessions, group: RouteGroup) -> Any:
-    @group.route(
-        "POST",
+    @group.post(
         "/token/refresh",
         operation_id="refresh_tokens",
         summary="Refresh the tokens",
@@ -175,8 +172,7 @@ def _refresh_route(sessions: Sessions, group: RouteGroup) -> Any:
 
 
 def _logout_route(sessions: Sessions, group: RouteGroup) -> Any:
-    @group.route(
-        "POST",
+    @group.post(
         "/logout",
         operation_id="log_out",
         summary="Sign out",
@@ -196,8 +192,7 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
     group = RouteGroup("passwords", problems=(Unavailable,))
     signed_in = RouteGroup("passwords", verify=verify, problems=(Unavailable,))
 
-    @signed_in.route(
-        "POST",
+    @signed_in.post(
         "/password",
         operation_id="change_password",
         summary="Change your password",
@@ -213,8 +208,7 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
         limit = await passwords.change(request.user, current, new, _network(request))
         return Response(None, headers=limit.headers())
 
-    @group.route(
-        "POST",
+    @group.post(
         "/password/forgot",
         operation_id="forget_password",
         summary="Request a password reset email",
@@ -228,8 +222,7 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
         await passwords.forgot(data.email)
         return Accepted(_MAIL_ON_ITS_WAY)
 
-    @group.route(
-        "POST",
+    @group.post(
         "/password/reset",
         operation_id="reset_password",
         summary="Reset the password",

@@ -65,9 +65,6 @@ Category = Annotated[
 FileName = Annotated[str, PathParameter(description="Product ID with the suffix `.svg`.")]
 
 
-_GROUP = RouteGroup("catalog")
-
-
 class ProductList(msgspec.Struct, frozen=True, kw_only=True):
     """Products, sorted by ID."""
 
@@ -93,77 +90,67 @@ class CategoryList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def catalog_routes() -> list[HTTPRouteHandler]:
-    """All routes of the role."""
+    """Every route of the role."""
+    group = RouteGroup("catalog")
+
+    @group.get(
+        "/catalog/products",
+        operation_id="list_catalog",
+        summary="List catalog products",
+        description="Sorted by ID. A page past the end is empty.",
+        links=(link("get_catalog_product", product_id="$response.body#/products/0/id"),),
+        responses=answer(ProductList, "A page of products.", _LIST),
+    )
+    async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -> ProductList:
+        size = read_number("limit", limit, MAX_LIMIT)
+        start = (read_number("page", page, MAX_PAGE) - 1) * size
+        return _product_list(list(bundled().values())[start : start + size])
+
+    @group.get(
+        "/catalog/products/category",
+        operation_id="list_categories",
+        summary="List categories, or the products of one",
+        description=(
+            "Lists the category names, or with `type` the products of that category. An unknown category has none."
+        ),
+        links=(link("list_categories", type="$response.body#/categories/0"),),
+        responses=answer(CategoryList | ProductList, "Category names or products.", _CATEGORIES),
+    )
+    async def list_categories(category: Category = None) -> CategoryList | ProductList:
+        if category is not None:
+            return _product_list([product for product in bundled().values() if product.category == category])
+        names = list(categories())
+        return CategoryList(message=f"{len(names)} categories", categories=names)
+
+    @group.get(
+        "/catalog/products/{product_id:str}",
+        operation_id="get_catalog_product",
+        summary="Get a catalog product",
+        description="The price is the one that a new order would have.",
+        responses=answer(ProductAnswer, "The product.", _ONE),
+        problems=(NotFound,),
+    )
+    async def get_product(product_id: ProductId) -> ProductAnswer:
+        product = _find(product_id)
+        return ProductAnswer(message=f"Product {product.id}", product=product)
+
+    @group.get(
+        "/catalog/images/{file_name:str}",
+        operation_id="get_picture",
+        summary="Get a product picture",
+        description="SVG image that the `image` member of a product refers to.",
+        responses=answer(str, "The picture.", _PICTURE, media_type="image/svg+xml"),
+        problems=(NotFound,),
+        cache_control=CacheControlHeader(public=True, max_age=_DAY_S),
+    )
+    async def get_picture(file_name: FileName) -> Response[str]:
+        if not file_name.endswith(".svg"):
+            raise NotFound("There is no such picture.")
+        svg = picture(_find(file_name.removesuffix(".svg")))
+        # An SVG that is opened as a page could run scripts. Ours has none, and this header makes sure.
+        return Response(svg, headers={"Content-Security-Policy": "default-src 'none'"})
+
     return [list_products, list_categories, get_product, get_picture]
-
-
-@_GROUP.route(
-    "GET",
-    "/catalog/products",
-    operation_id="list_catalog",
-    summary="List catalog products",
-    description="Sorted by ID. A page past the end is empty.",
-    links=(link("get_catalog_product", product_id="$response.body#/products/0/id"),),
-    responses=answer(ProductList, "A page of products.", _LIST),
-)
-async def list_products(page: PageNumber = "1", limit: Limit = str(MAX_LIMIT)) -> ProductList:
-    """List the products sorted by ID; a page past the end is empty."""
-    size = read_number("limit", limit, MAX_LIMIT)
-    start = (read_number("page", page, MAX_PAGE) - 1) * size
-    return _product_list(list(bundled().values())[start : start + size])
-
-
-@_GROUP.route(
-    "GET",
-    "/catalog/products/category",
-    operation_id="list_categories",
-    summary="List categories, or the products of one",
-    description=(
-        "Lists the category names, or with `type` the products of that category. An unknown category has none."
-    ),
-    links=(link("list_categories", type="$response.body#/categories/0"),),
-    responses=answer(CategoryList | ProductList, "Category names or products.", _CATEGORIES),
-)
-async def list_categories(category: Category = None) -> CategoryList | ProductList:
-    """List the names of the categories, or with `type` the products of one; an unknown category has none."""
-    if category is not None:
-        return _product_list([product for product in bundled().values() if product.category == category])
-    names = list(categories())
-    return CategoryList(message=f"{len(names)} categories", categories=names)
-
-
-@_GROUP.route(
-    "GET",
-    "/catalog/products/{product_id:str}",
-    operation_id="get_catalog_product",
-    summary="Get a catalog product",
-    description="The price is the one that a new order would have.",
-    responses=answer(ProductAnswer, "The product.", _ONE),
-    problems=(NotFound,),
-)
-async def get_product(product_id: ProductId) -> ProductAnswer:
-    """Get one product by its id."""
-    product = _find(product_id)
-    return ProductAnswer(message=f"Product {product.id}", product=product)
-
-
-@_GROUP.route(
-    "GET",
-    "/catalog/images/{file_name:str}",
-    operation_id="get_picture",
-    summary="Get a product picture",
-    description="SVG image that the `image` member of a product refers to.",
-    responses=answer(str, "The picture.", _PICTURE, media_type="image/svg+xml"),
-    problems=(NotFound,),
-    cache_control=CacheControlHeader(public=True, max_age=_DAY_S),
-)
-async def get_picture(file_name: FileName) -> Response[str]:
-    """Get the picture of a product as SVG."""
-    if not file_name.endswith(".svg"):
-        raise NotFound("There is no such picture.")
-    svg = picture(_find(file_name.removesuffix(".svg")))
-    # An SVG that is opened as a page could run scripts. Ours has none, and this header makes sure.
-    return Response(svg, headers={"Content-Security-Policy": "default-src 'none'"})
 
 
 def _find(product_id: str) -> Product:

@@ -148,8 +148,7 @@ def _routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
     async def show() -> Response[str]:
         return html_page("mailbox.html", development=True)
 
-    @group.route(
-        "GET",
+    @group.get(
         "/mailbox/messages",
         operation_id="list_mailbox",
         summary="List emails in the development mailbox",
@@ -165,8 +164,7 @@ def _routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
     ) -> list[MailboxMessage]:
         return list(await mailbox.messages(limit))
 
-    @group.route(
-        "GET",
+    @group.get(
         "/mailbox/previews",
         operation_id="preview_mails",
         summary="Preview all emails",

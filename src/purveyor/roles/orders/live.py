@@ -227,8 +227,7 @@ def history_routes(timelines: Timelines, live: Live, identity: Identity) -> list
 
 
 def _timeline_route(timelines: Timelines, group: RouteGroup) -> Any:
-    @group.route(
-        "GET",
+    @group.get(
         "/api/orders/{order_id:str}/timeline",
         operation_id="get_timeline",
         summary="Get the timeline of an order",
@@ -249,8 +248,7 @@ def _timeline_route(timelines: Timelines, group: RouteGroup) -> Any:
 
 
 def _live_route(live: Live, group: RouteGroup) -> Any:
-    @group.route(
-        "GET",
+    @group.get(
         "/api/orders/{order_id:str}/live",
         operation_id="follow_order",
         summary="Follow the timeline of an order live",

@@ -129,8 +129,7 @@ def _group(identity: Identity) -> RouteGroup:
 
 
 def _place_route(orders: Orders, group: RouteGroup) -> Any:
-    @group.route(
-        "POST",
+    @group.post(
         "/api/orders",
         operation_id="place_order",
         summary="Place an order",
@@ -171,8 +170,7 @@ def _place_route(orders: Orders, group: RouteGroup) -> Any:
 
 
 def _get_route(orders: Orders, group: RouteGroup) -> Any:
-    @group.route(
-        "GET",
+    @group.get(
         "/api/orders/{order_id:str}",
         operation_id="get_order",
         summary="Get an order",
@@ -251,8 +249,7 @@ def change_routes(changes: Changes, identity: Identity) -> list[Any]:
 
 
 def _change_route(changes: Changes, group: RouteGroup) -> Any:
-    @group.route(
-        "PATCH",
+    @group.patch(
         "/api/orders/{order_id:str}",
         operation_id="change_order",
         summary="Change the status of an order or its payment",
@@ -277,8 +274,7 @@ def _change_route(changes: Changes, group: RouteGroup) -> Any:
 
 
 def _cancel_route(changes: Changes, group: RouteGroup) -> Any:
-    @group.route(
-        "POST",
+    @group.post(
         "/api/orders/{order_id:str}/cancel",
         operation_id="cancel_order",
         summary="Cancel an order",
@@ -321,8 +317,7 @@ def list_routes(orders: Orders, store: OrderStore, identity: Identity) -> list[A
 
 
 def _list_route(orders: Orders, group: RouteGroup) -> Any:
-    @group.route(
-        "GET",
+    @group.get(
         "/api/orders",
         operation_id="list_orders",
         summary="List orders",
@@ -360,8 +355,7 @@ def _list_route(orders: Orders, group: RouteGroup) -> Any:
 
 
 def _export_route(store: OrderStore, group: RouteGroup) -> Any:
-    @group.route(
-        "GET",
+    @group.get(
         "/api/orders/export.csv",
         operation_id="export_orders",
         summary="Export orders as CSV",

@@ -43,8 +43,7 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
     """The routes, open to everyone."""
     group = RouteGroup("products", problems=(ProductsUnavailable,))
 
-    @group.route(
-        "GET",
+    @group.get(
         "/api/products",
         operation_id="list_products",
         summary="List products",
@@ -66,8 +65,7 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         found = await orders.products(number, size, category)
         return ProductPage([product_view(product, currency) for product in found], number, size)
 
-    @group.route(
-        "GET",
+    @group.get(
         "/api/products/{product_id:str}",
         operation_id="get_product",
         summary="Get a product",

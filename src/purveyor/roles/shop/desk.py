@@ -76,8 +76,7 @@ def _state(text: str | None) -> str:
 
 
 def _mail_routes(orders: Orders, email: Email, group: RouteGroup) -> list[Any]:
-    @group.route(
-        "GET",
+    @group.get(
         "/api/mails",
         operation_id="list_mails",
         summary="List emails in the mail ledger",
@@ -103,8 +102,7 @@ def _mail_routes(orders: Orders, email: Email, group: RouteGroup) -> list[Any]:
             return ApiResponse(MailList(()))
         return ApiResponse(MailList(await email.mails(state=state, event_ids=wanted, limit=at_most)))
 
-    @group.route(
-        "POST",
+    @group.post(
         "/api/mails/{event_id:str}/resend",
         operation_id="resend_mail",
         summary="Resend an email",
@@ -120,8 +118,7 @@ def _mail_routes(orders: Orders, email: Email, group: RouteGroup) -> list[Any]:
 
 
 def _dead_letter_routes(events: EventTransport, group: RouteGroup) -> list[Any]:
-    @group.route(
-        "GET",
+    @group.get(
         "/api/dead-letters",
         operation_id="list_dead_letters",
         summary="List dead letters",
@@ -150,8 +147,7 @@ def _dead_letter_routes(events: EventTransport, group: RouteGroup) -> list[Any]:
         ]
         return ApiResponse(DeadLetterList(letters))
 
-    @group.route(
-        "POST",
+    @group.post(
         "/api/dead-letters/{queue:str}/{event_id:str}/replay",
         operation_id="replay_dead_letter",
         summary="Replay a dead letter",

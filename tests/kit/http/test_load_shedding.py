@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from purveyor.kit.deadline import ANSWER_WITHIN_S, seconds_left
-from purveyor.kit.http import middleware as shedding
-from purveyor.kit.http.middleware import Shedding
+from purveyor.kit.http import middleware
+from purveyor.kit.http.middleware import LoadShedding
 from purveyor.kit.http.refusals import WAITED
 from waiting import PATIENCE_S
 
@@ -55,7 +55,7 @@ async def settle() -> None:
 
 async def test_those_who_wait_have_their_turn_in_order() -> None:
     app = App()
-    wrapped = Shedding(app, at_work=1)
+    wrapped = LoadShedding(app, max_concurrent=1)
     calls = [asyncio.create_task(call(wrapped, f"/{number}")) for number in range(4)]
     await settle()
     assert app.begun == ["/0"]
@@ -68,10 +68,10 @@ async def test_those_who_wait_have_their_turn_in_order() -> None:
 async def test_who_waits_too_long_is_turned_away_before_any_work_and_reads_go_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shedding, "READ_WAITS_S", 0.05)
-    monkeypatch.setattr(shedding, "WRITE_WAITS_S", 30.0)
+    monkeypatch.setattr(middleware, "MAX_READ_WAIT_S", 0.05)
+    monkeypatch.setattr(middleware, "MAX_WRITE_WAIT_S", 30.0)
     app = App()
-    wrapped: Any = Shedding(app, at_work=1)
+    wrapped: Any = LoadShedding(app, max_concurrent=1)
     first, write = (asyncio.create_task(call(wrapped, path)) for path in ("/first", "/write"))
     await settle()
     status, headers, body = await call(wrapped, "/read", "GET")
@@ -94,7 +94,7 @@ async def test_who_waits_too_long_is_turned_away_before_any_work_and_reads_go_fi
 
 
 async def test_who_waited_too_long_to_be_read_is_turned_away_although_there_is_room() -> None:
-    wrapped = Shedding(App())
+    wrapped = LoadShedding(App())
 
     assert wrapped.refusal("POST", "/api/orders", [], 1.9) is None
     refusal = wrapped.refusal("POST", "/api/orders", [], 2.1) or b""
@@ -106,14 +106,14 @@ async def test_who_waited_too_long_to_be_read_is_turned_away_although_there_is_r
 async def test_the_wait_to_be_read_is_part_of_every_other(monkeypatch: pytest.MonkeyPatch) -> None:
     app = App()
     app.gate.set()
-    wrapped = Shedding(app, at_work=1)
+    wrapped = LoadShedding(app, max_concurrent=1)
     await call(wrapped, "/", waited_s=1.3)
     assert 0 < app.left[0] <= ANSWER_WITHIN_S - 1.3
 
     app.gate.clear()
     busy = asyncio.create_task(call(wrapped, "/busy"))
     await settle()
-    monkeypatch.setattr(shedding, "WRITE_WAITS_S", 10 * PATIENCE_S)
+    monkeypatch.setattr(middleware, "MAX_WRITE_WAIT_S", 10 * PATIENCE_S)
     async with asyncio.timeout(PATIENCE_S):
         status, _, _ = await call(wrapped, "/late", waited_s=10 * PATIENCE_S - 0.01)
     assert status == 503
@@ -123,7 +123,7 @@ async def test_the_wait_to_be_read_is_part_of_every_other(monkeypatch: pytest.Mo
 
 async def test_health_is_answered_however_much_there_is_to_do() -> None:
     app = App()
-    wrapped = Shedding(app, at_work=1)
+    wrapped = LoadShedding(app, max_concurrent=1)
     busy = [asyncio.create_task(call(wrapped, "/busy")) for _ in range(3)]
     await settle()
 
@@ -135,7 +135,7 @@ async def test_health_is_answered_however_much_there_is_to_do() -> None:
 async def test_a_stream_that_has_begun_is_not_at_work() -> None:
     app = App(b"text/event-stream")
     app.gate.set()
-    wrapped = Shedding(app, at_work=1)
+    wrapped = LoadShedding(app, max_concurrent=1)
     streams = [asyncio.create_task(call(wrapped, f"/{number}", "GET")) for number in range(3)]
     await settle()
 
@@ -146,7 +146,7 @@ async def test_a_stream_that_has_begun_is_not_at_work() -> None:
 
 async def test_whoever_is_cancelled_takes_no_place_with_him() -> None:
     app = App()
-    wrapped = Shedding(app, at_work=1)
+    wrapped = LoadShedding(app, max_concurrent=1)
     calls = [asyncio.create_task(call(wrapped, f"/{number}")) for number in range(4)]
     await settle()
     calls[1].cancel()  # waits
@@ -161,7 +161,7 @@ async def test_whoever_is_cancelled_takes_no_place_with_him() -> None:
 
 async def test_the_wait_counts_against_the_time_for_the_answer() -> None:
     app = App()
-    wrapped = Shedding(app, at_work=1)
+    wrapped = LoadShedding(app, max_concurrent=1)
     first, second = (asyncio.create_task(call(wrapped, path)) for path in ("/first", "/second"))
     await asyncio.sleep(0.2)
     app.gate.set()
