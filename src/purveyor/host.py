@@ -54,7 +54,7 @@ def choose_roles(names: Sequence[str]) -> list[Role[Any]]:
 def declared_settings(roles: Iterable[Role[Any]]) -> list[type[msgspec.Struct]]:
     """All settings of a process with these roles: shared ones, those of transports and peers, the roles' own."""
     roles = list(roles)
-    peers = _peer_settings([port for role in roles for port in role.needs])
+    peers = _peer_settings([port for role in roles for port in (*role.needs, *role.wants)])
     return [Settings, *(each.settings for each in TRANSPORTS), peers, *(role.settings for role in roles)]
 
 
@@ -183,6 +183,7 @@ class Host:
             connect=self.reach,
             asker=partial(self.asker, asking=role.name),
             is_here=self.is_here,
+            can_ask=lambda kind: self.is_here(kind) or bool(self._peer_url(kind)),
             personal_data={name: each.personal_data for name, each in ROLES.items() if each.personal_data},
         )
 
@@ -200,11 +201,17 @@ class Host:
         for role in self.roles:  # a running process goes on without events, but none starts without them
             if role.uses_events:
                 checks[role.name].append(self._events_check())
-            for port in [port for port in role.needs if port in self._peers]:
+            for port in [port for port in (*role.needs, *role.wants) if port in self._peers]:
                 peer = self._peers[port]
                 name = f"{port.role} at {peer.peer}"
                 checks[role.name].append(
-                    Check(name, "external", peer.check, required=self.console, setting=port.setting)
+                    Check(
+                        name,
+                        "external",
+                        peer.check,
+                        required=self.console and port in role.needs,
+                        setting=port.setting,
+                    )
                 )
         return checks
 
@@ -257,7 +264,8 @@ class Host:
         """Which roles may make each ask over HTTP: those that declare to need it, and the operator."""
         return {
             ask: frozenset(
-                {CONSOLE} | {role.name for role in ROLES.values() for port in role.needs if ask in port.asks}
+                {CONSOLE}
+                | {role.name for role in ROLES.values() for port in (*role.needs, *role.wants) if ask in port.asks}
             )
             for ask in self.answers
         }

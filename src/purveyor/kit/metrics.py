@@ -29,6 +29,11 @@ OUTBOX_FULL = Gauge(
 EVENTS_PUBLISHED = Counter(
     "purveyor_events_published", "Events handed to the transport.", ["type", "outcome"], registry=REGISTRY
 )
+EVENTS_UNACCOUNTED = Gauge(
+    "purveyor_events_unaccounted",
+    "Published events of which role email has no record, dead letters excluded.",
+    registry=REGISTRY,
+)
 EVENTS_HANDLED = Counter(
     "purveyor_events_handled", "Events delivered to a handler.", ["queue", "outcome"], registry=REGISTRY
 )

@@ -100,6 +100,8 @@ class Env:
     """Carries the asks of a port."""
     is_here: Callable[[type[Port]], bool]
     """Whether the role behind a port runs in this process."""
+    can_ask: Callable[[type[Port]], bool]
+    """Whether the role behind a port runs here, or its URL is set."""
     personal_data: "Mapping[str, HoldsPersonalData]"
     """The roles of the registry that hold personal data."""
 
@@ -135,6 +137,8 @@ class Role(Generic[S]):
     """Raises ``ConfigError`` for settings that cannot work together, before anything is started; the flag says
     whether this is production."""
     needs: tuple[type[Port], ...] = ()
+    wants: tuple[type[Port], ...] = ()
+    """Ports that it uses where ``Env.can_ask`` says so; it starts without them."""
     offers: tuple[type[Port], ...] = ()
     emits: tuple[type[Event], ...] = ()
     consumes: Mapping[type[Event], str] = field(default_factory=dict)

@@ -95,7 +95,7 @@ class EventIds(Message, frozen=True):
 
 
 class WhichUnrecorded(Ask[EventIds], frozen=True):
-    """From the console: which of these events have no mail in the ledger. Only events that become mails."""
+    """Which of these events have no email in the ledger? Only for events that become emails."""
 
     reply: ClassVar = EventIds
     idempotent: ClassVar = True

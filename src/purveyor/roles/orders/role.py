@@ -16,7 +16,7 @@ from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
 from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import UserErased, UserExportRequested
-from purveyor.roles.email.contract import MailSettled
+from purveyor.roles.email.contract import Email, MailSettled
 from purveyor.roles.orders.contract import (
     AnnounceOrders,
     FindUnannounced,
@@ -38,6 +38,8 @@ if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.roles.orders.service import Products
 
 _PURGE_EVERY_S = 600.0
+_LOOK_EVERY_S = 300.0
+_MAILED = (OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled)
 
 
 class OrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +74,7 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store
+    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store, unaccounted
 
     identity, currency = env.port(Identity), settings.currency
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
@@ -101,6 +103,12 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     changes = service.Changes(order_store, committed=changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
+    outbox = Outbox(database, "orders")
+    looks = []
+    if env.can_ask(Email):
+        mailed = [event.type for event in _MAILED]
+        vanished = unaccounted.UnaccountedEvents(outbox, env.port(Email), env.events.dead_letters, mailed)
+        looks = [Background("unaccounted events", partial(regularly, _LOOK_EVERY_S, vanished.look))]
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
@@ -123,6 +131,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
             Background("relay", relay.run),
             Background("live", streams.run),
             Background("purge", partial(regularly, _PURGE_EVERY_S, order_store.purge, persons.sweep)),
+            *looks,
         ],
         checks=[
             Check("postgres orders", env.database_kind, database.check),
@@ -130,7 +139,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
             _backlog_check(env, relay, backlog),
             *env.shared_checks,
         ],
-        outbox=Outbox(database, "orders"),
+        outbox=outbox,
     )
 
 
@@ -154,6 +163,7 @@ ROLE = Role(
     settings=OrdersSettings,
     build=build,
     needs=(Identity,),
+    wants=(Email,),
     offers=(Orders,),
     personal_data=HoldsPersonalData(erased=OrderDataErased, exported=OrderDataExported),
     tags={
