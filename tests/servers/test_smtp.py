@@ -165,7 +165,7 @@ async def test_a_hang_or_a_cut_before_the_dot_takes_nothing(sink: SmtpSink, step
     sink.script(Rule(at=step, end="hang"), Rule(at=step, end="close"))
     for _ in ("hang", "close"):
         with pytest.raises((OSError, aiosmtplib.SMTPException)):
-            await aiosmtplib.send(mail(), hostname="127.0.0.1", port=sink.port, start_tls=False, timeout=0.3)
+            await aiosmtplib.send(mail(), hostname="127.0.0.1", port=sink.port, start_tls=False, timeout=2.0)
     assert sink.steps()[step] == 2
     assert sink.messages() == []
 

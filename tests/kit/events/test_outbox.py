@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -228,23 +227,20 @@ async def test_a_transport_that_is_away_is_tried_at_each_poll_and_no_more_often(
 ) -> None:
     await add(orders, *[new_id() for _ in range(BATCH + 5)])
     polls: list[asyncio.Event] = []
-    sleep = asyncio.sleep
 
     async def until_next_poll(seconds: float) -> None:
-        if seconds == module.POLL_S:
-            polls.append(asyncio.Event())
-            await polls[-1].wait()
-        else:
-            await sleep(seconds)
+        assert seconds == module.POLL_S
+        polls.append(asyncio.Event())
+        await polls[-1].wait()
 
-    monkeypatch.setattr(module, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": until_next_poll}))
     transport = Transport(lambda _: Unavailable("away"))
     made = relay(orders, transport)
+    monkeypatch.setattr(made._poll, "_sleep", until_next_poll)
     async with running(made):
         await until(lambda: polls)
         for _ in range(20):
             made.wake()
-            await sleep(0.01)
+            await asyncio.sleep(0.01)
         assert (len(transport.published), len(polls)) == (BATCH, 1)
         polls[-1].set()
         await until(lambda: len(polls) == 2)

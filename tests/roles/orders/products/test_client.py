@@ -391,6 +391,7 @@ async def test_breaker_opens_and_a_single_probe_closes_it(
 
     clock.now += 5
     api.default = wrapped()
+    brisk._deadline_s = PATIENCE_S
     assert len(await brisk.fetch(range(1, 21))) == 20, "all of them wait for the probe"
 
 
