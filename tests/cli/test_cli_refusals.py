@@ -51,7 +51,7 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     ),
     "short service secret": (("serve",), {"SERVICE_SECRET": _SECRET[:-1]}, ("SERVICE_SECRET", "32 bytes")),
     "bad address of a role": (
-        ("serve", "--roles", "shop"),
+        ("config",),
         {"EMAIL_SERVICE": "email:8000"},
         ("EMAIL_SERVICE", "http://"),
     ),

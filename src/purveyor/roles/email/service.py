@@ -1,8 +1,10 @@
 """The use cases of role email: an event becomes a mail in the ledger; operators look, resend and resolve."""
 
+import logging
 from collections.abc import Callable
 from uuid import UUID
 
+from purveyor.kit.caller import asking_role
 from purveyor.kit.errors import Conflict, NotFound
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import Undeliverable
@@ -34,6 +36,8 @@ from purveyor.roles.orders.contract import (
     OrderDelivered,
     OrderShipped,
 )
+
+log = logging.getLogger(__name__)
 
 OrderEvent = OrderCreated | OrderConfirmed | OrderShipped | OrderDelivered | OrderCancelled
 MailedEvent = OrderEvent | UserRegistered | PasswordResetRequested
@@ -106,6 +110,7 @@ class Mails:
 
     async def resend(self, ask: ResendMail) -> MailRecord:
         """See ``ResendMail``."""
+        log.info("email is resent on request", extra={"event_id": ask.event_id, "asked_by": asking_role.get()})
         changed = await self._ledger.resend(ask.event_id)
         no_text = "can no longer be sent, because its text was deleted"
         return await self._changed(ask.event_id, changed, "is being sent right now", no_text)
