@@ -9,7 +9,8 @@ from cheap_hashes import cheap_hashes
 from mailboxes import MailFolder
 from own_processes import SETTINGS
 from purveyor.host import Host, choose_roles
-from purveyor.process import application, bind, http_server
+from purveyor.kit.http.server import http_server
+from purveyor.process import application, bind
 from purveyor.registry import ROLES
 from purveyor.settings import Sources
 from running import Running, public_client

@@ -10,8 +10,8 @@ import pytest
 
 from purveyor.host import Host, choose_roles
 from purveyor.kit.http.health import probe
+from purveyor.kit.http.server import uvicorn_config
 from purveyor.kit.mode import Mode
-from purveyor.process import uvicorn_config
 from purveyor.settings import Sources
 from purveyor_drill.servers.postgres import PostgresServer
 from real_servers import SERVERS

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import uvicorn
-
 from purveyor import __version__
 from purveyor.api_info import ABOUT
 from purveyor.host import Host, choose_roles
@@ -24,7 +22,7 @@ from purveyor.kit.http.app import web_app
 from purveyor.kit.http.health import health_routes
 from purveyor.kit.http.middleware import LoadShedding, RequestContext
 from purveyor.kit.http.pages import event_routes, page_routes
-from purveyor.kit.http.server import Connections, Server
+from purveyor.kit.http.server import http_server
 from purveyor.kit.process.exit_codes import exit_with_one_line
 from purveyor.kit.process.supervisor import Workers, starter_gone
 from purveyor.registry import ROLES
@@ -34,7 +32,6 @@ from purveyor.transports.answering import answering_routes
 log = logging.getLogger(__name__)
 
 GRACE_S = 20
-_HTTP_GRACE_S = 10
 _STARTING_GRACE_S = 3
 _LAST_PORT = 65_535
 
@@ -166,21 +163,6 @@ async def _run_host(host: Host, plan: Plan, listener: socket.socket | None, stop
         host.failed.result()
 
 
-@contextlib.asynccontextmanager
-async def http_server(app: LoadShedding, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
-    """Serve on a listening socket; at the end, answer what is in hand. Gives the task that serves."""
-    connections = Connections(refusal=app.refusal)
-    server = Server(uvicorn_config(app, connections), connections)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():  # noqa: ASYNC110 - a flag is all it offers
-        await asyncio.sleep(0.01)
-    try:
-        yield serving
-    finally:
-        server.should_exit = True
-        await asyncio.wait({serving})
-
-
 def _announce(host: Host, plan: Plan) -> None:
     roles = ",".join(host.actors)
     url = (
@@ -198,32 +180,6 @@ def _pages(host: Host) -> dict[str, str]:
     """The pages for people that the roles of this process serve, by their titles."""
     served = {path for actor in host.actors.values() for route in actor.routes for path in route.paths}
     return {title: path for role in host.roles for title, path in role.pages.items() if path in served}
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """False for the tracebacks of requests that uvicorn cancels at the end: it has said how many there are."""
-    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
-
-
-def uvicorn_config(app: Any, connections: Connections | None = None) -> uvicorn.Config:
-    """How the HTTP server is run, in every shape."""
-    logging.getLogger("uvicorn.error").addFilter(_is_news)
-    return uvicorn.Config(
-        app,
-        loop="none",
-        http=(connections or Connections()).protocol,  # type: ignore[arg-type]  # whatever makes a protocol will do
-        ws="none",
-        interface="asgi3",
-        lifespan="off",
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        log_config=None,
-        proxy_headers=False,
-        timeout_graceful_shutdown=_HTTP_GRACE_S,
-        timeout_keep_alive=75,
-        limit_concurrency=None,
-    )
 
 
 def application(host: Host, *, public: bool = True) -> LoadShedding:

@@ -13,8 +13,7 @@ import pytest
 
 from purveyor.kit.http import server as http_server
 from purveyor.kit.http.refusals import WAITED
-from purveyor.kit.http.server import Connections, Server
-from purveyor.process import uvicorn_config
+from purveyor.kit.http.server import Connections, Server, uvicorn_config
 from purveyor_drill.servers.process import free_port
 from waiting import PATIENCE_S
 

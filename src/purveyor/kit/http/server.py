@@ -6,11 +6,12 @@ waits for every client to leave.
 
 import asyncio
 import contextlib
+import logging
 import socket
 import sys
 from asyncio import TimerHandle
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from purveyor.kit.errors import BadRequest, HeadTooLarge, Problem, RequestTimeout
+from purveyor.kit.http.middleware import LoadShedding
 from purveyor.kit.http.refusals import WAITED, http_1_answer, new_request_id, problem_answer
 from purveyor.kit.metrics import CONNECTIONS_CUT
 
@@ -26,6 +28,7 @@ BODY_WITHIN_S = 15.0
 READ_WITHIN_S = 15.0
 LINGER_S = 1.0
 MAX_HEAD_BYTES = 32 * 1024
+_SHUTDOWN_GRACE_S = 10
 _TIMER_GRACE_S = 0.1
 _MAX_CONNECTIONS = 20_000
 Refusal = Callable[[str, str, list[tuple[bytes, bytes]], float], bytes | None]
@@ -84,6 +87,47 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+@contextlib.asynccontextmanager
+async def http_server(app: LoadShedding, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve on a listening socket; on exit, finish the requests in progress. Yields the serving task."""
+    connections = Connections(refusal=app.refusal)
+    server = Server(uvicorn_config(app, connections), connections)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not serving.done():  # noqa: ASYNC110 - a flag is all it offers
+        await asyncio.sleep(0.01)
+    try:
+        yield serving
+    finally:
+        server.should_exit = True
+        await asyncio.wait({serving})
+
+
+def _is_not_cancellation(record: logging.LogRecord) -> bool:
+    """Drops tracebacks of requests that uvicorn cancels at shutdown; it logs their number."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+def uvicorn_config(app: Any, connections: Connections | None = None) -> uvicorn.Config:
+    """The configuration of the HTTP server in every shape."""
+    logging.getLogger("uvicorn.error").addFilter(_is_not_cancellation)
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http=(connections or Connections()).protocol,  # type: ignore[arg-type]  # any factory of a protocol
+        ws="none",
+        interface="asgi3",
+        lifespan="off",
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        log_config=None,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_SHUTDOWN_GRACE_S,
+        timeout_keep_alive=75,
+        limit_concurrency=None,
+    )
 
 
 class _Connection(HttpToolsProtocol):
