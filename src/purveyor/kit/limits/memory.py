@@ -179,12 +179,10 @@ class MemoryBackoff:
         return wait_s
 
     async def take_back(self, key: str) -> None:
-        """See ``Backoff``."""
         if (found := self._keys.get(key)) is not None:
             self._keys[key] = _Failures(max(0, found.count - 1), 0.0, found.forget_at)
 
     async def forget(self, key: str) -> None:
-        """See ``Backoff``."""
         self._keys.pop(key, None)
 
 

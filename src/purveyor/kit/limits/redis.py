@@ -194,7 +194,6 @@ class RedisLimiter:
         self._client, self._fallback = client, fallback
 
     async def hit(self, policy: str, key: str, rate: Rate) -> Decision:
-        """See ``Limiter``."""
         # Hashed: keys of one length, whatever a client sends, and no mail address stands in Redis. The window
         # belongs to the name: after a change of the rate nobody waits for the end of a longer one.
         digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
@@ -218,7 +217,6 @@ class RedisCache:
         self._client = client
 
     async def get(self, key: str) -> bytes | None:
-        """See ``SharedCache``."""
         with suppress(RedisAway):
             async with self._client.use() as redis:
                 found = await redis.get(key)
@@ -226,20 +224,17 @@ class RedisCache:
         return None
 
     async def put(self, key: str, value: bytes, ttl_s: float) -> None:
-        """See ``SharedCache``."""
         with suppress(RedisAway):
             async with self._client.use() as redis:
                 await redis.set(key, value, px=round(ttl_s * 1000))
 
     async def claim(self, key: str, ttl_s: float) -> bool:
-        """See ``SharedCache``."""
         with suppress(RedisAway):
             async with self._client.use() as redis:
                 return bool(await redis.set(key, b"", px=round(ttl_s * 1000), nx=True))
         return True
 
     async def drop(self, key: str) -> None:
-        """See ``SharedCache``."""
         with suppress(RedisAway):
             async with self._client.use() as redis:
                 await redis.delete(key)
@@ -274,7 +269,6 @@ class RedisBackoff:
         self._client, self._fallback = client, fallback
 
     async def attempt(self, key: str, policy: BackoffPolicy) -> float:
-        """See ``Backoff``."""
         times_ms = [round(seconds * 1000) for seconds in (policy.first_s, policy.longest_s, policy.forget_s)]
         try:
             async with self._client.use() as redis:
@@ -286,7 +280,6 @@ class RedisBackoff:
         return float(wait_ms) / 1000
 
     async def take_back(self, key: str) -> None:
-        """See ``Backoff``."""
         await self._fallback.take_back(key)
         try:
             async with self._client.use() as redis:
@@ -295,7 +288,6 @@ class RedisBackoff:
             return
 
     async def forget(self, key: str) -> None:
-        """See ``Backoff``."""
         await self._fallback.forget(key)
         try:
             async with self._client.use() as redis:
