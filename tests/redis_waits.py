@@ -12,7 +12,7 @@ from purveyor.kit.limits import redis
 def noted_waits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """From now on, the names of the tasks that have waited for an answer; without the probe in the background."""
     found: list[str] = []
-    patiently = redis._patiently
+    patiently = redis._deadline
 
     @asynccontextmanager
     async def noted() -> AsyncIterator[None]:
@@ -21,5 +21,5 @@ def noted_waits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         async with patiently():
             yield
 
-    monkeypatch.setattr(redis, "_patiently", noted)
+    monkeypatch.setattr(redis, "_deadline", noted)
     return found

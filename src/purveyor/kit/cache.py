@@ -1,4 +1,4 @@
-"""In-process cache with soft and hard expiry, one load at a time per key and an LRU bound; shared loads."""
+"""LRU cache with soft and hard expiry and one load at a time per key, and a loader that processes share."""
 
 import asyncio
 import time
@@ -12,40 +12,33 @@ from purveyor.kit.deadline import no_deadline, seconds_left
 
 
 class SharedCache(Protocol):
-    """Bytes by key, kept for all processes. Never raises: what cannot be had is absent."""
+    """Cache of bytes that all processes share. Never raises: an unavailable cache looks empty."""
 
-    async def get(self, key: str) -> bytes | None:
-        """The value, ``None`` when there is none."""
-        ...
+    async def get(self, key: str) -> bytes | None: ...
 
-    async def put(self, key: str, value: bytes, ttl_s: float) -> None:
-        """Keep a value for ``ttl_s`` seconds at most."""
-        ...
+    async def put(self, key: str, value: bytes, ttl_s: float) -> None: ...
 
     async def claim(self, key: str, ttl_s: float) -> bool:
-        """Take a key for ``ttl_s`` seconds unless it is taken; whether it is ours. True without a cache."""
+        """Set the key unless it is set; return whether this call set it. ``True`` without a cache."""
         ...
 
-    async def drop(self, key: str) -> None:
-        """Forget a key."""
-        ...
+    async def drop(self, key: str) -> None: ...
 
 
 K = TypeVar("K")
 V = TypeVar("V")
 _RETRY_S = 1.0
-"""How long a stale value counts as fresh after a load failed: else each caller in turn would wait for the next."""
-_LONGEST_S = 60.0
-"""For those who wait without a request's deadline; a load ends long before."""
+"""How long a stale value counts as fresh after a failed load, so that not every caller waits for another load."""
+_MAX_WAIT_S = 60.0
+"""Limit for waiters without a request deadline; a load ends long before."""
 _LEASE_S = 0.4
-"""How long other processes wait for a load; a waiter needs time for a load of its own afterwards."""
+"""How long other processes wait for a load. It leaves a waiter time for a load of its own."""
 _POLL_S = 0.025
-_SKEW_S = 5.0
-"""How far the clocks of two machines may differ."""
+_MAX_CLOCK_SKEW_S = 5.0
 
 
 class Lifetime(NamedTuple):
-    """Seconds from the load on: until ``fresh_s`` a value is served as it is, until ``stale_s`` on errors."""
+    """Seconds after the load for which a value is served, and for which it is served when a load fails."""
 
     fresh_s: float
     stale_s: float
@@ -58,11 +51,11 @@ class _Entry(NamedTuple, Generic[V]):
 
 
 class Cache(Generic[K, V]):
-    """Values by key from ``load``; ``lifetime`` says how long a value is good (RFC 5861, stale-if-error).
+    """Cache of the values that ``load`` returns, with stale-if-error (RFC 5861).
 
-    All callers of a key that is loading wait for that one load; cancelling one of them does not cancel it. When a
-    load raises ``stale_on``, callers get the stale value while it is not too old. Any other exception is raised to
-    all who wait and drops the stale value. Failures are not cached. ``load`` needs a deadline of its own. A waiter
+    Concurrent callers of a key share one load; cancelling a caller does not cancel it. When a load raises
+    ``stale_on``, callers get the stale value while ``lifetime`` allows. Any other exception is raised to all
+    callers and drops the stale value. Failures are not cached. ``load`` needs a deadline of its own. A waiter
     stops at its request deadline and gets the stale value or ``stale_on``; the load continues.
 
     With ``share_loads=False`` each caller of ``get`` loads for itself. This saves a task per load and fits cheap
@@ -88,7 +81,6 @@ class Cache(Generic[K, V]):
         return len(self._entries)
 
     async def get(self, key: K) -> V:
-        """The value of one key; see ``get_many``."""
         if (entry := self._fresh(key, self._clock())) is not None:
             return entry.value
         if not self._share_loads:
@@ -96,10 +88,9 @@ class Cache(Generic[K, V]):
         return (await self.get_many((key,)))[key]
 
     async def get_many(self, keys: Iterable[K]) -> dict[K, V]:
-        """The values of all the keys, in one wait; does not suspend when all of them are fresh.
+        """Get several values in one wait. Does not suspend when all of them are fresh.
 
-        Raises what a load raised, and ``stale_on`` at the request's deadline, when there is no value to fall back
-        on.
+        Raises a load's exception, or ``stale_on`` at the request deadline, when there is no stale value.
         """
         now = self._clock()
         values: dict[K, V] = {}
@@ -110,14 +101,14 @@ class Cache(Generic[K, V]):
             else:
                 flights[key] = self._flight(key)
         if flights:
-            # wait() and not gather() or shield(): it leaves the loads alone when the caller is cancelled.
-            await asyncio.wait(flights.values(), timeout=seconds_left(_LONGEST_S))
+            # wait() rather than gather(): it does not cancel the loads when the caller is cancelled.
+            await asyncio.wait(flights.values(), timeout=seconds_left(_MAX_WAIT_S))
             for key, flight in flights.items():
-                values[key] = self._landed(key, flight)
+                values[key] = self._result(key, flight)
         return values
 
     async def aclose(self) -> None:
-        """Cancel the loads under way, and with them whoever still waits for one."""
+        """Cancel the loads in progress, and with them their waiters."""
         flights = list(self._flights.values())
         for flight in flights:
             flight.cancel()
@@ -133,7 +124,7 @@ class Cache(Generic[K, V]):
     def _flight(self, key: K) -> asyncio.Task[V]:
         flight = self._flights.get(key)
         if flight is None:
-            with no_deadline():  # the load is everybody's, not only the first caller's
+            with no_deadline():  # the load also serves callers with later deadlines
                 flight = self._flights[key] = asyncio.create_task(self._load_and_keep(key))
             flight.add_done_callback(lambda done: self._forget_flight(key, done))
         return flight
@@ -142,15 +133,15 @@ class Cache(Generic[K, V]):
         try:
             value = await self._load(key)
         except self._stale_on:
-            if (entry := self._last(key)) is None:
+            if (entry := self._stale(key)) is None:
                 raise
             self._entries[key] = entry._replace(fresh_until=min(self._clock() + _RETRY_S, entry.stale_until))
             return entry.value
         except Exception:
-            self._entries.pop(key, None)  # an answer like any other: the stale value is no longer true
+            self._entries.pop(key, None)  # the error is an answer, such as "not found"
             raise
         now, (fresh_s, stale_s) = self._clock(), self._lifetime(value)
-        fresh_s = min(max(fresh_s, _RETRY_S), stale_s)  # a loader may have fallen back on an old value of its own
+        fresh_s = min(max(fresh_s, _RETRY_S), stale_s)  # a loader may return an old value
         self._entries[key] = _Entry(value, now + fresh_s, now + stale_s)
         self._entries.move_to_end(key)
         if len(self._entries) > self._max_entries:
@@ -160,34 +151,33 @@ class Cache(Generic[K, V]):
     def _forget_flight(self, key: K, flight: asyncio.Task[V]) -> None:
         del self._flights[key]
         if not flight.cancelled():
-            flight.exception()  # seen: asyncio need not complain where every caller was cancelled
+            flight.exception()  # marks it as retrieved, or asyncio would log it when every caller was cancelled
 
-    def _last(self, key: K) -> _Entry[V] | None:
-        """What there is to fall back on."""
+    def _stale(self, key: K) -> _Entry[V] | None:
         entry = self._entries.get(key)
         return entry if entry is not None and self._clock() < entry.stale_until else None
 
-    def _landed(self, key: K, flight: asyncio.Task[V]) -> V:
+    def _result(self, key: K, flight: asyncio.Task[V]) -> V:
         if flight.done():
             return flight.result()
-        if (entry := self._last(key)) is None:
+        if (entry := self._stale(key)) is None:
             raise self._stale_on
         return entry.value
 
 
 class Dated(msgspec.Struct, Generic[V], frozen=True):
-    """A value and when it was loaded, in seconds of Unix time."""
+    """A value and the Unix time of its load in seconds."""
 
     value: V
     loaded_at: float
 
 
 class SharedLoader(Generic[K, V]):
-    """Loads through a cache that processes share; provides ``load`` and ``lifetime`` for a ``Cache``.
+    """``load`` and ``lifetime`` for a ``Cache`` whose values all processes share.
 
-    A value that another process loaded is used for the rest of its lifetime, and while it is not too old when
-    ``load`` raises ``stale_on``. While one process loads, the others wait up to 0.4 s for its value. A value that
-    cannot be decoded is loaded again. Without a shared cache, values are only dated.
+    A value loaded by another process is used for the rest of its lifetime, and as a stale value when ``load``
+    raises ``stale_on``. While one process loads, the others wait up to 0.4 s. A value that cannot be decoded is
+    loaded again. Without a shared cache, values are only dated.
     """
 
     def __init__(
@@ -204,13 +194,11 @@ class SharedLoader(Generic[K, V]):
         self._decoder, self._lifetime, self._stale_on = decoder, lifetime, stale_on
 
     def lifetime(self, dated: Dated[V]) -> Lifetime:
-        """The rest of a value's lifetime."""
         age_s = max(0.0, time.time() - dated.loaded_at)
         fresh_s, stale_s = self._lifetime(dated.value)
         return Lifetime(fresh_s - age_s, stale_s - age_s)
 
     async def load(self, key: K) -> Dated[V]:
-        """The value of a key; raises what the loader raises."""
         if self._shared is None:
             return Dated(await self._load(key), time.time())
         name = f"{self._prefix}:{key}"
@@ -228,7 +216,7 @@ class SharedLoader(Generic[K, V]):
         return loaded
 
     async def _find_or_claim(self, shared: SharedCache, name: str) -> Dated[V] | None:
-        """The shared value; a stale one or ``None`` when this process has to load."""
+        """Return a fresh value, or a stale one or ``None`` when this process has to load."""
         ends = time.monotonic() + _LEASE_S
         while True:
             found = self._read(await shared.get(name))
@@ -239,15 +227,14 @@ class SharedLoader(Generic[K, V]):
             await asyncio.sleep(_POLL_S)
 
     def _read(self, data: bytes | None) -> Dated[V] | None:
-        """A value that may be used, fresh or stale."""
         if data is None:
             return None
         try:
             found = self._decoder.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return None
-        sane = found.loaded_at < time.time() + _SKEW_S and self.lifetime(found).stale_s > 0
-        return found if sane else None
+        usable = found.loaded_at < time.time() + _MAX_CLOCK_SKEW_S and self.lifetime(found).stale_s > 0
+        return found if usable else None
 
 
 def _lease(name: str) -> str:

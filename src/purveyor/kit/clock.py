@@ -1,9 +1,9 @@
-"""The time, in one place, so that no module invents its own zone or precision."""
+"""The current time with one zone and precision for all modules."""
 
 from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """The current time in UTC, in whole milliseconds: what fits a UUIDv7, JSON and a person's eye."""
+    """Return the time in UTC, truncated to milliseconds, the precision of UUIDv7."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

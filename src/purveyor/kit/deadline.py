@@ -1,7 +1,7 @@
-"""The moment by which the request in hand must be answered: every wait on its way ends with it.
+"""The deadline of the current request, which bounds all of its waits.
 
-One request may wait in a queue, then for another role, for products, for a connection, for a statement; each of
-these has a bound of its own, and only a common one keeps their sum within the promise (503 within 2.5 s).
+A request may wait in a queue, for another role, for products, for a connection and for a statement. Each wait has
+a bound of its own; the common deadline keeps their sum within the guarantee (503 within 2.5 s).
 """
 
 import asyncio
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 ANSWER_WITHIN_S = 2.3
-_LEAST_S = 0.2
+_MIN_WAIT_S = 0.2
 
 _answer_by: ContextVar[float | None] = ContextVar("answer_by", default=None)
 
 
 @contextmanager
 def request_deadline(waited_s: float = 0.0) -> Iterator[None]:
-    """Begin a request that came ``waited_s`` seconds ago: its answer is due ``ANSWER_WITHIN_S`` after that."""
+    """Set the deadline of a request that arrived ``waited_s`` seconds ago."""
     token = _answer_by.set(asyncio.get_running_loop().time() + ANSWER_WITHIN_S - waited_s)
     try:
         yield
@@ -27,7 +27,7 @@ def request_deadline(waited_s: float = 0.0) -> Iterator[None]:
 
 @contextmanager
 def no_deadline() -> Iterator[None]:
-    """For what goes on after the answer has begun, such as a long document: only each wait's own bound counts."""
+    """Suspend the deadline, for work that outlives the answer or streams it."""
     token = _answer_by.set(None)
     try:
         yield
@@ -36,8 +36,8 @@ def no_deadline() -> Iterator[None]:
 
 
 def seconds_left(most_s: float) -> float:
-    """How long a wait may last: ``most_s``, or what the request has left, yet never under 0.2 s."""
+    """Return how long a wait may last: ``most_s`` or the request's remaining time, but at least 0.2 s."""
     answer_by = _answer_by.get()
     if answer_by is None:
         return most_s
-    return max(_LEAST_S, min(most_s, answer_by - asyncio.get_running_loop().time()))
+    return max(_MIN_WAIT_S, min(most_s, answer_by - asyncio.get_running_loop().time()))

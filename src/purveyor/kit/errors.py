@@ -1,7 +1,7 @@
-"""Every error that a client or another role can meet: one tree, each with a code, a status and a sentence.
+"""The errors of the API and of the asks between roles, each with a code and a status.
 
-``kit/http/web.py`` alone turns them into responses (RFC 9457); transports carry them by their code, so that the
-same class is caught whether the role that raised it runs here or elsewhere.
+``kit/http/web.py`` turns them into responses (RFC 9457). Transports carry them by code, so that a caller catches
+the same class whether the other role runs in this process or elsewhere.
 """
 
 import inspect
@@ -12,25 +12,22 @@ import msgspec
 
 _UNEXPECTED = "An unexpected error occurred on the server. Report the request_id, which is in the logs."
 
-
 RESET = (OSError, AttributeError, RuntimeError)
-"""What asyncio, anyio and uvloop raise, past the client library's own errors, for a connection that is reset while
-it is made or written to."""
+"""Raised by asyncio, anyio and uvloop, besides the client library's errors, when a connection is reset."""
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """One thing wrong with the input: a JSON Pointer (RFC 6901) to it, and what is wrong."""
+    """An error at one JSON Pointer (RFC 6901) in the input."""
 
     pointer: str
     detail: str
 
 
 class Problem(Exception):
-    """Base of all errors that have a place in the contract.
+    """Base of all errors in the contract.
 
-    ``code`` is stable and is the last part of the problem type (``/problems/<code>``), whose page shows the
-    docstring: it is written for the client who meets the error. The default errors and headers go with every
-    one of a class, unless others are given.
+    ``code`` is stable and the last part of the problem type (``/problems/<code>``). The page of the type shows the
+    docstring, which addresses the client.
     """
 
     code: ClassVar[str] = "internal-error"
@@ -53,7 +50,7 @@ class Problem(Exception):
 
     @classmethod
     def about(cls) -> str:
-        """What the error means and what to do, for its page."""
+        """Return the text of the problem type's page."""
         return inspect.cleandoc(cls.__doc__ or "") if cls is not Problem else _UNEXPECTED
 
 
@@ -128,9 +125,9 @@ class InvalidInput(Problem):
 
 
 class Faults:
-    """Collects the field errors of several checks, so that one answer names all of them.
+    """Collects the field errors of several checks, so that one response names all of them.
 
-    Put each check in a ``with`` block of its own, then call ``raise_if_any`` before the values are used::
+    Put each check in its own ``with`` block, then call ``raise_if_any`` before using the values::
 
         faults = Faults()
         with faults:
@@ -143,18 +140,15 @@ class Faults:
     def __init__(self) -> None:
         self._errors: list[FieldError] = []
 
-    def __enter__(self) -> None:
-        """Begin a check."""
+    def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        """Keep the errors of an ``InvalidInput``; anything else is raised."""
         if not isinstance(error, InvalidInput):
             return False
         self._errors += error.errors
         return True
 
     def raise_if_any(self) -> None:
-        """Raise one ``InvalidInput`` with every field error that was found."""
         if self._errors:
             raise InvalidInput("The input is not valid.", errors=self._errors)
 
@@ -215,7 +209,7 @@ class RemoteFailure(Unavailable):
 
 
 def problem_types() -> Iterator[type[Problem]]:
-    """Every problem type that is loaded, parents first: for the pages and for carrying errors by code."""
+    """Yield every loaded problem type, parents first."""
     waiting = [Problem]
     while waiting:
         kind = waiting.pop(0)
@@ -224,17 +218,17 @@ def problem_types() -> Iterator[type[Problem]]:
 
 
 def problem_for(code: str) -> type[Problem] | None:
-    """The class with this code, or ``None`` where no loaded role has it."""
+    """Return the loaded class with this code, or ``None``."""
     return next((kind for kind in problem_types() if kind.code == code), None)
 
 
 class ConfigError(Exception):
-    """A setting, option or role that cannot work: one line for stderr, exit code 2."""
+    """An invalid setting, option or role. Ends the process with one line on stderr and exit code 2."""
 
 
 class StartupError(Exception):
-    """Something outside that is needed to start is not there: one line for stderr, exit code 1."""
+    """A dependency is missing at startup. Ends the process with one line on stderr and exit code 1."""
 
 
 class ServerAway(StartupError):
-    """A server that does not answer now; it may be starting, so it is worth to wait for it."""
+    """A server does not answer; it may still be starting, so a retry is worthwhile."""

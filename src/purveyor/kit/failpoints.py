@@ -1,10 +1,9 @@
-"""Named points in the code at which a test makes the process die, hang, fail or dawdle.
+"""Named points in the code at which a test can kill, hang, fail or delay the process.
 
-``PURVEYOR_FAILPOINTS`` holds ``name=action`` pairs, separated by semicolons; an action is ``kill``, ``hang``,
-``raise`` or ``delay:SECONDS``, and ``@N`` after it means the N-th time only: ``relay.locked=kill@2``. A value
-that is the absolute path of a file is read again at every point, so that points can be set while the process
-runs; whoever writes it renames a new file into its place. Without the variable a point costs nothing:
-``failpoint`` is then an empty function. The table of all points is docs/crash-points.md.
+``PURVEYOR_FAILPOINTS`` holds ``name=action`` pairs, separated by semicolons. An action is ``kill``, ``hang``,
+``raise`` or ``delay:SECONDS``; ``@N`` limits it to the N-th hit, as in ``relay.locked=kill@2``. If the value is an
+absolute path, the file is read at every point, so that a test can change it at run time by an atomic rename.
+Without the variable, ``failpoint`` is an empty function. docs/crash-points.md lists all points.
 """
 
 import os
@@ -26,7 +25,7 @@ _ACTION = re.compile(
 
 
 class FailpointReached(Exception):
-    """What the action ``raise`` raises."""
+    """Raised by the action ``raise``."""
 
 
 class _Action(msgspec.Struct, frozen=True):
@@ -36,7 +35,7 @@ class _Action(msgspec.Struct, frozen=True):
 
 
 class Failpoints:
-    """The points that are set. ``value`` as in the variable. Raises ``ConfigError`` for what it cannot read."""
+    """The active failpoints. Raises ``ConfigError`` for an invalid ``value``."""
 
     def __init__(self, value: str) -> None:
         self._file = Path(value) if value.startswith("/") else None
@@ -46,7 +45,6 @@ class Failpoints:
         self._read(value if self._file is None else self._content(self._file))
 
     def hit(self, name: str) -> None:
-        """Do what is set for the point, if anything is."""
         if self._file is not None:
             self._read(self._content(self._file))
         action = self._set.get(name)
@@ -70,20 +68,19 @@ class Failpoints:
         return file.read_text() if file.exists() else ""
 
     def _read(self, text: str) -> None:
-        """Set what the text says; when it is another one than before, counting begins anew."""
         if text != self._text:
-            self._set = _parsed(text)
+            self._set = _parse(text)
             self._text = text
             self._hits.clear()
 
 
 def refuse() -> None:
-    """Raise ``ConfigError`` when any point could be set: production is no place for them."""
+    """Raise ``ConfigError`` if failpoints are enabled. For production."""
     if os.environ.get(VARIABLE):
         raise ConfigError(f"{VARIABLE} is set. Failpoints are not allowed in production.")
 
 
-def _parsed(value: str) -> dict[str, _Action]:
+def _parse(value: str) -> dict[str, _Action]:
     found = {}
     for part in filter(None, (part.strip() for part in value.split(";"))):
         match = _ACTION.fullmatch(part)
@@ -98,9 +95,8 @@ def _parsed(value: str) -> dict[str, _Action]:
     return found
 
 
-def _nothing(_name: str) -> None:
-    """No point is set."""
+def _disabled(_name: str) -> None: ...
 
 
-failpoint: Callable[[str], None] = Failpoints(os.environ[VARIABLE]).hit if os.environ.get(VARIABLE) else _nothing
-"""Pass a point. Blocks the whole process while it hangs or dawdles, as a stopped process would."""
+failpoint: Callable[[str], None] = Failpoints(os.environ[VARIABLE]).hit if os.environ.get(VARIABLE) else _disabled
+"""Pass a point. ``hang`` and ``delay`` block the whole process, like SIGSTOP."""

@@ -1,4 +1,4 @@
-"""UUIDv7 identifiers (RFC 9562 section 5.7): unique, and sorted by the time they were made."""
+"""UUIDv7 identifiers (RFC 9562 section 5.7), which sort by creation time."""
 
 import hashlib
 import os
@@ -15,10 +15,10 @@ _COUNTER_MAX = (1 << _COUNTER_BITS) - 1
 
 
 def new_id() -> uuid.UUID:
-    """Make a UUIDv7 that is greater than every other made by this process before.
+    """Make a UUIDv7 that is greater than all earlier ones of this process.
 
-    Within one millisecond the ``rand_a`` field counts up from a random start (RFC 9562 section 6.2,
-    method 1); a full counter, or a clock that was set back, borrows from the next millisecond.
+    Within one millisecond ``rand_a`` counts up from a random start (RFC 9562 section 6.2, method 1). A full
+    counter or a clock set back borrows from the next millisecond.
     """
     global _last_ms, _counter  # noqa: PLW0603 - the state that makes the ids monotonic
     with _lock:
@@ -37,15 +37,14 @@ def new_id() -> uuid.UUID:
 
 
 def first_id_of(moment: datetime) -> uuid.UUID:
-    """The smallest UUIDv7 of a moment: ids made before it are less, so an id's index serves as one by time."""
+    """Return the smallest UUIDv7 of a moment, to query an index of ids by time."""
     return uuid.UUID(int=(int(moment.timestamp() * 1000) << 80) | (0x7 << 76) | (0b10 << 62))
 
 
 def stable_id(name: str, parent: uuid.UUID = uuid.NAMESPACE_URL, *, dated: bool = False) -> uuid.UUID:
-    """The id that follows from a name and a parent, the same each time.
+    """Derive a UUIDv5 (RFC 9562 section 5.5) from a name and a parent.
 
-    A UUIDv5 (RFC 9562 section 5.5). A ``dated`` one is a UUIDv7 of the moment of its parent, which has to be a
-    UUIDv7 too: it sorts beside it.
+    With ``dated=True``, derive a UUIDv7 with the time of the parent, which must be a UUIDv7 as well.
     """
     if not dated:
         return uuid.uuid5(parent, name)
@@ -55,10 +54,10 @@ def stable_id(name: str, parent: uuid.UUID = uuid.NAMESPACE_URL, *, dated: bool 
 
 
 def parse_id(text: str) -> uuid.UUID | None:
-    """Read a UUID in its canonical text form (36 characters), or return ``None``."""
+    """Parse a UUID in its canonical form of 36 characters; return ``None`` for anything else."""
     try:
         value = uuid.UUID(text)
     except ValueError:
         return None
-    # uuid.UUID also takes braces, URNs, hyphens anywhere, signs, underscores and every script's digits
+    # uuid.UUID also accepts braces, URNs, misplaced hyphens, signs, underscores and non-ASCII digits
     return value if str(value) == text.lower() else None

@@ -1,4 +1,4 @@
-"""Logging: one event a line on stderr, JSON or for a person's eye; the request id is on every line."""
+"""Logging to stderr, one event per line with the request id, as JSON or for a terminal."""
 
 import atexit
 import logging
@@ -18,15 +18,15 @@ import msgspec
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _COLORS = {"DEBUG": "\x1b[2m", "INFO": "\x1b[36m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m"}
-_CHATTY = ("uvicorn.error", "httpx", "httpcore", "aio_pika", "asyncpg", "pymongo", "faststream")
-_LONGEST_CHAIN = 4
+_QUIET_LOGGERS = ("uvicorn.error", "httpx", "httpcore", "aio_pika", "asyncpg", "pymongo", "faststream")
+_MAX_CAUSES = 4
 _encoder = msgspec.json.Encoder(enc_hook=str)
-# What JSON may hold as it is, but a terminal or a reader of lines takes for a command or a line's end.
+# Valid unescaped in JSON, but a terminal or a line reader would take them for a command or a line end.
 _CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 def printable(text: str) -> str:
-    """Text on one line, control characters escaped: foreign text cannot forge a line or command the terminal."""
+    """Escape line ends and control characters, so that foreign text cannot forge lines or control the terminal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
@@ -41,10 +41,9 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; whatever a client sent cannot start a line of its own."""
+    """One JSON object per line. Text from a client cannot start a new line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See ``logging.Formatter``."""
         entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -56,21 +55,20 @@ class JsonFormatter(logging.Formatter):
             entry["exception"] = self.formatException(record.exc_info)
         try:
             line = _encoder.encode(entry).decode()
-        except (UnicodeEncodeError, TypeError):  # lone surrogates, or keys that are no JSON names
+        except (UnicodeEncodeError, TypeError):  # lone surrogates, or keys that are not strings
             plain = {key: str(value).encode("utf-8", "backslashreplace").decode() for key, value in entry.items()}
             line = _encoder.encode(plain).decode()
         return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Time, level, event, then ``key=value``: for a terminal."""
+    """Time, level, event and ``key=value`` pairs, for a terminal."""
 
     def __init__(self, *, color: bool) -> None:
         super().__init__()
         self._color = color
 
     def format(self, record: logging.LogRecord) -> str:
-        """See ``logging.Formatter``."""
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
         level = f"{record.levelname.lower():<7}"
         if self._color:
@@ -89,41 +87,42 @@ class ConsoleFormatter(logging.Formatter):
 
 
 def _stderr_handler() -> logging.Handler:
-
     try:
         return WriterHandler(sys.stderr.fileno())
-    except (AttributeError, OSError):  # something else stands in its place, such as a test's buffer
+    except (AttributeError, OSError):  # not a file, such as the buffer of a test
         return logging.StreamHandler()
 
 
 def cause_of(error: BaseException) -> dict[str, str]:
-    """What an error came of, in a line, for ``extra``: ``{"cause": "ReadError < ConnectionResetError: gone"}``."""
+    """Return an error's chain of causes for ``extra``: ``{"cause": "ReadError < ConnectionResetError: gone"}``."""
     chain: dict[str, None] = {}
     cause = error.__cause__
-    for _ in range(_LONGEST_CHAIN):
+    for _ in range(_MAX_CAUSES):
         if cause is None:
             break
-        chain[f"{type(cause).__name__}: {cause}".removesuffix(": ")] = None  # once: httpx repeats httpcore
+        chain[f"{type(cause).__name__}: {cause}".removesuffix(": ")] = (
+            None  # a dict removes duplicates: httpx repeats httpcore
+        )
         cause = cause.__cause__
     return {"cause": " < ".join(chain)} if chain else {}
 
 
 def configure(style: Literal["json", "console", ""], level: str) -> None:
-    """Send all logging of the process to stderr. An empty style: console on a terminal, else JSON."""
+    """Send all logging of the process to stderr. An empty style means console on a terminal, else JSON."""
     terminal = sys.stderr.isatty()
     handler = _stderr_handler()
     if style == "json" or (style == "" and not terminal):
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(ConsoleFormatter(color=terminal))
-    # Neither formatter shows these, and finding them out takes longer than the rest of a line (Python's logging
-    # HOWTO, section "Optimization").
+    # Neither formatter shows these fields, and collecting them takes longer than the rest of a line (Python's
+    # logging HOWTO, section "Optimization").
     logging._srcfile = None  # noqa: SLF001 - the documented switch
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in _CHATTY:
+    for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # it logs what it raises as well
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # it logs what it also raises
 
 
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
@@ -133,14 +132,15 @@ _GATHER_S = 0.02
 
 
 class WriterHandler(logging.Handler):
-    """Formats where it is called, writes to a file descriptor from a thread of its own.
+    """Non-blocking log handler: drops lines when the descriptor blocks or the disk is full.
 
-    At most 4 MiB of lines wait; further ones are dropped and counted (``purveyor_log_lines_dropped_total``).
+    Formats in the calling thread and writes in a thread of its own. At most 4 MiB of lines wait; dropped lines are
+    counted in ``purveyor_log_lines_dropped_total``.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
-        # Never through sys.stderr: a thread that is stuck inside its lock would stop the interpreter's end.
+        # Not sys.stderr: a thread stuck inside its lock would keep the interpreter from exiting.
         self._descriptor = descriptor
         self._lines: deque[bytes] = deque()
         self._bytes = 0
@@ -151,7 +151,6 @@ class WriterHandler(logging.Handler):
         atexit.register(self.flush)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See ``logging.Handler``."""
         try:
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         except Exception:
@@ -172,7 +171,7 @@ class WriterHandler(logging.Handler):
             self._changed.wait_for(lambda: not self._bytes, timeout=_FLUSH_WITHIN_S)
 
     def _drop(self, lines: int) -> None:
-        from purveyor.kit.metrics import LOG_LINES_DROPPED  # here: a command that only reads needs no metrics
+        from purveyor.kit.metrics import LOG_LINES_DROPPED  # slow to import for a short command
 
         self._dropped += lines
         LOG_LINES_DROPPED.inc(lines)
@@ -187,13 +186,13 @@ class WriterHandler(logging.Handler):
                 if not written:
                     self._drop(len(batch))
                 elif self._dropped and not self._lines:
-                    self._tell()
+                    self._report_dropped()
                 self._changed.notify_all()
-            # Lines gather meanwhile: to wake this thread for each would cost a request a tenth of its time.
+            # Collect lines: waking this thread for each would cost a tenth of a request's time.
             time.sleep(_GATHER_S)
 
     def _take(self) -> list[bytes]:
-        """The next lines, as many as make one write; waits for the first."""
+        """Wait for a line and return as many as fit into one write."""
         with self._changed:
             self._idle = True
             self._changed.wait_for(lambda: bool(self._lines))
@@ -205,10 +204,9 @@ class WriterHandler(logging.Handler):
                 batch.append(self._lines.popleft())
             return batch
 
-    def _tell(self) -> None:
-        """Leave a line in the log on what is missing from it, now that it can be written again."""
-        facts = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "log lines dropped"}
-        record = logging.makeLogRecord(facts | {"lines": self._dropped})
+    def _report_dropped(self) -> None:
+        fields = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "log lines dropped"}
+        record = logging.makeLogRecord(fields | {"lines": self._dropped})
         self._dropped = 0
         line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         self._lines.append(line)
@@ -216,14 +214,14 @@ class WriterHandler(logging.Handler):
 
 
 def _write(descriptor: int, content: bytes) -> bool:
-    """Write it all, however long it takes; whether that could be done."""
+    """Write all of it, however long it takes; return ``False`` if that failed."""
     rest = memoryview(content)
     try:
         while rest:
             try:
                 rest = rest[os.write(descriptor, rest) :]
-            except BlockingIOError:  # whoever shares the terminal has made it so
+            except BlockingIOError:  # another process set the shared terminal non-blocking
                 select.select([], [descriptor], [])
-    except OSError:  # the disk is full, or the reader is gone
+    except OSError:  # disk full or broken pipe
         return False
     return True

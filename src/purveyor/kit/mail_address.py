@@ -1,19 +1,19 @@
-"""Which text is one e-mail address, by the email-validator library; import it late where start time counts."""
+"""Validation of an email address with email-validator, which is slow to import."""
 
 import email_validator
 from email_validator import EmailNotValidError, ValidatedEmail
 
-# Names such as .test, .local and .localhost are what development set-ups and tests write to. The library's own way
-# to take them; its option for one call knows only .test.
+# Development and tests use domains such as .test, .local and .localhost. This is the library's documented way to
+# allow them; its option for a single call covers only .test.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 __all__ = ["EmailNotValidError", "parse_mail_address"]
 
 
 def parse_mail_address(text: str) -> ValidatedEmail:
-    """Read an address (RFC 5321, internationalised domains by RFC 5890), without asking the DNS.
+    """Parse an address (RFC 5321, internationalized domains by RFC 5890) without DNS queries.
 
-    No quoted local parts, no address literals, and none that would need SMTPUTF8 (RFC 6531). Raises
+    Rejects quoted local parts, address literals and addresses that need SMTPUTF8 (RFC 6531). Raises
     ``EmailNotValidError``, which is a ``ValueError``.
     """
     return email_validator.validate_email(

@@ -1,4 +1,4 @@
-"""What is counted, by the names that ``GET /metrics`` shows (Prometheus text format)."""
+"""The metrics of ``GET /metrics`` (Prometheus text format)."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 

@@ -1,16 +1,16 @@
-"""What a process is started for."""
+"""The mode in which a process hosts its roles."""
 
 from enum import Enum
 
 
 class Mode(Enum):
-    """What a host does with its roles."""
+    """The mode in which a process hosts its roles."""
 
     SERVE = "serve"
-    """Run them: everything they need must be there, and schemas are brought up to date."""
+    """Run the roles. All dependencies are required, and schemas are migrated."""
     CONSOLE = "console"
-    """Answer an operator's asks: no background task, no peer needed, no schema migrated but the embedded one."""
+    """Answer an operator's asks, without background tasks and peers. Only the embedded database is migrated."""
     DOCTOR = "doctor"
-    """As the console, but it comes up whatever is away, so that the checks can report it."""
+    """Like ``CONSOLE``, but start even when dependencies are down, so that the checks can report them."""
     OFFLINE = "offline"
-    """Reach no server at all: the roles are only asked for their routes."""
+    """Connect to nothing. Only the routes of the roles are read."""

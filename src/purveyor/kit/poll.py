@@ -1,4 +1,4 @@
-"""Background loops: working whenever there is something to do, and work that is due regularly."""
+"""Background loops: polling for work with a wake-up signal, and periodic tasks."""
 
 import asyncio
 import logging
@@ -11,24 +11,23 @@ from purveyor.kit.retry import Sleep
 log = logging.getLogger(__name__)
 
 MORE = 0.0
-"""What work returns when there may be more to do at once."""
-_AGAIN_S = 5.0
+"""Returned by work that should be called again at once."""
+_RETRY_S = 5.0
 
 Wait = Callable[[asyncio.Event, float | None], Awaitable[None]]
 
 
 async def wait_until_set(event: asyncio.Event, within_s: float | None) -> None:
-    """Wait for an event, at most so many seconds; ``None``: for ever."""
+    """Wait for an event, at most ``within_s`` seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             await event.wait()
 
 
 class Poll:
-    """Does work when woken, and every ``every_s`` seconds anyway.
+    """Runs work when woken and every ``every_s`` seconds, since work may also come from another process.
 
-    Being woken is a hint for speed, the poll is the guarantee: work may come from another process. ``every_s`` may
-    be a function that is asked each time; ``None`` then means to wait until woken.
+    A function for ``every_s`` is called each time; ``None`` means to wait until woken.
     """
 
     def __init__(
@@ -44,17 +43,17 @@ class Poll:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Say that there may be work."""
+        """Signal that there may be work."""
         self._woken.set()
 
     async def run(self, work: Callable[[], Awaitable[float | None]]) -> None:
-        """Work until cancelled.
+        """Call ``work`` until cancelled.
 
-        ``work`` returns ``None`` when it has done all there was, ``MORE`` to be called again at once, or the
-        seconds to pause whatever wakes it meanwhile.
+        It returns ``None`` when nothing is left, ``MORE`` to be called again at once, or the seconds to pause,
+        which a wake-up does not shorten.
         """
         while True:
-            self._woken.clear()  # before the work: what comes while it runs wakes it again
+            self._woken.clear()  # before the work, so that a wake-up during it is not lost
             pause_s = await work()
             if pause_s is None:
                 await self._wait(self._woken, self._every_s())
@@ -62,21 +61,19 @@ class Poll:
                 await self._sleep(pause_s)
 
 
-async def regularly(
-    every_s: float, *purges: Callable[[], Awaitable[object]], sleep: Sleep = asyncio.sleep
-) -> None:
-    """Run each of these now and every ``every_s`` seconds, until cancelled.
+async def regularly(every_s: float, *tasks: Callable[[], Awaitable[object]], sleep: Sleep = asyncio.sleep) -> None:
+    """Run all tasks now and every ``every_s`` seconds, until cancelled.
 
-    One that fails is logged, keeps none of the others from running, and is tried again in 5 s at the latest.
+    A task that fails is logged, does not stop the others, and makes the next run start after 5 s at most.
     """
     while True:
         failed = False
-        for purge in purges:
+        for task in tasks:
             try:
-                await purge()
+                await task()
             except Exception as error:
                 failed = True
                 level = logging.WARNING if isinstance(error, Unavailable) else logging.ERROR
-                extra = {"task": getattr(purge, "__qualname__", repr(purge)), "reason": repr(error)}
+                extra = {"task": getattr(task, "__qualname__", repr(task)), "reason": repr(error)}
                 log.log(level, "regular task failed, will try again", extra=extra)
-        await sleep(min(every_s, _AGAIN_S) if failed else every_s)
+        await sleep(min(every_s, _RETRY_S) if failed else every_s)

@@ -1,4 +1,4 @@
-"""Retries: how long to pause between attempts, and trying again until it works or the time is up."""
+"""Retries with exponential backoff and a limit on attempts or time."""
 
 import asyncio
 import logging
@@ -13,18 +13,17 @@ from purveyor.kit.errors import ServerAway, StartupError
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[object]]
-Failed = Callable[[Exception, int, float], None]
+OnFailure = Callable[[Exception, int, float], None]
 
 log = logging.getLogger(__name__)
 
-_MOST_DOUBLINGS = 30
+_MAX_EXPONENT = 30
 
 
 class RetrySchedule(msgspec.Struct, frozen=True):
     """Pauses that grow by ``factor`` from ``first_s`` to ``longest_s``, in seconds.
 
-    ``jitter`` is the share of each pause that is random, from 0 to 1, so that processes which failed together do
-    not come back together.
+    ``jitter`` is the random share of each pause, from 0 to 1. It keeps processes from retrying all at once.
     """
 
     first_s: float
@@ -33,8 +32,8 @@ class RetrySchedule(msgspec.Struct, frozen=True):
     jitter: float = 0.5
 
     def pause_s(self, failures: int) -> float:
-        """The pause after so many failures in a row, counted from 1."""
-        whole_s = min(self.longest_s, self.first_s * self.factor ** min(failures - 1, _MOST_DOUBLINGS))
+        """Return the pause after so many failures in a row, counted from 1."""
+        whole_s = min(self.longest_s, self.first_s * self.factor ** min(failures - 1, _MAX_EXPONENT))
         return whole_s * random.uniform(1 - self.jitter, 1)  # noqa: S311 - no secret
 
 
@@ -45,14 +44,14 @@ async def retry(
     on: type[Exception] | Callable[[Exception], bool],
     attempts: int | None = None,
     within_s: float | None = None,
-    failed: Failed | None = None,
+    failed: OnFailure | None = None,
     sleep: Sleep = asyncio.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> T:
-    """Try until it works. Raises at once what ``on`` does not name or accept.
+    """Call ``attempt`` until it succeeds. Only errors that ``on`` names or accepts are retried.
 
-    Raises the last error after so many ``attempts``, or when the next one would begin later than ``within_s``
-    seconds from now. ``failed`` is called with each error that is retried, its number, and the pause in seconds.
+    Raises the last error after ``attempts`` failures, or when the next attempt would start more than ``within_s``
+    seconds from now. ``failed`` is called with each retried error, its number and the pause in seconds.
     """
     ends = None if within_s is None else clock() + within_s
     failures = 0
@@ -76,28 +75,28 @@ _STARTUP = RetrySchedule(first_s=1.0, longest_s=1.0)
 async def wait_for_server(
     connect: Callable[[], Awaitable[T]], within_s: float, *, sleep: Sleep = asyncio.sleep
 ) -> T:
-    """Connect at start to a server that may be away. Raises ``StartupError`` after ``within_s`` seconds."""
+    """Retry a connection at startup for ``within_s`` seconds. Raises ``StartupError`` when the time is up."""
 
-    def tell(away: Exception, _failures: int, _pause_s: float) -> None:
+    def warn(away: Exception, _failures: int, _pause_s: float) -> None:
         log.warning("waiting: %s", away)
 
     try:
-        return await retry(connect, _STARTUP, on=ServerAway, within_s=within_s, failed=tell, sleep=sleep)
+        return await retry(connect, _STARTUP, on=ServerAway, within_s=within_s, failed=warn, sleep=sleep)
     except ServerAway as away:
         waited = f" Gave up after {within_s:g} s." if within_s else ""
         raise StartupError(f"{away}{waited}") from away
 
 
 def stand_in(trouble: StartupError) -> Any:
-    """In place of what could not be reached, where that is to be found out: every method raises why."""
+    """Return a substitute for an unavailable client. Its methods raise ``trouble``, for the checks to report."""
 
     class StandIn:
-        server = ""  # the trouble says it
+        server = ""  # the error names it
 
         def __getattr__(self, name: str) -> Any:
-            async def say_why(*_: object) -> None:
+            async def fail(*_: object) -> None:
                 raise trouble
 
-            return say_why
+            return fail
 
     return StandIn()

@@ -1,14 +1,14 @@
-"""How a role is declared and what a running one consists of.
+"""The declaration of a role, and the parts of a running one.
 
-A role's ``role.py`` holds the declaration and ``build``; the heavy imports stand inside ``build``, so that a
-process pays only for the roles that it runs and ``app roles`` can read every declaration without starting one.
+Each ``role.py`` holds a declaration and its ``build``. Heavy imports belong inside ``build``, so that a process
+imports only the roles that it runs.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from purveyor.kit.cache import SharedCache
 from purveyor.kit.events.message import Ask, Event
@@ -16,21 +16,19 @@ from purveyor.kit.events.transport import Answers, Asker, EventHandler, EventTra
 from purveyor.kit.limits.memory import Backoff, Limiter
 from purveyor.kit.process.background import Background
 
-if TYPE_CHECKING:  # it brings the database driver with it, and declarations are read without starting anything
+if TYPE_CHECKING:  # it imports the database driver
     from purveyor.kit.events.outbox import Outbox
 
 S = TypeVar("S")
-T = TypeVar("T")
 P = TypeVar("P", bound="Port")
 
 
 class Port:
-    """A typed client for what another role offers: methods that make the asks. Subclasses add the methods."""
+    """Base of the typed client of a role. Subclasses add a method for each ask."""
 
     role: ClassVar[str]
-    """The role that answers."""
     setting: ClassVar[str]
-    """The setting with the base URL of the process that runs that role, such as ``AUTH_SERVICE``."""
+    """The setting with the base URL of that role's process, such as ``AUTH_SERVICE``."""
     asks: ClassVar[tuple[type[Ask[Any]], ...]]
 
     def __init__(self, asker: Asker) -> None:
@@ -38,15 +36,15 @@ class Port:
 
     @classmethod
     def needs_identity(cls) -> bool:
-        """Whether some of its asks travel with a service token; the others carry a person's bearer token."""
+        """Whether some of its asks need a service token; the others forward a user's bearer token."""
         return not all(ask.route for ask in cls.asks)
 
 
 @dataclass(frozen=True)
 class Check:
-    """A dependency's sign of life for ``/health/ready`` and ``app doctor``.
+    """Check of a dependency for ``/health/ready`` and ``app doctor``.
 
-    ``probe`` returns a short description or raises; without a ``required`` one the role cannot work at all.
+    ``probe`` returns a short description or raises. The role cannot work without a ``required`` dependency.
     """
 
     name: str
@@ -55,14 +53,14 @@ class Check:
     probe: Callable[[], Awaitable[str]]
     required: bool = True
     server: str = ""
-    """Which server it is, such as ``MongoDB at db.test:27017``: said before what is wrong with it."""
+    """The server for error messages, such as ``MongoDB at db.test:27017``."""
     setting: str = ""
-    """The setting that names an external one; empty: the one that names the role's database."""
+    """The setting of an external server; empty means that of the role's database."""
 
 
 @dataclass(frozen=True)
 class Actor:
-    """A role running in this process: its inlets, its background tasks, its dependencies."""
+    """A role running in this process."""
 
     routes: Sequence[Any] = ()
     answers: Answers = field(default_factory=dict)
@@ -74,78 +72,71 @@ class Actor:
 
 @dataclass(frozen=True, kw_only=True)
 class Env:
-    """What the host gives to a role's ``build``."""
+    """What the host passes to a role's ``build``."""
 
     production: bool
     console: bool
-    """Whether this process only answers its operator: to that, whatever is away is down."""
+    """Whether this process only answers an operator, for whom every unavailable dependency is a failure."""
     database_kind: str
     """``embedded`` or ``external``."""
     data_dir: Path
     limiter: Limiter
     backoff: Backoff
     shared_cache: SharedCache | None
-    """A cache that all processes share; ``None``: each process has only its own."""
+    """``None``: each process has only a cache of its own."""
     shared_checks: Sequence[Check]
-    """The checks of what is behind ``limiter``, ``backoff`` and ``shared_cache``: a role that uses one adds
-    them to its own."""
+    """The checks of ``limiter``, ``backoff`` and ``shared_cache``. A role that uses one adds them to its own."""
     events: EventTransport
     stopping: Callable[[], bool]
-    """True once the process drains: long-lived responses and loops end."""
+    """True once the process drains; long-lived responses and loops then end."""
     database: Callable[[], AbstractAsyncContextManager[Any]]
-    """Opens the role's own ``kit.db.postgres.Database``, its schema up to date, and closes it at the end."""
+    """Opens the role's ``kit.db.postgres.Database`` with a migrated schema."""
     connect: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-    """See ``reach``."""
+    """Retries a connection for ``STARTUP_WAIT_S``; raises ``StartupError``."""
     asker: Callable[[type[Port]], Asker]
-    """Carries the asks of a port."""
     is_here: Callable[[type[Port]], bool]
     """Whether the role behind a port runs in this process."""
     can_ask: Callable[[type[Port]], bool]
     """Whether the role behind a port runs here, or its URL is set."""
     personal_data: "Mapping[str, HoldsPersonalData]"
-    """The roles of the registry that hold personal data."""
-
-    async def reach(self, connect: Callable[[], Awaitable[T]]) -> T:
-        """Connect to a server that may be away; waits ``STARTUP_WAIT_S`` for it. Raises ``StartupError``."""
-        return cast("T", await self.connect(connect))
+    """By role, for all roles of the registry that hold personal data."""
 
     def port(self, kind: type[P]) -> P:
-        """A client for what another role offers: in this process or over HTTP, the caller cannot tell."""
+        """Return a client for another role, in this process or over HTTP."""
         return kind(self.asker(kind))
 
 
 @dataclass(frozen=True)
 class HoldsPersonalData:
-    """The events by which a role answers the erasure of a person, and their wish for all that is held on them."""
+    """The events with which a role reports the erasure and the export of a user's data."""
 
     erased: type[Event]
-    """Has the member ``user_id``."""
+    """With the member ``user_id``."""
     exported: type[Event]
-    """Has the members ``export_id``, ``part``, ``parts`` and ``document``, which is a JSON array."""
+    """With the members ``export_id``, ``part``, ``parts`` and ``document``, a JSON array."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Role(Generic[S]):
-    """A declared slice of the business. Data only: nothing starts before ``build`` is entered."""
+    """Declaration of a role. Nothing starts before ``build`` is entered."""
 
     name: str
     serves: str
-    """What it does, for ``app roles``: one short line."""
+    """Short description for ``app roles``."""
     settings: type[S]
     build: Callable[[Env, S], AbstractAsyncContextManager[Actor]]
     check: Callable[[S, bool], None] = lambda _settings, _production: None
-    """Raises ``ConfigError`` for settings that cannot work together, before anything is started; the flag says
-    whether this is production."""
+    """Raises ``ConfigError`` for incompatible settings before anything starts; the flag means production."""
     needs: tuple[type[Port], ...] = ()
     wants: tuple[type[Port], ...] = ()
     """Ports that it uses where ``Env.can_ask`` says so; it starts without them."""
     offers: tuple[type[Port], ...] = ()
     emits: tuple[type[Event], ...] = ()
     consumes: Mapping[type[Event], str] = field(default_factory=dict)
-    """The event types it hears, each with the name of the queue where they wait for it."""
+    """Event types with the name of their queue."""
     migrations: Path | None = None
     in_postgres: Callable[[S], bool] | None = None
-    """Whether, with these settings, it keeps its rows in PostgreSQL at all; ``None``: always."""
+    """Whether the settings put its data, and so its outbox, into PostgreSQL; ``None``: always."""
     reads_events: bool = False
     """Whether it uses the event transport without emitting or consuming, to show dead letters."""
     personal_data: HoldsPersonalData | None = None
@@ -153,21 +144,18 @@ class Role(Generic[S]):
     collects_personal_data: tuple[type[Event], ...] = ()
     """The events with which it asks every role that holds personal data. It consumes all their answers."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """The groups of its routes in the API document, each with what they are for."""
+    """Tags of its routes in the OpenAPI document with their descriptions."""
     pages: Mapping[str, str] = field(default_factory=dict)
-    """Pages that are announced at start, where it serves them: title to path."""
+    """Titles and paths of the pages that are logged at startup."""
 
     @property
     def uses_events(self) -> bool:
-        """Whether the event transport must be open for it."""
         return bool(self.emits or self.consumes or self.reads_events)
 
     def is_in_postgres(self, settings: S) -> bool:
-        """Whether it keeps its rows, and so its outbox, in PostgreSQL."""
         return self.in_postgres is None or self.in_postgres(settings)
 
     def queues(self) -> tuple[Queue, ...]:
-        """The queues of this role."""
         return tuple(Queue(name=name, event=event, role=self.name) for event, name in self.consumes.items())
 
 

@@ -1,4 +1,4 @@
-"""Service tokens: which role asks another one over HTTP, as a JWT (RFC 7519) that lives for a minute."""
+"""Service tokens: JWTs (RFC 7519) that identify the calling role over HTTP and expire after a minute."""
 
 import re
 import time
@@ -10,9 +10,9 @@ from purveyor.kit.errors import Unauthorized
 LIFETIME_S = 60
 
 _ISSUER = "purveyor"
-_TYPE = "service+jwt"  # so that no token of another kind passes, even where the secrets are the same
+_TYPE = "service+jwt"  # rejects tokens of other kinds, even when they share the secret
 _ALGORITHM = "HS256"
-_CLOCKS_DIFFER_S = 30
+_LEEWAY_S = 30
 _FORM = re.compile(r"[\w-]{1,512}\.[\w-]{1,2048}\.[\w-]{43}", re.ASCII)
 
 
@@ -25,19 +25,18 @@ class ServiceTokenInvalid(Unauthorized):
 
 
 class ServiceTokens:
-    """Signs and reads service tokens."""
+    """Signs and verifies service tokens."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
 
     def sign(self, *, asking: str, asked: str) -> str:
-        """A token with which role ``asking`` may ask role ``asked`` within the next minute."""
         now = int(time.time())
         claims = {"iss": _ISSUER, "sub": asking, "aud": asked, "iat": now, "exp": now + LIFETIME_S}
         return jwt.encode(claims, self._secret, algorithm=_ALGORITHM, headers={"typ": _TYPE})
 
     def read(self, token: str, *, asked: str) -> str:
-        """The role that asks. Raises ``ServiceTokenInvalid``: one answer for everything that can be wrong."""
+        """Verify a token and return the calling role. Raises ``ServiceTokenInvalid``."""
         if not _FORM.fullmatch(token):
             raise ServiceTokenInvalid
         try:
@@ -49,7 +48,7 @@ class ServiceTokens:
                 algorithms=[_ALGORITHM],
                 audience=asked,
                 issuer=_ISSUER,
-                leeway=_CLOCKS_DIFFER_S,
+                leeway=_LEEWAY_S,
                 options={"require": ["exp", "iat", "sub", "aud", "iss"]},
             )
         except (jwt.PyJWTError, ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Text that people type: lines, a telephone number, a country; safe for mail headers, pages and logs."""
+"""Validation of user input: lines, phone numbers and countries that are safe for mail headers, pages and logs."""
 
 import re
 import unicodedata
@@ -22,10 +22,10 @@ _COUNTRIES = """
 """The officially assigned codes of ISO 3166-1 alpha-2."""
 
 _JOINERS = "\u200c\u200d"
-"""Zero width non-joiner and joiner: spelling in Persian and in the languages of India, and part of many emoji."""
+"""Zero width non-joiner and joiner, which Persian and Indic spelling and many emoji need."""
 
-# The same rules as JSON Schema, for the API document; of the characters that no line may hold those of the basic
-# multilingual plane, for regular expressions know no others in all languages.
+# The same rules as JSON Schema for the API document. Forbidden characters outside the basic multilingual plane are
+# left out, since not every regular expression engine supports them.
 _FORBIDDEN = (
     r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e\u200f"
     r"\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
@@ -52,10 +52,9 @@ Country = Annotated[
 
 
 def clean_line(text: str, pointer: str) -> str:
-    """Text on one line without control, format or bidirectional characters or encoded words (RFC 2047).
+    """Normalize one line of text (NFC, single spaces). Raises ``InvalidInput`` at ``pointer``.
 
-    White space of any kind and length becomes one space. Joiners may stand between other characters. Raises
-    ``InvalidInput`` at ``pointer``.
+    Rejects control, format and bidirectional characters, encoded words (RFC 2047) and joiners at the ends.
     """
     line = unicodedata.normalize("NFC", text).strip()
     if line.strip(_JOINERS) != line:
@@ -69,13 +68,13 @@ def clean_line(text: str, pointer: str) -> str:
 
 
 def clean_text(text: str, pointer: str) -> str:
-    """Lines of text, each as ``clean_line`` has them, without blank ones at the ends. Raises ``InvalidInput``."""
+    """Apply ``clean_line`` to each line, and strip blank lines at the ends. Raises ``InvalidInput``."""
     lines = text.replace("\r\n", "\n").split("\n")
     return "\n".join(clean_line(line, pointer) for line in lines).strip("\n")
 
 
 def clean_phone(text: str, pointer: str = "/phone") -> str:
-    """A telephone number as people write it, or nothing."""
+    """Validate a phone number in free format; it may be empty."""
     phone = text.strip()
     if phone and not _PHONE.fullmatch(phone):
         raise invalid(pointer, "must be a phone number, such as +1 555 0100")
@@ -83,13 +82,13 @@ def clean_phone(text: str, pointer: str = "/phone") -> str:
 
 
 def clean_country(text: str, pointer: str = "/country") -> str:
-    """An ISO 3166-1 alpha-2 code in capitals."""
+    """Validate an ISO 3166-1 alpha-2 code and return it in upper case."""
     code = text.upper()
-    if code not in _COUNTRIES.split() or not text.isascii():  # the capitals of "ß" are "SS"
+    if code not in _COUNTRIES.split() or not text.isascii():  # "ß".upper() is "SS"
         raise invalid(pointer, "must be a two-letter country code (ISO 3166-1), such as US")
     return code
 
 
 def invalid(pointer: str, detail: str) -> InvalidInput:
-    """An ``InvalidInput`` with one field error."""
+    """Return an ``InvalidInput`` with one field error."""
     return InvalidInput("The input is not valid.", errors=[FieldError(pointer, detail)])

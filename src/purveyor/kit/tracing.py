@@ -1,6 +1,6 @@
-"""The trace that a request belongs to, by W3C Trace Context: taken, or begun, and carried into asks and events.
+"""W3C Trace Context of the current request, passed on to asks and events.
 
-Spans of our own there are none, so what came in is passed on unchanged: it has no other parent.
+There are no spans of our own, so the incoming ``traceparent`` is passed on unchanged.
 """
 
 import random
@@ -8,19 +8,19 @@ import re
 from contextvars import ContextVar
 
 traceparent: ContextVar[str] = ContextVar("traceparent", default="")
-"""That of the request or the event in hand; empty outside of them."""
+"""The trace of the current request or event; empty outside of them."""
 
-# Four fields; of a version later than 00 more may follow, and it is passed on as 00 (section 3.2.1 to 3.2.4).
+# Later versions than 00 may have more than four fields and are passed on as 00 (sections 3.2.1 to 3.2.4).
 _FORM = re.compile(r"(?!ff|00.{54})[0-9a-f]{2}(-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(?:-.*)?")
 
 
 def parse(value: str) -> str:
-    """A ``traceparent`` that can be passed on; empty for one that is none."""
+    """Return the ``traceparent`` to pass on; empty for an invalid one."""
     found = _FORM.fullmatch(value)
     return f"00{found[1]}" if found else ""
 
 
 def begin() -> str:
-    """The ``traceparent`` of a new trace, which nobody samples."""
+    """Start a new, unsampled trace."""
     both = f"{random.getrandbits(192):048x}"
     return f"00-{both[:32]}-{both[32:]}-00"

@@ -172,7 +172,7 @@ async def test_trouble_fades(supervisor: Supervisor, monkeypatch: pytest.MonkeyP
     supervisor.start("email", Background("sender", task))
     await task.until(2)
     assert supervisor.troubles()
-    monkeypatch.setattr(module, "_TROUBLE_FADES_S", 0.0)
+    monkeypatch.setattr(module, "_TROUBLE_SHOWN_S", 0.0)
 
     assert supervisor.troubles() == {}
 

@@ -19,7 +19,7 @@ from waiting import PATIENCE_S
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks often: what is counted is the same."""
-    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(module, "_POLL_S", 0.02)
     monkeypatch.setattr(module, "_WINDOW_S", 10 * PATIENCE_S)
 
 

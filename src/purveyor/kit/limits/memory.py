@@ -1,7 +1,7 @@
-"""Rate limits: a quota of requests in a window that starts with a key's first request.
+"""Rate limits and login backoff, counted in this process.
 
-A fixed window per key (not a leaky bucket) because the answer can then say exactly what is left and when it
-comes back, in the terms of the IETF draft "RateLimit header fields for HTTP" 11.
+A rate limit is a fixed window that starts with a key's first request. Unlike with a leaky bucket, the response can
+state exactly how much quota is left and when it resets (IETF draft "RateLimit header fields for HTTP" 11).
 """
 
 import math
@@ -21,14 +21,14 @@ _WINDOWS = {"second": 1, "minute": 60, "hour": 3600}
 
 @dataclass(frozen=True)
 class Rate:
-    """``quota`` requests in ``window_s`` seconds; written ``60/minute``."""
+    """``quota`` requests in ``window_s`` seconds, written as ``60/minute``."""
 
     quota: int
     window_s: int
 
     @classmethod
     def parse(cls, text: str) -> "Rate":
-        """Read ``N/second``, ``N/minute`` or ``N/hour``; raises ``ValueError`` with what is allowed."""
+        """Parse ``N/second``, ``N/minute`` or ``N/hour``. Raises ``ValueError``."""
         match = re.fullmatch(r"\s*([1-9][0-9]{0,8})\s*/\s*(second|minute|hour)\s*", text)
         if match is None:
             raise ValueError("expected N/second, N/minute or N/hour with N from 1 to 999999999")
@@ -41,7 +41,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the limiter says of one request; ``reset_s`` is in seconds, rounded up."""
+    """The limiter's decision on one request; ``reset_s`` is rounded up."""
 
     policy: str
     rate: Rate
@@ -50,7 +50,7 @@ class Decision:
     allowed: bool
 
     def headers(self) -> dict[str, str]:
-        """The ``RateLimit`` fields, on success and refusal alike; ``Retry-After`` with a refusal."""
+        """Return the ``RateLimit`` fields, with ``Retry-After`` if the request is refused."""
         fields = {
             "RateLimit-Policy": f'"{self.policy}";q={self.rate.quota};w={self.rate.window_s}',
             "RateLimit": f'"{self.policy}";r={self.remaining};t={self.reset_s}',
@@ -70,28 +70,25 @@ class Decision:
 
     @contextmanager
     def with_headers(self) -> Iterator[None]:
-        """The ``RateLimit`` fields go with every ``Problem`` that is raised inside: it has cost quota as well."""
+        """Add the ``RateLimit`` fields to a ``Problem`` raised inside, since it has used quota as well."""
         try:
             yield
         except Problem as problem:
-            own = copy(problem)  # one that several wait for is raised to all of them
+            own = copy(problem)  # several waiters of one cache load share it
             own.headers = {**problem.headers, **self.headers()}
             raise own from problem.__cause__
 
 
 class Limiter(Protocol):
-    """Counts requests. Atomic: of any number at once, exactly the quota is allowed."""
+    """Counts requests atomically: of concurrent requests, exactly the quota is allowed."""
 
-    async def hit(self, policy: str, key: str, rate: Rate) -> Decision:
-        """Count one request of ``key`` under ``policy`` and say whether it is allowed."""
-        ...
+    async def hit(self, policy: str, key: str, rate: Rate) -> Decision: ...
 
 
 class MemoryLimiter:
-    """Counts in this process. ``share`` processes divide the quota among them, and each tells of its own part.
+    """Counts in this process, which gets one of ``share`` equal parts of the quota.
 
-    What does not divide is left over. A part is 1 at least: with a quota below the number of processes a key
-    has as many requests as there are processes, where it meets all of them. Redis counts exactly.
+    A part is at least 1, so a quota below the number of processes is exceeded. Redis counts exactly.
     """
 
     _MAX_KEYS: ClassVar[int] = 100_000
@@ -101,7 +98,6 @@ class MemoryLimiter:
         self._windows: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
 
     async def hit(self, policy: str, key: str, rate: Rate) -> Decision:
-        """See ``Limiter``. Never waits, so it is atomic in one event loop."""
         now = time.monotonic()
         part = replace(rate, quota=max(1, rate.quota // self._share))
         ends, used = self._windows.get((policy, key), (0.0, 0))
@@ -112,17 +108,18 @@ class MemoryLimiter:
         used += allowed
         self._windows[policy, key] = (ends, used)
         if len(self._windows) > self._MAX_KEYS:
-            self._windows.popitem(last=False)  # the oldest window: memory stays bounded under an attack
+            self._windows.popitem(last=False)  # the oldest window; bounds memory during an attack
         return Decision(policy, part, part.quota - used, max(1, math.ceil(ends - now)), allowed)
 
 
-_MOST_DOUBLINGS = 40
+_MAX_EXPONENT = 40
 
 
 @dataclass(frozen=True)
 class BackoffPolicy:
-    """How delays grow, in seconds: none for the first ``free`` failures, then ``first_s`` and twice as long each
-    time, up to ``longest_s``. ``forget_s`` after the last failure all are forgotten.
+    """Delays in seconds: none for the first ``free`` failures, then doubling from ``first_s`` to ``longest_s``.
+
+    Failures are forgotten ``forget_s`` seconds after the last one.
     """
 
     free: int
@@ -131,26 +128,25 @@ class BackoffPolicy:
     forget_s: float = 3600.0
 
     def delay_s(self, failures: int) -> float:
-        """How long to wait after so many failures."""
         beyond = failures - self.free
         if beyond <= 0:
             return 0.0
-        return float(min(self.longest_s, self.first_s * 2 ** min(beyond - 1, _MOST_DOUBLINGS)))
+        return float(min(self.longest_s, self.first_s * 2 ** min(beyond - 1, _MAX_EXPONENT)))
 
 
 class Backoff(Protocol):
-    """Counts failures by key. Atomic: of any number of attempts at once, exactly those that are free begin."""
+    """Counts failures by key atomically: of concurrent attempts, exactly the free ones start."""
 
     async def attempt(self, key: str, policy: BackoffPolicy) -> float:
-        """Begin an attempt: 0, and it counts as a failure; or the seconds to wait, and nothing is counted."""
+        """Count an attempt as a failure and return 0, or return the seconds to wait without counting it."""
         ...
 
     async def take_back(self, key: str) -> None:
-        """One attempt that began was no failure: it no longer counts, and nobody waits because of it."""
+        """Uncount an attempt that did not fail, and end the current wait."""
         ...
 
     async def forget(self, key: str) -> None:
-        """No failure of the key counts any more."""
+        """Forget all failures of the key."""
         ...
 
 
@@ -163,7 +159,6 @@ class MemoryBackoff:
         self._keys: OrderedDict[str, _Failures] = OrderedDict()
 
     async def attempt(self, key: str, policy: BackoffPolicy) -> float:
-        """See ``Backoff``. Never waits, so it is atomic in one event loop."""
         now = time.monotonic()
         found = self._keys.pop(key, None)
         if found is None or now >= found.forget_at:
@@ -175,16 +170,14 @@ class MemoryBackoff:
             wait_s = found.until - now
         self._keys[key] = found
         if len(self._keys) > self._MAX_KEYS:
-            self._keys.popitem(last=False)  # whoever has been quiet for longest: memory stays bounded
+            self._keys.popitem(last=False)  # the least recently used key; bounds memory
         return wait_s
 
     async def take_back(self, key: str) -> None:
-        """See ``Backoff``."""
         if (found := self._keys.get(key)) is not None:
             self._keys[key] = _Failures(max(0, found.count - 1), 0.0, found.forget_at)
 
     async def forget(self, key: str) -> None:
-        """See ``Backoff``."""
         self._keys.pop(key, None)
 
 

@@ -1,4 +1,4 @@
-"""Redis, shared by all processes, which may be gone at any time: its client, the rate limiter, the cache."""
+"""Rate limiter, login backoff and cache in Redis, shared by all processes; Redis may be down at any time."""
 
 import asyncio
 import hashlib
@@ -41,36 +41,35 @@ return {allowed and 1 or 0, used, ttl}
 
 
 class RedisAway(Exception):
-    """Redis did not do it, or was not even asked: go on without it."""
+    """Redis failed or is known to be down; continue without it."""
 
 
 class RedisClient:
-    """A Redis that never keeps anyone waiting.
+    """Redis client with a deadline of 60 ms per use, connecting included.
 
-    A use has 60 ms in all, connecting included. After one that failed nobody tries any more: a background
-    task asks, at most every 1.25 s, until Redis answers again.
+    After a failed use, all uses fail at once, while a background task probes Redis at least every 1.25 s.
     """
 
     def __init__(self, pool: BlockingConnectionPool) -> None:
         self._pool, self._client = pool, Redis.from_pool(pool)
-        # Who waits for a connection is not yet on the clock: a burst is no reason to think that Redis left.
+        # Waiting for a connection does not count towards the deadline: a burst does not mean that Redis is down.
         self._slots = asyncio.Semaphore(pool.max_connections)
         self._probing: asyncio.Task[None] | None = None
-        self._complaint = ""
+        self._last_refusal = ""
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Redis]:
-        """Lend the client for one short use. Raises ``RedisAway``, also for what fails inside the block."""
+        """Lend the client for one short use. Errors of Redis inside the block are raised as ``RedisAway``."""
         async with self._slots:
             if self._is_away():
                 raise RedisAway
             try:
-                async with _patiently():
+                async with _deadline():
                     yield self._client
             except ResponseError as error:
-                # It answered at once (full, read-only, a key of another type): the next use costs no time.
-                if str(error) != self._complaint:
-                    self._complaint = str(error)
+                # Redis answered (full, read-only, key of another type), so the next use need not be skipped.
+                if str(error) != self._last_refusal:
+                    self._last_refusal = str(error)
                     _log.warning("Redis refuses: %s", error)
                 raise RedisAway from error
             except _LOST as error:
@@ -78,23 +77,22 @@ class RedisClient:
                 raise RedisAway from error
 
     async def start(self) -> None:
-        """Connect, or begin to wait for Redis: the first request need not find out that it is away."""
+        """Connect, or start probing."""
         try:
             await self._connect()
         except _LOST as error:
             self._leave(error)
 
     async def check(self) -> str:
-        """The server and its version, for example ``Redis 7.0.15``. Raises what Redis or the network raises.
+        """Return the server and its version, such as ``Redis 7.0.15``. Raises errors of Redis and the network.
 
-        Writes, because a full server and a replica still answer questions.
+        Writes, because a full server or a replica still answers reads.
         """
         await self._client.set("purveyor:check", b"", px=1000)
         info = await self._client.info("server")
         return f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
 
     async def aclose(self) -> None:
-        """Stop asking, and close the connections."""
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
@@ -107,39 +105,38 @@ class RedisClient:
     def _leave(self, error: Exception) -> None:
         if not self._is_away():
             _log.warning("Redis is away, every process is on its own: %s", str(error) or "no answer")
-            self._probing = asyncio.create_task(self._ask_until_back(), name="redis probe")
+            self._probing = asyncio.create_task(self._probe(), name="redis probe")
 
     async def _connect(self) -> None:
-        async with _patiently():
+        async with _deadline():
             await self._client.ping()
-        # All of them now: with TLS, a burst that connects takes longer than it has.
+        # Open all connections now: with TLS, connecting in a burst takes longer than the deadline.
         async with AsyncExitStack() as stack:
             for _ in range(self._pool.max_connections):
                 connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
                 stack.push_async_callback(self._pool.release, connection)
 
-    async def _ask_until_back(self) -> None:
+    async def _probe(self) -> None:
         since = time.monotonic()
         await asyncio.sleep(_PROBES.pause_s(1))
 
-        def tell(error: Exception, _failures: int, _pause_s: float) -> None:
+        def report(error: Exception, _failures: int, _pause_s: float) -> None:
             _log.debug("Redis is still away: %s", error)
 
-        await retry(self._reconnect, _PROBES, on=lambda error: isinstance(error, _LOST), failed=tell)
+        await retry(self._reconnect, _PROBES, on=lambda error: isinstance(error, _LOST), failed=report)
         _log.info("Redis is back after %.1f s", time.monotonic() - since)
 
     async def _reconnect(self) -> None:
-        # After a failover the idle connections lead nowhere, and each would be found out by a user.
+        # Idle connections are dead after a failover.
         await self._pool.disconnect(inuse_connections=False)
         await self._connect()
 
 
 @asynccontextmanager
-async def _patiently() -> AsyncIterator[None]:
-    """A deadline of 50 ms, and 10 ms more in which an answer that has arrived already is read.
+async def _deadline() -> AsyncIterator[None]:
+    """Raise ``TimeoutError`` after 50 ms, plus 10 ms to read an answer that has already arrived.
 
-    Without those, a loop that was held up itself (by a hash, by a busy machine) would take its own absence for
-    the silence of Redis. Raises ``TimeoutError``.
+    Otherwise an event loop that was blocked itself (by a password hash, by a busy machine) would blame Redis.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as deadline:
@@ -152,9 +149,9 @@ async def _patiently() -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def open_redis(url: str) -> AsyncIterator[RedisClient]:
-    """Open the Redis at a ``redis://``, ``rediss://`` or ``unix://`` URL, present or away.
+    """Open a client for a ``redis://``, ``rediss://`` or ``unix://`` URL, even while Redis is down.
 
-    Raises ``ConfigError`` for a URL that can never work.
+    Raises ``ConfigError`` for an invalid URL.
     """
     client = RedisClient(_pool(url))
     try:
@@ -165,7 +162,7 @@ async def open_redis(url: str) -> AsyncIterator[RedisClient]:
 
 
 def _pool(url: str) -> BlockingConnectionPool:
-    # RESP2 and no driver info: connecting takes no round trip at all, which a burst of them would feel.
+    # RESP2 and no driver info: connecting needs no round trip, which matters in a burst.
     options: dict[str, Any] = {"protocol": 2, "driver_info": None, "max_connections": _CONNECTIONS}
     options |= {"socket_timeout": None, "socket_connect_timeout": None}  # the deadlines are ours
     try:
@@ -185,23 +182,20 @@ def _pool(url: str) -> BlockingConnectionPool:
 
 
 class RedisLimiter:
-    """Counts in Redis for all processes together; while it is away, in ``fallback``, so limits never go away.
+    """Counts in Redis for all processes, and in ``fallback`` while Redis is down.
 
-    The fallback hears of every allowed request, so that what was used up stays used up when Redis leaves.
+    The fallback also counts every allowed request, so that used quota stays used when Redis fails.
     """
 
     def __init__(self, client: RedisClient, fallback: Limiter) -> None:
         self._client, self._fallback = client, fallback
 
     async def hit(self, policy: str, key: str, rate: Rate) -> Decision:
-        """See ``Limiter``."""
-        # Hashed: keys of one length, whatever a client sends, and no mail address stands in Redis. The window
-        # belongs to the name: after a change of the rate nobody waits for the end of a longer one.
-        digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-        name = f"purveyor:limit:{policy}:{rate.window_s}:{digest}"
+        # With the window in the name, a change of the rate takes effect at once.
+        name = f"purveyor:limit:{policy}:{rate.window_s}:{_digest(key)}"
         try:
             async with self._client.use() as redis:
-                hit = redis.register_script(_HIT)  # loads itself again after SCRIPT FLUSH or a restart
+                hit = redis.register_script(_HIT)  # reloads itself after SCRIPT FLUSH or a restart
                 allowed, used, ttl_ms = await hit(keys=[name], args=[rate.quota, rate.window_s * 1000])
         except RedisAway:
             return await self._fallback.hit(policy, key, rate)
@@ -212,13 +206,12 @@ class RedisLimiter:
 
 
 class RedisCache:
-    """``SharedCache`` in Redis; one that is away is as good as empty."""
+    """``SharedCache`` in Redis; empty while Redis is down."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
     async def get(self, key: str) -> bytes | None:
-        """See ``SharedCache``."""
         with suppress(RedisAway):
             async with self._client.use() as redis:
                 found = await redis.get(key)
@@ -226,26 +219,24 @@ class RedisCache:
         return None
 
     async def put(self, key: str, value: bytes, ttl_s: float) -> None:
-        """See ``SharedCache``."""
         with suppress(RedisAway):
             async with self._client.use() as redis:
                 await redis.set(key, value, px=round(ttl_s * 1000))
 
     async def claim(self, key: str, ttl_s: float) -> bool:
-        """See ``SharedCache``."""
         with suppress(RedisAway):
             async with self._client.use() as redis:
                 return bool(await redis.set(key, b"", px=round(ttl_s * 1000), nx=True))
         return True
 
     async def drop(self, key: str) -> None:
-        """See ``SharedCache``."""
         with suppress(RedisAway):
             async with self._client.use() as redis:
                 await redis.delete(key)
 
 
-# Times by the clock of Redis: those of the processes may differ. A hash with the failures and the end of the wait.
+# A hash with the number of failures and the end of the wait, by the clock of Redis, since those of processes
+# differ.
 _ATTEMPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -268,13 +259,12 @@ end
 
 
 class RedisBackoff:
-    """Counts in Redis; while it is away, in ``fallback``, which hears of every attempt that began."""
+    """Counts in Redis, and in ``fallback`` while Redis is down; the fallback also counts every attempt."""
 
     def __init__(self, client: RedisClient, fallback: Backoff) -> None:
         self._client, self._fallback = client, fallback
 
     async def attempt(self, key: str, policy: BackoffPolicy) -> float:
-        """See ``Backoff``."""
         times_ms = [round(seconds * 1000) for seconds in (policy.first_s, policy.longest_s, policy.forget_s)]
         try:
             async with self._client.use() as redis:
@@ -286,24 +276,22 @@ class RedisBackoff:
         return float(wait_ms) / 1000
 
     async def take_back(self, key: str) -> None:
-        """See ``Backoff``."""
         await self._fallback.take_back(key)
-        try:
+        with suppress(RedisAway):
             async with self._client.use() as redis:
                 await redis.register_script(_TAKE_BACK)(keys=[_name(key)])
-        except RedisAway:
-            return
 
     async def forget(self, key: str) -> None:
-        """See ``Backoff``."""
         await self._fallback.forget(key)
-        try:
+        with suppress(RedisAway):
             async with self._client.use() as redis:
                 await redis.delete(_name(key))
-        except RedisAway:
-            return
 
 
 def _name(key: str) -> str:
-    """Hashed: no mail address stands in Redis."""
-    return f"purveyor:backoff:{hashlib.blake2b(key.encode(errors='surrogatepass'), digest_size=16).hexdigest()}"
+    return f"purveyor:backoff:{_digest(key)}"
+
+
+def _digest(key: str) -> str:
+    """Hash a key, so that its length is bounded and no email address is stored in Redis."""
+    return hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""A task that runs as long as its actor."""
+"""Background tasks of an actor."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Background:
-    """A named task; the host restarts it when it dies."""
+    """A task that runs as long as its actor and is restarted when it dies."""
 
     name: str
     run: Callable[[], Awaitable[None]]

@@ -1,4 +1,4 @@
-"""How a process ends when it cannot go on: one line on stderr and an exit code, never a traceback."""
+"""Exit codes, and ending the process with one line on stderr instead of a traceback."""
 
 import sys
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from purveyor.kit.log import printable
 WRONG_USE = 2
 """Exit code for a wrong option, role or setting."""
 NOT_THERE = 1
-"""Exit code for something that is needed and not there, or that refused."""
+"""Exit code for a missing or refusing dependency."""
 
 
 @contextmanager
 def exit_with_one_line() -> Iterator[None]:
-    """End the process for our own errors; a bug still shows its traceback."""
+    """Exit for errors of our own; a bug still shows its traceback."""
     try:
         yield
     except ConfigError as error:
@@ -27,6 +27,6 @@ def exit_with_one_line() -> Iterator[None]:
 
 
 def end(message: str, code: int) -> NoReturn:
-    """Say why on one line of stderr, and exit."""
+    """Write one line to stderr and exit."""
     sys.stderr.write(f"app: {printable(' '.join(message.split()))}\n")
     sys.exit(code)

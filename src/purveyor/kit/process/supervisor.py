@@ -1,6 +1,6 @@
-"""Keeps background tasks alive: restarts what dies, with backoff, and gives up on what keeps dying.
+"""Supervision of background tasks and worker processes: restart with backoff, up to 5 deaths per minute.
 
-A server that is away (``Unavailable``) is waited for as long as it takes; every other death counts.
+A task that ends with ``Unavailable`` waits for its server and does not count as dead.
 """
 
 import asyncio
@@ -24,28 +24,23 @@ log = logging.getLogger(__name__)
 _MAX_DEATHS = 5
 _WINDOW_S = 60.0
 _RESTART = RetrySchedule(first_s=0.2, longest_s=5.0)
-_TROUBLE_FADES_S = 10.0
+_TROUBLE_SHOWN_S = 10.0
 
 
 class Deaths:
-    """The rule of what is started again: more than 5 deaths in a minute are too many."""
+    """Counts deaths in the last minute."""
 
     def __init__(self) -> None:
         self._moments: deque[float] = deque(maxlen=_MAX_DEATHS + 1)
 
     def add(self) -> int:
-        """One more; how many there were in the last minute."""
+        """Add a death and return how many there were in the last minute."""
         self._moments.append(time.monotonic())
         return sum(self._moments[-1] - moment < _WINDOW_S for moment in self._moments)
 
-    @staticmethod
-    def too_many(recent: int) -> bool:
-        """Whether to give up."""
-        return recent > _MAX_DEATHS
-
 
 class Supervisor:
-    """Runs background tasks by role. ``failed`` is set when one died more than 5 times in a minute."""
+    """Runs background tasks by role. ``failed`` is set when a task dies more than 5 times in a minute."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
@@ -53,16 +48,15 @@ class Supervisor:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self, role: str, background: Background) -> None:
-        """Run a task until ``stop``."""
         self._tasks.append(asyncio.create_task(self._keep(role, background), name=f"{role} {background.name}"))
 
     def troubles(self) -> dict[str, str]:
-        """Roles with a task that died in the last 10 s, and why."""
+        """Return the roles with a task that died or waited in the last 10 s, and the reason."""
         now = time.monotonic()
-        return {role: why for role, (when, why) in self._deaths.items() if now - when < _TROUBLE_FADES_S}
+        return {role: why for role, (when, why) in self._deaths.items() if now - when < _TROUBLE_SHOWN_S}
 
     async def stop(self) -> None:
-        """Cancel every task and wait until each has cleaned up."""
+        """Cancel all tasks and wait for them."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -82,11 +76,11 @@ class Supervisor:
                 )
                 await asyncio.sleep(_RESTART.pause_s(waits))
             except (Exception, asyncio.CancelledError) as error:
-                if _was_asked_for(error):
+                if _is_own_cancellation(error):
                     raise
                 recent = deaths.add()
                 self._note(role, background.name, error)
-                if deaths.too_many(recent):
+                if recent > _MAX_DEATHS:
                     self._give_up(f"{role}: {background.name} died {recent} times in a minute, last of: {error}")
                     return
                 await asyncio.sleep(_RESTART.pause_s(recent))
@@ -103,17 +97,17 @@ class Supervisor:
             self.failed.set_exception(StartupError(line))
 
 
-def _was_asked_for(error: BaseException) -> bool:
-    """Whether it is the cancellation of ``stop``: one that escaped from a library is a death like another."""
+def _is_own_cancellation(error: BaseException) -> bool:
+    """Whether ``stop`` cancelled the task. A ``CancelledError`` that leaked from a library counts as a death."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-_LOOK_EVERY_S = 1.0
+_POLL_S = 1.0
 
 
 class Workers:
-    """``count`` processes that run ``main``, a function that can be pickled; ``grace_s`` to end in, in seconds."""
+    """``count`` processes that run the picklable function ``main``; they have ``grace_s`` seconds to end."""
 
     def __init__(self, main: Callable[[], object], count: int, *, grace_s: float) -> None:
         self._main, self._count, self._grace_s = main, count, grace_s
@@ -121,21 +115,21 @@ class Workers:
         self._workers: list[BaseProcess] = []
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Keep them until told to stop; the exit code.
+        """Replace dead workers until ``stop`` is set; return the exit code.
 
-        A worker that ends with exit code 1 or 2 has said why, and all end with its code. Raises ``StartupError``
-        when one died more than 5 times in a minute.
+        When a worker exits with code 1 or 2, it has reported an error, and all end with its code. Raises
+        ``StartupError`` when a worker died more than 5 times in a minute.
         """
         self._workers += [self._spawn() for _ in range(self._count)]
         log.info("workers started", extra={"pids": [worker.pid for worker in self._workers]})
         deaths = [Deaths() for _ in self._workers]
         try:
             while not stop.is_set():
-                await wait_until_set(stop, _LOOK_EVERY_S)
+                await wait_until_set(stop, _POLL_S)
                 for place, worker in enumerate(self._workers):
                     if worker.is_alive() or stop.is_set():
                         continue
-                    if worker.exitcode in (NOT_THERE, WRONG_USE):  # it would say it again
+                    if worker.exitcode in (NOT_THERE, WRONG_USE):  # a new one would fail the same way
                         return worker.exitcode
                     self._replace(place, deaths[place])
             return 0
@@ -143,17 +137,16 @@ class Workers:
             await self._end()
 
     def kill(self) -> None:
-        """End them at once."""
         for worker in self._workers:
             worker.kill()
 
     def _replace(self, place: int, deaths: Deaths) -> None:
         worker = self._workers[place]
-        how = _how(worker.exitcode or 0)
+        how = _exit_reason(worker.exitcode or 0)
         log.error("a worker ended, starting another", extra={"pid": worker.pid, "how": how})
-        if worker.exitcode:  # one that was asked to end has not died
+        if worker.exitcode:  # 0: it was asked to end
             recent = deaths.add()
-            if deaths.too_many(recent):
+            if recent > _MAX_DEATHS:
                 raise StartupError(
                     f"Workers died {recent} times in a minute, most recently {how}. See the log for the cause."
                 )
@@ -176,10 +169,10 @@ class Workers:
 
 
 async def starter_gone() -> None:
-    """In a worker, wait until the process that started it has ended, however it did; elsewhere for ever.
+    """Wait in a worker until its parent process has ended; elsewhere for ever.
 
-    No comparing of parent process ids: who was orphaned while it was still importing would compare with the
-    wrong one. The sentinel is a pipe whose other end the starter holds, so it tells also what has already been.
+    Uses the sentinel, a pipe that the parent holds open. Comparing parent process ids would miss a parent that
+    died while the worker was still importing.
     """
     starter = multiprocessing.parent_process()
     if starter is None:
@@ -194,7 +187,7 @@ async def starter_gone() -> None:
         loop.remove_reader(starter.sentinel)
 
 
-def _how(exitcode: int) -> str:
+def _exit_reason(exitcode: int) -> str:
     if exitcode >= 0:
         return f"with exit code {exitcode}"
     with suppress(ValueError):

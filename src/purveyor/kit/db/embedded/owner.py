@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: which process runs the server under ``DATA_DIR``, and who takes over from it."""
+"""The embedded PostgreSQL: one process runs the server under ``DATA_DIR``, and another takes over when it ends."""
 
 import asyncio
 import fcntl
@@ -20,18 +20,17 @@ _WATCH = RetrySchedule(first_s=0.25, longest_s=10.0, jitter=0.0)
 
 
 class EmbeddedPostgres:
-    """One server per data folder, shared by every process of the same user that asks for it.
+    """One server per data folder, shared by all processes of the same user.
 
-    The holder of an exclusive flock(2) is the owner and runs the server as its child; the others attach, and
-    one of them becomes the owner when it is gone: pools heal by connecting again, to the same address. The
-    server inherits the lock, hence who gets it knows that no earlier server, nor any session of one, is left:
-    no process id is ever trusted.
+    The holder of an exclusive flock(2) owns the server and runs it as its child. The others attach. When the owner
+    ends, one of them takes over, and connection pools reconnect to the same address. The server and its sessions
+    inherit the lock, so a process that gets it knows that none of them is left, without trusting process ids.
 
-    ``durable=False`` gives up crash safety for speed: for tests only.
+    ``durable=False`` trades crash safety for speed, for tests only.
     """
 
     owner: bool
-    """This process started the server."""
+    """Whether this process runs the server."""
 
     def __init__(self, data_dir: Path, *, durable: bool = True, max_connections: int = 200) -> None:
         self.owner = False
@@ -41,10 +40,7 @@ class EmbeddedPostgres:
         self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
-        """Start the server or attach to the one that runs; return its DSN once it answers.
-
-        Raises ``StartupError``: one line with what is wrong and the cure.
-        """
+        """Start the server or attach to a running one; return its DSN once it answers. Raises ``StartupError``."""
         try:
             self._data_dir.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self._data_dir / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -62,7 +58,7 @@ class EmbeddedPostgres:
         return self._server.dsn()
 
     async def stop(self) -> None:
-        """Let go of the server; the owner also ends it, in order, and waits until it is gone."""
+        """Detach from the server; the owner also shuts it down."""
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
@@ -96,7 +92,7 @@ class EmbeddedPostgres:
         await self._server.launch(lock)
 
     def _owns(self, lock: int) -> bool:
-        """Whether we hold the lock; takes it if it is free."""
+        """Return whether we hold the lock, after trying to take it."""
         if not self.owner:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,7 +102,7 @@ class EmbeddedPostgres:
         return True
 
     async def _watch(self, lock: int) -> None:
-        """Take over from an owner that is gone, and start our own server anew when it dies by itself."""
+        """Take over when the owner has ended, and restart our own server when it has died."""
         failures = 0
         while True:
             await asyncio.sleep(_WATCH.pause_s(failures + 1))

@@ -1,4 +1,4 @@
-"""The cluster of the embedded PostgreSQL and the server process on it: make, start, ask, end."""
+"""The cluster and the server process of the embedded PostgreSQL."""
 
 import asyncio
 import contextlib
@@ -21,24 +21,24 @@ from purveyor.kit.errors import StartupError
 _USER, _DATABASE, _PORT = "app", "purveyor", 5432
 _SOCKET = f".s.PGSQL.{_PORT}"
 _SOCKET_PATH_MAX = 103
-"""Bytes in the path of a unix socket (``sun_path`` less its NUL): 107 on Linux, 103 on macOS and the BSDs."""
+"""Bytes in the path of a Unix socket (``sun_path`` without its NUL): 107 on Linux, 103 on macOS and the BSDs."""
 _LOG_MAX = 1_000_000
-"""Bytes after which a start sets the server's log aside."""
+"""Size in bytes from which the server's log is rotated at startup."""
 _BUILTIN_LOCALE_SINCE = 17
 
 _POLL_S = 0.02
 _CONNECT_S = 5.0
 _RECOVER_S = 600.0
-"""How long a start may take: long, because cutting a crash recovery short would only begin it anew."""
+"""Limit for a start. Long, because an interrupted crash recovery has to start over."""
 _STOP: tuple[tuple[signal.Signals, float], ...] = (
-    (signal.SIGINT, 30.0),  # fast: ends the sessions, writes a checkpoint
-    (signal.SIGQUIT, 5.0),  # immediate: loses nothing, but the next start has to recover
+    (signal.SIGINT, 30.0),  # fast shutdown: ends sessions and writes a checkpoint
+    (signal.SIGQUIT, 5.0),  # immediate shutdown: the next start has to recover
     (signal.SIGKILL, 5.0),
 )
 
 
 class Server:
-    """PostgreSQL on ``<data_dir>/postgres``; only who holds the lock of the folder may launch and end it."""
+    """PostgreSQL on ``<data_dir>/postgres``. Only the holder of the folder's lock may launch and end it."""
 
     def __init__(self, data_dir: Path, *, durable: bool, max_connections: int) -> None:
         self._data_dir = data_dir
@@ -53,15 +53,14 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether a server that we launched is alive."""
+        """Whether the server that we launched is alive."""
         return self._process is not None and self._process.poll() is None
 
     def dsn(self, database: str = _DATABASE) -> str:
-        """The address of ``database``, for asyncpg and libpq; names the port, or ``PGPORT`` would win."""
+        """Return the address for asyncpg and libpq, with the port, which ``PGPORT`` would otherwise override."""
         return f"postgresql://{_USER}@/{database}?host={quote(str(self._socket_dir))}&port={_PORT}"
 
     async def answers(self, database: str = _DATABASE) -> bool:
-        """Whether ``database`` takes a connection now: the one sign that holds across processes, too."""
         try:
             async with asyncio.timeout(_CONNECT_S):
                 connection = await asyncpg.connect(self.dsn(database))
@@ -71,9 +70,9 @@ class Server:
         return True
 
     async def launch(self, lock: int) -> None:
-        """Start the server and wait until it answers; make the cluster and the database where there is none.
+        """Start the server and wait until it answers; create the cluster and the database if they do not exist.
 
-        The server and all its children inherit ``lock``. Raises ``StartupError`` or ``OSError``.
+        The server and its children inherit ``lock``. Raises ``StartupError`` or ``OSError``.
         """
         if self._log.exists() and self._log.stat().st_size > _LOG_MAX:
             self._log.replace(self._log.with_suffix(".log.1"))
@@ -92,7 +91,7 @@ class Server:
         await self._create_database()
 
     async def end(self) -> None:
-        """Shut the server down and wait until it is gone; harmless where none runs."""
+        """Shut down the server that we launched, if any, and wait for it."""
         process, self._process = self._process, None
         guard, self._guard = self._guard, None
         if guard is not None:
@@ -110,7 +109,7 @@ class Server:
                 self._socket_dir.rmdir()
 
     async def _create_cluster(self, binaries: Binaries, account: Account, lock: int) -> None:
-        """``initdb`` into a draft that is renamed when it is whole: a kill leaves no half cluster behind."""
+        """Run ``initdb`` in a draft folder and rename it at the end, so that a kill leaves no partial cluster."""
         draft = self._cluster.with_name(f"{self._cluster.name}.init")
         if draft.exists():
             shutil.rmtree(draft)
@@ -133,8 +132,8 @@ class Server:
         _fsync(self._data_dir)
 
     def _spawn(self, account: Account, command: list[str], folder: Path, lock: int) -> subprocess.Popen[bytes]:
-        # PostgreSQL takes its grandparent's id in its lock file for a stale one: so a pid that was reused (in
-        # a container, after a reboot) cannot keep it from starting. That no server is left, our lock says.
+        # PostgreSQL ignores a lock file with its grandparent's id, so a reused pid (in a container, after a
+        # reboot) cannot keep it from starting. Our lock proves that no server is left.
         stale = self._stale_pid()
         env = {"PG_GRANDPARENT_PID": stale} if stale else {}
         with self._log.open("ab") as output:
@@ -147,7 +146,7 @@ class Server:
             return str(int(path.read_text().partition("\n")[0]))
         except FileNotFoundError:
             return ""
-        except ValueError:  # emptied by a power failure, which PostgreSQL takes for a server that is starting
+        except ValueError:  # emptied by a power failure; PostgreSQL would wait for a starting server
             path.unlink()
             return ""
 
@@ -155,7 +154,7 @@ class Server:
         settings = {
             "max_connections": self._max_connections,
             "shared_buffers": "64MB",
-            # What fails in a statement goes to the client; written here, the log would grow with the traffic.
+            # Errors of statements go to the client; in the log they would let it grow with the traffic.
             "log_min_messages": "log",
             "log_min_error_statement": "panic",
             "log_checkpoints": "off",
@@ -174,7 +173,7 @@ class Server:
                     f"{self._socket_dir} belongs to another account. Remove it, or set a shorter DATA_DIR."
                 )
             account.give(self._socket_dir)
-        (self._socket_dir / f"{_SOCKET}.lock").unlink(missing_ok=True)  # stale for the reason in _spawn
+        (self._socket_dir / f"{_SOCKET}.lock").unlink(missing_ok=True)  # stale, see _spawn
 
     async def _create_database(self) -> None:
         try:
@@ -188,24 +187,24 @@ class Server:
             raise StartupError(f"The embedded database cannot be created: {error}") from error
 
     def _last_words(self) -> str:
-        """Why the process that we spawned last gave up, by what it wrote itself."""
+        """Return the last error that the spawned process logged."""
         with self._log.open("rb") as output:
             output.seek(self._log_start)
             lines = output.read().decode(errors="replace").splitlines()
-        told = [line for line in lines if "FATAL:" in line or "error:" in line] or lines
-        return f"{told[-1] if told else 'it said nothing'} (see {self._log})"
+        errors = [line for line in lines if "FATAL:" in line or "error:" in line] or lines
+        return f"{errors[-1] if errors else 'it logged nothing'} (see {self._log})"
 
 
 def _socket_dir(cluster: Path) -> Path:
-    """The cluster itself, which only its owner may enter; a short folder where that cannot be an address."""
+    """Return the cluster, which only its owner may enter, or a short folder if its path is no valid address."""
     if len(os.fsencode(cluster / _SOCKET)) <= _SOCKET_PATH_MAX and "," not in str(cluster):
         return cluster
     digest = hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]
-    return Path(f"/tmp/purveyor-{digest}")  # noqa: S108 - every process must find it, and TMPDIR may differ
+    return Path(f"/tmp/purveyor-{digest}")  # noqa: S108 - all processes need the same path, and TMPDIR may differ
 
 
 def _guard(pid: int) -> subprocess.Popen[bytes]:
-    """Stand in for PR_SET_PDEATHSIG where there is none: a shell that sees our end of a pipe close."""
+    """Start a shell that ends the server when we die, for systems without PR_SET_PDEATHSIG."""
     return subprocess.Popen(
         ["/bin/sh", "-c", 'read -r _; kill -INT "$0"', str(pid)],
         stdin=subprocess.PIPE,

@@ -172,13 +172,11 @@ class Keeping:
         return erased
 
     async def forget_erased(self, older_than_days: int) -> None:
-        """See ``Ledger``."""
         async with bounded():
             before = await self._now() - timedelta(days=older_than_days)
             await self._erased.delete_many({"erased_at": {"$lt": before}})
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
-        """See ``Ledger``."""
         async with bounded():
             before = await self._now() - timedelta(days=older_than_days)
             old = {"state": "sent", "updated_at": {"$lt": before}, **WITH_TEXT}
@@ -195,11 +193,9 @@ class Senders(Protocol):
     """The part of a collection that an owner needs."""
 
     def update_one(self, filter: Any, update: Any, upsert: bool = ...) -> Awaitable[Any]:  # noqa: A002, FBT001 - the driver's
-        """See pymongo."""
         ...
 
     def delete_one(self, filter: Any) -> Awaitable[Any]:  # noqa: A002 - the driver's name
-        """See pymongo."""
         ...
 
 
@@ -261,7 +257,6 @@ class MongoLedger:
         await prepare(self._mails, self._senders, answer_within_s=STARTUP_TIMEOUT_S)
 
     async def record(self, mail: NewMail) -> bool:
-        """See ``Ledger``."""
         async with bounded():
             if await self._mails.find_one({"_id": erased_key(mail)}, {"_id": 1}) is not None:
                 return False
@@ -275,7 +270,6 @@ class MongoLedger:
 
     @asynccontextmanager
     async def ownership(self) -> AsyncIterator[MongoOwner]:
-        """See ``Ledger``."""
         owner = MongoOwner(self._senders)
         await owner.beat()
         beating = asyncio.create_task(owner.keep_beating(), name="mail sender's heartbeat")
@@ -287,7 +281,6 @@ class MongoLedger:
             await owner.leave()
 
     async def gone(self) -> Sequence[str]:
-        """See ``Ledger``."""
         async with bounded():
             # First who has mails in hand, then which of them are alive: the other way round, somebody who
             # came in between would be taken for dead.
@@ -299,7 +292,6 @@ class MongoLedger:
             return sorted(set(owners) - set(alive))
 
     async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
-        """See ``Ledger``."""
         async with bounded():
             claimed = await self._mails.update_many(
                 {"state": "claimed", "owner": {"$in": [*gone]}},
@@ -312,7 +304,6 @@ class MongoLedger:
             return claimed.modified_count + doubtful.modified_count
 
     async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
-        """See ``Ledger``."""
         claims: list[Claim] = []
         clock = asyncio.get_running_loop().time
         async with bounded():
@@ -333,26 +324,21 @@ class MongoLedger:
         return claims
 
     async def mark_data(self, claim: Claim) -> None:
-        """See ``Ledger``."""
         if not await self._transition(claim, "claimed", change(state="data")):
             raise ClaimLost
 
     async def mark_sent(self, claim: Hold, reply: str) -> None:
-        """See ``Ledger``."""
         async with bounded():
             await self._mails.update_one(held_or_freed(claim), change(state="sent", smtp_reply=reply, error=""))
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
-        """See ``Ledger``."""
         update = change(state="retry", owner=None, smtp_reply=reply, error=error, due_in_s=pause_s)
         await self._transition(claim, IN_HAND, update)
 
     async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
-        """See ``Ledger``."""
         await self._transition(claim, IN_HAND, change(state="failed", smtp_reply=reply, error=error))
 
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
-        """See ``Ledger``."""
         await self._transition(claim, "data", doubt(error, policy))
 
     async def _transition(self, claim: Claim, state: Condition, update: Change) -> bool:
@@ -376,32 +362,26 @@ class MongoLedger:
     async def of_recipient(
         self, recipient: str, after: MailRecord | None = None, limit: int = 100
     ) -> Sequence[tuple[MailRecord, bytes]]:
-        """See ``Ledger``."""
         wanted = {"recipient": recipient} | (following(after) if after else {})
         async with bounded():
             found = self._mails.find(wanted, WITH_MESSAGE).sort([("created_at", 1), ("_id", 1)]).limit(limit)
             return [shown(document) async for document in found]
 
     async def erase(self, recipient: str, at: datetime) -> int:
-        """See ``Ledger``."""
         return await self._keeping.erase(recipient, at)
 
     async def forget_erased(self, older_than_days: int) -> None:
-        """See ``Ledger``."""
         await self._keeping.forget_erased(older_than_days)
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
-        """See ``Ledger``."""
         return await self._keeping.empty_sent(older_than_days, limit)
 
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
-        """See ``Ledger``."""
         async with bounded():
             document = await self._mails.find_one({"event_id": event_id}, WITH_MESSAGE)
         return None if document is None else shown(document)
 
     async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
-        """See ``Ledger``."""
         wanted: Document = {}
         if state:
             wanted["state"] = state
@@ -412,14 +392,12 @@ class MongoLedger:
             return [MailRecord(**document) async for document in found]
 
     async def resend(self, event_id: str) -> bool:
-        """See ``Ledger``."""
         update = change(
             state="retry", owner=None, resends=1, doubted=False, error="sent again by an operator", due_in_s=0
         )
         return await self._operate(event_id, SETTLED, update)
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
-        """See ``Ledger``."""
         state, resends = ("sent", 0) if sent else ("retry", 1)
         update = change(
             state=state, owner=None, resends=resends, doubted=False, error="resolved by an operator", due_in_s=0
@@ -432,7 +410,6 @@ class MongoLedger:
             return result.matched_count > 0
 
     async def check(self) -> str:
-        """See ``Ledger``."""
         async with bounded():
             version = (await self._database.command("buildInfo"))["version"]
             return f"MongoDB {version} at {self._address}"

@@ -109,7 +109,6 @@ class PostgresOwner:
         self._beating = asyncio.create_task(self._beat(), name="mail sender's heartbeat")
 
     def is_alive(self) -> bool:
-        """See ``Owner``."""
         return not (self._connection.is_closed() or self._beating.done())
 
     async def leave(self) -> None:
@@ -151,7 +150,6 @@ class PostgresLedger:
         self._database = database
 
     async def record(self, mail: NewMail) -> bool:
-        """See ``Ledger``."""
         recipient = await self._database.fetchval(
             f"""
             insert into email.mails
@@ -180,11 +178,9 @@ class PostgresLedger:
         return bool(recipient)
 
     def ownership(self) -> AbstractAsyncContextManager[PostgresOwner]:
-        """See ``Ledger``."""
         return ownership(self._database)
 
     async def gone(self) -> Sequence[str]:
-        """See ``Ledger``."""
         rows = await self._database.fetch(
             """
             select distinct owner::text as owner from email.mails
@@ -220,7 +216,6 @@ class PostgresLedger:
         )
 
     async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
-        """See ``Ledger``."""
         rows = await self._database.fetch(
             """
             update email.mails m set state = 'claimed', owner = $1, attempts = m.attempts + 1, updated_at = now()
@@ -238,12 +233,10 @@ class PostgresLedger:
         return [Claim(**row) for row in rows]
 
     async def mark_data(self, claim: Claim) -> None:
-        """See ``Ledger``."""
         if not await self._database.execute(*_transition(claim, "state = 'data'", "claimed")):
             raise ClaimLost
 
     async def mark_sent(self, claim: Hold, reply: str) -> None:
-        """See ``Ledger``."""
         await self._settle(
             """
             update email.mails set state = 'sent', smtp_reply = $6, error = '', updated_at = now()
@@ -258,18 +251,15 @@ class PostgresLedger:
         )
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
-        """See ``Ledger``."""
         change = """state = 'retry', owner = null, smtp_reply = $7, error = $8,
             next_attempt_at = now() + make_interval(secs => $9)"""
         await self._database.execute(*_transition(claim, change, "any", reply, error, pause_s))
 
     async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
-        """See ``Ledger``."""
         change = "state = 'failed', smtp_reply = $7, error = $8"
         await self._settle(*_transition(claim, change, "any", reply, error))
 
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
-        """See ``Ledger``."""
         change = """state = case when $8 and not doubted then 'retry' else 'unknown' end, owner = null,
             resends = resends + ($8 and not doubted)::int, doubted = true, error = $7,
             next_attempt_at = now() + make_interval(secs => $9)"""
@@ -294,7 +284,6 @@ class PostgresLedger:
     async def of_recipient(
         self, recipient: str, after: MailRecord | None = None, limit: int = 100
     ) -> Sequence[tuple[MailRecord, bytes]]:
-        """See ``Ledger``."""
         rows = await self._database.fetch(
             f"""
             select {_RECORD}, message from email.mails
@@ -309,19 +298,15 @@ class PostgresLedger:
         return [(_record(row), row["message"]) for row in rows]
 
     async def erase(self, recipient: str, at: datetime) -> int:
-        """See ``Ledger``."""
         return await erase(self._database, recipient, at)
 
     async def forget_erased(self, older_than_days: int) -> None:
-        """See ``Ledger``."""
         await forget_erased(self._database, older_than_days)
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
-        """See ``Ledger``."""
         return await empty_sent(self._database, older_than_days, limit)
 
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
-        """See ``Ledger``."""
         row = await self._database.fetchrow(
             f"select {_RECORD}, message from email.mails where event_id = $1",  # noqa: S608 - constants
             parse_id(event_id),
@@ -329,7 +314,6 @@ class PostgresLedger:
         return None if row is None else (_record(row), row["message"])
 
     async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
-        """See ``Ledger``."""
         if state and state not in get_args(State):
             return []
         # The state itself, not a parameter: the planner has to see that a partial index serves it.
@@ -345,7 +329,6 @@ class PostgresLedger:
         return [_record(row) for row in rows]
 
     async def resend(self, event_id: str) -> bool:
-        """See ``Ledger``."""
         touched = await self._database.execute(
             """
             update email.mails set state = 'retry', owner = null, resends = resends + 1, doubted = false,
@@ -357,7 +340,6 @@ class PostgresLedger:
         return touched > 0
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
-        """See ``Ledger``."""
         touched = await self._settle(
             """
             update email.mails set state = case when $2 then 'sent' else 'retry' end, owner = null,
@@ -370,7 +352,6 @@ class PostgresLedger:
         return touched > 0
 
     async def check(self) -> str:
-        """See ``Ledger``."""
         return await self._database.check()
 
 
