@@ -73,7 +73,6 @@ class HttpAsker:
         self.peer = f"{client.base_url.host}:{client.base_url.port or client.base_url.scheme}"  # no credentials
 
     async def ask(self, message: Ask[R]) -> R:
-        """See ``Asker``."""
         if inside_transaction():
             raise RuntimeError(f"{type(message).__name__} was asked inside an open database transaction")
         within_s = seconds_left(self._timeout_s)

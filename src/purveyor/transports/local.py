@@ -25,7 +25,6 @@ class LocalAsker:
         self._asking = asking
 
     async def ask(self, message: Ask[R]) -> R:
-        """See ``Asker``."""
         if inside_transaction():
             raise RuntimeError(f"{type(message).__name__} was asked inside an open database transaction")
         token = asking_role.set(self._asking)

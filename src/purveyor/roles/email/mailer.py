@@ -119,7 +119,7 @@ class SmtpMailer:
         return reply
 
     async def check(self) -> str:
-        """See ``Mailer``. Raises ``NotNow``, also while paused."""
+        """Raises ``NotNow``, also while paused."""
         await self._use(lambda connection: connection.noop())
         return f"{self.server} answers, {_SHOWN[self._target.tls]}"
 

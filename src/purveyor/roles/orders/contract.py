@@ -153,11 +153,9 @@ class Orders(Port):
         return await self._asker.ask(TraceOrder(order=order))
 
     async def unannounced(self, limit: int) -> Sequence[str]:
-        """See ``FindUnannounced``."""
         return (await self._asker.ask(FindUnannounced(limit=limit))).order_ids
 
     async def announce(self, order_ids: Sequence[str]) -> Sequence[str]:
-        """See ``AnnounceOrders``."""
         return (await self._asker.ask(AnnounceOrders(order_ids=tuple(order_ids)))).order_ids
 
 

@@ -39,18 +39,17 @@ class PostgresEvents:
         self._polls: dict[str, Poll] = {}
 
     async def open(self, queues: Sequence[Queue]) -> None:
-        """See ``EventTransport``. A queue is its name in the table: there is nothing to declare."""
+        """A queue is its name in the table: there is nothing to declare."""
         self._database = await self._stack.enter_async_context(self._opening)
         for queue in queues:
             self._queues.setdefault(queue.event.type, []).append(queue)
             self._polls[queue.name] = Poll(_poll_s)
 
     async def close(self) -> None:
-        """See ``EventTransport``."""
         await self._stack.aclose()
 
     async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        """See ``EventTransport``. One statement: all are confirmed, or the error is raised.
+        """One statement: all are confirmed, or the error is raised.
 
         What waits already goes on waiting; a dead letter that is published again lives again.
         """
@@ -72,7 +71,7 @@ class PostgresEvents:
         return [None] * len(envelopes)
 
     async def consume(self, queue: Queue, handler: EventHandler) -> None:
-        """See ``EventTransport``. A handler that fails is called again later, 12 times at most.
+        """A handler that fails is called again later, 12 times at most.
 
         While it raises ``Unavailable`` it is called again every 2 s, and that counts as no attempt.
         """
@@ -119,7 +118,6 @@ class PostgresEvents:
         )
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
-        """See ``EventTransport``."""
         rows = await self._database.fetch(
             "select queue, id, type, subject, attempts, reason, died_at, body from events.deliveries "
             "where died_at is not null order by died_at, id limit 1000"
@@ -139,7 +137,6 @@ class PostgresEvents:
         ]
 
     async def replay(self, queue: str, event_id: str) -> bool:
-        """See ``EventTransport``."""
         touched = await self._database.execute(
             "update events.deliveries set died_at = null, attempts = 0, next_attempt_at = now() "
             "where queue = $1 and id = $2 and died_at is not null",
@@ -149,7 +146,6 @@ class PostgresEvents:
         return touched == 1
 
     async def drop(self, queue: str, event_id: str) -> bool:
-        """See ``EventTransport``."""
         touched = await self._database.execute(
             "delete from events.deliveries where queue = $1 and id = $2 and died_at is not null",
             queue,
@@ -158,5 +154,4 @@ class PostgresEvents:
         return touched == 1
 
     async def check(self) -> str:
-        """See ``EventTransport``."""
         return await self._database.check()

@@ -52,9 +52,7 @@ class RabbitEvents:
         self._restoring, self._restored_at = asyncio.Lock(), -_RESTORE_EVERY_S
 
     async def open(self, queues: Sequence[Queue]) -> None:
-        """See ``EventTransport``.
-
-        Raises ``StartupError`` when the server cannot be reached in ``startup_wait_s``, refuses us, or has a
+        """Raises ``StartupError`` when the server cannot be reached in ``startup_wait_s``, refuses us, or has a
         queue in another form. Once this returned, the transport heals by itself.
         """
         self._queues = {queue.name: queue for queue in queues}
@@ -68,7 +66,6 @@ class RabbitEvents:
             raise
 
     async def close(self) -> None:
-        """See ``EventTransport``."""
         await asyncio.gather(self._consuming.close(), self._publishing.close())
 
     async def _declare(self, link: Link, queues: Sequence[Queue]) -> None:
@@ -88,7 +85,7 @@ class RabbitEvents:
             raise failure
 
     async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        """See ``EventTransport``. Returns within 6 s, whatever the server does.
+        """Returns within 6 s, whatever the server does.
 
         ``Unavailable`` at an event's place: not confirmed, and it may have arrived all the same. ``Unroutable``
         and ``Refused``: it has not.
@@ -121,9 +118,7 @@ class RabbitEvents:
                 await self._declare(self._publishing, list(self._queues.values()))
 
     async def consume(self, queue: Queue, handler: EventHandler) -> None:
-        """See ``EventTransport``.
-
-        A handler that fails is called again after 5 s, 30 s and 5 min; then the event is a dead letter. While
+        """A handler that fails is called again after 5 s, 30 s and 5 min; then the event is a dead letter. While
         it raises ``Unavailable`` the event stays in hand, and that counts as no attempt. When cancelled: no
         new events, and at most 15 s for the handlers in hand.
         """
@@ -143,7 +138,7 @@ class RabbitEvents:
             log.warning("queue changed while we ran", extra={"queue": queue.name, "reason": str(error)})
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
-        """See ``EventTransport``. The oldest 1000 of each queue; they stay where they are."""
+        """The oldest 1000 of each queue; they stay where they are."""
         found = [
             topology.dead_letter_of(message, queue)
             for queue in self._queues.values()
@@ -152,7 +147,7 @@ class RabbitEvents:
         return sorted(found, key=lambda letter: letter.died_at)[:_MAX_DEAD_LETTERS]
 
     async def replay(self, queue: str, event_id: str) -> bool:
-        """See ``EventTransport``. Looks through the oldest 1000; the queue confirms it before it is taken out."""
+        """Looks through the oldest 1000; the queue confirms it before it is taken out."""
 
         async def send(message: AbstractIncomingMessage, deadline: float) -> None:
             await self._send(topology.again(message, {}), queue, topology.DEFAULT, deadline)
@@ -160,7 +155,7 @@ class RabbitEvents:
         return await self._take_out(queue, event_id, send)
 
     async def drop(self, queue: str, event_id: str) -> bool:
-        """See ``EventTransport``. Looks through the oldest 1000."""
+        """Looks through the oldest 1000."""
 
         async def leave(_message: AbstractIncomingMessage, _deadline: float) -> None:
             return
@@ -202,7 +197,7 @@ class RabbitEvents:
                     yield message
 
     async def check(self) -> str:
-        """See ``EventTransport``. Raises ``Unavailable``, also while an alarm of the server blocks publishers."""
+        """Raises ``Unavailable``, also while an alarm of the server blocks publishers."""
         version = await self._publishing.version()
         types = {name: form.type for name, form in self._forms.items()}
         found = [f"{self._publishing.place}, version {version}"]

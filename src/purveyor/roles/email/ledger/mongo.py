@@ -155,7 +155,7 @@ class Keeping:
         return await self._erased.find_one(known, {"_id": 1}) is not None
 
     async def erase(self, recipient: str, at: datetime) -> int:
-        """See ``Ledger``. First what keeps older events from coming again, then away with what is there."""
+        """Remember the recipient first, so that older events bring nothing back, then erase."""
         async with bounded():
             remembered = {"$max": {"erased_at": at}}
             await self._erased.update_one({"_id": digest_of(recipient)}, remembered, upsert=True)
@@ -208,7 +208,7 @@ class MongoOwner:
         self._seen_at = 0.0
 
     def is_alive(self) -> bool:
-        """See ``Owner``. Never true for longer than the others believe it."""
+        """Never true for longer than the others believe it."""
         return asyncio.get_running_loop().time() - self._seen_at < DEAD_AFTER_S
 
     async def beat(self) -> None:

@@ -73,7 +73,7 @@ returning {_RECORD}, order_id, request_id, traceparent"""  # noqa: S608 - consta
 
 
 async def erase(database: Database, recipient: str, at: datetime) -> int:
-    """See ``Ledger``. First what keeps older events from coming again, then away with what is there."""
+    """Remember the recipient first, so that older events bring nothing back, then erase."""
     await database.execute(_REMEMBER, digest_of(recipient), at)
     erased: int = await database.fetchval(_ERASE, recipient)
     await database.execute(_WITHDRAW, MailSettled.type, recipient)
@@ -81,14 +81,14 @@ async def erase(database: Database, recipient: str, at: datetime) -> int:
 
 
 async def forget_erased(database: Database, older_than_days: int) -> None:
-    """See ``Ledger``."""
+    """Forget the hashes of recipients that were erased long ago."""
     await database.execute(
         "delete from email.erased_recipients where erased_at < now() - make_interval(days => $1)", older_than_days
     )
 
 
 async def empty_sent(database: Database, older_than_days: int, limit: int) -> int:
-    """See ``Ledger``."""
+    """Empty the text of old sent emails, at most ``limit``, and return how many."""
     return await database.execute(_EMPTY_SENT, older_than_days, limit)
 
 
@@ -194,9 +194,7 @@ class PostgresLedger:
         return [row["owner"] for row in rows]
 
     async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
-        """See ``Ledger``.
-
-        The owner stands in the update itself: PostgreSQL compares it again when a living sender has claimed
+        """The owner stands in the update itself: PostgreSQL compares it again when a living sender has claimed
         the mail meanwhile (manual, 13.2.1).
         """
         return await self._settle(
