@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from journal_owner import claim_of
 
 import purveyor.roles.email
 from purveyor.kit.clock import now
@@ -22,6 +21,7 @@ from purveyor.roles.email.journal import Journals
 from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import Claim, NewMail
 from purveyor_drill.servers.postgres import PostgresServer
+from roles.email.journal_owner import claim_of
 from waiting import PATIENCE_S
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")

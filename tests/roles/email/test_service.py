@@ -13,7 +13,6 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from ledger_owner import connected
 
 from purveyor.host import Host, choose_roles
 from purveyor.kit.clock import now
@@ -46,6 +45,7 @@ from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
 from purveyor.transports.postgres.events import PostgresEvents
 from purveyor_drill.servers.process import free_port
 from real_servers import SERVERS, MongoServer
+from roles.email.ledger.ledger_owner import connected
 from waiting import PATIENCE_S
 
 ANN = "ann@b.test"

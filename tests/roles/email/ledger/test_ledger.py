@@ -15,7 +15,6 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 import msgspec
 import pytest
-from ledger_owner import connected
 from motor.motor_asyncio import AsyncIOMotorClient
 
 import purveyor.roles.email
@@ -51,6 +50,7 @@ from purveyor.settings import Url
 from purveyor_drill.servers.mongodb import MongoServer
 from purveyor_drill.servers.postgres import PostgresServer
 from purveyor_drill.servers.process import free_port
+from roles.email.ledger.ledger_owner import connected
 from waiting import PATIENCE_S, until
 
 MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
