@@ -6,13 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from purveyor.host import Host, choose_roles
+from purveyor.host import Host, choose_roles, declared_settings
+from purveyor.kit.errors import ConfigError
 from purveyor.kit.http.health import probe
 from purveyor.kit.http.server import uvicorn_config
 from purveyor.kit.mode import Mode
-from purveyor.settings import Sources
+from purveyor.registry import ROLES, TRANSPORTS
+from purveyor.settings import Sources, Url
+from purveyor.transports import Transport
 from purveyor_drill.servers.postgres import PostgresServer
 from real_servers import SERVERS
 
@@ -103,3 +107,53 @@ async def answering(status: int) -> AsyncIterator[str]:
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+class NatsSettings(msgspec.Struct, frozen=True):
+    nats_url: Url = Url()
+
+
+NATS: Transport[NatsSettings] = Transport(
+    name="nats", settings=NatsSettings, schemes=("nats", "tls"), open=lambda _env, _settings: pytest.fail("opened")
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "postgres"),
+        ({"DATABASE_URL": NOWHERE}, "postgres"),
+        ({"RABBITMQ_URL": RABBIT}, "rabbitmq"),
+        ({"NATS_URL": "nats://x"}, "nats"),
+        ({"NATS_URL": "nats://x", "RABBITMQ_URL": RABBIT}, "nats"),
+    ],
+)
+def test_first_transport_whose_url_is_set_is_taken(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], name: str
+) -> None:
+    """A new transport needs its line in the registry and nothing else of the shell."""
+    monkeypatch.setattr("purveyor.host.TRANSPORTS", (NATS, *TRANSPORTS))
+    made = host("auth", **settings)
+
+    assert made.transport.name == name
+    assert NatsSettings in declared_settings(made.roles)
+    assert made._events_check().setting == ("DATABASE_URL" if name == "postgres" else f"{name.upper()}_URL")
+
+
+def test_production_needs_a_service_secret_only_where_roles_run_apart() -> None:
+    production = {"ENVIRONMENT": "production", "JWT_SECRET": "j" * 32}
+    host(*ROLES, **production)
+    host("catalog", **production)
+    for roles in (["auth"], ["orders"], ["email"], ["auth", "orders", "email"]):
+        with pytest.raises(ConfigError, match="SERVICE_SECRET"):
+            host(*roles, **production)
+        host(*roles, **production, SERVICE_SECRET="s" * 32)
+
+
+def test_service_secret_of_development_is_kept_for_the_owner_alone(tmp_path: Path) -> None:
+    """Processes that share ``DATA_DIR`` share it."""
+    one, other = host("email", DATA_DIR=str(tmp_path)), host("auth", DATA_DIR=str(tmp_path))
+    token = one.service_tokens.sign(asking="shop", asked="email")
+
+    assert other.service_tokens.read(token, asked="email") == "shop"
+    assert (tmp_path / "service-secret").stat().st_mode & 0o777 == 0o600
