@@ -1,1 +1,1 @@
-"""Faults under load, and the proof that nothing was lost or doubled; see ``app drill``."""
+"""Fault injection under load, and the proof that nothing was lost or duplicated unrecorded; see ``app drill``."""

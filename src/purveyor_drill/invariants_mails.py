@@ -73,9 +73,9 @@ def duplicates_bounded(observed: Observations) -> Iterator[str]:
             yield f"{_of(record)} arrived {number} times, but the policy is to park"
         if len(digests[message_id]) > 1:
             yield f"{_of(record)} arrived with {len(digests[message_id])} different contents"
-    doubled, bound = duplicates(observed), sum(doubt.mails for doubt in observed.doubts)
-    if doubled > bound:
-        yield f"{doubled} mails were duplicated; at most {bound} were in doubt"
+    duplicated, bound = duplicates(observed), sum(doubt.mails for doubt in observed.doubts)
+    if duplicated > bound:
+        yield f"{duplicated} mails were duplicated; at most {bound} were in doubt"
 
 
 def duplicates(observed: Observations) -> int:

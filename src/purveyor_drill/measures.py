@@ -42,11 +42,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     orders_unknown: int
     orders_stored: int
     orders_lost: int
-    orders_doubled: int
+    orders_duplicated: int
     mails_taken: int
     mails_lost: int
     mails_unknown: int
-    mails_doubled: int
+    mails_duplicated: int
     sender_deaths: int
     duplicates_per_death: float
     duplicates_bound: int
@@ -79,7 +79,7 @@ def measure(observed: Observations) -> Figures:
     parked = {event for event, record in records.items() if record.state in {"unknown", "failed"}}
     arrived = {event for event, record in records.items() if record.message_id in taken}
     deaths = sum(doubt.sender_died for doubt in observed.doubts)
-    doubled = duplicates(observed)
+    duplicated = duplicates(observed)
     return Figures(
         orders_sent=len(observed.purchases),
         orders_accepted=outcomes["ok"],
@@ -87,13 +87,13 @@ def measure(observed: Observations) -> Figures:
         orders_unknown=outcomes["info"],
         orders_stored=len(observed.orders),
         orders_lost=sum(keys[purchase.key] == 0 for purchase in accepted),
-        orders_doubled=sum(number - 1 for number in keys.values()),
+        orders_duplicated=sum(number - 1 for number in keys.values()),
         mails_taken=len(observed.mails),
         mails_lost=len(created.keys() - arrived - parked),
         mails_unknown=states["unknown"],
-        mails_doubled=doubled,
+        mails_duplicated=duplicated,
         sender_deaths=deaths,
-        duplicates_per_death=doubled / deaths if deaths else 0.0,
+        duplicates_per_death=duplicated / deaths if deaths else 0.0,
         duplicates_bound=sum(doubt.mails for doubt in observed.doubts),
         duplicates_by_cause=_by_cause(observed),
         faults=dict(Counter(f"{fault.action} {fault.target}" for fault in observed.injected)),

@@ -1,4 +1,4 @@
-"""Made-up observed: a small shop in which everything went well, for tests to spoil."""
+"""Made-up observations: a small shop in which everything went well, for tests to spoil."""
 
 import json
 

@@ -70,7 +70,7 @@ DEFECTS = {
 async def drill(
     folder: Path, seconds: float, faults: Sequence[Fault], servers: Sequence[str], build: str
 ) -> Observations:
-    """Bursts of orders, and an SMTP server that takes its time, so that every crash meets something in hand."""
+    """Bursts of orders, and an SMTP server that takes its time, so that every crash meets pending work."""
 
     def plan(running: Testbed) -> Sequence[Fault]:
         running.sink.script(Rule(at="dot", delay_s=0.25, times=None))

@@ -1,4 +1,4 @@
-"""Every invariant holds for observed in which all went well, and is violated when they are spoiled."""
+"""Every invariant holds for observations in which all went well, and is violated when they are spoiled."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ def violated(observed: Observations) -> set[str]:
     return {verdict.code for verdict in check(observed) if not verdict.holds}
 
 
-def test_good_facts_hold():
+def test_good_observations_hold():
     assert violated(good_observations()) == set()
 
 
@@ -95,8 +95,8 @@ def park_although_told_to_resend(observed: Observations) -> None:
     changed(observed.ledger, 0, state="unknown")
 
 
-def send_a_ghost(observed: Observations) -> None:
-    changed(observed.mails, 0, message_id="<ghost@shop>")
+def send_an_unexplained_mail(observed: Observations) -> None:
+    changed(observed.mails, 0, message_id="<unexplained@shop>")
 
 
 def record_without_event(observed: Observations) -> None:
@@ -248,7 +248,7 @@ SPOILT: dict[str, list[Callable[[Observations], None]]] = {
         lose_mail,
         fail_mail,
         park_although_told_to_resend,
-        send_a_ghost,
+        send_an_unexplained_mail,
         record_without_event,
         forget_a_customer,
     ],
@@ -280,7 +280,7 @@ SPOILT: dict[str, list[Callable[[Observations], None]]] = {
     [(code, spoil) for code, spoilers in SPOILT.items() for spoil in spoilers],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_spoilt_facts_are_found(code, spoil):
+def test_spoiled_observations_are_found(code, spoil):
     observed = good_observations()
     spoil(observed)
     assert code in violated(observed)

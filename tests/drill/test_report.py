@@ -81,7 +81,7 @@ def test_the_figures():
     observed.mails.append(msgspec.structs.replace(observed.mails[0], at=BEGAN + 4))
     figures = measure(observed)
     assert (figures.orders_sent, figures.orders_accepted, figures.orders_lost, figures.mails_lost) == (3, 3, 0, 0)
-    assert (figures.mails_doubled, figures.sender_deaths, figures.duplicates_per_death) == (1, 1, 1.0)
+    assert (figures.mails_duplicated, figures.sender_deaths, figures.duplicates_per_death) == (1, 1, 1.0)
     assert figures.duplicates_by_cause == {"kill mails-1": 1}
     assert figures.recovery["kill mails-1"].median == 1.5
     assert figures.faults == {"kill mails-1": 1}
@@ -92,7 +92,7 @@ def test_lost_and_doubled_are_counted():
     observed.orders.append(observed.orders[1])
     del observed.orders[0], observed.mails[2]
     figures = measure(observed)
-    assert (figures.orders_lost, figures.orders_doubled, figures.mails_lost) == (1, 1, 1)
+    assert (figures.orders_lost, figures.orders_duplicated, figures.mails_lost) == (1, 1, 1)
 
 
 def test_a_disturbed_recovery_is_not_counted():
