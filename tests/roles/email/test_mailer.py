@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from purveyor.kit.errors import ConfigError
-from purveyor.roles.email.mailer import _LOCKED_OUT, SmtpMailer, smtp_target
+from purveyor.roles.email.mailer import _AUTH_PAUSE, SmtpMailer, smtp_target
 from purveyor.roles.email.ports import Claim, ClaimLost, Doubtful, NotNow, Refused
 from purveyor_drill.servers.smtp import Rule, SmtpSink, Step
 from waiting import PATIENCE_S, until
@@ -354,7 +354,7 @@ async def test_a_pause_ends_and_grows(sink: SmtpSink, make: Make, caplog: pytest
         refusals.append(mailer._pause._refusals)
         mailer._pause._until = 0.0
     await send(mailer)
-    assert [_LOCKED_OUT.pause_s(times) for times in refusals] == [5.0, 10.0]
+    assert [_AUTH_PAUSE.pause_s(times) for times in refusals] == [5.0, 10.0]
     assert sink.steps()["auth"] == 3
     assert len(sink.messages()) == 1
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1

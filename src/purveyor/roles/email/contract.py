@@ -1,4 +1,4 @@
-"""What the console may ask of email, and the mail record that it shows."""
+"""The asks and events of role email."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,13 +8,13 @@ from purveyor.kit.events.message import Ask, Event, Message
 from purveyor.kit.role import Port
 
 State = Literal["pending", "claimed", "data", "sent", "retry", "failed", "unknown"]
-"""``pending``: not tried yet. ``claimed``: a sender works on it, nothing is certain to have left. ``data``: the
-final dot may have been written. ``retry``: will be tried again. ``failed``: refused for good, or given up.
-``unknown``: nobody knows whether it was sent; parked for an operator."""
+"""``pending``: not tried yet. ``claimed``: a sender works on it and has not sent it. ``data``: the final dot may
+have been sent. ``retry``: will be tried again. ``failed``: rejected or given up. ``unknown``: may have been sent;
+parked for an operator."""
 
 
 class MailRecord(Message, frozen=True):
-    """One record of the mail ledger: one for each event, kind and recipient."""
+    """A record of the mail ledger, one per event, kind and recipient."""
 
     event_id: str
     kind: str
@@ -25,7 +25,7 @@ class MailRecord(Message, frozen=True):
     state: State
     attempts: int
     resends: int
-    """How often the mail was handed over again: after a doubt, or because an operator wanted it."""
+    """How often the mail was sent again, in doubt or by an operator."""
     smtp_reply: str
     error: str
     created_at: datetime
@@ -68,7 +68,7 @@ class MailDataExported(Event, frozen=True):
     """Counted from 1."""
     parts: int
     document: str
-    """JSON: an array of mail records."""
+    """A JSON array of mail records."""
 
 
 class MailRecords(Message, frozen=True):
@@ -95,7 +95,7 @@ class EventIds(Message, frozen=True):
 
 
 class WhichUnrecorded(Ask[EventIds], frozen=True):
-    """Which of these events have no email in the ledger? Only for events that become emails."""
+    """Of these events, which all become mails, return those without a mail in the ledger."""
 
     reply: ClassVar = EventIds
     idempotent: ClassVar = True
@@ -104,14 +104,14 @@ class WhichUnrecorded(Ask[EventIds], frozen=True):
 
 
 class ClaimsFound(Message, frozen=True):
-    """Senders that are gone and had mails in hand, and how many mails were settled or freed."""
+    """Dead senders with claimed mails, and the number of mails that were settled or freed."""
 
     senders: tuple[str, ...]
     mails: int
 
 
 class RecoverClaims(Ask[ClaimsFound], frozen=True):
-    """From the console: find what senders that are gone had in hand; with ``apply`` settle or free it."""
+    """Find the mails claimed by dead senders; with ``apply`` settle or free them."""
 
     reply: ClassVar = ClaimsFound
 
@@ -126,7 +126,7 @@ class MailShown(Message, frozen=True):
 
 
 class ShowMail(Ask[MailShown], frozen=True):
-    """One record by its event id. Raises ``NotFound``."""
+    """A record by its event id. Raises ``NotFound``."""
 
     reply: ClassVar = MailShown
     idempotent: ClassVar = True
@@ -135,7 +135,7 @@ class ShowMail(Ask[MailShown], frozen=True):
 
 
 class ResendMail(Ask[MailRecord], frozen=True):
-    """Send a mail again (same Message-ID), whatever became of it. Raises ``NotFound``, ``Conflict``."""
+    """Send a mail again with the same Message-ID, unless it is being sent. Raises ``NotFound``, ``Conflict``."""
 
     reply: ClassVar = MailRecord
 
@@ -143,7 +143,7 @@ class ResendMail(Ask[MailRecord], frozen=True):
 
 
 class ResolveMail(Ask[MailRecord], frozen=True):
-    """Say what became of an ``unknown`` mail. Raises ``NotFound``, ``Conflict``."""
+    """Settle an ``unknown`` mail as sent, or send it again. Raises ``NotFound``, ``Conflict``."""
 
     reply: ClassVar = MailRecord
 
@@ -158,7 +158,7 @@ class MailboxFound(Message, frozen=True):
 
 
 class FindMailbox(Ask[MailboxFound], frozen=True):
-    """Whether emails land in a development mailbox that may be shown."""
+    """Whether emails go to a development mailbox."""
 
     reply: ClassVar = MailboxFound
     idempotent: ClassVar = True
@@ -168,13 +168,13 @@ MailboxPart = Literal["messages", "previews"]
 
 
 class MailboxContent(Message, frozen=True):
-    """A part of the development mailbox, ready to be served: HTML or JSON."""
+    """A part of the development mailbox as JSON."""
 
     content: str
 
 
 class ReadMailbox(Ask[MailboxContent], frozen=True):
-    """A part of the development mailbox; ``limit`` is for messages. Raises ``NotFound`` where there is none."""
+    """A part of the development mailbox; ``limit`` applies to messages. Raises ``NotFound`` without a mailbox."""
 
     reply: ClassVar = MailboxContent
     idempotent: ClassVar = True
@@ -196,11 +196,9 @@ class Email(Port):
     async def mails(
         self, *, state: str = "", event_ids: Sequence[str] = (), limit: int = 50
     ) -> tuple[MailRecord, ...]:
-        """The newest records, of one state or of all, about these events or any."""
         return (await self._asker.ask(ListMails(state=state, event_ids=tuple(event_ids), limit=limit))).mails
 
     async def show(self, event_id: str) -> MailShown:
-        """One record with its message. Raises ``NotFound``."""
         return await self._asker.ask(ShowMail(event_id=event_id))
 
     async def resend(self, event_id: str) -> MailRecord:
@@ -216,9 +214,7 @@ class Email(Port):
         return await self._asker.ask(RecoverClaims(apply=apply))
 
     async def has_mailbox(self) -> bool:
-        """Whether there is a development mailbox to show."""
         return (await self._asker.ask(FindMailbox())).found
 
     async def mailbox(self, part: MailboxPart, limit: int = 200) -> str:
-        """A part of it. Raises ``NotFound``."""
         return (await self._asker.ask(ReadMailbox(part=part, limit=limit))).content

@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 
 from purveyor.kit.ids import new_id
-from purveyor.roles.email.ports import Claim, Hold, Ledger
+from purveyor.roles.email.ports import Claim, Lease, Ledger
 
 log = logging.getLogger(__name__)
 
 
-class Note(Hold, frozen=True, kw_only=True):
+class Note(Lease, frozen=True, kw_only=True):
     """A server's acceptance of a mail; ``recorded``: the ledger knows it, the note counts no longer."""
 
     reply: str
@@ -131,12 +131,12 @@ class Journals:
         return adopted
 
 
-def _key(held: Hold) -> _Key:
+def _key(held: Lease) -> _Key:
     return held.event_id, held.kind, held.recipient
 
 
 def _note(claim: Claim, reply: str, *, recorded: bool) -> Note:
-    held = {name: getattr(claim, name) for name in Hold.__struct_fields__}
+    held = {name: getattr(claim, name) for name in Lease.__struct_fields__}
     return Note(**held, reply=reply, recorded=recorded)
 
 

@@ -1,4 +1,4 @@
-"""The development mailbox: takes mails as an SMTP server would and shows them, a file for each."""
+"""The development mailbox, which stores each mail in a file and shows them."""
 
 import asyncio
 import email
@@ -47,7 +47,7 @@ class MailboxMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mailbox:
-    """Satisfies ``Mailer``. Each delivery is a new file, so that a doubled mail shows as two."""
+    """``Mailer`` that writes a new file per delivery, so that duplicates are visible."""
 
     slots = _SLOTS
     server = ""
@@ -69,7 +69,7 @@ class Mailbox:
         draft.rename(self._folder / f"{name}.eml")
 
     async def messages(self, limit: int) -> Sequence[MailboxMessage]:
-        """The newest mails first."""
+        """Return the newest mails first."""
         return await asyncio.to_thread(self._newest, limit)
 
     def _newest(self, limit: int) -> Sequence[MailboxMessage]:
@@ -81,7 +81,7 @@ class Mailbox:
         return list(found.values())
 
     def _parse(self, name: str) -> MailboxMessage:
-        # The old policy parses many times faster than the default one, and these mails are our own.
+        # The compat32 policy parses many times faster than the modern one, and these mails are our own.
         message = email.message_from_bytes((self._folder / f"{name}.eml").read_bytes())
         parts = bodies(message)
         return MailboxMessage(
@@ -108,14 +108,13 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MailboxPages:
-    """Shows the development mailbox, where there is one: by its own routes, and to the shop in another process."""
+    """Serves the development mailbox, if any, by its own routes and to the shop in another process."""
 
     def __init__(self, mailbox: Mailbox | None, renderer: Renderer) -> None:
         self._mailbox = mailbox
         self._renderer = renderer
 
     def routes(self) -> list[Any]:
-        """The page and its JSON."""
         return [] if self._mailbox is None else _routes(self._mailbox, self._renderer)
 
     async def find(self, _ask: FindMailbox) -> MailboxFound:

@@ -1,4 +1,4 @@
-"""Hands mails to an SMTP server, over a few connections that are kept for the next mails."""
+"""SMTP mailer with a small connection pool."""
 
 import asyncio
 import logging
@@ -25,14 +25,14 @@ _SCHEMES: dict[str, tuple[Tls, int]] = {
 }
 _GMAIL = ("smtp.gmail.com", 587)
 _MAILS_PER_CONNECTION = 100
-_LOCKED_OUT = RetrySchedule(first_s=5.0, longest_s=60.0, jitter=0.0)
-_SHOWN: dict[Tls, str] = {"none": "no TLS", "starttls": "STARTTLS", "implicit": "TLS"}
+_AUTH_PAUSE = RetrySchedule(first_s=5.0, longest_s=60.0, jitter=0.0)
+_TLS_NAMES: dict[Tls, str] = {"none": "no TLS", "starttls": "STARTTLS", "implicit": "TLS"}
 
 
 def smtp_target(smtp_url: str, email_user: str, email_pass: str) -> Target:
-    """The server that the settings name; without ``smtp_url`` it is Gmail.
+    """Return the server from the settings, which is Gmail without ``smtp_url``. Raises ``ConfigError``.
 
-    Credentials in the URL (percent-encoded) go before ``email_user`` and ``email_pass``. Raises ``ConfigError``.
+    Percent-encoded credentials in the URL take precedence over ``email_user`` and ``email_pass``.
     """
     if not smtp_url:
         if not (email_user and email_pass):
@@ -57,12 +57,12 @@ def _split(smtp_url: str) -> tuple[SplitResult, int | None]:
     try:
         url = urlsplit(smtp_url)
         port = url.port
-        (url.hostname or "").encode("idna")  # as the look-up will do it
+        (url.hostname or "").encode("idna")  # as the DNS lookup will do
     except ValueError:
         url, port = SplitResult("", "", "", "", ""), None
     known = url.scheme in _SCHEMES and url.hostname and port != 0
     if not known or " " in url.netloc or url.path not in ("", "/") or url.query or url.fragment:
-        # Not the URL itself, nor the parser's words: they may hold the password.
+        # Neither the URL nor the parser's message is shown: they may contain the password.
         raise ConfigError(
             "SMTP_URL: expected smtp://, smtps:// or smtp+starttls://[user:password@]host[:port]. "
             "Percent-encode special characters in user and password."
@@ -71,10 +71,10 @@ def _split(smtp_url: str) -> tuple[SplitResult, int | None]:
 
 
 class SmtpMailer:
-    """Satisfies ``Mailer``. ``close`` it at the end.
+    """``Mailer`` that sends over SMTP.
 
-    Connections open one after the other until one has succeeded, and all who wait share a failure, so that a
-    server in trouble meets one client at a time. Refused credentials pause everything, for 5 s to 60 s.
+    Until a connection has succeeded, only one is opened at a time, and all waiting mails share its failure, which
+    spares a server in trouble. Rejected credentials pause everything for 5 s to 60 s.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class SmtpMailer:
         dot_s: float = 300.0,
         idle_s: float = 30.0,
     ) -> None:
-        """``sender``: ``Name <address>`` or an address, ``ca_file``: certificates (PEM) trusted besides the usual.
+        """``sender`` is ``Name <address>`` or an address; ``ca_file`` holds additional CA certificates (PEM).
 
-        Times are in seconds. Raises ``ConfigError`` for the file, ``ValueError`` for the sender.
+        Raises ``ConfigError`` for the file and ``ValueError`` for the sender.
         """
         self.slots = slots
         self.server = f"SMTP server {target.host}:{target.port}"
@@ -119,12 +119,11 @@ class SmtpMailer:
         return reply
 
     async def check(self) -> str:
-        """Raises ``NotNow``, also while paused."""
         await self._use(lambda connection: connection.noop())
-        return f"{self.server} answers, {_SHOWN[self._target.tls]}"
+        return f"{self.server} answers, {_TLS_NAMES[self._target.tls]}"
 
     def close(self) -> None:
-        """Close what is idle now, and the rest as soon as its mail is done."""
+        """Close idle connections now and the others after their current mail."""
         self._closed = True
         while self._idle:
             connection, timer = self._idle.popitem()
@@ -132,7 +131,7 @@ class SmtpMailer:
             connection.quit()
 
     async def _use(self, action: Callable[[SmtpConnection], Awaitable[T]]) -> T:
-        """Run it on a kept connection, or on the next one when that has ended meanwhile, or on a new one."""
+        """Run an action on an idle connection that is still open, or on a new one."""
         while True:
             self._pause.check()
             kept = self._take()
@@ -150,7 +149,7 @@ class SmtpMailer:
 
     def _take(self) -> SmtpConnection | None:
         while self._idle:
-            connection, timer = self._idle.popitem()  # the latest: the others may grow old and go
+            connection, timer = self._idle.popitem()  # the latest, so that the others can time out
             timer.cancel()
             if connection.usable:
                 return connection
@@ -193,7 +192,7 @@ class SmtpMailer:
 
 
 class _Pause:
-    """No mails for a while after refused credentials: tries in a row get an account locked."""
+    """Pause after rejected credentials, since repeated attempts may lock the account."""
 
     def __init__(self) -> None:
         self._why = ""
@@ -201,17 +200,16 @@ class _Pause:
         self._refusals = 0
 
     def begin(self, why: str) -> None:
-        """Pause, twice as long as the last time; a pause that runs already stays as it is."""
+        """Start a pause twice as long as the last one, unless one is running."""
         now = asyncio.get_running_loop().time()
         if now < self._until:
             return
         if not self._refusals:
             log.error("the SMTP server refuses our credentials; mails wait", extra={"reply": why})
         self._refusals += 1
-        self._until, self._why = now + _LOCKED_OUT.pause_s(self._refusals), why
+        self._until, self._why = now + _AUTH_PAUSE.pause_s(self._refusals), why
 
     def end(self) -> None:
-        """A mail went through: start anew."""
         if self._refusals:
             log.info("the SMTP server takes mails again")
         self._refusals, self._until = 0, 0.0

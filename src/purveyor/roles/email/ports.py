@@ -38,7 +38,7 @@ class NewMail(msgspec.Struct, frozen=True, kw_only=True):
     """The trace that it belongs to (W3C Trace Context)."""
 
 
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """One sender's hold on one mail. ``owner`` and ``attempt`` are the fence against a second sender."""
 
     event_id: str
@@ -48,7 +48,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
 
 
-class Claim(Hold, frozen=True, kw_only=True):
+class Claim(Lease, frozen=True, kw_only=True):
     """A mail that one sender works on."""
 
     message_id: str
@@ -112,7 +112,7 @@ class Ledger(Protocol):
         """Record that the final dot is about to be written. Raises ``ClaimLost``."""
         ...
 
-    async def mark_sent(self, claim: Hold, reply: str) -> None:
+    async def mark_sent(self, claim: Lease, reply: str) -> None:
         """Record the server's acceptance, also when the mail was freed meanwhile but nobody has taken it.
 
         Repeating it changes nothing.

@@ -1,7 +1,7 @@
-"""What role email does when a person wants their data, or is erased: it answers with events.
+"""Export and erasure of personal data, and the retention of mails.
 
-An answer is emitted before its question counts as handled. After a crash in between the question is delivered and
-answered again, under the same id.
+Role email answers a request with an event before the request counts as handled. After a crash in between, the
+request is answered again with the same event id.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from purveyor.roles.email.mime import text_of
 from purveyor.roles.email.ports import Emit, Ledger
 
 REMEMBERED_DAYS = 365
-"""An older event could only come from a dead letter that somebody sends again after more than a year."""
+"""Older events could only come from dead letters that are replayed after more than a year."""
 
 
 def digest_of(address: str) -> str:
-    """The SHA-256 of an address, in hexadecimal digits: it is recognised, and not kept."""
+    """Return the SHA-256 of an address, to recognize it without storing it."""
     return hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def happened_at(envelope: Envelope) -> datetime:
-    """When an event happened: of RabbitMQ's whole seconds, the id of an event of ours tells the millisecond."""
+    """Return an event's time, with the milliseconds from its UUIDv7 that RabbitMQ's timestamp lacks."""
     at = envelope.occurred_at
     if envelope.id.version != 7 or at.microsecond:  # noqa: PLR2004 - UUIDv7
         return at
@@ -42,20 +42,20 @@ log = logging.getLogger(__name__)
 
 
 class PersonalData:
-    """Answers for the mails of a person: all that went, or was to go, to their address."""
+    """Exports and erases the mails to a user's address."""
 
     def __init__(self, ledger: Ledger, emit: Emit) -> None:
         self._ledger = ledger
         self._emit = emit
 
     async def erase(self, event: UserErased, envelope: Envelope) -> None:
-        """Wipe the person's mails, those that wait unsent too and those of older events to come, and say so."""
+        """Erase the user's mails, including unsent mails and those of older events that are yet to come."""
         erased = await self._ledger.erase(event.user_email, happened_at(envelope))
         log.info("mails erased", extra={"mails": erased, "user_id": event.user_id})
         await self._emit(answer_to(envelope, MailDataErased(user_id=event.user_id)))
 
     async def export(self, event: UserExportRequested, envelope: Envelope) -> None:
-        """Answer with the person's mails, in parts that fit into events; one empty part where there is none."""
+        """Emit the user's mails in parts that fit into events; one empty part if there are none."""
         documents = list(parts([document async for document in self._documents(event.user_email)]))
         count = len(documents)
         answers = [
@@ -73,14 +73,14 @@ class PersonalData:
 
 
 def _document(record: MailRecord, message: bytes) -> str:
-    # Whoever holds a stolen session could ask for an export, and would find the token of a new password in it.
+    # Without the text of password resets: a stolen session could otherwise get a reset token from an export.
     text = "" if record.kind == PasswordResetRequested.type else text_of(message)
     members = msgspec.to_builtins(record)
     while True:
         document = msgspec.json.encode(members | {"text": text}).decode()
         if size_inside(document) <= PART_BYTES or not text:
             return document
-        text = text[: len(text) // 2]  # of a foreign publisher's order, or a template: none of ours is as long
+        text = text[: len(text) // 2]  # only a foreign order or an own template is this long
 
 
 _BATCH = 200
@@ -88,9 +88,9 @@ _PAUSE_S = 0.1
 
 
 class Retention:
-    """Empties the messages of mails that were sent ``keep_days`` ago; 0: keeps them for ever.
+    """Empties the messages of mails that were sent ``keep_days`` ago; 0 keeps them for ever.
 
-    The records stay: they keep events that are delivered again from being mailed again.
+    The records stay, so that an event that is delivered again is not mailed again.
     """
 
     def __init__(self, ledger: Ledger, keep_days: int) -> None:
@@ -98,7 +98,7 @@ class Retention:
         self._keep_days = keep_days
 
     async def sweep(self) -> int:
-        """Empty all that is due, in batches, so that nobody waits long for a lock; how many."""
+        """Empty all due messages in small batches, which lock briefly; return how many."""
         await self._ledger.forget_erased(REMEMBERED_DAYS)
         emptied = 0
         while self._keep_days and (batch := await self._ledger.empty_sent(self._keep_days, _BATCH)):

@@ -1,4 +1,4 @@
-"""Mails as people read them: subject, text and HTML of each kind, in the customer's language."""
+"""Rendering of subject, text and HTML of each kind of mail in the customer's language."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from purveyor.roles.email.template_files import PACKAGED, load_languages
 
 
 class Rendered(msgspec.Struct, frozen=True):
-    """A mail without its envelope. ``subject`` is one line; ``text`` and ``html`` tell the same."""
+    """A rendered mail without headers."""
 
     subject: str
     text: str
@@ -21,10 +21,10 @@ class Rendered(msgspec.Struct, frozen=True):
 
 
 class Renderer:
-    """Makes mails from the packaged templates, or from those of the same name in the ``overrides`` folder.
+    """Renders the packaged templates, or those of the same name in the ``overrides`` folder.
 
-    Templates are code: ``overrides`` is for the operator, never for something that a client can write.
-    Raises ``ConfigError`` for language files there that cannot be used.
+    Templates are code, so clients must not be able to write to ``overrides``. Raises ``ConfigError`` for invalid
+    language files there.
     """
 
     def __init__(self, shop: Shop | None = None, overrides: Path | None = None) -> None:
@@ -41,10 +41,9 @@ class Renderer:
         )
 
     def render(self, kind: str, letter: Letter, language: str) -> Rendered:
-        """Render a mail in the language for a tag like ``de-AT``; English where there is no such language.
+        """Render a mail in the language of a tag like ``de-AT``, or else in English.
 
-        Raises ``ValueError`` for a kind that is not in ``KINDS``, or of another letter, and for amounts that are
-        no money.
+        Raises ``ValueError`` for an unknown kind, a kind that does not match the letter, and invalid amounts.
         """
         if kind not in KINDS:
             raise ValueError(f"no mail of kind {kind!r}; there are: {', '.join(KINDS)}")
@@ -57,7 +56,7 @@ class Renderer:
         return Rendered(subject=view["subject"], text=text, html=html)
 
     def _view(self, kind: str, letter: Letter, code: str) -> dict[str, Any]:
-        """Everything that the templates show, as finished strings: they only arrange and (in HTML) escape."""
+        """Return the variables of the templates as finished strings."""
         words = self.languages[code]
         texts, labels = words.mail[kind], words.labels
         name = one_line(letter.customer)

@@ -227,7 +227,7 @@ async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack)
         await ledger.emit(*events)
         relay.wake()
 
-    return _Storage(ledger, emit, relay, Outbox(database, "email"), [ledger.tell])
+    return _Storage(ledger, emit, relay, Outbox(database, "email"), [ledger.emit_settled])
 
 
 def _check_delivery(settings: EmailSettings) -> None:

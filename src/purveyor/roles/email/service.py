@@ -1,4 +1,4 @@
-"""The use cases of role email: an event becomes a mail in the ledger; operators look, resend and resolve."""
+"""The use cases of role email: record a mail for each event, and inspect, resend and resolve mails."""
 
 import logging
 from collections.abc import Callable
@@ -41,11 +41,11 @@ log = logging.getLogger(__name__)
 
 OrderEvent = OrderCreated | OrderConfirmed | OrderShipped | OrderDelivered | OrderCancelled
 MailedEvent = OrderEvent | UserRegistered | PasswordResetRequested
-"""What becomes a mail: every such event names whom to write to."""
+"""The events that are mailed; each names its recipient."""
 
 
 class Mails:
-    """Writes mails into the ledger. ``recorded`` is called when one was: it wakes the sender."""
+    """Records mails in the ledger and wakes the sender by ``recorded``."""
 
     def __init__(self, ledger: Ledger, renderer: Renderer, sender: str, recorded: Callable[[], None]) -> None:
         self._ledger = ledger
@@ -55,9 +55,9 @@ class Mails:
         self._domain = sender_parts(sender)[1].rpartition("@")[2]
 
     async def write(self, event: MailedEvent, envelope: Envelope) -> None:
-        """Write to the person whom an event is about, once however often it is delivered.
+        """Record the mail of an event once, however often it is delivered.
 
-        Raises ``Undeliverable`` for an event that no mail can be made of.
+        Raises ``Undeliverable`` for an event that cannot become a mail.
         """
         try:
             mail = self._mail(event, envelope)
@@ -80,9 +80,8 @@ class Mails:
         }
         try:
             message = compose(recipient_name=event.user_name, **parts)  # type: ignore[arg-type]
-        except ValueError:  # a foreign publisher's name may be unfit for a header: the address will do
+        except ValueError:  # the name is not valid in a header
             message = compose(recipient_name="", **parts)  # type: ignore[arg-type]
-        is_order = isinstance(event, OrderEvent)
         return NewMail(
             event_id=str(event_id),
             kind=event.type,
@@ -92,7 +91,7 @@ class Mails:
             message_id=ident,
             message=message,
             created_at=happened_at(envelope),
-            order_id=envelope.subject if is_order else "",
+            order_id=envelope.subject if isinstance(event, OrderEvent) else "",
             request_id=envelope.correlation_id,
             traceparent=envelope.traceparent,
         )
@@ -131,15 +130,12 @@ class Mails:
 
 
 def _letter(event: MailedEvent, envelope: Envelope) -> Letter:
-    """What the mail about an event tells."""
+    """Return the content of an event's mail."""
     if isinstance(event, UserRegistered):
         return WelcomeMail(customer=event.user_name, at=envelope.occurred_at, address=event.user_email)
     if isinstance(event, PasswordResetRequested):
         return ResetMail(
-            customer=event.user_name,
-            at=envelope.occurred_at,
-            token=event.token,
-            expires_at=event.expires_at,
+            customer=event.user_name, at=envelope.occurred_at, token=event.token, expires_at=event.expires_at
         )
     return OrderMail(
         customer=event.user_name,
@@ -148,12 +144,7 @@ def _letter(event: MailedEvent, envelope: Envelope) -> Letter:
         total=event.total_amount,
         currency=envelope.currency,
         lines=tuple(
-            Line(
-                product_id=item.product_id,
-                quantity=item.quantity,
-                price=item.price,
-                amount=item.total_amt,
-            )
+            Line(product_id=item.product_id, quantity=item.quantity, price=item.price, amount=item.total_amt)
             for item in event.items
         ),
         payment_method=event.payment_method,
@@ -162,7 +153,7 @@ def _letter(event: MailedEvent, envelope: Envelope) -> Letter:
 
 
 def _event_id(event: MailedEvent, envelope: Envelope) -> UUID:
-    """The event's id; a foreign publisher's event without one is told apart by its order number, or its body."""
+    """Return the event's id, or one from the order number or the body for a foreign event without an id."""
     if envelope.id.int:
         return envelope.id
     key = str(event.order_number) if isinstance(event, OrderEvent) else envelope.body.hex()
@@ -180,7 +171,7 @@ class Audit:
     async def which_unrecorded(self, ask: WhichUnrecorded) -> EventIds:
         if not ask.event_ids:
             return EventIds(event_ids=())
-        # An event has one mail, so that as many records as events are all that there can be.
+        # An event has at most one mail, so the limit is the number of events.
         found = await self._ledger.list("", ask.event_ids, len(ask.event_ids))
         recorded = {mail.event_id for mail in found}
         return EventIds(event_ids=tuple(one for one in ask.event_ids if one not in recorded))

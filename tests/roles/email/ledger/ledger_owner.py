@@ -29,7 +29,7 @@ async def connected(url: str) -> AsyncIterator[Ledger]:
 
 
 async def hold(url: str, mails: int) -> None:
-    """Hold mails until the end."""
+    """Lease mails until the end."""
     async with connected(url) as ledger, ledger.ownership() as owner:
         first, *_ = await ledger.claim(owner.name, mails)
         await ledger.mark_data(first)

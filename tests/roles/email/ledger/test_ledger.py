@@ -804,7 +804,7 @@ async def test_mail_that_was_settled_by_an_older_version_is_told_too(ledger: Led
     ids = [await bring_to(ledger, me, "data", order_id="o-1") for _ in range(150)]
     await ledger._database.execute("update email.mails set state = 'sent' where state = 'data'")
     assert await relayed(ledger) == []
-    await ledger.tell()
+    await ledger.emit_settled()
     assert {event.event_id for event in [*await told(ledger), *await told(ledger)]} == set(ids)
 
 

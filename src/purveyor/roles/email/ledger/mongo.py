@@ -1,16 +1,13 @@
-"""The mail ledger in MongoDB, collection ``email_logs``: the only module that knows motor.
-
-All times are the server's, so that the clocks of the senders do not matter.
-"""
+"""The mail ledger in MongoDB, collection ``email_logs``. All times are by the server's clock."""
 
 import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
@@ -54,12 +51,12 @@ from purveyor.roles.email.ledger.mongo_documents import (
     following,
     held_or_freed,
     key,
+    mark_reported,
     new_document,
     report_of,
     shown,
-    told,
 )
-from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Hold, NewMail, Report
+from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Lease, NewMail, Report
 from purveyor.roles.email.privacy import digest_of
 
 log = logging.getLogger(__name__)
@@ -69,7 +66,7 @@ _INDEX_NOT_FOUND = 27
 _MAILS = (
     pymongo.IndexModel([("state", 1), ("next_attempt_at", 1)], name="due"),
     pymongo.IndexModel([("state", 1), ("owner", 1)], name="in_hand"),
-    pymongo.IndexModel([("event_id", -1)], name="newest"),  # the mails of an event; it was made under this name
+    pymongo.IndexModel([("event_id", -1)], name="newest"),  # the mails of an event; the name is historical
     pymongo.IndexModel([("created_at", -1), ("event_id", -1)], name="list"),
     pymongo.IndexModel([("state", 1), ("created_at", -1), ("event_id", -1)], name="list_of_state"),
     pymongo.IndexModel([("recipient", 1), ("created_at", 1), ("_id", 1)], name="of_recipient"),
@@ -78,37 +75,11 @@ _MAILS = (
         [("state", 1), ("updated_at", 1)], name="kept", partialFilterExpression={"message": {"$gt": b""}}
     ),
 )
-_STALE = ("by_state", "by_recipient")
-"""Made by older versions; no query of this one needs them."""
+_OBSOLETE = {"by_state", "by_recipient"}
+"""Created by older versions."""
 _SENDERS = (pymongo.IndexModel([("seen_at", 1)], name="seen_at", expireAfterSeconds=3600),)
-"""The documents of senders that are long dead go by themselves."""
-
-
-async def prepare(mails: Any, senders: Any, *, answer_within_s: float) -> None:
-    """Make the indexes that are missing, and drop those that no query needs any longer.
-
-    Of a server that lives, building one for millions of mails may take minutes: it is waited for.
-    """
-    with pymongo.timeout(answer_within_s):
-        known = await mails.index_information()
-        await senders.create_indexes(list(_SENDERS))
-    missing = [index for index in _MAILS if index.document["name"] not in known]
-    with pymongo.timeout(_BUILD_TIMEOUT_S):
-        if missing:
-            await mails.create_indexes(missing)
-        for name in known.keys() & set(_STALE):
-            await _drop(mails, name)
-
-
-async def _drop(mails: Any, name: str) -> None:
-    try:
-        await mails.drop_index(name)
-    except OperationFailure as error:
-        if error.code != _INDEX_NOT_FOUND:  # another process starts too
-            raise
-
-
-OPERATION_TIMEOUT_S = 1.0  # for one operation on the server; a method may need several, and has twice that
+OPERATION_TIMEOUT_S = 1.0
+"""For one operation on the server. A method may need several and has twice that."""
 URI_EXPECTED = (
     "MONGODB_URI: expected mongodb:// or mongodb+srv://[user:password@]host[:port][/database], "
     "with special characters in user and password percent-encoded."
@@ -118,7 +89,7 @@ LOST = (ConnectionFailure, ExecutionTimeout, WriteConcernError, OSError, Timeout
 
 @asynccontextmanager
 async def bounded() -> AsyncIterator[None]:
-    """A deadline of our own, and ``Unavailable`` for a lost server."""
+    """Set a deadline, and raise ``Unavailable`` when the server is lost."""
     try:
         async with asyncio.timeout(2 * OPERATION_TIMEOUT_S):
             yield
@@ -127,146 +98,94 @@ async def bounded() -> AsyncIterator[None]:
 
 
 def address_of(uri: str) -> str:
-    """The hosts and ports of a URI that was readable, without anything else."""
+    """Return the hosts and ports of a valid URI."""
     return re.split(r"[/?]", uri.partition("://")[2])[0].rpartition("@")[2]
 
 
 def short(error: Exception) -> str:
-    """The reason without the state of every server, which follows after a comma or in brackets."""
+    """Return an error's message without the states of all servers that the driver appends."""
     return re.split(r", Timeout: | \(configured timeouts: |, full error: ", str(error))[0]
 
 
-_ERASED_AT_ONCE = 25
-Now = Callable[[], Awaitable[datetime]]
-"""Asks for the server's time."""
-
-
-class Keeping:
-    """Of the collections ``mails`` and ``erased``, the addresses that were erased by their digests."""
-
-    def __init__(self, mails: Any, erased: Any, now: Now) -> None:
-        self._mails = mails
-        self._erased = erased
-        self._now = now
-
-    async def is_erased(self, mail: NewMail) -> bool:
-        """Whether a mail's recipient was erased after its event happened."""
-        known = {"_id": digest_of(mail.recipient), "erased_at": {"$gt": mail.created_at}}
-        return await self._erased.find_one(known, {"_id": 1}) is not None
-
-    async def erase(self, recipient: str, at: datetime) -> int:
-        """Remember the recipient first, so that older events bring nothing back, then erase."""
-        async with bounded():
-            remembered = {"$max": {"erased_at": at}}
-            await self._erased.update_one({"_id": digest_of(recipient)}, remembered, upsert=True)
-        erased = 0
-        wanted = {"recipient": {"$eq": recipient, **WITH_RECIPIENT["recipient"]}}
-        while True:
-            async with bounded():
-                documents = await self._mails.find(wanted).to_list(_ERASED_AT_ONCE)
-                if not documents:
-                    break
-                now = await self._now()
-                await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
-            erased += len(documents)
-        return erased
-
-    async def forget_erased(self, older_than_days: int) -> None:
-        async with bounded():
-            before = await self._now() - timedelta(days=older_than_days)
-            await self._erased.delete_many({"erased_at": {"$lt": before}})
-
-    async def empty_sent(self, older_than_days: int, limit: int) -> int:
-        async with bounded():
-            before = await self._now() - timedelta(days=older_than_days)
-            old = {"state": "sent", "updated_at": {"$lt": before}, **WITH_TEXT}
-            ids = [document["_id"] async for document in self._mails.find(old, {"_id": 1}).limit(limit)]
-            await self._mails.update_many({"_id": {"$in": ids}, **old}, {"$set": {"message": b""}})
-            return len(ids)
-
-
+_ERASE_BATCH = 25
 BEAT_S = 1.0
 DEAD_AFTER_S = 4.0
 
 
-class Senders(Protocol):
-    """The part of a collection that an owner needs."""
-
-    def update_one(self, filter: Any, update: Any, upsert: bool = ...) -> Awaitable[Any]:  # noqa: A002, FBT001 - the driver's
-        ...
-
-    def delete_one(self, filter: Any) -> Awaitable[Any]:  # noqa: A002 - the driver's name
-        ...
-
-
 class MongoOwner:
-    """Satisfies ``Owner``: alive while its last beat is recent."""
+    """``Owner`` that is alive while its last heartbeat is recent."""
 
-    def __init__(self, senders: Senders) -> None:
+    def __init__(self, senders: Any) -> None:
         self.name = str(new_id())
         self._senders = senders
         self._seen_at = 0.0
 
     def is_alive(self) -> bool:
-        """Never true for longer than the others believe it."""
         return asyncio.get_running_loop().time() - self._seen_at < DEAD_AFTER_S
 
     async def beat(self) -> None:
-        """Tell the others that this sender lives. Raises ``Unavailable``."""
-        began = asyncio.get_running_loop().time()  # before it is written: the others may count from then on
+        """Write a heartbeat. Raises ``Unavailable``."""
+        began = asyncio.get_running_loop().time()  # before the write, so that we never count as alive too long
         async with bounded():
             await self._senders.update_one({"_id": self.name}, {"$currentDate": {"seen_at": True}}, upsert=True)
         self._seen_at = began
 
     async def keep_beating(self) -> None:
-        """Beat until cancelled."""
         while True:
             await asyncio.sleep(BEAT_S)
-            with contextlib.suppress(Unavailable):  # the age of the last beat tells
+            with contextlib.suppress(Unavailable):  # is_alive() then becomes false
                 await self.beat()
 
     async def leave(self) -> None:
         """Let the others take over at once."""
-        with contextlib.suppress(Unavailable):  # then they do when the last beat is old
+        with contextlib.suppress(Unavailable):  # they then wait until the last heartbeat is old
             async with bounded():
                 await self._senders.delete_one({"_id": self.name})
-
-
-def alive_since(now: datetime) -> datetime:
-    """Who was seen after this moment is alive; ``now`` is the server's time."""
-    return now - timedelta(seconds=DEAD_AFTER_S)
 
 
 STARTUP_TIMEOUT_S = 5.0
 
 
 class MongoLedger:
-    """Satisfies ``Ledger``."""
+    """``Ledger`` in MongoDB. Erased addresses are remembered by their digests in ``email_erased``."""
 
     def __init__(self, database: AsyncIOMotorDatabase[Document], address: str) -> None:
-        """``address``: the server's, without credentials."""
+        """``address`` is the server's, without credentials."""
         self.server = f"MongoDB at {address}"
         self._address = address
         self._database = database
         self._mails = database["email_logs"]
         self._senders = database["email_senders"]
-        self._keeping = Keeping(self._mails, database["email_erased"], self._now)
+        self._erased = database["email_erased"]
 
     async def prepare(self) -> None:
-        """Make the indexes, as far as they are missing."""
-        await prepare(self._mails, self._senders, answer_within_s=STARTUP_TIMEOUT_S)
+        """Create missing indexes and drop obsolete ones. Building one for millions of mails may take minutes."""
+        with pymongo.timeout(STARTUP_TIMEOUT_S):
+            known = await self._mails.index_information()
+            await self._senders.create_indexes(list(_SENDERS))
+        missing = [index for index in _MAILS if index.document["name"] not in known]
+        with pymongo.timeout(_BUILD_TIMEOUT_S):
+            if missing:
+                await self._mails.create_indexes(missing)
+            for name in known.keys() & _OBSOLETE:
+                try:
+                    await self._mails.drop_index(name)
+                except OperationFailure as error:
+                    if error.code != _INDEX_NOT_FOUND:  # another starting process has dropped it
+                        raise
 
     async def record(self, mail: NewMail) -> bool:
         async with bounded():
             if await self._mails.find_one({"_id": erased_key(mail)}, {"_id": 1}) is not None:
                 return False
-            gone = await self._keeping.is_erased(mail)
+            erasure_after = {"_id": digest_of(mail.recipient), "erased_at": {"$gt": mail.created_at}}
+            is_erased = await self._erased.find_one(erasure_after, {"_id": 1}) is not None
             document = new_document(mail, await self._now())
             try:
-                await self._mails.insert_one(erased_document(document) if gone else document)
+                await self._mails.insert_one(erased_document(document) if is_erased else document)
             except DuplicateKeyError:
                 return False
-            return not gone
+            return not is_erased
 
     @asynccontextmanager
     async def ownership(self) -> AsyncIterator[MongoOwner]:
@@ -282,13 +201,12 @@ class MongoLedger:
 
     async def gone(self) -> Sequence[str]:
         async with bounded():
-            # First who has mails in hand, then which of them are alive: the other way round, somebody who
-            # came in between would be taken for dead.
+            # Read the owners before the living senders, or a sender that starts in between would count as dead.
             owners = await self._mails.distinct("owner", {"state": IN_HAND})
             if not owners:
                 return ()
-            fresh = {"$gt": alive_since(await self._now())}
-            alive = await self._senders.distinct("_id", {"_id": {"$in": owners}, "seen_at": fresh})
+            recent = {"$gt": await self._now() - timedelta(seconds=DEAD_AFTER_S)}
+            alive = await self._senders.distinct("_id", {"_id": {"$in": owners}, "seen_at": recent})
             return sorted(set(owners) - set(alive))
 
     async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
@@ -308,7 +226,7 @@ class MongoLedger:
         clock = asyncio.get_running_loop().time
         async with bounded():
             due = {"state": DUE, "next_attempt_at": {"$lte": await self._now()}}
-        # One deadline for each, and a share of time for all: a distant server still gives some at every call.
+        # A deadline for each claim and one for all of them, so that a slow server still returns some.
         ends = clock() + OPERATION_TIMEOUT_S
         while len(claims) < limit and clock() < ends:
             async with bounded():
@@ -327,7 +245,7 @@ class MongoLedger:
         if not await self._transition(claim, "claimed", change(state="data")):
             raise ClaimLost
 
-    async def mark_sent(self, claim: Hold, reply: str) -> None:
+    async def mark_sent(self, claim: Lease, reply: str) -> None:
         async with bounded():
             await self._mails.update_one(held_or_freed(claim), change(state="sent", smtp_reply=reply, error=""))
 
@@ -342,22 +260,22 @@ class MongoLedger:
         await self._transition(claim, "data", doubt(error, policy))
 
     async def _transition(self, claim: Claim, state: Condition, update: Change) -> bool:
-        """One conditional update; whether the claim still held and the mail was in that state."""
+        """Update the mail if the claim still holds it in that state; return whether it did."""
         mine = {"_id": key(claim), "owner": claim.owner, "attempts": claim.attempt, "state": state}
         async with bounded():
             return (await self._mails.update_one(mine, update)).matched_count == 1
 
     async def unreported(self, limit: int) -> Sequence[Report]:
-        """What has settled and was not told, oldest first."""
+        """Return settled mails that are not reported yet, oldest first."""
         fields = {**SHOWN, "order_id": 1, "request_id": 1, "traceparent": 1}
         async with bounded():
             found = self._mails.find({"unreported": True}, fields).sort("updated_at", 1).limit(limit)
             return [report_of(document) async for document in found]
 
     async def mark_reported(self, reports: Sequence[Report]) -> None:
-        """Note that it was told. A record that has changed meanwhile is to be told again."""
+        """Mark mails as reported. A record that has changed since will be reported again."""
         async with bounded():
-            await self._mails.bulk_write([told(report) for report in reports], ordered=False)
+            await self._mails.bulk_write([mark_reported(report) for report in reports], ordered=False)
 
     async def of_recipient(
         self, recipient: str, after: MailRecord | None = None, limit: int = 100
@@ -368,13 +286,33 @@ class MongoLedger:
             return [shown(document) async for document in found]
 
     async def erase(self, recipient: str, at: datetime) -> int:
-        return await self._keeping.erase(recipient, at)
+        # First block older events that are yet to come, then erase the existing mails.
+        async with bounded():
+            latest = {"$max": {"erased_at": at}}
+            await self._erased.update_one({"_id": digest_of(recipient)}, latest, upsert=True)
+        erased = 0
+        wanted = {"recipient": {"$eq": recipient, **WITH_RECIPIENT["recipient"]}}
+        while True:
+            async with bounded():
+                documents = await self._mails.find(wanted).to_list(_ERASE_BATCH)
+                if not documents:
+                    return erased
+                now = await self._now()
+                await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
+            erased += len(documents)
 
     async def forget_erased(self, older_than_days: int) -> None:
-        await self._keeping.forget_erased(older_than_days)
+        async with bounded():
+            before = await self._now() - timedelta(days=older_than_days)
+            await self._erased.delete_many({"erased_at": {"$lt": before}})
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
-        return await self._keeping.empty_sent(older_than_days, limit)
+        async with bounded():
+            before = await self._now() - timedelta(days=older_than_days)
+            old = {"state": "sent", "updated_at": {"$lt": before}, **WITH_TEXT}
+            ids = [document["_id"] async for document in self._mails.find(old, {"_id": 1}).limit(limit)]
+            await self._mails.update_many({"_id": {"$in": ids}, **old}, {"$set": {"message": b""}})
+            return len(ids)
 
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         async with bounded():
@@ -415,7 +353,7 @@ class MongoLedger:
             return f"MongoDB {version} at {self._address}"
 
     async def _now(self) -> datetime:
-        """The server's time: ``$$NOW`` may not stand in a plain filter, where an index would serve it."""
+        """Return the server's time, since ``$$NOW`` in a filter would not use an index."""
         now: datetime = (await self._database.command("hello"))["localTime"]
         return now.replace(tzinfo=UTC)
 
@@ -426,9 +364,9 @@ _RETRY = RetrySchedule(first_s=_POLL_S, longest_s=60.0, jitter=0.0)
 
 
 class MongoRelay:
-    """Publishes what a ledger has to tell, at least once: it is its own outbox.
+    """Publishes ``mail.settled`` for the mails of a ledger at least once; the ledger is its own outbox.
 
-    Any number may run, in any number of processes: two that tell the same give it the same event id.
+    Any number of relays may run. Two that publish the same fact use the same event id.
     """
 
     def __init__(self, ledger: MongoLedger, transport: EventTransport) -> None:
@@ -438,15 +376,14 @@ class MongoRelay:
         self._failures = 0
 
     def wake(self) -> None:
-        """Say that a mail has settled."""
         self._poll.wake()
 
     async def run(self) -> None:
-        """Relay until cancelled; while the transport is away, with growing pauses."""
+        """Relay until cancelled, with growing pauses while the transport is down."""
         await self._poll.run(self._relay)
 
     async def emit(self, *events: Envelope) -> None:
-        """Publish events at once. Raises what kept one from being confirmed."""
+        """Publish events at once. Raises the first error."""
         for error in await self._transport.publish(events):
             if error is not None:
                 raise error
@@ -457,11 +394,11 @@ class MongoRelay:
             self._failures = 0
             return None
         outcomes = await self._transport.publish([settled_event(report) for report in reports])
-        if told := [report for report, error in zip(reports, outcomes, strict=True) if error is None]:
-            await self._ledger.mark_reported(told)
-        if len(told) < len(reports):
-            why = next(error for error in outcomes if error is not None)
-            extra = {"reports": len(reports) - len(told), "reason": str(why)}
+        if published := [report for report, error in zip(reports, outcomes, strict=True) if error is None]:
+            await self._ledger.mark_reported(published)
+        if len(published) < len(reports):
+            reason = next(error for error in outcomes if error is not None)
+            extra = {"reports": len(reports) - len(published), "reason": str(reason)}
             log.warning("what became of mails is not reported, will try again", extra=extra)
             self._failures += 1
             return _RETRY.pause_s(self._failures)
@@ -471,15 +408,15 @@ class MongoRelay:
 
 @asynccontextmanager
 async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
-    """Connect, make the indexes, and close at the end; the database is the URI's, else ``purveyor``.
+    """Connect to the URI's database, or ``purveyor``, and create the indexes.
 
-    Raises ``ConfigError`` for a URI that cannot be read, ``ServerAway`` when the server does not answer, and
-    ``StartupError`` when it refuses us.
+    Raises ``ConfigError`` for an invalid URI, ``ServerAway`` when the server does not answer, and ``StartupError``
+    when it refuses the connection.
     """
     if not uri.startswith(("mongodb://", "mongodb+srv://")):  # the driver would take a bare host name
         raise ConfigError(URI_EXPECTED)
     try:
-        # Made inside the running loop: motor takes the loop that it finds here for good.
+        # motor keeps the loop that runs here.
         client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
             uri,
             appname="purveyor",
@@ -491,7 +428,7 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
         )
         database = client.get_default_database("purveyor")
     except (InvalidURI, ConfigurationError, InvalidName, ValueError) as error:
-        raise ConfigError(URI_EXPECTED) from error  # the parser's own words may hold a part of the password
+        raise ConfigError(URI_EXPECTED) from error  # the parser's message may contain a part of the password
     try:
         ledger = MongoLedger(database, address_of(uri))
         try:

@@ -1,4 +1,4 @@
-"""The mail ledger's documents in MongoDB: their keys, and the updates that change them."""
+"""The mail ledger's documents in MongoDB, with their keys and updates."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,7 +8,7 @@ import pymongo
 
 from purveyor.kit.events.message import Cause
 from purveyor.roles.email.contract import MailRecord
-from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, DoubtPolicy, Hold, NewMail, Report
+from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, DoubtPolicy, Lease, NewMail, Report
 
 Document = dict[str, Any]
 Condition = str | Mapping[str, Any]
@@ -20,26 +20,25 @@ IN_HAND: Condition = {"$in": ["claimed", "data"]}
 SETTLED: Condition = {"$in": ["sent", "failed", "unknown", "retry"]}
 _REPORTED = ("sent", "failed", "unknown")
 WITH_RECIPIENT: Document = {"recipient": {"$gt": ""}}
-"""Not erased."""
 WITH_TEXT: Document = {"message": {"$gt": b""}}
-"""Neither erased nor kept for too long: there is something to send."""
+"""Matches mails whose text was neither erased nor emptied."""
 SHOWN = dict.fromkeys(MailRecord.__struct_fields__, 1) | {"_id": 0}
-"""The projection to the fields of a ``MailRecord``."""
+"""Projection to the fields of a ``MailRecord``."""
 WITH_MESSAGE = {**SHOWN, "message": 1}
 
 
-def key(mail: NewMail | Hold | MailRecord) -> str:
-    """The ``_id``: one document per event, kind and recipient."""
+def key(mail: NewMail | Lease | MailRecord) -> str:
+    """Return the ``_id``, one per event, kind and recipient."""
     return f"{mail.event_id}/{mail.kind}/{mail.recipient}"
 
 
 def erased_key(mail: NewMail) -> str:
-    """The ``_id`` of what is left of a mail that was erased."""
+    """Return the ``_id`` of the document that replaces an erased mail."""
     return f"{mail.event_id}/{mail.kind}/"
 
 
 def new_document(mail: NewMail, now: datetime) -> Document:
-    """A mail that was not tried yet, due ``now``."""
+    """Return the document of a new mail that is due ``now``."""
     return {
         "_id": key(mail),
         "event_id": mail.event_id,
@@ -66,7 +65,7 @@ def new_document(mail: NewMail, now: datetime) -> Document:
 
 
 def claim_of(document: Document) -> Claim:
-    """The claim that a document holds."""
+    """Return the claim on a document's mail."""
     return Claim(
         event_id=document["event_id"],
         kind=document["kind"],
@@ -80,24 +79,24 @@ def claim_of(document: Document) -> Claim:
 
 
 def shown(document: Document) -> tuple[MailRecord, bytes]:
-    """The record and the message of a document ``WITH_MESSAGE``."""
+    """Return the record and the message of a document ``WITH_MESSAGE``."""
     message = bytes(document.pop("message"))
     return MailRecord(**document), message
 
 
 def following(record: MailRecord) -> Document:
-    """What comes after a record in the order of ``created_at`` and ``_id``."""
+    """Filter the records that follow one by ``created_at`` and ``_id``."""
     later = {"created_at": {"$gt": record.created_at}}
     return {"$or": [later, {"created_at": record.created_at, "_id": {"$gt": key(record)}}]}
 
 
 def change(*, due_in_s: float | None = None, attempts: int = 0, resends: int = 0, **values: object) -> Change:
-    """Set ``values``, add to the counters, be due in so many seconds."""
-    # A literal, or else a reply that begins with a dollar sign would be read as a field's name.
+    """Set ``values``, increment the counters and set the due time."""
+    # Literals, since a reply that starts with a dollar sign would be taken for a field name.
     fields: Document = {name: {"$literal": value} for name, value in values.items()}
     fields["updated_at"] = "$$NOW"
     if "state" in values:
-        # A document without the field is older than reports; what is missing is less than any text.
+        # Old documents lack order_id, and a missing value is less than any text.
         fields["unreported"] = {"$gt": ["$order_id", ""]} if values["state"] in _REPORTED else False
     if due_in_s is not None:
         fields["next_attempt_at"] = {"$add": ["$$NOW", int(due_in_s * 1000)]}
@@ -108,12 +107,12 @@ def change(*, due_in_s: float | None = None, attempts: int = 0, resends: int = 0
 
 
 def doubt(error: str, policy: DoubtPolicy) -> Change:
-    """What becomes of a doubtful mail: due again the first time, else parked for an operator."""
+    """Make a doubtful mail due again the first time, else park it for an operator."""
     parked = change(state="unknown", owner=None, error=error, doubted=True, due_in_s=0)
     if policy == "park":
         return parked
     again = change(state="retry", owner=None, error=error, doubted=True, resends=1, due_in_s=DOUBT_PAUSE_S)
-    # A document without the field is older than it; what is missing counts as false.
+    # Old documents lack doubted, and a missing value counts as false.
     return [
         {
             "$set": {
@@ -124,30 +123,30 @@ def doubt(error: str, policy: DoubtPolicy) -> Change:
     ]
 
 
-def held_or_freed(claim: Hold) -> Document:
-    """The claim's mail at ``data``; or freed by another sender meanwhile, and not taken yet."""
+def held_or_freed(claim: Lease) -> Document:
+    """Filter the claim's mail at ``data``, or freed by another sender and not taken since."""
     held = {"owner": claim.owner, "state": "data"}
     freed = {"owner": None, "state": {"$in": ["retry", "unknown"]}}
     return {"_id": key(claim), "attempts": claim.attempt, "$or": [held, freed]}
 
 
 def report_of(document: Document) -> Report:
-    """What is to be reported of a document."""
+    """Return the report on a document's mail."""
     order_id, request_id = document.pop("order_id"), document.pop("request_id")
-    # A document without the field is older than it.
+    # Old documents lack traceparent.
     cause = Cause(correlation_id=request_id, traceparent=document.pop("traceparent", ""))
     return Report(MailRecord(**document), order_id, cause)
 
 
-def told(report: Report) -> pymongo.UpdateOne:
-    """Note that somebody was told, unless the record has changed meanwhile."""
+def mark_reported(report: Report) -> pymongo.UpdateOne:
+    """Mark a mail as reported, unless the record has changed since."""
     record = report.record
     same = {"_id": key(record), "state": record.state, "resends": record.resends}
     return pymongo.UpdateOne(same, {"$set": {"unreported": False}})
 
 
 def erased_document(document: Document) -> Document:
-    """What is left of a mail without the person: the key holds the address too."""
+    """Return the document without personal data. The key changes too, since it contains the address."""
     return document | {
         "_id": f"{document['event_id']}/{document['kind']}/",
         "recipient": "",
@@ -162,10 +161,10 @@ def erased_document(document: Document) -> Document:
 
 
 def erasure(document: Document, now: datetime) -> list[pymongo.ReplaceOne[Document] | pymongo.DeleteOne]:
-    """Put a document without the person in the place of one with them.
+    """Replace a document by one without personal data.
 
-    First what keeps the event from coming again, then away with the rest: safe to break off, and to do again.
+    The order makes it safe to repeat: the replacement first blocks the event from being mailed again.
     """
     kept = erased_document(document) | {"updated_at": now}
-    stays = pymongo.ReplaceOne({"_id": kept["_id"]}, kept, upsert=True)
-    return [stays, pymongo.DeleteOne({"_id": document["_id"]})]
+    replace = pymongo.ReplaceOne({"_id": kept["_id"]}, kept, upsert=True)
+    return [replace, pymongo.DeleteOne({"_id": document["_id"]})]

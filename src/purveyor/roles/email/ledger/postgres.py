@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, get_args
 from uuid import UUID
@@ -18,7 +18,7 @@ from purveyor.roles.email.ports import (
     Claim,
     ClaimLost,
     DoubtPolicy,
-    Hold,
+    Lease,
     NewMail,
     Report,
 )
@@ -26,9 +26,9 @@ from purveyor.roles.email.privacy import digest_of
 
 _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
     resends, smtp_reply, error, created_at, updated_at"""
-_TOLD_AT_ONCE = 100
-IS_ERASED = "exists (select from email.erased_recipients where digest = $11 and erased_at > $8::timestamptz)"
-"""Whether the recipient whose digest is ``$11`` was erased after ``$8``."""
+_BATCH = 100
+_IS_ERASED = "exists (select from email.erased_recipients where digest = $11 and erased_at > $8::timestamptz)"
+"""Whether the recipient with the digest ``$11`` was erased after ``$8``."""
 _REMEMBER = """
 insert into email.erased_recipients as known (digest, erased_at) values ($1, $2)
 on conflict (digest) do update set erased_at = greatest(known.erased_at, excluded.erased_at)"""
@@ -51,57 +51,35 @@ update email.mails m set message = '' from (
     order by updated_at limit $2 for update skip locked
 ) old
 where m.event_id = old.event_id and m.kind = old.kind and m.recipient = old.recipient"""
-
-
-# "case" keeps the bodies of other events from being read at all: they may hold what jsonb cannot.
+# "case" keeps the bodies of other events, which jsonb may reject, from being parsed.
 _WITHDRAW = """
 delete from email.outbox where id in (
     select id from email.outbox where published_at is null
         and case when type = $1 then convert_from(body, 'UTF8')::jsonb ->> 'recipient' end = $2
     for update skip locked
 )"""
-# Those of an older version of this program too, which settles mails and leaves it to others to tell.
-_TELL = f"""
-with untold as (
+# Includes mails that an older version of this program has settled without emitting an event.
+_TAKE_SETTLED = f"""
+with unreported as (
     select event_id as event, kind as what, recipient as whose from email.mails
     where order_id <> '' and state in ('sent', 'failed', 'unknown') and reported <> state || ':' || resends::text
-    order by updated_at limit {_TOLD_AT_ONCE} for update skip locked
+    order by updated_at limit {_BATCH} for update skip locked
 )
-update email.mails set reported = state || ':' || resends::text from untold
+update email.mails set reported = state || ':' || resends::text from unreported
 where event_id = event and kind = what and recipient = whose
 returning {_RECORD}, order_id, request_id, traceparent"""  # noqa: S608 - constants
 
 
-async def erase(database: Database, recipient: str, at: datetime) -> int:
-    """Remember the recipient first, so that older events bring nothing back, then erase."""
-    await database.execute(_REMEMBER, digest_of(recipient), at)
-    erased: int = await database.fetchval(_ERASE, recipient)
-    await database.execute(_WITHDRAW, MailSettled.type, recipient)
-    return erased
-
-
-async def forget_erased(database: Database, older_than_days: int) -> None:
-    """Forget the hashes of recipients that were erased long ago."""
-    await database.execute(
-        "delete from email.erased_recipients where erased_at < now() - make_interval(days => $1)", older_than_days
-    )
-
-
-async def empty_sent(database: Database, older_than_days: int, limit: int) -> int:
-    """Empty the text of old sent emails, at most ``limit``, and return how many."""
-    return await database.execute(_EMPTY_SENT, older_than_days, limit)
-
-
-LOCK_CLASS = 0x6D61696C
-"""``mail``: the first key of the senders' advisory locks; the second is the sender's number."""
+_LOCK_CLASS = 0x6D61696C
+"""``mail`` in ASCII: the first key of the senders' advisory locks. The second is the sender's number."""
 BEAT_S = 2.0
 DEAD_AFTER_S = 10.0
 _KEEPALIVE = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
-"""So that the server frees the lock within 11 s when a sender's whole machine is gone, without a word."""
+"""Makes the server free the lock within 11 s after the sender's machine has failed."""
 
 
 class PostgresOwner:
-    """Satisfies ``Owner``: alive while its connection, and so its lock, is there, and answers."""
+    """``Owner`` that is alive while its connection, which holds its lock, answers."""
 
     def __init__(self, number: int, connection: Connection) -> None:
         self.name = str(number)
@@ -112,37 +90,21 @@ class PostgresOwner:
         return not (self._connection.is_closed() or self._beating.done())
 
     async def leave(self) -> None:
-        """Stop beating."""
         self._beating.cancel()
         await asyncio.gather(self._beating, return_exceptions=True)
 
     async def _beat(self) -> None:
-        """Break the silence that the server would take for death; the first failure is the end."""
+        """Keep the session from its idle timeout, until the first failure."""
         while True:
             await asyncio.sleep(BEAT_S)
             await self._connection.execute("select", timeout=COMMAND_TIMEOUT_S)
-
-
-@asynccontextmanager
-async def ownership(database: Database) -> AsyncIterator[PostgresOwner]:
-    """Become a sender, for as long as the context lasts. Raises ``Unavailable``."""
-    async with database.dedicated("purveyor mail sender") as connection:
-        number = await database.fetchval("select nextval('email.sender_number')::int")
-        silence = f"set idle_session_timeout = '{DEAD_AFTER_S:g}s'"
-        await connection.execute(f"{_KEEPALIVE}; {silence}", timeout=COMMAND_TIMEOUT_S)
-        await connection.execute("select pg_advisory_lock($1, $2)", LOCK_CLASS, number, timeout=COMMAND_TIMEOUT_S)
-        owner = PostgresOwner(number, connection)
-        try:
-            yield owner
-        finally:
-            await owner.leave()
 
 
 _MINE = "event_id = $1 and kind = $2 and recipient = $3 and owner = $4 and attempts = $5"
 
 
 class PostgresLedger:
-    """Satisfies ``Ledger``."""
+    """``Ledger`` in PostgreSQL."""
 
     server = ""
 
@@ -159,7 +121,7 @@ class PostgresLedger:
                 case when gone then '' else $5::text end, $6, case when gone then '' else $7::bytea end, $8, $9,
                 $10, $12, case when gone then 'failed' else 'pending' end,
                 case when gone then 'erased' else '' end, case when gone then 'failed:0' else '' end
-            from (select {IS_ERASED} as gone) erased
+            from (select {_IS_ERASED} as gone) erased
             where not exists (select from email.mails where event_id = $1 and kind = $2 and recipient = '')
             on conflict do nothing returning recipient""",  # noqa: S608 - constants
             mail.event_id,
@@ -177,8 +139,19 @@ class PostgresLedger:
         )
         return bool(recipient)
 
-    def ownership(self) -> AbstractAsyncContextManager[PostgresOwner]:
-        return ownership(self._database)
+    @asynccontextmanager
+    async def ownership(self) -> AsyncIterator[PostgresOwner]:
+        async with self._database.dedicated("purveyor mail sender") as connection:
+            number = await self._database.fetchval("select nextval('email.sender_number')::int")
+            idle_timeout = f"set idle_session_timeout = '{DEAD_AFTER_S:g}s'"
+            await connection.execute(f"{_KEEPALIVE}; {idle_timeout}", timeout=COMMAND_TIMEOUT_S)
+            lock = "select pg_advisory_lock($1, $2)"
+            await connection.execute(lock, _LOCK_CLASS, number, timeout=COMMAND_TIMEOUT_S)
+            owner = PostgresOwner(number, connection)
+            try:
+                yield owner
+            finally:
+                await owner.leave()
 
     async def gone(self) -> Sequence[str]:
         rows = await self._database.fetch(
@@ -189,14 +162,13 @@ class PostgresLedger:
                     and l.objsubid = 2 and l.objid = owner::oid and l.granted
                     and l.database = (select oid from pg_database where datname = current_database())
             )""",
-            LOCK_CLASS,
+            _LOCK_CLASS,
         )
         return [row["owner"] for row in rows]
 
     async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
-        """The owner stands in the update itself: PostgreSQL compares it again when a living sender has claimed
-        the mail meanwhile (manual, 13.2.1).
-        """
+        # The condition on the owner is part of the update, so PostgreSQL rechecks it if a living sender has
+        # claimed the mail concurrently (manual, section 13.2.1).
         return await self._settle(
             """
             update email.mails set
@@ -234,7 +206,7 @@ class PostgresLedger:
         if not await self._database.execute(*_transition(claim, "state = 'data'", "claimed")):
             raise ClaimLost
 
-    async def mark_sent(self, claim: Hold, reply: str) -> None:
+    async def mark_sent(self, claim: Lease, reply: str) -> None:
         await self._settle(
             """
             update email.mails set state = 'sent', smtp_reply = $6, error = '', updated_at = now()
@@ -264,19 +236,19 @@ class PostgresLedger:
         await self._settle(*_transition(claim, change, "data", error, policy == "resend", DOUBT_PAUSE_S))
 
     async def _settle(self, change: str, *arguments: object) -> int:
-        """Change mails and tell, in the same transaction, what has settled; how many were changed."""
+        """Change mails and emit ``mail.settled`` in the same transaction; return how many were changed."""
         async with self._database.transaction() as connection:
             changed = await connection.execute(change, *arguments)
-            await _tell(connection)
+            await _emit_settled(connection)
         return int(changed.rpartition(" ")[2])
 
-    async def tell(self) -> None:
-        """Emit what is settled and was never told: by a process of an older version."""
+    async def emit_settled(self) -> None:
+        """Emit ``mail.settled`` for mails that a process of an older version has settled."""
         async with self._database.transaction() as connection:
-            await _tell(connection)
+            await _emit_settled(connection)
 
     async def emit(self, *events: Envelope) -> None:
-        """Emit events; of those that wait already, nothing."""
+        """Emit events that are not in the outbox yet."""
         await emit(self._database, "email", *events, known="skipped")
 
     async def of_recipient(
@@ -296,13 +268,20 @@ class PostgresLedger:
         return [(_record(row), row["message"]) for row in rows]
 
     async def erase(self, recipient: str, at: datetime) -> int:
-        return await erase(self._database, recipient, at)
+        # First block older events that are yet to come, then erase the existing mails.
+        await self._database.execute(_REMEMBER, digest_of(recipient), at)
+        erased: int = await self._database.fetchval(_ERASE, recipient)
+        await self._database.execute(_WITHDRAW, MailSettled.type, recipient)
+        return erased
 
     async def forget_erased(self, older_than_days: int) -> None:
-        await forget_erased(self._database, older_than_days)
+        await self._database.execute(
+            "delete from email.erased_recipients where erased_at < now() - make_interval(days => $1)",
+            older_than_days,
+        )
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
-        return await empty_sent(self._database, older_than_days, limit)
+        return await self._database.execute(_EMPTY_SENT, older_than_days, limit)
 
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         row = await self._database.fetchrow(
@@ -314,7 +293,7 @@ class PostgresLedger:
     async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
         if state and state not in get_args(State):
             return []
-        # The state itself, not a parameter: the planner has to see that a partial index serves it.
+        # A literal state rather than a parameter, so that the planner can use a partial index.
         of_state = f"state = '{state}'" if state else "true"
         of_events = "event_id = any($2::uuid[])" if event_ids else "$2::uuid[] is not null"
         rows = await self._database.fetch(
@@ -327,7 +306,7 @@ class PostgresLedger:
         return [_record(row) for row in rows]
 
     async def resend(self, event_id: str) -> bool:
-        touched = await self._database.execute(
+        changed = await self._database.execute(
             """
             update email.mails set state = 'retry', owner = null, resends = resends + 1, doubted = false,
                 error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
@@ -335,10 +314,10 @@ class PostgresLedger:
                 and state in ('sent', 'failed', 'unknown', 'retry')""",
             parse_id(event_id),
         )
-        return touched > 0
+        return changed > 0
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
-        touched = await self._settle(
+        changed = await self._settle(
             """
             update email.mails set state = case when $2 then 'sent' else 'retry' end, owner = null,
                 resends = resends + (not $2)::int, doubted = false, error = 'resolved by an operator',
@@ -347,7 +326,7 @@ class PostgresLedger:
             parse_id(event_id),
             sent,
         )
-        return touched > 0
+        return changed > 0
 
     async def check(self) -> str:
         return await self._database.check()
@@ -358,7 +337,7 @@ def _record(row: Record) -> MailRecord:
 
 
 def _transition(claim: Claim, change: str, state: str, *arguments: object) -> tuple[Any, ...]:
-    """The statement, and its arguments, that changes a mail which the claim still holds in that state."""
+    """Return a statement with its arguments that changes a mail if the claim still holds it in that state."""
     statement = f"""
         update email.mails set {change}, updated_at = now()
         where {_MINE} and (state = $6 or $6 = 'any' and state in ('claimed', 'data'))"""  # noqa: S608 - constants
@@ -366,11 +345,11 @@ def _transition(claim: Claim, change: str, state: str, *arguments: object) -> tu
     return statement, *held, *arguments
 
 
-async def _tell(connection: Connection) -> None:
-    told = _TOLD_AT_ONCE
-    while told == _TOLD_AT_ONCE:
-        rows = await connection.fetch(_TELL)
-        told = len(rows)
+async def _emit_settled(connection: Connection) -> None:
+    count = _BATCH
+    while count == _BATCH:
+        rows = await connection.fetch(_TAKE_SETTLED)
+        count = len(rows)
         await emit(connection, "email", *map(settled_event, map(_report, rows)), known="skipped")
 
 
