@@ -34,7 +34,7 @@ from purveyor.settings import Url
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
-    from purveyor.kit.events.outbox import Backlog, Relay
+    from purveyor.kit.events.outbox import Backlog, Outbox, Relay
     from purveyor.roles.orders.service import Products
 
 _PURGE_EVERY_S = 600.0
@@ -74,7 +74,7 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store, unaccounted
+    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store
 
     identity, currency = env.port(Identity), settings.currency
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
@@ -104,11 +104,6 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     outbox = Outbox(database, "orders")
-    looks = []
-    if env.can_ask(Email):
-        mailed = [event.type for event in _MAILED]
-        vanished = unaccounted.UnaccountedEvents(outbox, env.port(Email), env.events.dead_letters, mailed)
-        looks = [Background("unaccounted events", partial(regularly, _LOOK_EVERY_S, vanished.look))]
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
@@ -131,7 +126,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
             Background("relay", relay.run),
             Background("live", streams.run),
             Background("purge", partial(regularly, _PURGE_EVERY_S, order_store.purge, persons.sweep)),
-            *looks,
+            *_looks(env, outbox),
         ],
         checks=[
             Check("postgres orders", env.database_kind, database.check),
@@ -141,6 +136,17 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         ],
         outbox=outbox,
     )
+
+
+def _looks(env: Env, outbox: "Outbox") -> list[Background]:
+    """The regular look for published events that role email never recorded, where that role can be asked."""
+    from purveyor.roles.orders.unaccounted import UnaccountedEvents
+
+    if not env.can_ask(Email):
+        return []
+    mailed = [event.type for event in _MAILED]
+    vanished = UnaccountedEvents(outbox, env.port(Email), env.events.dead_letters, mailed)
+    return [Background("unaccounted events", partial(regularly, _LOOK_EVERY_S, vanished.look))]
 
 
 def _products_check(settings: OrdersSettings, products: "Products") -> Check:
