@@ -35,6 +35,7 @@ from purveyor.settings import Url
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
+    from purveyor.roles.orders.live import Live
     from purveyor.roles.orders.service import Products
 
 _PURGE_EVERY_S = 600.0
@@ -95,12 +96,8 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     )
     streams = live.Live(histories, identity, stopping=env.stopping)
 
-    def changed(order_id: UUID) -> None:
-        relay.wake()
-        streams.wake(order_id)
-
     timelines = service.Timelines(histories, committed=streams.wake)
-    changes = service.Changes(order_store, committed=changed)
+    changes = service.Changes(order_store, committed=partial(_changed, relay, streams))
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     outbox = Outbox(database, "orders")
@@ -136,6 +133,11 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         ],
         outbox=outbox,
     )
+
+
+def _changed(relay: "Relay", streams: "Live", order_id: UUID) -> None:
+    relay.wake()
+    streams.wake(order_id)
 
 
 def _looks(env: Env, outbox: "Outbox") -> list[Background]:
