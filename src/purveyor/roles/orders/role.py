@@ -127,9 +127,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         ],
         checks=[
             Check("postgres orders", env.database_kind, database.check),
-            _products_check(settings, products),
-            _backlog_check(env, relay, backlog),
-            *env.shared_checks,
+            *_checks(env, settings, products, relay, backlog),
         ],
         outbox=outbox,
     )
@@ -149,6 +147,12 @@ def _looks(env: Env, outbox: "Outbox") -> list[Background]:
     mailed = [event.type for event in _MAILED]
     vanished = UnaccountedEvents(outbox, env.port(Email), env.events.dead_letters, mailed)
     return [Background("unaccounted events", partial(regularly, _LOOK_EVERY_S, vanished.look))]
+
+
+def _checks(
+    env: Env, settings: OrdersSettings, products: "Products", relay: "Relay", backlog: "Backlog"
+) -> list[Check]:
+    return [_products_check(settings, products), _backlog_check(env, relay, backlog), *env.shared_checks]
 
 
 def _products_check(settings: OrdersSettings, products: "Products") -> Check:
