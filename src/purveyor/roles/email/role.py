@@ -17,12 +17,7 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
-from purveyor.roles.auth.contract import (
-    PasswordResetRequested,
-    UserErased,
-    UserExportRequested,
-    UserRegistered,
-)
+from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, UserExportRequested, UserRegistered
 from purveyor.roles.email.contract import (
     Email,
     FindMailbox,
@@ -72,8 +67,7 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     mongodb_uri: Annotated[Url, Meta(description="MongoDB for the mail ledger; empty: PostgreSQL")] = Url()
     smtp_url: Annotated[
-        Url,
-        Meta(description="smtp://, smtps:// or smtp+starttls://user:pass@host:port; empty: see EMAIL_USER"),
+        Url, Meta(description="smtp://, smtps:// or smtp+starttls://user:pass@host:port; empty: see EMAIL_USER")
     ] = Url()
     email_user: Annotated[str, Meta(description="SMTP user; without SMTP_URL a Gmail account")] = ""
     email_pass: Annotated[Secret, Meta(description="SMTP password")] = Secret()
@@ -87,8 +81,7 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, le=36500, description="days after which the text of sent emails is deleted; 0: never")
     ] = 90
     smtp_ca_file: Annotated[
-        Path | None,
-        Meta(description="additional CA certificates (PEM) for a private SMTP server"),
+        Path | None, Meta(description="additional CA certificates (PEM) for a private SMTP server")
     ] = None
     mail_templates: Annotated[
         Path | None, Meta(description="folder with your own mail templates; empty: built-in templates")

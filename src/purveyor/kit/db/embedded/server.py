@@ -206,9 +206,7 @@ def _socket_dir(cluster: Path) -> Path:
 def _guard(pid: int) -> subprocess.Popen[bytes]:
     """Start a shell that ends the server when we die, for systems without PR_SET_PDEATHSIG."""
     return subprocess.Popen(
-        ["/bin/sh", "-c", 'read -r _; kill -INT "$0"', str(pid)],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
+        ["/bin/sh", "-c", 'read -r _; kill -INT "$0"', str(pid)], stdin=subprocess.PIPE, start_new_session=True
     )
 
 
