@@ -46,7 +46,6 @@ class Problem(Exception):
 
     @classmethod
     def about(cls) -> str:
-        """Return the text of the problem type's page."""
         return inspect.cleandoc(cls.__doc__ or "") if cls is not Problem else _UNEXPECTED
 
 

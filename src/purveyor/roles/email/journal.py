@@ -46,7 +46,6 @@ class Journal:
         return bool(self._open)
 
     def accepted(self, claim: Claim, reply: str) -> None:
-        """Note that the server has accepted a mail."""
         self._open[_key(claim)] = reply
         self._write(_note(claim, reply, recorded=False))
 

@@ -85,49 +85,37 @@ class Ledger(Protocol):
 
         If the recipient was erased after ``mail.created_at``, stores an erased record and returns ``False``.
         """
-        ...
 
     def ownership(self) -> AbstractAsyncContextManager["Owner"]:
         """Register a sender for the duration of the context."""
-        ...
 
     async def gone(self) -> Sequence[str]:
         """Return the dead senders with claimed mails. Their names are never reused."""
-        ...
 
     async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
         """Free the mails of dead senders and return their number. Mails in state ``data`` are doubtful."""
-        ...
 
-    async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
-        """Claim up to ``limit`` due mails."""
-        ...
+    async def claim(self, owner: str, limit: int) -> Sequence[Claim]: ...
 
     async def mark_data(self, claim: Claim) -> None:
         """Record that the final dot is about to be sent. Raises ``ClaimLost``."""
-        ...
 
     async def mark_sent(self, claim: Lease, reply: str) -> None:
         """Record the server's acceptance, even if the mail was freed since but not claimed again. Idempotent."""
-        ...
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
         """Record that the mail was not sent and is due again in ``pause_s`` seconds."""
-        ...
 
     async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
         """Record that the mail was not sent and will not be tried again."""
-        ...
 
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
         """Record that no reply to the final dot was read."""
-        ...
 
     async def of_recipient(
         self, recipient: str, after: MailRecord | None = None, limit: int = 100
     ) -> Sequence[tuple[MailRecord, bytes]]:
         """Return up to ``limit`` records of an address after ``after`` with their messages, oldest first."""
-        ...
 
     async def erase(self, recipient: str, at: datetime) -> int:
         """Erase address, subject and message of an address's records; return how many.
@@ -136,35 +124,26 @@ class Ledger(Protocol):
         The digest of the address is stored with ``at``, so that older events that are delivered later are not
         mailed either.
         """
-        ...
 
     async def forget_erased(self, older_than_days: int) -> None:
         """Delete the digests of addresses that were erased so long ago."""
-        ...
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
         """Empty up to ``limit`` messages of mails sent so long ago; return how many. They cannot be resent."""
-        ...
 
-    async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
-        """Return a record and its message."""
-        ...
+    async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None: ...
 
     async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
         """Return the newest records; an empty ``state`` or ``event_ids`` means any."""
-        ...
 
     async def resend(self, event_id: str) -> bool:
         """Make a mail due again. Returns ``False`` if it is being sent or its message was deleted."""
-        ...
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
         """Settle an ``unknown`` mail. Returns ``False`` if it is in another state."""
-        ...
 
     async def check(self) -> str:
         """Return a short description, or raise."""
-        ...
 
 
 class Owner(Protocol):
@@ -174,7 +153,6 @@ class Owner(Protocol):
 
     def is_alive(self) -> bool:
         """Whether the sender still holds its claims; if not, other senders may take over."""
-        ...
 
 
 class Refused(Exception):
@@ -202,8 +180,6 @@ class Mailer(Protocol):
 
         Calls ``before_dot`` just before the final dot, and stops if that raises.
         """
-        ...
 
     async def check(self) -> str:
         """Return a short description, or raise."""
-        ...

@@ -99,7 +99,6 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_smtp(self) -> bool:
-        """Whether mails are sent over SMTP; otherwise they go to the development mailbox."""
         return bool(self.smtp_url or self.email_user)
 
     @property

@@ -87,7 +87,6 @@ class SmtpConnection:
 
     @property
     def usable(self) -> bool:
-        """Whether it is open and ready for a mail."""
         return self._in_step and self._smtp.is_connected
 
     async def send(

@@ -88,7 +88,6 @@ def _entries(table: Mapping[str, Any], place: _Place = ()) -> Iterator[tuple[_Pl
 
 
 def _trouble(place: _Place, english: Mapping[_Place, Any], own: Mapping[_Place, Any]) -> str:
-    """Return what is wrong with an entry, if anything."""
     if place not in own:
         return "it is missing"
     text = own[place]
@@ -130,7 +129,6 @@ def _braced(names: set[str]) -> str:
 
 
 def _written(place: _Place) -> str:
-    """Format a place in TOML syntax."""
     tables = ".".join(f'"{name}"' if "." in name else name for name in place[:-1])
     return f"[{tables}] {place[-1]}" if tables else place[-1]
 

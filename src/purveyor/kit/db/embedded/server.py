@@ -187,7 +187,6 @@ class Server:
             raise StartupError(f"The embedded database cannot be created: {error}") from error
 
     def _last_words(self) -> str:
-        """Return the last error that the spawned process logged."""
         with self._log.open("rb") as output:
             output.seek(self._log_start)
             lines = output.read().decode(errors="replace").splitlines()
