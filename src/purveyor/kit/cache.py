@@ -20,7 +20,6 @@ class SharedCache(Protocol):
 
     async def claim(self, key: str, ttl_s: float) -> bool:
         """Set the key unless it is set; return whether this call set it. ``True`` without a cache."""
-        ...
 
     async def drop(self, key: str) -> None: ...
 

@@ -37,11 +37,7 @@ class Problem(Exception):
     default_headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
-        self,
-        detail: str = "",
-        *,
-        errors: Sequence[FieldError] = (),
-        headers: Mapping[str, str] | None = None,
+        self, detail: str = "", *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
@@ -50,7 +46,6 @@ class Problem(Exception):
 
     @classmethod
     def about(cls) -> str:
-        """Return the text of the problem type's page."""
         return inspect.cleandoc(cls.__doc__ or "") if cls is not Problem else _UNEXPECTED
 
 

@@ -43,7 +43,6 @@ class Poll:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Signal that there may be work."""
         self._woken.set()
 
     async def run(self, work: Callable[[], Awaitable[float | None]]) -> None:

@@ -102,7 +102,6 @@ class Env:
     """By role, for all roles of the registry that hold personal data."""
 
     def port(self, kind: type[P]) -> P:
-        """Return a client for another role, in this process or over HTTP."""
         return kind(self.asker(kind))
 
 

@@ -60,7 +60,6 @@ class Decision:
         return fields
 
     def require(self) -> None:
-        """Raise ``TooManyRequests`` unless the request is allowed."""
         if not self.allowed:
             raise TooManyRequests(
                 f"At most {self.rate.quota} requests in {self.rate.window_s} s are allowed. Try again in "
@@ -139,15 +138,11 @@ class Backoff(Protocol):
 
     async def attempt(self, key: str, policy: BackoffPolicy) -> float:
         """Count an attempt as a failure and return 0, or return the seconds to wait without counting it."""
-        ...
 
     async def take_back(self, key: str) -> None:
         """Uncount an attempt that did not fail, and end the current wait."""
-        ...
 
-    async def forget(self, key: str) -> None:
-        """Forget all failures of the key."""
-        ...
+    async def forget(self, key: str) -> None: ...
 
 
 class MemoryBackoff:

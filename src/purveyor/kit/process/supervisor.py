@@ -56,7 +56,6 @@ class Supervisor:
         return {role: why for role, (when, why) in self._deaths.items() if now - when < _TROUBLE_SHOWN_S}
 
     async def stop(self) -> None:
-        """Cancel all tasks and wait for them."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

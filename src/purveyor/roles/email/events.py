@@ -1,4 +1,4 @@
-"""The events of this role. Their ids follow from the facts, so that one emitted twice is seen as one."""
+"""The events of role email. Their ids are derived from their facts, so that duplicates are recognized."""
 
 from purveyor.kit.events.message import Envelope, Event
 from purveyor.kit.ids import stable_id
@@ -7,7 +7,7 @@ from purveyor.roles.email.ports import Report
 
 
 def settled_event(report: Report) -> Envelope:
-    """The ``mail.settled`` of a record: another one for each state and re-send."""
+    """Return the ``mail.settled`` of a record, with an id per state and resend."""
     record = report.record
     event = MailSettled(**{name: getattr(record, name) for name in MailSettled.__struct_fields__})
     outcome = (record.event_id, record.kind, record.recipient, record.state, str(record.resends))
@@ -21,7 +21,7 @@ def settled_event(report: Report) -> Envelope:
 
 
 def answer_to(question: Envelope, answer: Event, detail: str = "") -> Envelope:
-    """An answer to another role's event; ``detail`` tells several answers to the same one apart."""
+    """Return an answer to another role's event; ``detail`` distinguishes several answers."""
     return Envelope.about(
         answer,
         id=stable_id(f"{answer.type}:{detail}", question.id),

@@ -1,7 +1,7 @@
-"""What a sender notes on its own disk between a server's 250 and the ledger's record of it.
+"""A sender's journal, which notes each accepted mail on disk until the ledger has recorded it.
 
-A process that is killed in between leaves the note behind; whoever takes its mails over reads that first, and
-sends no second mail. Nothing is flushed to the disk: the notes outlive the process, not the machine.
+If the process is killed in between, the sender that takes over reads the journal first and does not send the mail
+again. Without fsync, the notes survive the process but not the machine.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Note(Lease, frozen=True, kw_only=True):
-    """A server's acceptance of a mail; ``recorded``: the ledger knows it, the note counts no longer."""
+    """The server's acceptance of a mail. A ``recorded`` note cancels an earlier one."""
 
     reply: str
     recorded: bool = False
@@ -32,34 +32,33 @@ _decoder = msgspec.json.Decoder(Note)
 
 
 class Journal:
-    """One sender's notes, in a file that is locked as long as the sender lives; without one, it does nothing."""
+    """A sender's journal in a file that it locks while it lives. Without a file, it does nothing."""
 
     def __init__(self, file: int | None) -> None:
         self._file = file
         self._size = 0
         self._open: dict[_Key, str] = {}
-        self._complained = False
+        self._warned = False
 
     @property
     def has_open_notes(self) -> bool:
-        """Whether the ledger still lacks something that was noted."""
+        """Whether the ledger still lacks a noted mail."""
         return bool(self._open)
 
     def accepted(self, claim: Claim, reply: str) -> None:
-        """Note that a server has taken a mail."""
         self._open[_key(claim)] = reply
         self._write(_note(claim, reply, recorded=False))
 
     def recorded(self, claim: Claim) -> None:
-        """Note that the ledger knows it too, once or again. The file is emptied when nothing in it counts."""
+        """Note that the ledger has recorded a mail, and truncate the file if no open note is left. Idempotent."""
         reply = self._open.pop(_key(claim), "")
         if not self._open:
-            self._cut(0)
+            self._truncate(0)
         else:
             self._write(_note(claim, reply, recorded=True))
 
     def close(self) -> None:
-        """Give up the lock; what is noted afterwards is lost."""
+        """Release the lock. Later notes are ignored."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -71,16 +70,16 @@ class Journal:
         try:
             written = os.write(self._file, line)
             if written < len(line):
-                raise OSError(f"{written} of {len(line)} bytes written")  # noqa: TRY301 - a disk that is full now
+                raise OSError(f"{written} of {len(line)} bytes written")  # noqa: TRY301 - disk full
         except OSError as error:
-            if not self._complained:
+            if not self._warned:
                 log.warning("the sender's journal cannot be written: a crash may double a mail: %s", error)
-            self._complained = True
-            self._cut(self._size)
+            self._warned = True
+            self._truncate(self._size)
         else:
             self._size += written
 
-    def _cut(self, size: int) -> None:
+    def _truncate(self, size: int) -> None:
         if self._file is not None:
             os.ftruncate(self._file, size)
             self._size = size
@@ -91,18 +90,18 @@ class Journals:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._complained = False
+        self._warned = False
 
     @contextmanager
     def opened(self) -> Iterator[Journal]:
-        """A journal for one sender; removed at the end, unless somebody still has to read it."""
+        """Open a journal for a sender. It is removed at the end unless it has open notes."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path, file = _create(self._folder)
         except OSError as error:
-            if not self._complained:
+            if not self._warned:
                 log.warning("no journal for the sender: a crash may double a mail: %s", error)
-            self._complained = True
+            self._warned = True
             yield Journal(None)
             return
         journal = Journal(file)
@@ -114,10 +113,10 @@ class Journals:
             journal.close()
 
     async def adopt(self, ledger: Ledger, gone: Sequence[str]) -> int:
-        """Record what senders have noted that are dead, or of these names; how many notes.
+        """Record the notes of dead senders, and of the senders in ``gone``; return how many.
 
-        Raises ``Unavailable`` when the ledger is away; nothing is forgotten then. Safe to do at the same time
-        as others: a note is recorded again without effect.
+        Raises ``Unavailable`` when the ledger is down, without losing notes. Several senders may adopt at the same
+        time, since recording a note again has no effect.
         """
         adopted = 0
         for path in sorted(self._folder.glob("*.jsonl")):
@@ -141,13 +140,13 @@ def _note(claim: Claim, reply: str, *, recorded: bool) -> Note:
 
 
 def _create(folder: Path) -> tuple[Path, int]:
-    """A new file with our lock on it. Raises ``OSError``."""
+    """Create and lock a new file. Raises ``OSError``."""
     while True:
         path = folder / f"{new_id()}.jsonl"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         if _lock(file) and path.exists():
             return path, file
-        os.close(file)  # somebody took it for a dead sender's before it was locked
+        os.close(file)  # another sender adopted it before it was locked
 
 
 def _lock(file: int) -> bool:
@@ -160,7 +159,7 @@ def _lock(file: int) -> bool:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[tuple[Sequence[Note], bool]]:
-    """The notes of a journal that still count, and whether its sender is dead; others are kept out meanwhile."""
+    """Yield a journal's open notes and whether its sender is dead, and hold its lock if so."""
     with ExitStack() as stack:
         try:
             file = os.open(path, os.O_RDONLY)
@@ -168,14 +167,14 @@ def _reading(path: Path) -> Iterator[tuple[Sequence[Note], bool]]:
             dead = _lock(file)
             content = path.read_bytes()
         except OSError as error:
-            if not isinstance(error, FileNotFoundError):  # which somebody else has adopted
+            if not isinstance(error, FileNotFoundError):  # another sender has adopted it
                 log.warning("a sender's journal cannot be read: %s", error)
             content, dead = b"", False
-        yield tuple(_counting(content).values()), dead
+        yield tuple(_open_notes(content).values()), dead
 
 
-def _counting(content: bytes) -> Mapping[_Key, Note]:
-    """Without what the ledger knows, and without a last line that was cut off."""
+def _open_notes(content: bytes) -> Mapping[_Key, Note]:
+    """Parse the notes that are not recorded, ignoring an incomplete last line."""
     notes: dict[_Key, Note] = {}
     for line in content.split(b"\n")[:-1]:
         try:

@@ -1,4 +1,4 @@
-"""What a language needs for mails: its texts, and how it writes money and dates. One TOML file each."""
+"""The schema of a language file (TOML): the texts of mails, and the formats of money and dates."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,11 +16,11 @@ _WITH_THREE_DECIMALS = "BHD IQD JOD KWD LYD OMR TND"
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of a language file; a missing or misspelt entry is an error when the file is read."""
+    """A table of a language file. Missing and unknown entries are errors."""
 
 
 class MoneyFormat(_Section, frozen=True):
-    """How amounts are written."""
+    """The format of amounts."""
 
     symbol: str
     code: str
@@ -29,9 +29,9 @@ class MoneyFormat(_Section, frozen=True):
     group_from: int
 
     def format(self, amount: Decimal, currency: str) -> str:
-        """Write an amount of major units and its currency (ISO 4217, or nothing) with its usual decimals.
+        """Format an amount in major units of a currency (ISO 4217, or empty) with its usual decimals.
 
-        Raises ``ValueError`` for what is not an amount: NaN, infinity, more than 18 digits.
+        Raises ``ValueError`` for NaN, infinity and more than 18 digits.
         """
         if not amount.is_finite() or amount.adjusted() >= _MAX_DIGITS:
             raise ValueError(f"not an amount of money: {amount}")
@@ -50,19 +50,19 @@ class MoneyFormat(_Section, frozen=True):
 def _decimals(amount: Decimal, currency: str) -> int:
     if currency in _WITH_THREE_DECIMALS.split():
         return 3
-    # An amount with a fraction that its currency does not have looks odd; rounded it would be wrong.
+    # A fraction that the currency does not have looks odd, but rounding it would be wrong.
     return 0 if currency in _WITHOUT_DECIMALS.split() and amount == amount.to_integral_value() else 2
 
 
 class DateFormat(_Section, frozen=True):
-    """How moments are written: always in UTC, and saying so."""
+    """The format of moments, always in UTC."""
 
     pattern: str
     first_day: str
     months: Annotated[tuple[str, ...], msgspec.Meta(min_length=12, max_length=12)]
 
     def format(self, moment: datetime) -> str:
-        """Write an aware moment to the minute."""
+        """Format an aware moment to the minute."""
         utc = moment.astimezone(UTC)
         day = self.first_day if utc.day == 1 else str(utc.day)
         month = self.months[utc.month - 1]
@@ -70,7 +70,7 @@ class DateFormat(_Section, frozen=True):
 
 
 class Labels(_Section, frozen=True):
-    """The words that mails of every kind share."""
+    """The words in all mails."""
 
     colon: str
     greeting: str
@@ -78,7 +78,7 @@ class Labels(_Section, frozen=True):
 
 
 class OrderWords(_Section, frozen=True):
-    """The words of mails about an order."""
+    """The words in mails about an order."""
 
     order: str
     payment: str
@@ -91,7 +91,7 @@ class OrderWords(_Section, frozen=True):
 
 
 class AccountWords(_Section, frozen=True):
-    """The words of mails about an account."""
+    """The words in mails about an account."""
 
     address: str
     visit: str
@@ -109,12 +109,12 @@ class MailTexts(_Section, frozen=True):
     heading: str
     intro: str
     when: str
-    """The label of the moment at which it happened."""
+    """The label of the event's time."""
     outro: str
 
 
 class Language(_Section, frozen=True):
-    """One language file."""
+    """A language file."""
 
     money: MoneyFormat
     date: DateFormat
@@ -122,12 +122,12 @@ class Language(_Section, frozen=True):
     order: OrderWords
     account: AccountWords
     payment: dict[str, str]
-    """Payment methods by their names in the contract."""
+    """By the payment method's name in the contract."""
     mail: dict[str, MailTexts]
-    """The sentences by the kind of mail."""
+    """By kind of mail."""
 
 
 def best(wanted: str, among: Mapping[str, Language]) -> str:
-    """The language to use for a language tag (BCP 47): ``de-AT`` is ``de``; unknown or empty is English."""
+    """Choose the language of a BCP 47 tag, such as ``de`` for ``de-AT``; English for an unknown or empty tag."""
     code = wanted.replace("_", "-").partition("-")[0].strip().lower()
     return code if code in among else FALLBACK

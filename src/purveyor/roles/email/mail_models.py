@@ -1,4 +1,4 @@
-"""What each family of mails tells: the letters, and the finished strings that their templates show."""
+"""The contents of each kind of mail, and the variables of its templates."""
 
 import re
 from collections.abc import Mapping
@@ -12,28 +12,28 @@ import msgspec
 from purveyor.roles.email.language import Language
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-"""Control characters, line separators and bidirectional controls: never part of a name or a title."""
+"""Control characters, line separators and bidirectional controls, which no name or title may contain."""
 
 
 class Shop(msgspec.Struct, frozen=True, kw_only=True):
-    """Who writes: the shop's name, and the base URL of its pages (empty: mails have no links)."""
+    """The shop's name and base URL; without a URL, mails have no links."""
 
     name: str = "Purveyor"
     url: str = ""
 
 
 class _Letter(msgspec.Struct, frozen=True, kw_only=True):
-    """What every mail tells: to whom, and when what it is about happened (with its time zone)."""
+    """Base of all mails. ``at`` is the aware time of the event."""
 
     template: ClassVar[str]
-    """The name of the family's two templates."""
+    """The name of the text and HTML templates without suffix."""
 
     customer: str
     at: datetime
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of an order; money in major units."""
+    """A line of an order; money in major units."""
 
     product_id: int
     quantity: int
@@ -42,7 +42,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderMail(_Letter, frozen=True, kw_only=True):
-    """A mail about an order; money in major units. ``reason`` is why it was cancelled."""
+    """A mail about an order; money in major units. ``reason`` is that of a cancellation."""
 
     template: ClassVar = "order"
 
@@ -54,7 +54,7 @@ class OrderMail(_Letter, frozen=True, kw_only=True):
     reason: str = ""
 
     def view(self, words: Language, shop: Shop) -> dict[str, Any]:
-        """What only the templates of orders show. Raises ``ValueError`` for amounts that are no money."""
+        """Return the variables of the template. Raises ``ValueError`` for invalid amounts."""
         currency = one_line(self.currency)
         return {
             "words": words.order,
@@ -77,14 +77,13 @@ class OrderMail(_Letter, frozen=True, kw_only=True):
 
 
 class WelcomeMail(_Letter, frozen=True, kw_only=True):
-    """A mail to somebody who has opened an account with this address."""
+    """A mail to a new user about the account with this address."""
 
     template: ClassVar = "welcome"
 
     address: str
 
     def view(self, words: Language, shop: Shop) -> dict[str, Any]:
-        """What only the templates of this mail show."""
         return {
             "words": words.account,
             "automatic": words.account.automatic.format(shop=shop.name),
@@ -94,7 +93,7 @@ class WelcomeMail(_Letter, frozen=True, kw_only=True):
 
 
 class ResetMail(_Letter, frozen=True, kw_only=True):
-    """A mail with the token by which a new password can be chosen, once, until ``expires_at``."""
+    """A mail with a single-use token for a new password."""
 
     template: ClassVar = "reset"
 
@@ -102,7 +101,6 @@ class ResetMail(_Letter, frozen=True, kw_only=True):
     expires_at: datetime
 
     def view(self, words: Language, shop: Shop) -> dict[str, Any]:
-        """What only the templates of this mail show."""
         token = one_line(self.token)
         return {
             "words": words.account,
@@ -124,9 +122,9 @@ KINDS: Mapping[str, type[Letter]] = {
     "user.registered": WelcomeMail,
     "user.password_reset_requested": ResetMail,
 }
-"""Every kind of mail (the type of the event that it tells of), with the letter that it is."""
+"""The content of each kind of mail. A kind is an event type."""
 
 
 def one_line(text: str) -> str:
-    """Foreign text on one line, so that a name cannot pretend to be a part of the mail."""
+    """Put foreign text on one line, so that a name cannot imitate parts of the mail."""
     return " ".join(CONTROLS.sub(" ", text).split())

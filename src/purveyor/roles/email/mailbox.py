@@ -69,7 +69,6 @@ class Mailbox:
         draft.rename(self._folder / f"{name}.eml")
 
     async def messages(self, limit: int) -> Sequence[MailboxMessage]:
-        """Return the newest mails first."""
         return await asyncio.to_thread(self._newest, limit)
 
     def _newest(self, limit: int) -> Sequence[MailboxMessage]:

@@ -1,8 +1,7 @@
-"""The bytes of a mail (RFC 5322, RFC 2045 to 2047): assembled by hand, fast and the same every time.
+"""Deterministic composition of a mail (RFC 5322, RFC 2045 to 2047).
 
-The standard ``email`` package takes over a millisecond for such a mail, and some of its releases let a name
-that holds an encoded word out as a header of its own (CVE-2024-6923). Here everything that goes into a
-header is checked first, and one of a few fixed forms is filled in.
+The standard ``email`` package needs over a millisecond per mail, and some of its releases allow header injection
+by encoded words (CVE-2024-6923). This module validates all header values and fills a fixed template.
 """
 
 import binascii
@@ -31,9 +30,9 @@ _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _PLAIN_PHRASE = re.compile(rf"{_ATOM}(?: {_ATOM})*")
 
 _PLAIN_MAX = 60
-"""ASCII text up to this length goes on the header's own line; all else becomes encoded words."""
+"""ASCII text up to this length stays on the header's line; all else becomes encoded words."""
 _WORD_BYTES = 39
-"""Bytes of UTF-8 in one encoded word: 64 characters, so that ``Subject:`` fits before it in 76."""
+"""Bytes of UTF-8 in an encoded word of 64 characters, which fits after ``Subject:`` into 76 characters."""
 
 _LONGEST_LINE = 76
 _FRAME = (
@@ -62,20 +61,19 @@ _FRAME = (
 
 
 def message_id(event_id: UUID, domain: str) -> str:
-    """The ``Message-ID`` of an event's mail; raises ``ValueError`` for what is not an ASCII domain."""
+    """Return the ``Message-ID`` of an event's mail. Raises ``ValueError`` for an invalid domain."""
     if not _DOMAIN.fullmatch(domain):
         raise ValueError(f"not a domain: {domain!r}")
     return f"<{event_id}@{domain}>"
 
 
 def ascii_address(address: str) -> str:
-    """One address as it goes to an SMTP server: ASCII, an internationalised domain as A-labels (RFC 5890).
+    """Convert an address to ASCII for SMTP, with an internationalized domain as A-labels (RFC 5890).
 
-    Raises ``ValueError`` for anything else than one plain address, and for a local part that is not ASCII
-    (it would need SMTPUTF8, RFC 6531, all the way).
+    Raises ``ValueError`` for an invalid address and for a local part that needs SMTPUTF8 (RFC 6531).
     """
     if not address.isascii():
-        # A rare case, and an import that takes its time.
+        # Rare, and slow to import.
         from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address
 
         with suppress(EmailNotValidError):
@@ -86,9 +84,9 @@ def ascii_address(address: str) -> str:
 
 
 def sender_parts(sender: str) -> tuple[str, str]:
-    """Name and ASCII address of ``Name <address>``, ``"Name" <address>`` or an address; the name may be empty.
+    """Parse ``Name <address>``, ``"Name" <address>`` or an address into a name and an ASCII address.
 
-    Raises ``ValueError`` for anything else, and for a name that is not fit for a header.
+    The name may be empty. Raises ``ValueError``, also for a name that is not valid in a header.
     """
     match = _SENDER.fullmatch(sender)
     name, address = (match["quoted"] or match["plain"] or "", match["address"]) if match else ("", sender)
@@ -105,18 +103,17 @@ def compose(
     rendered: Rendered,
     request_id: str = "",
 ) -> bytes:
-    """The whole mail, CRLF at every line end, equal for equal arguments to the byte.
+    """Compose the mail with CRLF line ends. Equal arguments give equal bytes.
 
-    ``sender`` is ``Name <address>`` or an address, ``recipient`` one address, ``date`` aware. A ``request_id``
-    that is not 1 to 128 printable ASCII characters without a space is left out: a foreign publisher's may be
-    anything. Raises ``ValueError`` for anything else that could end a header or be read as more than one address
-    or name.
+    ``sender`` is ``Name <address>`` or an address, ``recipient`` an address, and ``date`` aware. A ``request_id``
+    that is not 1 to 128 printable ASCII characters without spaces is omitted. Raises ``ValueError`` for other
+    values that could end a header or be read as more than one address or name.
     """
     if not _MESSAGE_ID.fullmatch(message_id):
         raise ValueError(f"not a message id: {message_id!r}")
     if date.tzinfo is None:
         raise ValueError("the date of a mail needs a time zone")
-    # "=_" cannot occur in quoted-printable text: the boundary can never be met inside a part.
+    # "=_" cannot occur in quoted-printable text, so no part can contain the boundary.
     boundary = "=_" + hashlib.blake2b(message_id.encode("ascii"), digest_size=16).hexdigest()
     return _FRAME.format(
         date=format_datetime(date),
@@ -132,12 +129,12 @@ def compose(
 
 
 def text_of(message: bytes) -> str:
-    """The text of a mail that ``compose`` has made, with plain line ends."""
+    """Return the text of a composed mail with ``\\n`` line ends."""
     return bodies(email.message_from_bytes(message)).get("text/plain", "").replace("\r\n", "\n")
 
 
 def bodies(message: Message) -> dict[str, str]:
-    """The parts of such a mail by their content type."""
+    """Return the parts of a composed mail by content type."""
     parts = {part.get_content_type(): part.get_payload(decode=True) for part in message.walk()}
     return {
         kind: payload.decode("utf-8", "replace") for kind, payload in parts.items() if isinstance(payload, bytes)
@@ -146,12 +143,11 @@ def bodies(message: Message) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=16)
 def _sender(sender: str) -> str:
-    """A sender as a header value."""
     return _mailbox(*sender_parts(sender))
 
 
 def _mailbox(name: str, address: str) -> str:
-    """One mailbox (RFC 5322 section 3.4); without a name the bare address."""
+    """Format a mailbox (RFC 5322 section 3.4)."""
     address = ascii_address(address)
     name = _checked(name).strip(" ")
     if not name:
@@ -164,7 +160,7 @@ def _mailbox(name: str, address: str) -> str:
 
 
 def _unstructured(text: str) -> str:
-    """The value of a header of free text (RFC 5322 section 3.2.5)."""
+    """Format an unstructured header value (RFC 5322 section 3.2.5)."""
     text = _checked(text).strip(" ")
     return text if text.isascii() and len(text) <= _PLAIN_MAX else _encoded_words(text)
 
@@ -174,14 +170,14 @@ def _is_plain_id(text: str) -> bool:
 
 
 def _checked(text: str) -> str:
-    """The text itself; raises ``ValueError`` for what must not get into a header."""
+    """Return the text, or raise ``ValueError`` if it is not valid in a header."""
     if CONTROLS.search(text) or "=?" in text:
         raise ValueError(f"not fit for a mail header: {text!r}")
     return text
 
 
 def _encoded_words(text: str) -> str:
-    """Encoded words (RFC 2047 section 2), one a line, none of them ending inside a character."""
+    """Format encoded words (RFC 2047 section 2), one per line, without splitting characters."""
     return "\r\n ".join(
         f"=?utf-8?b?{binascii.b2a_base64(chunk, newline=False).decode('ascii')}?=" for chunk in _chunks(text)
     )
@@ -199,12 +195,12 @@ def _chunks(text: str) -> Iterator[bytes]:
 
 
 def _quoted_printable(text: str) -> str:
-    """A body in quoted-printable (RFC 2045 section 6.7): lines of at most 76 characters, CRLF throughout."""
+    """Encode a body in quoted-printable (RFC 2045 section 6.7) with lines of at most 76 characters and CRLF."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
-    # b2a_qp folds with the line end that it meets first, so there has to be one, and it has to be CRLF.
+    # b2a_qp folds with the first line end that it finds, which therefore has to be CRLF.
     raw = lines.replace("\n", "\r\n").encode("utf-8")
     encoded = binascii.b2a_qp(raw, istext=True).decode("ascii")
     if max(map(len, encoded.split("\r\n"))) <= _LONGEST_LINE:
         return encoded
-    # It counts a white space at the end of a full line for one character, and writes three.
+    # b2a_qp counts white space at the end of a full line as one character, but writes three.
     return quoprimime.body_encode(raw.decode("latin-1"), _LONGEST_LINE, "\r\n")

@@ -1,4 +1,4 @@
-"""What email needs from outside: a ledger of mails, and a way to hand them over."""
+"""The interfaces of role email: the mail ledger and the mailer."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -11,16 +11,16 @@ from purveyor.kit.events.message import Cause
 from purveyor.roles.email.contract import MailRecord
 
 DoubtPolicy = Literal["resend", "park"]
-"""What to do with a mail of which nobody knows whether it was sent: ``resend`` it once, or ``park`` it.
+"""Whether to resend a mail once that may have been sent, or park it for an operator.
 
-In doubt a second time it is parked in any case, until an operator has it sent again.
+A mail that is doubtful a second time is always parked.
 """
 DOUBT_PAUSE_S = 2.0
-"""How long a doubtful mail waits before it is re-sent, in seconds."""
+"""The pause before a doubtful mail is resent."""
 
 
 class NewMail(msgspec.Struct, frozen=True, kw_only=True):
-    """A mail to be sent, complete: what is stored are the very bytes that leave."""
+    """A mail to be sent, with the exact bytes of its message."""
 
     event_id: str
     kind: str
@@ -31,15 +31,13 @@ class NewMail(msgspec.Struct, frozen=True, kw_only=True):
     message: bytes
     created_at: datetime
     order_id: str = ""
-    """The order that the mail is about: what becomes of the mail is then reported. Empty: of no known order."""
+    """The order whose role gets a report on the mail; may be empty."""
     request_id: str = ""
-    """The request that caused it."""
     traceparent: str = ""
-    """The trace that it belongs to (W3C Trace Context)."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """One sender's hold on one mail. ``owner`` and ``attempt`` are the fence against a second sender."""
+    """A sender's lease of a mail. ``owner`` and ``attempt`` fence off other senders."""
 
     event_id: str
     kind: str
@@ -57,7 +55,7 @@ class Claim(Lease, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A record at ``sent``, ``failed`` or ``unknown`` of which the order's role is not told yet."""
+    """A record in state ``sent``, ``failed`` or ``unknown`` that is not reported to the order's role yet."""
 
     record: MailRecord
     order_id: str
@@ -65,157 +63,123 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class ClaimLost(Exception):
-    """Another sender has taken the mail over: whoever meets this stops before the final dot."""
+    """Another sender has taken over the mail; do not send the final dot."""
 
 
 Emit = Callable[..., Awaitable[object]]
-"""Takes any number of envelopes and returns once none of them can be lost."""
+"""Emits any number of envelopes and returns once they are durable."""
 
 
 class Ledger(Protocol):
-    """Keeps one record per (event, kind, recipient); every transition is atomic and fenced by the claim.
+    """Keeps one record per event, kind and recipient. Every transition is atomic and fenced by the claim.
 
-    When a mail of an order comes to ``sent``, ``failed`` or ``unknown``, the same write has it told as
-    ``mail.settled``, once for each state and re-send.
-
-    Raises ``Unavailable`` when the database is away.
+    The write that moves an order's mail to ``sent``, ``failed`` or ``unknown`` also records that ``mail.settled``
+    is due, once per state and resend. All methods raise ``Unavailable`` when the database is down.
     """
 
     server: str
-    """Which server it is, for people; empty: the role's PostgreSQL."""
+    """The server for error messages; empty means the role's PostgreSQL."""
 
     async def record(self, mail: NewMail) -> bool:
-        """Store a mail to be sent; ``False`` when there was one already, which then stays as it is.
+        """Store a mail to be sent. Returns ``False`` and changes nothing if its record exists, even erased.
 
-        One that was erased counts: an event that is delivered again brings nothing back. When the recipient was
-        erased after ``mail.created_at``, what is stored is such a record without them, and the answer ``False``.
+        If the recipient was erased after ``mail.created_at``, stores an erased record and returns ``False``.
         """
-        ...
 
     def ownership(self) -> AbstractAsyncContextManager["Owner"]:
-        """Become a sender, for as long as the context lasts."""
-        ...
+        """Register a sender for the duration of the context."""
 
     async def gone(self) -> Sequence[str]:
-        """The senders that have mails in hand and are not alive. Their names are never used again."""
-        ...
+        """Return the dead senders with claimed mails. Their names are never reused."""
 
     async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
-        """Free the mails of senders that are gone; how many. What was at ``data`` is doubtful."""
-        ...
+        """Free the mails of dead senders and return their number. Mails in state ``data`` are doubtful."""
 
-    async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
-        """Take mails that are due, at most ``limit``."""
-        ...
+    async def claim(self, owner: str, limit: int) -> Sequence[Claim]: ...
 
     async def mark_data(self, claim: Claim) -> None:
-        """Record that the final dot is about to be written. Raises ``ClaimLost``."""
-        ...
+        """Record that the final dot is about to be sent. Raises ``ClaimLost``."""
 
     async def mark_sent(self, claim: Lease, reply: str) -> None:
-        """Record the server's acceptance, also when the mail was freed meanwhile but nobody has taken it.
-
-        Repeating it changes nothing.
-        """
-        ...
+        """Record the server's acceptance, even if the mail was freed since but not claimed again. Idempotent."""
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
-        """Certainly not sent: to be tried again after ``pause_s`` seconds."""
-        ...
+        """Record that the mail was not sent and is due again in ``pause_s`` seconds."""
 
     async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
-        """Certainly not sent, and not to be tried again."""
-        ...
+        """Record that the mail was not sent and will not be tried again."""
 
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
-        """The final dot was written and no answer was read: see ``DoubtPolicy``."""
-        ...
+        """Record that no reply to the final dot was read."""
 
     async def of_recipient(
         self, recipient: str, after: MailRecord | None = None, limit: int = 100
     ) -> Sequence[tuple[MailRecord, bytes]]:
-        """The records of an address with their messages, oldest first: at most ``limit`` that follow ``after``."""
-        ...
+        """Return up to ``limit`` records of an address after ``after`` with their messages, oldest first."""
 
     async def erase(self, recipient: str, at: datetime) -> int:
-        """Wipe address, subject and message of an address's records; how many.
+        """Erase address, subject and message of an address's records; return how many.
 
-        What was not sent never will be: it becomes ``failed``. What is left of a record keeps its event, when
-        that is delivered again, from making a new one. That the address was erased ``at`` is remembered by its
-        digest: events from before that come only now are not mailed, later ones are.
+        Unsent mails become ``failed``. The records stay, so that an event that is delivered again is not mailed.
+        The digest of the address is stored with ``at``, so that older events that are delivered later are not
+        mailed either.
         """
-        ...
 
     async def forget_erased(self, older_than_days: int) -> None:
-        """Forget what addresses were erased so long ago."""
-        ...
+        """Delete the digests of addresses that were erased so long ago."""
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
-        """Empty the messages of mails that were sent so long ago, at most ``limit``; how many.
+        """Empty up to ``limit`` messages of mails sent so long ago; return how many. They cannot be resent."""
 
-        The records stay. Such a mail can no longer be sent again.
-        """
-        ...
-
-    async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
-        """A record and its message."""
-        ...
+    async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None: ...
 
     async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
-        """The newest records; an empty ``state`` or ``event_ids`` means any."""
-        ...
+        """Return the newest records; an empty ``state`` or ``event_ids`` means any."""
 
     async def resend(self, event_id: str) -> bool:
-        """Make a mail due again that no sender works on and that still has its message; ``False``: none such."""
-        ...
+        """Make a mail due again. Returns ``False`` if it is being sent or its message was deleted."""
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
-        """Settle an ``unknown`` mail; ``False`` when there is none such."""
-        ...
+        """Settle an ``unknown`` mail. Returns ``False`` if it is in another state."""
 
     async def check(self) -> str:
-        """A sign of life, or an exception."""
-        ...
+        """Return a short description, or raise."""
 
 
 class Owner(Protocol):
-    """A sender as the ledger knows it."""
+    """A registered sender."""
 
     name: str
 
     def is_alive(self) -> bool:
-        """Whether the ledger still holds this sender for alive; if not, its claims belong to others."""
-        ...
+        """Whether the sender still holds its claims; if not, other senders may take over."""
 
 
 class Refused(Exception):
-    """The server refused the mail for good (5xx)."""
+    """The server rejected the mail permanently (5xx)."""
 
 
 class NotNow(Exception):
-    """The mail was certainly not sent, and may be sent later (4xx, no connection, an error before the dot)."""
+    """The mail was not sent and may be sent later (4xx, no connection, an error before the final dot)."""
 
 
 class Doubtful(Exception):
-    """The final dot was written and the answer is not known."""
+    """The final dot was sent and the reply is unknown."""
 
 
 class Mailer(Protocol):
-    """Hands a mail over to whatever delivers it."""
+    """Delivers mails."""
 
     slots: int
-    """How many mails may be under way at once."""
+    """The maximum number of concurrent mails."""
     server: str
-    """Which server it is, for people; empty: none."""
+    """The server for error messages; may be empty."""
 
     async def send(self, claim: Claim, before_dot: Callable[[], Awaitable[None]]) -> str:
-        """Hand one mail over and return the server's reply.
+        """Send a mail and return the server's reply. Raises ``Refused``, ``NotNow`` or ``Doubtful``.
 
-        Calls ``before_dot`` just before the point of no return, and does not go on when that raises.
-        Raises ``Refused``, ``NotNow`` or ``Doubtful``.
+        Calls ``before_dot`` just before the final dot, and stops if that raises.
         """
-        ...
 
     async def check(self) -> str:
-        """A sign of life, or an exception."""
-        ...
+        """Return a short description, or raise."""

@@ -17,12 +17,7 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
-from purveyor.roles.auth.contract import (
-    PasswordResetRequested,
-    UserErased,
-    UserExportRequested,
-    UserRegistered,
-)
+from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, UserExportRequested, UserRegistered
 from purveyor.roles.email.contract import (
     Email,
     FindMailbox,
@@ -47,7 +42,7 @@ from purveyor.roles.orders.contract import (
 )
 from purveyor.settings import Secret, Url, require_scheme
 
-if TYPE_CHECKING:  # heavy: a process pays only for the roles that it runs
+if TYPE_CHECKING:  # slow to import, so build() imports them
     from purveyor.kit.events.outbox import Outbox, Relay
     from purveyor.roles.email.ledger.mongo import MongoRelay
     from purveyor.roles.email.mailbox import Mailbox
@@ -60,20 +55,19 @@ MAILED = (
     *(OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled),
     *(UserRegistered, PasswordResetRequested),
 )
-"""The events that a mail tells of."""
-_NOBODY = (
+"""The events that are mailed."""
+_NO_SMTP = (
     "no SMTP server is configured, emails are only stored in DATA_DIR. Set SMTP_URL or EMAIL_USER and EMAIL_PASS"
 )
 _PURGE_EVERY_S = 600.0
 
 
 class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of role email."""
+    """The settings of role email."""
 
     mongodb_uri: Annotated[Url, Meta(description="MongoDB for the mail ledger; empty: PostgreSQL")] = Url()
     smtp_url: Annotated[
-        Url,
-        Meta(description="smtp://, smtps:// or smtp+starttls://user:pass@host:port; empty: see EMAIL_USER"),
+        Url, Meta(description="smtp://, smtps:// or smtp+starttls://user:pass@host:port; empty: see EMAIL_USER")
     ] = Url()
     email_user: Annotated[str, Meta(description="SMTP user; without SMTP_URL a Gmail account")] = ""
     email_pass: Annotated[Secret, Meta(description="SMTP password")] = Secret()
@@ -87,8 +81,7 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, le=36500, description="days after which the text of sent emails is deleted; 0: never")
     ] = 90
     smtp_ca_file: Annotated[
-        Path | None,
-        Meta(description="additional CA certificates (PEM) for a private SMTP server"),
+        Path | None, Meta(description="additional CA certificates (PEM) for a private SMTP server")
     ] = None
     mail_templates: Annotated[
         Path | None, Meta(description="folder with your own mail templates; empty: built-in templates")
@@ -106,12 +99,10 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_smtp(self) -> bool:
-        """Whether mails leave over SMTP; else they land in the development mailbox."""
         return bool(self.smtp_url or self.email_user)
 
     @property
     def sender(self) -> str:
-        """Who mails come from."""
         return self.email_from or self.email_user or "Purveyor <orders@purveyor.local>"
 
 
@@ -124,7 +115,7 @@ def _is_base_url(url: str) -> bool:
 
 
 def check(settings: EmailSettings, production: bool) -> None:  # noqa: FBT001 - the signature of all checks
-    """A sender, a server and templates of the operator's own that can be used."""
+    """Check the sender, the SMTP server and an operator's templates."""
     if settings.email_from or settings.email_pass or settings.has_smtp:
         _check_delivery(settings)
     if settings.mail_templates:
@@ -183,7 +174,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
 def _ledger_check(env: Env, settings: EmailSettings, ledger: Ledger) -> Check:
     if not settings.mongodb_uri:
         return Check("mail ledger", env.database_kind, ledger.check)
-    required = env.console  # orders go on without it, and events wait: only this role has business there
+    required = env.console  # a server still takes orders without it, and the events wait
     server = ledger.server
     return Check("mail ledger", "external", ledger.check, required=required, server=server, setting="MONGODB_URI")
 
@@ -198,8 +189,6 @@ def _renderer(settings: EmailSettings) -> "Renderer":
 
 
 class _Storage(NamedTuple):
-    """The ledger, and what takes this role's events out of it."""
-
     ledger: Ledger
     emit: Emit
     relay: "Relay | MongoRelay"
@@ -254,22 +243,22 @@ def _open_mailer(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> "S
         stack.callback(mailer.close)
         return mailer
     if env.production:
-        log.warning(_NOBODY)
+        log.warning(_NO_SMTP)
     return Mailbox(env.data_dir / "mailbox")
 
 
 def _delivery_check(env: Env, settings: EmailSettings, mailer: "SmtpMailer | Mailbox") -> Check:
-    """In production the development mailbox is a failure: nobody reads it."""
     from purveyor.roles.email.mailbox import Mailbox
 
     if isinstance(mailer, Mailbox):
-        return Check("mail delivery", "embedded", _nobody if env.production else mailer.check, required=False)
+        probe = _fail_without_smtp if env.production else mailer.check
+        return Check("mail delivery", "embedded", probe, required=False)
     setting = "SMTP_URL" if settings.smtp_url else "EMAIL_USER"
     return Check("mail delivery", "external", mailer.check, required=False, server=mailer.server, setting=setting)
 
 
-async def _nobody() -> str:
-    raise Unavailable(_NOBODY)
+async def _fail_without_smtp() -> str:
+    raise Unavailable(_NO_SMTP)
 
 
 def _smtp_mailer(settings: EmailSettings) -> "SmtpMailer":

@@ -1,8 +1,8 @@
-"""The sender: takes mails from the ledger, hands each over, and records what became of it.
+"""The sender, which claims mails from the ledger, sends them and records the outcome.
 
-``claimed`` is recorded before anything is sent and ``data`` just before the final dot, so that after a crash
-only mails at ``data`` are doubtful; and of those, none that the sender's journal knows to be accepted. For doubt
-a mail is re-sent once at most: the ledger keeps count.
+It records ``claimed`` before anything is sent and ``data`` just before the final dot. After a crash, only mails in
+state ``data`` are doubtful, and none of those that the sender's journal has noted as accepted. The ledger makes
+sure that a doubtful mail is resent at most once.
 """
 
 import asyncio
@@ -41,9 +41,9 @@ _Record = Callable[[], Awaitable[None]]
 
 
 class Sender:
-    """Works a ledger until it is cancelled; any number may, in any number of processes.
+    """Sends the mails of a ledger; any number of senders may run in any number of processes.
 
-    ``settled`` is called when something was recorded of a mail: it wakes who reports.
+    ``settled`` is called after an outcome was recorded; it wakes the relay.
     """
 
     def __init__(
@@ -65,11 +65,10 @@ class Sender:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
-        """Say that a mail was recorded: a hint for speed, the poll is the guarantee."""
         self._poll.wake()
 
     async def run(self) -> None:
-        """Send until cancelled; then finish what is in hand, within 15 s."""
+        """Send until cancelled, then finish current mails within 15 s."""
         async with self._ledger.ownership() as owner:
             with self._journals.opened() as self._journal:
                 await self._run(owner)
@@ -79,7 +78,7 @@ class Sender:
         try:
             await self._poll.run(partial(self._work, owner))
         except Exception:
-            # What was handed over has to be recorded, or it is sent again: however long the ledger refuses it.
+            # Unrecorded mails would be sent again, so wait as long as the ledger needs.
             if self._tasks:
                 await asyncio.wait(self._tasks)
             raise
@@ -102,7 +101,7 @@ class Sender:
         return MORE if free and len(claims) == free else None
 
     async def _take_over(self) -> None:
-        """Free the mails of senders that are gone, once what their journals know is recorded."""
+        """Record the journals of dead senders, then free their mails."""
         gone = await self._ledger.gone()
         if adopted := await self._journals.adopt(self._ledger, gone):
             log.warning("recorded what a sender's journal knew", extra={"notes": adopted})
@@ -125,30 +124,30 @@ class Sender:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _deliver(self, claim: Claim) -> None:
-        """Hand a mail over, and record what became of it, for as long as this process lives.
+        """Send a mail and record the outcome, with retries for as long as this process lives.
 
-        Nobody else would: a sender that lives keeps its mails. So no error of the ledger ends it, such as that of
-        a database that is read-only after a failover.
+        Errors of the ledger, such as a read-only database after a failover, do not end it, because no other sender
+        takes the mail of a living one.
         """
-        record = await self._hand_over(claim)
+        record = await self._send(claim)
         if record is None:
             return
-        about = {"event_id": claim.event_id}
+        mail = {"event_id": claim.event_id}
 
         def away(error: Exception, failures: int, _pause_s: float) -> None:
             if failures == 1:
-                log.warning("what became of a mail cannot be recorded yet", extra=about | {"why": str(error)})
+                log.warning("what became of a mail cannot be recorded yet", extra=mail | {"why": str(error)})
 
         def refused(error: Exception, _failures: int, pause_s: float) -> None:
-            extra = about | {"again_in_s": pause_s}
+            extra = mail | {"again_in_s": pause_s}
             log.error("what became of a mail cannot be recorded yet", exc_info=error, extra=extra)
 
-        once_there = partial(retry, record, _LEDGER_AWAY, on=Unavailable, failed=away)
-        await retry(once_there, _LEDGER_REFUSES, on=Exception, failed=refused)
+        record_when_up = partial(retry, record, _LEDGER_AWAY, on=Unavailable, failed=away)
+        await retry(record_when_up, _LEDGER_REFUSES, on=Exception, failed=refused)
         self._settled()
 
-    async def _hand_over(self, claim: Claim) -> _Record | None:
-        """Try to send; how to record what became of it, ``None`` when the mail is another sender's now."""
+    async def _send(self, claim: Claim) -> _Record | None:
+        """Send a mail; return how to record the outcome, ``None`` if another sender has taken the mail."""
         failpoint("sender.claimed")
         try:
             reply = await self._mailer.send(claim, partial(self._mark_data, claim))
@@ -194,6 +193,6 @@ class Sender:
         return partial(self._ledger.mark_retry, claim, reply=str(error), error="not sent", pause_s=pause_s)
 
     async def _release(self, claim: Claim, error: Exception) -> None:
-        """After a fault of the mailer's own: doubtful if the mail is at ``data``, else certainly not sent."""
+        """Record a bug of the mailer: the mail is doubtful in state ``data``, else not sent."""
         await self._ledger.mark_doubtful(claim, repr(error), self._policy)
-        await self._postpone(claim, error)()  # changes nothing where the line above has settled it
+        await self._postpone(claim, error)()  # no effect if the line above has changed the state

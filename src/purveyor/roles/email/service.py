@@ -130,7 +130,6 @@ class Mails:
 
 
 def _letter(event: MailedEvent, envelope: Envelope) -> Letter:
-    """Return the content of an event's mail."""
     if isinstance(event, UserRegistered):
         return WelcomeMail(customer=event.user_name, at=envelope.occurred_at, address=event.user_email)
     if isinstance(event, PasswordResetRequested):

@@ -1,4 +1,4 @@
-"""One connection to an SMTP server (RFC 5321), step by step: before the final dot all is certain, after it not."""
+"""A connection to an SMTP server (RFC 5321) that knows whether a failure came before or after the final dot."""
 
 import asyncio
 import re
@@ -16,14 +16,14 @@ from purveyor.roles.email.ports import Doubtful, NotNow, Refused
 
 Tls = Literal["none", "starttls", "implicit"]
 
-_WANTS_AUTH = frozenset({530, 534, 535, 538})  # RFC 4954 section 6: about us, not about the mail
-_OUT_OF_STEP = frozenset({421, 503})  # closing (RFC 5321 section 3.8), bad sequence: no use going on
+_AUTH_CODES = frozenset({530, 534, 535, 538})  # RFC 4954 section 6: about our credentials, not the mail
+_CLOSING_CODES = frozenset({421, 503})  # closing (RFC 5321 section 3.8), bad sequence of commands
 _LONGEST_REPLY = 500
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server and how to talk to it. An empty ``user`` means no authentication."""
+    """An SMTP server. An empty ``user`` means no authentication."""
 
     host: str
     port: int
@@ -34,7 +34,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Absolute, in seconds: for a connection with its greeting, for each command, for the answer to the dot."""
+    """Time limits in seconds for connecting with the greeting, for each command, and for the reply to the dot."""
 
     connect_s: float
     command_s: float
@@ -42,42 +42,39 @@ class Deadlines:
 
 
 class AuthFailed(NotNow):
-    """The server does not take our credentials, or wants some that we do not have."""
+    """The server rejected our credentials or requires some."""
 
 
 class ConnectionEnded(NotNow):
-    """The connection had ended before this mail was begun: another may do."""
+    """The connection had ended before this mail; try another one."""
 
 
 class SmtpConnection:
-    """A greeted, secured and authenticated connection, for one mail at a time."""
+    """An authenticated connection, for one mail at a time."""
 
     def __init__(self, smtp: SMTP, deadlines: Deadlines) -> None:
         self._smtp = smtp
         self._deadlines = deadlines
         self._in_step = True
-        self._envelope_left = False
+        self._needs_reset = False
         self.mails = 0
-        """How many were begun."""
+        """The number of mails started."""
 
     @classmethod
     async def open(cls, target: Target, tls: ssl.SSLContext, deadlines: Deadlines) -> "SmtpConnection":
-        """Connect, greet, secure and authenticate; never falls back to plain text.
-
-        Raises ``NotNow`` or ``AuthFailed``.
-        """
+        """Connect and authenticate, never falling back to plain text. Raises ``NotNow`` or ``AuthFailed``."""
         smtp = SMTP(
             hostname=target.host,
             port=target.port,
             use_tls=target.tls == "implicit",
-            start_tls=False,  # explicit below: by itself the library would go on in plain text
+            start_tls=False,  # explicit below; the library would fall back to plain text
             tls_context=tls,
-            local_hostname="localhost",  # replaced below; without one the library asks the DNS
-            timeout=None,  # bounded here, absolutely
+            local_hostname="localhost",  # replaced below; avoids a DNS query of the library
+            timeout=None,  # see Deadlines
         )
         connection = cls(smtp, deadlines)
         try:
-            async with _certain("connecting", deadlines.connect_s):
+            async with _before_dot("connecting", deadlines.connect_s):
                 await smtp.connect()
                 smtp.local_hostname = _client_name(smtp)
             await connection._greet(secure=target.tls == "starttls")
@@ -90,16 +87,15 @@ class SmtpConnection:
 
     @property
     def usable(self) -> bool:
-        """Whether it is open and between two mails."""
         return self._in_step and self._smtp.is_connected
 
     async def send(
         self, sender: str, recipient: str, message: bytes, before_dot: Callable[[], Awaitable[None]]
     ) -> str:
-        """Hand one mail over; the reply. ``sender`` and ``recipient`` are ASCII addresses.
+        """Send a mail between ASCII addresses and return the reply.
 
-        Raises ``Refused``, ``NotNow``, ``AuthFailed``, ``ConnectionEnded``, ``Doubtful``, and what
-        ``before_dot`` raises.
+        Raises ``Refused``, ``NotNow``, ``AuthFailed``, ``ConnectionEnded``, ``Doubtful``, and errors of
+        ``before_dot``.
         """
         self.mails += 1
         self._in_step = False
@@ -112,34 +108,33 @@ class SmtpConnection:
         return reply
 
     async def noop(self) -> None:
-        """Ask for a sign of life. Raises ``NotNow``."""
         self._in_step = False
         await self._first(b"NOOP")
         self._in_step = True
 
     def quit(self) -> None:
-        """End politely, without waiting for the answer."""
+        """Send QUIT and close without waiting for the reply."""
         if self._smtp.protocol is not None and self._smtp.is_connected:
             self._smtp.protocol.write(b"QUIT\r\n")
         self._smtp.close()
 
     def abort(self) -> None:
-        """End at once: what the network has not taken yet never leaves."""
+        """Close at once, discarding unsent data."""
         if self._smtp.transport is not None:
             cast("asyncio.WriteTransport", self._smtp.transport).abort()
         self._smtp.close()
 
     async def _greet(self, *, secure: bool) -> None:
-        async with _certain("EHLO", self._deadlines.command_s):
+        async with _before_dot("EHLO", self._deadlines.command_s):
             await self._smtp.ehlo()
         if secure:
-            async with _certain("STARTTLS", self._deadlines.command_s):
+            async with _before_dot("STARTTLS", self._deadlines.command_s):
                 await self._smtp.starttls()
-            async with _certain("EHLO", self._deadlines.command_s):
-                await self._smtp.ehlo()  # what was offered before TLS does not count (RFC 3207 section 4.2)
+            async with _before_dot("EHLO", self._deadlines.command_s):
+                await self._smtp.ehlo()  # discards the extensions from before TLS (RFC 3207 section 4.2)
 
     async def _authenticate(self, target: Target) -> None:
-        """One method, once: every further try would count towards a lock-out."""
+        """Try one method once, since further attempts could lock the account."""
         methods = {
             "plain": self._smtp.auth_plain,
             "login": self._smtp.auth_login,
@@ -150,7 +145,7 @@ class SmtpConnection:
         if method is None:
             raise AuthFailed("the server offers no AUTH that we know (PLAIN, LOGIN, CRAM-MD5)")
         try:
-            async with _certain("AUTH", self._deadlines.command_s):
+            async with _before_dot("AUTH", self._deadlines.command_s):
                 await method(target.user.encode(), target.password.encode())
         except NotNow as error:
             cause = error.__cause__
@@ -159,13 +154,13 @@ class SmtpConnection:
             raise
 
     async def _begin(self, sender: str) -> None:
-        if self._envelope_left:
+        if self._needs_reset:
             await self._first(b"RSET")
-            self._envelope_left = False
+            self._needs_reset = False
         await self._first(b"MAIL", b"FROM:<" + sender.encode("ascii") + b">")
 
     async def _first(self, *words: bytes) -> None:
-        """A command that a kept connection may meet its end at."""
+        """Run the first command of a mail; raise ``ConnectionEnded`` if the server has closed the connection."""
         try:
             await self._ask(*words)
         except NotNow as error:
@@ -174,16 +169,16 @@ class SmtpConnection:
             raise
 
     async def _ask(self, *words: bytes, positive: int = 2) -> None:
-        async with _certain(words[0].decode(), self._deadlines.command_s):
+        async with _before_dot(words[0].decode(), self._deadlines.command_s):
             reply = await self._smtp.execute_command(*words)
         if reply.code // 100 != positive:
             raise self._refusal(reply)
 
     async def _content(self, message: bytes) -> str:
-        """Write the message with its final dot, and read the answer.
+        """Write the message with its final dot and read the reply.
 
-        ``SMTP.data`` sends DATA as well, and so hides the moment before the dot; this uses the library's
-        protocol instead, as that does: the answer is awaited before the loop can turn, so none is missed.
+        Uses the library's protocol directly, because ``SMTP.data`` sends DATA too and so hides the moment before
+        the dot. The reply is awaited before the event loop runs again, so it cannot be missed.
         """
         protocol = self._smtp.protocol
         if protocol is None or not protocol.is_connected:
@@ -205,10 +200,10 @@ class SmtpConnection:
         raise Doubtful(f"not an answer to the final dot: {_text(reply)}")
 
     def _refusal(self, reply: SMTPResponse) -> NotNow | Refused:
-        """What a negative answer means; the connection stays usable where the server has only refused."""
-        refused = reply.code // 100 in (4, 5) and reply.code not in _OUT_OF_STEP
-        self._in_step = self._envelope_left = refused
-        if reply.code in _WANTS_AUTH:
+        """Return the error for a negative reply. After a plain refusal the connection stays usable."""
+        refused = reply.code // 100 in (4, 5) and reply.code not in _CLOSING_CODES
+        self._in_step = self._needs_reset = refused
+        if reply.code in _AUTH_CODES:
             return AuthFailed(_text(reply))
         if refused and reply.code // 100 == 5:  # noqa: PLR2004 - 5xx
             return Refused(_text(reply))
@@ -216,8 +211,8 @@ class SmtpConnection:
 
 
 @asynccontextmanager
-async def _certain(step: str, within_s: float) -> AsyncIterator[None]:
-    """Bound a step before the dot; whatever goes wrong in it, the mail was not sent."""
+async def _before_dot(step: str, within_s: float) -> AsyncIterator[None]:
+    """Limit the time of a step before the final dot, and raise its errors as ``NotNow``."""
     try:
         async with asyncio.timeout(within_s):
             yield
@@ -230,7 +225,7 @@ async def _certain(step: str, within_s: float) -> AsyncIterator[None]:
 
 
 def _client_name(smtp: SMTP) -> str:
-    """What to say in EHLO (RFC 5321 section 4.1.4): this host's full name, else its address as a literal."""
+    """Return the EHLO name (RFC 5321 section 4.1.4), which is the host's full name or its address literal."""
     name = socket.gethostname()
     if "." in name and name.isascii():
         return name
@@ -239,7 +234,7 @@ def _client_name(smtp: SMTP) -> str:
 
 
 def _with_dot(message: bytes) -> bytes:
-    """The message as it is sent after the 354: CRLF throughout, dots doubled, the end (RFC 5321 section 4.5.2)."""
+    """Encode a message for DATA with CRLF, doubled dots and the final dot (RFC 5321 section 4.5.2)."""
     lines = re.sub(rb"\r\n|\r|\n", b"\r\n", message)
     if not lines.endswith(b"\r\n"):
         lines += b"\r\n"
@@ -251,5 +246,5 @@ def _text(reply: SMTPResponse) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Fit for a log and for any database: no line ends, no NUL, no stray bytes."""
+    """Replace unprintable characters and truncate, for logs and databases."""
     return "".join(character if character.isprintable() else " " for character in text)[:_LONGEST_REPLY].strip()

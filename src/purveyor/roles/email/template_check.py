@@ -1,4 +1,4 @@
-"""The check of an operator's own templates at start: every mail is made once, and has to tell what it is about."""
+"""Startup check of an operator's own templates, which renders every mail with sample data."""
 
 import re
 import traceback
@@ -44,14 +44,14 @@ _LETTERS: Mapping[str, Letter] = {
     ),
 }
 SAMPLES: Mapping[str, Letter] = {kind: _LETTERS[kind] for kind in KINDS}
-"""A letter for each kind, in the order of ``KINDS``."""
+"""A sample letter for each kind, in the order of ``KINDS``."""
 
 
 def check_templates(overrides: Path) -> None:
-    """Raises ``ConfigError`` that names the file, and the line where there is one, of what cannot be used.
+    """Raise ``ConfigError`` with file and line for templates that cannot be used.
 
-    Refused are files that take the place of none, files that cannot be read, and mails without what they are
-    there to tell: the customer's name, an order's number, lines and total, the token.
+    Rejects files that override nothing, unreadable files, and mails that omit the customer's name, an order's
+    number, lines or total, or the token.
     """
     names = own_files(overrides)
     renderer = Renderer(overrides=overrides)
@@ -75,7 +75,7 @@ def _compile(renderer: Renderer, name: str) -> None:
 def _try(renderer: Renderer, overrides: Path, kind: str, letter: Letter, language: str) -> None:
     try:
         rendered = renderer.render(kind, letter, language)
-    except Exception as error:  # a template can raise anything at all
+    except Exception as error:  # a template can raise anything
         where = _place(error, overrides) or f"{letter.template}.txt, {letter.template}.html"
         raise ConfigError(f"MAIL_TEMPLATES: {where}: {error} (mail {kind}, language {language}).") from error
     for form, body in (("txt", rendered.text), ("html", unescape(rendered.html))):
@@ -87,7 +87,7 @@ def _try(renderer: Renderer, overrides: Path, kind: str, letter: Letter, languag
 
 
 def _facts(renderer: Renderer, letter: Letter, language: str) -> dict[str, str]:
-    """What has to be in the text and in the HTML."""
+    """Return what the text and the HTML must contain."""
     facts = {"the customer's name": letter.customer}
     if isinstance(letter, OrderMail):
         money = renderer.languages[language].money
@@ -105,7 +105,7 @@ def _words(text: str) -> str:
 
 
 def _place(error: Exception, overrides: Path) -> str:
-    """The file and line of a template in which an error came up; empty: in none of the operator's."""
+    """Return file and line of the operator's template that raised the error, if any."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         if path.is_relative_to(overrides):

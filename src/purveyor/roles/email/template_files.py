@@ -1,4 +1,4 @@
-"""The files that mails are made of: the packaged ones, and an operator's own in their place."""
+"""The template and language files: the packaged ones, and an operator's overrides."""
 
 import re
 import string
@@ -18,13 +18,13 @@ _LANGUAGE_FILE = re.compile(r"messages/([a-z]{2,3})\.toml")
 _KEY = re.compile(r"\s*(?:\"([^\"]+)\"|'([^']+)'|([\w-]+))\s*=")
 
 _Place = tuple[str, ...]
-"""Where a text stands in a language file: the names of the tables, and of the entry."""
+"""The path of an entry in a language file: the names of its tables and its own."""
 
 
 def load_languages(overrides: Path | None = None) -> Mapping[str, Language]:
-    """Every language that there is a file for, by its code (ISO 639); a file in ``overrides`` goes first.
+    """Load every language file by its ISO 639 code; files in ``overrides`` take precedence.
 
-    Raises ``ConfigError`` with the file's name and, where there is one, the line of what cannot be used.
+    Raises ``ConfigError`` with file and line for an invalid file.
     """
     found = dict(_packaged_languages())
     if overrides:
@@ -34,9 +34,9 @@ def load_languages(overrides: Path | None = None) -> Mapping[str, Language]:
 
 
 def own_files(overrides: Path) -> list[str]:
-    """The names of the files in an operator's folder, relative to it; hidden ones do not count.
+    """List the files in an operator's folder by relative path, without hidden ones.
 
-    Raises ``ConfigError`` when there is no such folder, and for a file that takes the place of none.
+    Raises ``ConfigError`` for a missing folder and for a file that overrides nothing.
     """
     if not overrides.is_dir():
         raise ConfigError(f"MAIL_TEMPLATES={overrides}: there is no such folder.")
@@ -59,7 +59,7 @@ def _packaged_languages() -> Mapping[str, Language]:
 
 
 def _own(path: Path) -> Language:
-    """An operator's language file, which has to say everything that ours say, with the same placeholders."""
+    """Load an operator's language file, which needs all entries of ours with the same placeholders."""
     name = f"messages/{path.name}"
     try:
         source = path.read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def _own(path: Path) -> Language:
 
 
 def _entries(table: Mapping[str, Any], place: _Place = ()) -> Iterator[tuple[_Place, Any]]:
-    """Every entry of a language file that is no table."""
+    """Yield every entry of a language file that is not a table."""
     for name, value in table.items():
         if isinstance(value, Mapping):
             yield from _entries(value, (*place, name))
@@ -88,14 +88,13 @@ def _entries(table: Mapping[str, Any], place: _Place = ()) -> Iterator[tuple[_Pl
 
 
 def _trouble(place: _Place, english: Mapping[_Place, Any], own: Mapping[_Place, Any]) -> str:
-    """What is wrong with one entry; nothing: it is in order."""
     if place not in own:
         return "it is missing"
     text = own[place]
     if place not in english:
         return "" if place[0] == "payment" and isinstance(text, str) else "there is no such entry"
     if not isinstance(english[place], str):
-        return ""  # what is no text has a type, which is checked with all others
+        return ""  # msgspec checks the types of other entries
     return _trouble_in(text, place, english[place]) if isinstance(text, str) else "it must be a string"
 
 
@@ -115,7 +114,7 @@ def _trouble_in(text: str, place: _Place, english: str) -> str:
 
 
 def _also(place: _Place) -> set[str]:
-    """What a sentence may name although the English one does not."""
+    """Return the placeholders that a sentence may use even if the English one does not."""
     if place[0] != "mail":
         return set()
     return {"shop", "number"} if KINDS[place[1]] is OrderMail else {"shop"}
@@ -130,13 +129,12 @@ def _braced(names: set[str]) -> str:
 
 
 def _written(place: _Place) -> str:
-    """A place as one would write it in TOML."""
     tables = ".".join(f'"{name}"' if "." in name else name for name in place[:-1])
     return f"[{tables}] {place[-1]}" if tables else place[-1]
 
 
 def _line(source: str, place: _Place) -> int:
-    """The line where an entry stands, or else its table, or else the last one; counted from 1."""
+    """Return the line of an entry, or of its table, or the last line, counted from 1."""
     table: _Place = ()
     found = 0
     lines = source.splitlines()
@@ -153,7 +151,7 @@ def _line(source: str, place: _Place) -> int:
 
 
 def _header(line: str) -> _Place | None:
-    """The place of a table by its header; ``None`` for a line within a value."""
+    """Parse a table header; return ``None`` for a line inside a value."""
     try:
         table = msgspec.toml.decode(line)
     except msgspec.DecodeError:

@@ -187,7 +187,6 @@ class Server:
             raise StartupError(f"The embedded database cannot be created: {error}") from error
 
     def _last_words(self) -> str:
-        """Return the last error that the spawned process logged."""
         with self._log.open("rb") as output:
             output.seek(self._log_start)
             lines = output.read().decode(errors="replace").splitlines()
@@ -206,9 +205,7 @@ def _socket_dir(cluster: Path) -> Path:
 def _guard(pid: int) -> subprocess.Popen[bytes]:
     """Start a shell that ends the server when we die, for systems without PR_SET_PDEATHSIG."""
     return subprocess.Popen(
-        ["/bin/sh", "-c", 'read -r _; kill -INT "$0"', str(pid)],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
+        ["/bin/sh", "-c", 'read -r _; kill -INT "$0"', str(pid)], stdin=subprocess.PIPE, start_new_session=True
     )
 
 

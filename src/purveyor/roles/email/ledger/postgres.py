@@ -13,15 +13,7 @@ from purveyor.kit.events.outbox import emit
 from purveyor.kit.ids import parse_id
 from purveyor.roles.email.contract import MailRecord, MailSettled, State
 from purveyor.roles.email.events import settled_event
-from purveyor.roles.email.ports import (
-    DOUBT_PAUSE_S,
-    Claim,
-    ClaimLost,
-    DoubtPolicy,
-    Lease,
-    NewMail,
-    Report,
-)
+from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, ClaimLost, DoubtPolicy, Lease, NewMail, Report
 from purveyor.roles.email.privacy import digest_of
 
 _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
