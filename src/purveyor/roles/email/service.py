@@ -100,10 +100,8 @@ class Mails:
         return MailRecords(mails=tuple(await self._ledger.list(ask.state, ask.event_ids, ask.limit)))
 
     async def show(self, ask: ShowMail) -> MailShown:
-        found = await self._ledger.find(ask.event_id)
-        if found is None:
-            raise NotFound(f"There is no email for event {ask.event_id}.")
-        return MailShown(record=found[0], message=found[1].decode("utf-8", "replace"))
+        record, message = await self._find(ask.event_id)
+        return MailShown(record=record, message=message.decode("utf-8", "replace"))
 
     async def resend(self, ask: ResendMail) -> MailRecord:
         log.info("email is resent on request", extra={"event_id": ask.event_id, "asked_by": asking_role.get()})
@@ -117,16 +115,19 @@ class Mails:
         )
 
     async def _changed(self, event_id: str, changed: bool, why_not: str, no_text: str = "") -> MailRecord:  # noqa: FBT001
-        found = await self._ledger.find(event_id)
-        if found is None:
-            raise NotFound(f"There is no email for event {event_id}.")
+        record, message = await self._find(event_id)
         if not changed:
-            record, message = found
             why = why_not if message else no_text or why_not
             why = why if record.recipient else "was erased with its recipient's account"
             raise Conflict(f"The email for event {event_id} {why}. Its state is {record.state}.")
         self._recorded()
-        return found[0]
+        return record
+
+    async def _find(self, event_id: str) -> tuple[MailRecord, bytes]:
+        found = await self._ledger.find(event_id)
+        if found is None:
+            raise NotFound(f"There is no email for event {event_id}.")
+        return found
 
 
 def _letter(event: MailedEvent, envelope: Envelope) -> Letter:
