@@ -207,6 +207,27 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_death(supervisor: Super
     assert "sender died" in supervisor.troubles()["email"]
 
 
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("error", [Unavailable, OSError])
+async def test_stop_ends_a_task_that_raises_another_error_when_cancelled(error: type[Exception]) -> None:
+    supervisor = Supervisor()
+    starts: list[None] = []
+
+    async def run() -> None:
+        starts.append(None)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise error("connection closed") from None
+
+    supervisor.start("email", Background("sender", run))
+    await until(lambda: asyncio.sleep(0, bool(starts)))
+    async with asyncio.timeout(PATIENCE_S):
+        await supervisor.stop()
+
+    assert len(starts) == 1
+
+
 async def test_stop_waits_until_every_task_has_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RESTART", RetrySchedule(first_s=3600.0, longest_s=3600.0))
     supervisor = Supervisor()

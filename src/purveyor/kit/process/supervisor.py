@@ -68,6 +68,8 @@ class Supervisor:
             try:
                 await background.run()
             except Unavailable as away:
+                if _is_stopping():
+                    raise
                 waits = 1 if time.monotonic() - started > _RESTART.longest_s else waits + 1
                 self._deaths[role] = (time.monotonic(), f"{background.name} waits: {away}")
                 log.warning(
@@ -75,7 +77,7 @@ class Supervisor:
                 )
                 await asyncio.sleep(_RESTART.pause_s(waits))
             except (Exception, asyncio.CancelledError) as error:
-                if _is_own_cancellation(error):
+                if _is_stopping():
                     raise
                 recent = deaths.add()
                 self._note(role, background.name, error)
@@ -96,10 +98,13 @@ class Supervisor:
             self.failed.set_exception(StartupError(line))
 
 
-def _is_own_cancellation(error: BaseException) -> bool:
-    """Whether ``stop`` cancelled the task. A ``CancelledError`` that leaked from a library counts as a death."""
+def _is_stopping() -> bool:
+    """Whether ``stop`` cancelled the task. A library may raise another error then, such as that of a lost server.
+
+    A ``CancelledError`` that leaked from a library counts as a death.
+    """
     task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return task is not None and task.cancelling() > 0
 
 
 _POLL_S = 1.0
