@@ -68,6 +68,14 @@ class TokenInvalid(Unauthorized):
     code, title = "token-invalid", "The access token is not valid"
 
 
+class ServiceTokenInvalid(Unauthorized):
+    """The route is for other roles of the same installation. Give every process the same SERVICE_SECRET, and check
+    that their clocks agree.
+    """
+
+    code, title = "service-token-invalid", "The service token is not valid"
+
+
 class Forbidden(Problem):
     """Your account does not have the role that this request needs."""
 

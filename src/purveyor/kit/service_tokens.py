@@ -5,7 +5,7 @@ import time
 
 import jwt
 
-from purveyor.kit.errors import Unauthorized
+from purveyor.kit.errors import ServiceTokenInvalid
 
 LIFETIME_S = 60
 
@@ -14,14 +14,6 @@ _TYPE = "service+jwt"  # rejects tokens of other kinds, even when they share the
 _ALGORITHM = "HS256"
 _LEEWAY_S = 30
 _FORM = re.compile(r"[\w-]{1,512}\.[\w-]{1,2048}\.[\w-]{43}", re.ASCII)
-
-
-class ServiceTokenInvalid(Unauthorized):
-    """The route is for other roles of the same installation. Give every process the same SERVICE_SECRET, and check
-    that their clocks agree.
-    """
-
-    code, title = "service-token-invalid", "The service token is not valid"
 
 
 class ServiceTokens:
