@@ -1,5 +1,6 @@
 """The tests of the transports share the databases of the session, and its RabbitMQ servers."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import aio_pika
@@ -19,6 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def server(request: pytest.FixtureRequest) -> Iterator[RabbitServer]:
     server: RabbitServer = request.param()
     if reason := server.available():
+        assert "CI" not in os.environ, reason
         pytest.skip(reason)
     if not server.ours:
         pytest.skip(f"{server.variable} is set: not ours to kill")
