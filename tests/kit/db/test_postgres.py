@@ -140,3 +140,33 @@ async def test_a_connection_that_was_told_of_the_servers_end_is_lost(
                 await ask(told)
 
             assert await told.fetchval("select pg_backend_pid()") != pid
+
+
+async def test_cancellation_inside_a_transaction_stays_a_cancellation(database: Database) -> None:
+    """As ``Unavailable`` it would have a background task restarted that was asked to end."""
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        async with database.transaction() as connection:
+            begun.set()
+            await connection.execute("select pg_sleep(60)")
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_error_inside_a_transaction_rolls_back_and_is_raised(database: Database) -> None:
+    await database.execute("create table if not exists rolled_back (id int)")
+
+    async def work() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("insert into rolled_back values (1)")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await work()
+    assert await database.fetchval("select count(*) from rolled_back") == 0

@@ -124,13 +124,19 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A pooled connection inside a transaction: committed at the end, rolled back by an exception."""
-        async with self.connection() as connection, connection.transaction():
+        async with self.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
             token = _in_transaction.set(True)
             try:
                 yield connection
             except _BROKEN:
-                connection.terminate()  # the rollback would wait for the server once more
+                raise  # ``connection`` terminates it; a rollback would wait for the server once more
+            except BaseException:
+                await transaction.rollback()
                 raise
+            else:
+                await transaction.commit()
             finally:
                 _in_transaction.reset(token)
 
