@@ -7,13 +7,13 @@ since some brokers carry nothing else.
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID
 
 from purveyor.kit import tracing
 from purveyor.kit.clock import now
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import DeadLetter, Queue
-from purveyor.kit.ids import new_id, parse_id
+from purveyor.kit.ids import new_id, parse_id, stable_id
 from purveyor.transports.handling import Failure
 
 Headers = Mapping[str, Any]
@@ -64,7 +64,7 @@ def envelope_of(
 
 def event_id(message_id: str | None) -> UUID:
     """Zero for a message without an id, derived from an id that is no UUID (RFC 9562 section 5.5)."""
-    return (parse_id(message_id) or uuid5(NAMESPACE_URL, message_id)) if message_id else NO_ID
+    return (parse_id(message_id) or stable_id(message_id)) if message_id else NO_ID
 
 
 def attempts_of(headers: Headers) -> int:
