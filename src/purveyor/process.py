@@ -38,7 +38,7 @@ _LAST_PORT = 65_535
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. ``public`` serves the roles' routes; else only health and metrics, where ``port`` is set."""
+    """What to run. Unless ``public``, only health and metrics are served, and only if ``port`` is set."""
 
     roles: tuple[str, ...]
     make_sources: Callable[[], Sources]
@@ -49,7 +49,7 @@ class Plan:
 
 
 def bind(host: str, port: int, option: str = "--port") -> socket.socket:
-    """A listening socket. Raises ``StartupError`` that says how to choose another port: with ``option``."""
+    """Open a listening socket. The ``StartupError`` of a port in use names ``option`` to choose another one."""
     family = _family(host, port)
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -66,27 +66,27 @@ def bind(host: str, port: int, option: str = "--port") -> socket.socket:
 
 
 def _family(host: str, port: int) -> socket.AddressFamily:
-    """IPv4 or IPv6. Raises ``ConfigError`` for what is no address or name of one."""
-    if not host:  # the system would take it for every address
+    """IPv4 or IPv6. Raises ``ConfigError`` if the host cannot be resolved."""
+    if not host:  # the system would listen on every address
         raise ConfigError("--host '': must be an address of this machine, such as 127.0.0.1.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:  # ValueError: a name that is none
+    except (OSError, ValueError) as error:  # ValueError: not a host name
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"--host {host!r}: must be an address of this machine ({reason}).") from error
     return family
 
 
 def configure_logging(plan: Plan) -> None:
-    """Send the logs of this process where its settings say."""
+    """Set up logging as the settings say."""
     settings = plan.make_sources().load(Settings)
     logs.configure(settings.log_format, settings.log_level)
 
 
 def run(plan: Plan) -> int:
-    """Run until SIGTERM or SIGINT; the exit code. Raises ``ConfigError`` and ``StartupError``."""
-    Host(choose_roles(plan.roles), plan.make_sources())  # refuses wrong settings once, before anything is started
+    """Run until SIGTERM or SIGINT and return the exit code. Raises ``ConfigError`` and ``StartupError``."""
+    Host(choose_roles(plan.roles), plan.make_sources())  # refuses invalid settings before anything is started
     configure_logging(plan)
     option = "--port" if plan.public else "--health-port"
     listener = bind(plan.host, plan.port, option) if plan.port is not None else None
@@ -106,7 +106,7 @@ def _loop(main: Callable[[], Any]) -> int:
 
 @contextlib.asynccontextmanager
 async def stop_signal(at_once: Callable[[], None] = lambda: None) -> AsyncIterator[asyncio.Event]:
-    """An event that SIGTERM or SIGINT sets; a second signal calls ``at_once`` and ends the process by itself."""
+    """An event that SIGTERM and SIGINT set. A second signal calls ``at_once`` and kills the process."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -134,10 +134,10 @@ async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int) 
         running = asyncio.ensure_future(_run_host(host, plan, listener, stop))
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        grace_s = GRACE_S if host.started else _STARTING_GRACE_S  # a start may wait long for a server that is away
+        grace_s = GRACE_S if host.started else _STARTING_GRACE_S  # a start may be waiting for an absent server
         _, late = await asyncio.wait({running}, timeout=grace_s)
         if late:
-            log.warning("what was in hand did not end within %d s", grace_s)
+            log.warning("work in progress did not end within %d s", grace_s)
             running.cancel()
             await asyncio.wait({running}, timeout=2)
         stopped.cancel()
@@ -177,7 +177,7 @@ def _announce(host: Host, plan: Plan) -> None:
 
 
 def _pages(host: Host) -> dict[str, str]:
-    """The pages for people that the roles of this process serve, by their titles."""
+    """The pages that the roles of this process serve: title to path."""
     served = {path for actor in host.actors.values() for route in actor.routes for path in route.paths}
     return {title: path for role in host.roles for title, path in role.pages.items() if path in served}
 
@@ -203,7 +203,7 @@ def _answering_routes(host: Host) -> list[Any]:
 
 
 async def _supervise(plan: Plan, listener: socket.socket | None) -> int:
-    """Keep ``workers`` processes, on one socket if any; the embedded database, where they need it, is ours."""
+    """Run worker processes on one socket. The parent owns the embedded database if they need it."""
     workers = Workers(partial(_worker, plan, listener), plan.workers, grace_s=GRACE_S + 3)  # each ends before that
     async with contextlib.AsyncExitStack() as stack, stop_signal(workers.kill) as stop:
         host = Host(choose_roles(plan.roles), plan.make_sources(), processes=plan.workers)
@@ -220,7 +220,7 @@ def _worker(plan: Plan, listener: socket.socket | None) -> None:
 
 
 async def _stop_when_orphaned(stop: asyncio.Event) -> None:
-    """Who restarts workers, and stops the embedded database, is gone: end as by SIGTERM."""
+    """Shut down when the supervising parent has exited."""
     await starter_gone()
-    log.warning("the process that started this worker is gone")
+    log.warning("the parent of this worker has exited")
     stop.set()
