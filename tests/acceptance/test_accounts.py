@@ -54,6 +54,15 @@ async def test_a_password_that_is_short_long_or_common_is_refused(shop: Shop, pa
 
 
 @pytest.mark.one_shape
+async def test_every_wrong_member_of_a_registration_is_reported_at_once(shop: Shop) -> None:
+    answer = await shop.register(email="nobody", password="short", name="", phone="call me", admin=True)
+
+    assert answer.status_code == 422
+    pointers = {fault["pointer"] for fault in answer.json()["errors"]}
+    assert pointers == {"/email", "/password", "/name", "/phone", "/admin"}
+
+
+@pytest.mark.one_shape
 @pytest.mark.parametrize("password", ["        ", "ab cd ef", "пароль-длинный", "🐎🔋📎correct", "y" * 128])
 async def test_a_password_may_hold_any_characters(shop: Shop, password: str) -> None:
     customer = await shop.customer(password=password)

@@ -1,14 +1,20 @@
 """Every fault of a body at once, each with its place, in words that need no knowledge of the program."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
 import pytest
 from msgspec import Meta
 
+from purveyor.kit.errors import FieldError, InvalidInput
 from purveyor.kit.http.input_errors import MOST, find_faults, in_plain_words
+
+
+def refuse_shouting(text: str, pointer: str) -> None:
+    if text.isupper():
+        raise InvalidInput(errors=[FieldError(pointer, "must not shout")])
 
 
 class Item(msgspec.Struct, forbid_unknown_fields=True):
@@ -121,3 +127,18 @@ def test_number_of_faults_is_bounded() -> None:
 )
 def test_messages_of_msgspec_are_put_in_plain_words(message: str, words: str) -> None:
     assert in_plain_words(message) == words
+
+
+class Contact(msgspec.Struct):
+    mail: Annotated[str, Meta(max_length=20)]
+    phone: str | None = None
+    checks: ClassVar = {"mail": refuse_shouting, "phone": refuse_shouting}
+
+
+def test_checks_of_the_domain_are_reported_beside_faults_of_form() -> None:
+    assert faults({"mail": "LOUD", "phone": 7}, Contact) == {
+        "/mail": "must not shout",
+        "/phone": "must be a string",
+    }
+    assert faults({"mail": "L" * 21}, Contact) == {"/mail": "must have at most 20 characters"}
+    assert faults({"mail": "calm", "phone": None}, Contact) == {}

@@ -4,7 +4,7 @@ msgspec stops at the first fault. This walk runs only after it has refused a bod
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from functools import cache
 from itertools import chain
@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 from msgspec import inspect
 
-from purveyor.kit.errors import FieldError
+from purveyor.kit.errors import FieldError, InvalidInput
 
 MOST = 50
 """More faults than this are not reported: a body may hold thousands."""
@@ -37,7 +37,11 @@ _KIND = re.compile(r"Expected `([^`]+)`(?:, got .*)?", re.DOTALL)
 
 
 def find_faults(value: Any, target: Any) -> list[FieldError]:
-    """All faults of a decoded JSON value against the type that a handler wants; none if it fits."""
+    """All faults of a decoded JSON value against the type that a handler wants; none if it fits.
+
+    A struct may name domain checks of its text members: ``checks: ClassVar = {"email": normal_email}``. Each is
+    called with the text and its pointer, and raises ``InvalidInput``.
+    """
     faults = []
     for fault in _walk(value, _type_info(target), ""):
         faults.append(fault)
@@ -86,13 +90,14 @@ def _struct(value: Any, kind: inspect.StructType, pointer: str) -> Iterator[Fiel
     if not isinstance(value, dict):
         yield FieldError(pointer, "must be an object")
         return
-    found = False
+    found, checks = False, getattr(kind.cls, "checks", {})
     fields = {field.encode_name: field for field in kind.fields}
     for name, field in fields.items():
         if name in value:
-            for fault in _walk(value[name], field.type, f"{pointer}/{_escaped(name)}"):
-                found = True
-                yield fault
+            place = f"{pointer}/{_escaped(name)}"
+            faults = list(_walk(value[name], field.type, place)) or _checked(value[name], checks.get(name), place)
+            found = found or bool(faults)
+            yield from faults
         elif field.required:
             found = True
             yield FieldError(f"{pointer}/{_escaped(name)}", "is missing")
@@ -102,6 +107,17 @@ def _struct(value: Any, kind: inspect.StructType, pointer: str) -> Iterator[Fiel
             yield FieldError(f"{pointer}/{_escaped(name)}", "is not a known member")
     if not found:
         yield from _whole(value, kind.cls, pointer)
+
+
+def _checked(value: Any, check: Callable[[str, str], object] | None, pointer: str) -> Sequence[FieldError]:
+    """What a check of the domain finds in a text whose form is right."""
+    if check is None or not isinstance(value, str):
+        return ()
+    try:
+        check(value, pointer)
+    except InvalidInput as error:
+        return error.errors
+    return ()
 
 
 def _whole(value: Any, kind: Any, pointer: str) -> Iterator[FieldError]:

@@ -58,6 +58,11 @@ class AddressBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     region: text.OptionalLine | None = None
     phone: text.Phone | None = None
     is_default: bool = False
+    checks: ClassVar = {
+        **dict.fromkeys(("recipient", "line1", "line2", "city", "region", "postal_code"), text.clean_line),
+        "country": text.clean_country,
+        "phone": text.clean_phone,
+    }
 
     def checked(self, pointer: str = "") -> Address:
         """Normalize the address. Raises ``InvalidInput``; ``pointer`` is its position in the request."""

@@ -15,7 +15,7 @@ from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address
 from purveyor.kit.text import clean_line, invalid
 from purveyor.roles.auth.contract import Address
 
-PASSWORD_MAX_LENGTH = 128
+PASSWORD_MIN_LENGTH, PASSWORD_MAX_LENGTH = 8, 128
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -93,10 +93,10 @@ def clean_name(text: str, pointer: str = "/name") -> str:
     return clean_line(name, pointer)
 
 
-def clean_language(text: str) -> str:
+def clean_language(text: str, pointer: str = "/language") -> str:
     """Check a language tag (RFC 5646). Mails fall back to English. Raises ``InvalidInput``."""
     if not LANGUAGE.fullmatch(text):
-        raise invalid("/language", "must be a language tag, such as en or de-AT")
+        raise invalid(pointer, "must be a language tag, such as en or de-AT")
     return text
 
 

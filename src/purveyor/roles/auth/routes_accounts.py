@@ -1,6 +1,6 @@
 """The routes of accounts: registration, profiles, addresses, personal data, access levels."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -24,10 +24,9 @@ from purveyor.kit.http.routes import (
     read_limit,
 )
 from purveyor.kit.http.web import ApiResponse
-from purveyor.kit.text import Line, Phone
-from purveyor.roles.auth import schemas
+from purveyor.kit.text import Line, Phone, clean_phone
+from purveyor.roles.auth import model, schemas
 from purveyor.roles.auth.contract import AddressBody, EmailTaken, LastAdmin, Principal
-from purveyor.roles.auth.model import LANGUAGE
 from purveyor.roles.auth.privacy import Privacy
 from purveyor.roles.auth.schemas import (
     Access,
@@ -50,7 +49,7 @@ LanguageText = Annotated[
     Meta(
         max_length=40,
         description="RFC 5646 language tag; the default is en",
-        extra_json_schema={"pattern": f"^({LANGUAGE.pattern})?$"},
+        extra_json_schema={"pattern": f"^({model.LANGUAGE.pattern})?$"},
     ),
 ]
 
@@ -63,6 +62,13 @@ class RegisterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     name: Line
     phone: Phone | None = None
     language: LanguageText | None = None
+    checks: ClassVar = {
+        "email": model.normal_email,
+        "password": lambda text, pointer: model.check_password(text, model.PASSWORD_MIN_LENGTH, pointer),
+        "name": model.clean_name,
+        "phone": clean_phone,
+        "language": model.clean_language,
+    }
 
 
 class ProfileChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,6 +77,7 @@ class ProfileChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     name: Line | UnsetType = UNSET
     phone: Phone | UnsetType | None = UNSET
     language: LanguageText | UnsetType | None = UNSET
+    checks: ClassVar = {"name": model.clean_name, "phone": clean_phone, "language": model.clean_language}
 
 
 def register_route(auth: Auth) -> Any:

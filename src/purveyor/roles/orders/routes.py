@@ -77,6 +77,7 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     shipping_address: AddressBody | None = None
     note: Annotated[str, Meta(max_length=500, extra_json_schema=TEXT_SCHEMA)] | None = None
     """May have several lines."""
+    checks: ClassVar = {"note": clean_text}
     rules: ClassVar = {
         "not": {
             "required": ["shipping_address", "shipping_address_id"],
