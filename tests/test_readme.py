@@ -17,7 +17,7 @@ from purveyor.host import declared_settings
 from purveyor.kit.role import Role
 from purveyor.registry import ROLES
 from purveyor_drill.servers.process import free_port
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             break
     yield f"http://127.0.0.1:{port}"
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+import waiting
 from own_processes import Processes, environment, own_processes
 from purveyor_drill.servers.process import Child, free_port, talk
 from server_shapes import PATIENT
@@ -35,7 +36,7 @@ class Gateway:
         return httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.port}",
             transport=httpx.AsyncHTTPTransport(local_address=address),
-            timeout=10.0,
+            timeout=waiting.PATIENCE_S,
         )
 
 

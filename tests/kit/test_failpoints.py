@@ -13,6 +13,7 @@ from own_processes import environment
 from purveyor.kit import failpoints
 from purveyor.kit.failpoints import VARIABLE
 from purveyor_drill.servers.process import free_port
+from waiting import PATIENCE_S
 
 PASSES = """
 import sys
@@ -57,7 +58,7 @@ class Passer:
         return not select.select([self._process.stdout], [], [], for_s)[0]
 
     def ended(self) -> int:
-        return self._process.wait(10)
+        return self._process.wait(PATIENCE_S)
 
     @property
     def runs(self) -> bool:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from purveyor.kit import log
 from purveyor.kit.log import ConsoleFormatter, JsonFormatter
+from waiting import PATIENCE_S
 
 HOSTILE = [
     "a\r\nINFO forged",
@@ -177,7 +178,11 @@ logging.getLogger("httpx").warning("worth it")
 
 def logged(style: str, level: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, style, level], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-c", PROGRAM, style, level],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
     )
     assert done.stdout == "", "stdout belongs to the commands"
     return done.stderr.splitlines()
@@ -198,7 +203,7 @@ def test_the_style_and_the_level_can_be_chosen() -> None:
 
 def test_on_a_terminal_it_is_for_the_eye() -> None:
     ours, theirs = pty.openpty()
-    subprocess.run([sys.executable, "-c", PROGRAM, "", "info"], stderr=theirs, check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", PROGRAM, "", "info"], stderr=theirs, check=True, timeout=PATIENCE_S)
     os.close(theirs)
     shown = os.read(ours, 10_000).decode()
     os.close(ours)

@@ -9,7 +9,7 @@ import threading
 
 from purveyor.kit.log import JsonFormatter, WriterHandler
 from purveyor.kit.metrics import REGISTRY
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 
 MEBIBYTE = 1024 * 1024
 
@@ -91,4 +91,4 @@ def test_a_process_whose_log_nobody_reads_works_on_and_ends() -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"done\n"
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=PATIENCE_S) == 0

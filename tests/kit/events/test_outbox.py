@@ -25,7 +25,7 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import BATCH, COLUMNS, Outbox, Relay, emit, envelope, insert_into, values
 from purveyor.kit.ids import first_id_of, new_id
 from purveyor.kit.metrics import REGISTRY
-from waiting import until
+from waiting import PATIENCE_S, until
 
 SCHEMA = "orders"  # the real table of a role that emits
 MIGRATIONS = Path(str(files("purveyor.roles.orders") / "migrations"))
@@ -297,7 +297,7 @@ async def test_a_relay_that_is_killed_after_publishing_publishes_again_under_the
         stdout=subprocess.PIPE,
         text=True,
         check=False,
-        timeout=20,
+        timeout=PATIENCE_S,
         env={**os.environ, "PYTHONWARNINGS": ""},
     )
     assert done.returncode == -signal.SIGKILL

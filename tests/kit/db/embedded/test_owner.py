@@ -18,7 +18,7 @@ from embedded_support import HOLDER, notes, postmaster, run, unlocked, write_not
 from purveyor.kit.db.embedded import server as pgserver
 from purveyor.kit.db.embedded.owner import EmbeddedPostgres
 from purveyor.kit.errors import StartupError
-from waiting import until
+from waiting import PATIENCE_S, until
 
 ROOT = os.geteuid() == 0
 
@@ -224,9 +224,13 @@ async def test_says_which_folder_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_the_guard_ends_the_server_when_its_pipe_closes() -> None:
-    with subprocess.Popen(["sleep", "60"]) as server:
+    # A server heeds SIGINT, which a background job of a shell ignores.
+    heeds = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", heeds], stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
         guard = pgserver._guard(server.pid)
         assert guard.stdin is not None
         guard.stdin.close()
-        assert server.wait(5) == -signal.SIGINT
-        assert guard.wait(5) == 0
+        assert server.wait(PATIENCE_S) == -signal.SIGINT
+        assert guard.wait(PATIENCE_S) == 0
