@@ -1,4 +1,4 @@
-"""What the API document says of the whole: what holds for every route, and the roles' groups of routes."""
+"""Title, introduction and tags of the API document."""
 
 from purveyor.kit.http.app import About
 from purveyor.registry import ROLES

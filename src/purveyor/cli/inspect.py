@@ -111,7 +111,7 @@ async def _doctor(roles: Sequence[str], config: ConfigOption) -> bool:
 
 
 def _hint(detail: str, setting: str) -> str:
-    """What to do next, unless the error already says so."""
+    """The next step for the operator, unless the error already names it."""
     if re.search(r"\b[Rr]un (app|the)\b|\b([Cc]orrect|[Cc]heck) [A-Z_]+", detail):
         return ""
     return f"{'' if detail.endswith('.') else '.'} Start the server or correct {setting}."

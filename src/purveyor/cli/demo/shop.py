@@ -48,7 +48,7 @@ class Customer(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """What happens to an order after it was placed."""
+    """The course of an order after it is placed."""
 
     ends: str
     steps: Sequence[Step]

@@ -48,7 +48,7 @@ LOST = (
     OSError,
     TimeoutError,
 )
-"""What asyncpg raises when a server is lost, or when a retry may succeed.
+"""Errors of asyncpg for a lost server, or for a failure that a retry may cure.
 
 ``InternalClientError`` is raised for an idle pooled connection to which the server has said goodbye.
 """

@@ -1,4 +1,4 @@
-"""What a schema in PostgreSQL is, for declarations: it brings no driver with it."""
+"""Declaration of a PostgreSQL schema, importable without the driver."""
 
 from dataclasses import dataclass
 from pathlib import Path

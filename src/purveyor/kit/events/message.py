@@ -1,4 +1,4 @@
-"""What may cross a role boundary: frozen structs that are asked, replied or emitted."""
+"""Messages between roles: frozen structs for asks, replies and events."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -77,7 +77,7 @@ class Envelope(Cause, frozen=True, kw_only=True):
     body: bytes
     occurred_at: datetime
     subject: str = ""
-    """What the event is about (an order id); with ``sequence`` the order of events about one thing."""
+    """The ID of the order or other object; ``sequence`` orders the events of one subject."""
     sequence: int = 0
     currency: str = ""
     language: str = ""

@@ -90,7 +90,7 @@ _MEASURE_EVERY_S = 5.0
 KEEP = timedelta(days=30)
 """How long an event is kept once it was published."""
 _RETRY = RetrySchedule(first_s=1.0, longest_s=60.0, jitter=0.0)
-"""For an event that is not confirmed. While the transport is away it is each poll."""
+"""Retries of an unconfirmed event. While the transport is down, each poll retries instead."""
 _CANCEL_AGAIN_S = 0.5
 _MARK = "update {}.outbox set published_at = now(), attempts = attempts + 1"
 _FORGET = "delete from {}.outbox"

@@ -1,4 +1,4 @@
-"""What is wrong with a request body, in plain words: every fault at once, each with a JSON Pointer (RFC 6901).
+"""Validation errors of a request body: all at once, in plain words, each with a JSON Pointer (RFC 6901).
 
 msgspec stops at the first fault. This walk runs only after it has refused a body, so a good request pays nothing.
 """
@@ -110,7 +110,7 @@ def _struct(value: Any, kind: inspect.StructType, pointer: str) -> Iterator[Fiel
 
 
 def _checked(value: Any, check: Callable[[str, str], object] | None, pointer: str) -> Sequence[FieldError]:
-    """What a check of the domain finds in a text whose form is right."""
+    """Errors that a domain check finds in a well-formed text."""
     if check is None or not isinstance(value, str):
         return ()
     try:
@@ -121,7 +121,7 @@ def _checked(value: Any, check: Callable[[str, str], object] | None, pointer: st
 
 
 def _whole(value: Any, kind: Any, pointer: str) -> Iterator[FieldError]:
-    """What only the struct's own check finds, once each member is right by itself."""
+    """Errors of the struct's own check, which runs once every member is valid."""
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -167,7 +167,7 @@ def _mapping(value: Any, kind: inspect.DictType, pointer: str) -> Iterator[Field
 
 
 def _leaf(value: Any, kind: inspect.Type) -> str:
-    """What is wrong with a value that has no parts; empty if nothing, or if only msgspec can tell."""
+    """The error of a scalar value. Empty if there is none, or if only msgspec can tell."""
     match kind:
         case inspect.StrType():
             return _text(value, kind)
