@@ -254,8 +254,8 @@ class Proxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._stop_listening()
-        for task in self.connections:
-            task.cancel()
+        for connection in self.connections.values():  # cancelling one that is about to end would cut off its end
+            connection.reset()
         await asyncio.gather(*self.connections, return_exceptions=True)
 
     def connection(self, client: socket.socket) -> Connection:

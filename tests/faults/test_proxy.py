@@ -49,7 +49,6 @@ async def proxy_to(url: str, speaks: Callable[[], object] | None = None) -> Asyn
     async with Proxy(target.hostname or "", target.port or 0, **options) as proxy:
         yield proxy
     assert proxy.live == 0
-    await asyncio.sleep(0)
     assert not [task for task in asyncio.all_tasks() - tasks if "proxy" in task.get_coro().cr_code.co_filename]
 
 
