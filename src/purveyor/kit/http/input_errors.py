@@ -50,6 +50,31 @@ def find_faults(value: Any, target: Any) -> list[FieldError]:
     return faults
 
 
+def find_nul(value: Any) -> list[FieldError]:
+    """A fault for each text of a decoded JSON value that contains U+0000, which PostgreSQL cannot store."""
+    faults: list[FieldError] = []
+    waiting = [("", value)]
+    while waiting and len(faults) < MOST:
+        pointer, each = waiting.pop()
+        if isinstance(each, str):
+            if "\x00" in each:
+                faults.append(FieldError(pointer, "must not contain the character U+0000"))
+        elif isinstance(each, dict):
+            waiting += ((f"{pointer}/{_escaped(name)}", member) for name, member in each.items())
+            waiting += ((f"{pointer}/{_escaped(name)}", name) for name in each)
+        elif isinstance(each, list):
+            waiting += ((f"{pointer}/{position}", item) for position, item in enumerate(each))
+    return faults
+
+
+def merged(*groups: Iterable[FieldError]) -> list[FieldError]:
+    """The faults of several checks, the first one at each pointer."""
+    faults: dict[str, FieldError] = {}
+    for fault in chain.from_iterable(groups):
+        faults.setdefault(fault.pointer, fault)
+    return list(faults.values())[:MOST]
+
+
 def in_plain_words(message: str) -> str:
     """One of msgspec's messages, such as "Expected `int`, got `str`", as "must be a whole number"."""
     message = _PLACE.sub("", message)
