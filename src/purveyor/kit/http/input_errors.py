@@ -6,6 +6,7 @@ msgspec stops at the first fault. This walk runs only after it has refused a bod
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
+from difflib import get_close_matches
 from functools import cache
 from itertools import chain
 from types import NoneType
@@ -20,6 +21,7 @@ from purveyor.kit.errors import FieldError, InvalidInput
 MOST = 50
 """More faults than this are not reported: a body may hold thousands."""
 
+_LONGEST_NAME = 40
 _NATIVE: dict[type[inspect.Type], tuple[type, str]] = {
     inspect.UUIDType: (UUID, "a UUID"),
     inspect.DateTimeType: (datetime, "a time such as 2026-01-31T12:00:00Z (RFC 3339)"),
@@ -73,6 +75,12 @@ def merged(*groups: Iterable[FieldError]) -> list[FieldError]:
     for fault in chain.from_iterable(groups):
         faults.setdefault(fault.pointer, fault)
     return list(faults.values())[:MOST]
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` if an unknown name resembles a known one, else empty."""
+    close = get_close_matches(name, known, 1) if len(name) <= _LONGEST_NAME else []
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def in_plain_words(message: str) -> str:
@@ -129,7 +137,8 @@ def _struct(value: Any, kind: inspect.StructType, pointer: str) -> Iterator[Fiel
     if kind.forbid_unknown_fields:
         for name in value.keys() - fields.keys():
             found = True
-            yield FieldError(f"{pointer}/{_escaped(name)}", "is not a known member")
+            problem = f"is not a known member{suggestion(name, fields)}"
+            yield FieldError(f"{pointer}/{_escaped(name)}", problem)
     if not found:
         yield from _whole(value, kind.cls, pointer)
 

@@ -6,7 +6,7 @@ even invalid UTF-8, deep nesting, NUL or lone surrogates.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -27,6 +27,7 @@ from purveyor.kit.errors import (
 )
 from purveyor.kit.events.message import encode
 from purveyor.kit.http.input_errors import find_faults, find_nul, in_plain_words, merged
+from purveyor.kit.http.query import find_query_faults
 from purveyor.kit.json_input import UNREADABLE, decode_json, decode_untyped
 
 logger = logging.getLogger(__name__)
@@ -195,6 +196,21 @@ async def check_request(request: Request[Any, Any, Any]) -> None:
     length = find_header(request, b"content-length")  # Litestar checks it only if the handler reads the body
     if length is not None and int(length) > MAX_BODY_BYTES:  # the server's parser accepted it as a number
         raise BodyTooLarge
+    if faults := find_query_faults(request):
+        raise InvalidInput("A parameter is not valid.", errors=[*faults, *await _body_faults(request)])
+
+
+async def _body_faults(request: Request[Any, Any, Any]) -> Sequence[FieldError]:
+    """The faults of the body that the handler takes, for an answer that names all faults of the request."""
+    handler: Any = request.route_handler
+    field = handler.parsed_data_field
+    if field is None or (not field.is_required and not await request.body()):
+        return ()
+    try:
+        await request.json()
+    except InvalidInput as error:
+        return error.errors
+    return find_body_faults(await request.body(), field.annotation) if "form" not in handler.opt else ()
 
 
 def signed_in(verify: Callable[[str], Awaitable[object]]) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:

@@ -41,7 +41,6 @@ from purveyor.kit.http.routes import (
     read_cursor,
     read_limit,
     read_number,
-    refuse_null,
 )
 from purveyor.kit.http.web import ApiResponse, find_header, find_list_header
 from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text, invalid
@@ -409,7 +408,6 @@ async def _wanted(  # noqa: PLR0917 - each parameter is a documented query param
     created_to: Annotated[str | None, _time("only orders placed before this time")] = None,
 ) -> OrderFilter:
     """The filters of lists and exports."""
-    refuse_null(request, "status", "payment_status")
     if not request.user.is_staff and (user_id or created_from or created_to):
         raise Forbidden("Only staff may filter by user_id, created_from and created_to.")
     return OrderFilter(
