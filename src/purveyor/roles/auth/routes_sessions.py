@@ -7,9 +7,9 @@ from litestar import Request, Response
 from msgspec import Meta
 
 from purveyor.kit.errors import NotFound, Unauthorized, Unavailable
-from purveyor.kit.http.middleware import client_network
 from purveyor.kit.http.routes import PathId, RouteGroup, Verify, answer, body, link
 from purveyor.kit.http.web import BEARER, ApiResponse, bearer_token, header
+from purveyor.kit.limits.networks import client_network
 from purveyor.roles.auth import schemas
 from purveyor.roles.auth.contract import (
     AccountBlocked,
