@@ -9,7 +9,7 @@ from typing import Any
 
 from litestar.types import ASGIApp, Message, Receive, Send
 
-from purveyor.kit import log, tracing
+from purveyor.kit import log, security_log, tracing
 from purveyor.kit.deadline import request_deadline
 from purveyor.kit.errors import Overloaded
 from purveyor.kit.http.refusals import (
@@ -22,7 +22,7 @@ from purveyor.kit.http.refusals import (
     request_id_of,
 )
 from purveyor.kit.http.web import sent_path
-from purveyor.kit.limits.networks import Address, Network, parse_address
+from purveyor.kit.limits.networks import Address, Network, client_network, parse_address
 from purveyor.kit.metrics import HTTP_REQUESTS, HTTP_SECONDS, REQUESTS_SHED, REQUESTS_WAITED
 
 logger = logging.getLogger("purveyor.access")
@@ -52,6 +52,7 @@ class RequestContext:
         trace = tracing.traceparent.set(_traceparent_of(scope["headers"]))
         if self._trusted:
             self._find_client(scope)
+        network = security_log.network.set(client_network(scope["client"][0]) if scope.get("client") else "")
         head = scope["method"] == "HEAD"
         if head:
             scope = _as_get(scope)
@@ -81,6 +82,7 @@ class RequestContext:
             self._record(scope, status, time.perf_counter() - started)
             log.request_id.reset(token)
             tracing.traceparent.reset(trace)
+            security_log.network.reset(network)
 
     def _record(self, scope: Any, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in ("GET", "POST", "PUT", "PATCH", "DELETE") else "other"
@@ -103,6 +105,7 @@ class RequestContext:
                     "method": method,
                     "path": scope["path"][:200],
                     "status": status,
+                    "network": security_log.network.get(),
                     "ms": round(seconds * 1000, 1),
                 },
             )
