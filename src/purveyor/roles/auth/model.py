@@ -12,7 +12,7 @@ import msgspec
 from purveyor.kit.errors import InvalidInput
 from purveyor.kit.events.message import Envelope, Event
 from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address
-from purveyor.kit.text import clean_line, invalid
+from purveyor.kit.text import invalid, require_line, strip_invisible
 from purveyor.roles.auth.contract import Address
 
 PASSWORD_MIN_LENGTH, PASSWORD_MAX_LENGTH = 8, 128
@@ -79,7 +79,7 @@ def normal_email(text: str, pointer: str = "/email") -> str:
     if "=?" in text:  # allowed in a local part, but mail clients would decode it (RFC 2047)
         raise invalid(pointer, "must not contain '=?'")
     try:
-        found = parse_mail_address(text)
+        found = parse_mail_address(strip_invisible(text).strip())
     except EmailNotValidError as error:
         raise invalid(pointer, str(error)) from error
     return found.normalized.lower()
@@ -87,10 +87,7 @@ def normal_email(text: str, pointer: str = "/email") -> str:
 
 def clean_name(text: str, pointer: str = "/name") -> str:
     """Normalize a name to one line. Raises ``InvalidInput`` for text that could break a mail header or a log."""
-    name = unicodedata.normalize("NFC", text).strip()
-    if not name:
-        raise invalid(pointer, "must not be empty")
-    return clean_line(name, pointer)
+    return require_line(text, pointer)
 
 
 def clean_language(text: str, pointer: str = "/language") -> str:

@@ -7,9 +7,9 @@ from litestar import Request, Response
 from msgspec import Meta
 
 from purveyor.kit.errors import Unavailable
-from purveyor.kit.http.middleware import client_network
 from purveyor.kit.http.routes import RouteGroup, Verify, answer, body, link
 from purveyor.kit.http.web import BEARER, ApiResponse, bearer_token, header
+from purveyor.kit.limits.networks import client_network
 from purveyor.roles.auth import schemas
 from purveyor.roles.auth.contract import (
     InvalidCredentials,
@@ -35,8 +35,8 @@ _TO_ACCOUNT = tuple(
         "erase_person",
     )
 )
-_HOLDER = link("verify_token", body={"token": "$response.body#/access_token"})
-_NEXT_PAIR = link("refresh_tokens", body={"refresh_token": "$response.body#/refresh_token"})
+_HOLDER = link("verify_token")
+_NEXT_PAIR = link("refresh_tokens")
 _LIMIT_HEADERS = {
     "RateLimit-Policy": "Allowed attempts and time window in seconds",
     "RateLimit": "Remaining attempts and seconds until the window resets",
