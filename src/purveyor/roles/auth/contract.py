@@ -11,6 +11,7 @@ from purveyor.kit.errors import (
     Conflict,
     Faults,
     FieldError,
+    Forbidden,
     InvalidInput,
     NotFound,
     TokenInvalid,
@@ -281,6 +282,12 @@ class InvalidCredentials(Unauthorized):
     """The response is the same whether or not an account with this email address exists."""
 
     code, title = "invalid-credentials", "Incorrect email address or password"
+
+
+class AccountBlocked(Forbidden):
+    """The shop has blocked this account. Contact the shop."""
+
+    code, title = "account-blocked", "This account is blocked"
 
 
 class TooManyLogins(TooManyRequests):
