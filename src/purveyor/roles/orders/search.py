@@ -6,7 +6,7 @@ order, a shorter one only at its beginning. Without pg_trgm all words match only
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import msgspec
@@ -65,7 +65,7 @@ def _digits(text: str) -> str:
 
 
 def like_patterns(words: Sequence[str]) -> list[str]:
-    """The patterns for ``like all``, in a database with pg_trgm."""
+    """The patterns for ``like``, in a database with pg_trgm."""
     escaped = [word.translate(_LIKE) for word in words]
     return [f"%{word}%" if len(word) >= _ANYWHERE else f"% {word}%" for word in escaped]
 
@@ -90,15 +90,15 @@ class SearchTexts:
         self._database = database
         self._has_trigrams: bool | None = None
 
-    async def condition(self, words: Sequence[str]) -> tuple[str, object]:
-        """An SQL condition on ``search_texts.text`` with ``{}`` for its argument, and the argument."""
+    async def conditions(self, words: Sequence[str]) -> Mapping[str, str]:
+        """SQL conditions on ``search_texts.text`` with ``{}`` for the argument, by argument."""
         if self._has_trigrams is None:
             self._has_trigrams = await self._database.fetchval(
                 "select to_regclass('orders.search_texts_trigrams') is not null"
             )
         if self._has_trigrams:
-            return "text like all ({}::text[])", like_patterns(words)
-        return "array_to_tsvector(string_to_array(btrim(text), ' ')) @@ {}::text::tsquery", prefix_query(words)
+            return dict.fromkeys(like_patterns(words), "text like {}")
+        return {prefix_query(words): "array_to_tsvector(string_to_array(btrim(text), ' ')) @@ {}::text::tsquery"}
 
     async def complete(self) -> None:
         """Add missing texts: of orders from before the search existed, and of recent ones by an older process."""

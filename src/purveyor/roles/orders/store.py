@@ -212,10 +212,13 @@ class OrderStore:
         # and sort all orders of a customer who has many.
         conditions, arguments = _conditions(wanted)
         if wanted.words:
-            condition, argument = await self.search.condition(wanted.words)
-            arguments.append(argument)
-            matching = condition.format(f"${len(arguments)}")
-            conditions += f" and id in (select order_id from orders.search_texts where {matching})"  # noqa: S608
+            matching = await self.search.conditions(wanted.words)
+            places = range(len(arguments) + 1, len(arguments) + 1 + len(matching))
+            arguments += matching
+            texts = " and ".join(
+                condition.format(f"${place}") for place, condition in zip(places, matching.values(), strict=True)
+            )
+            conditions += f" and id in (select order_id from orders.search_texts where {texts})"  # noqa: S608
         order_by, after = _SORTS[wanted.sort]
         if wanted.after is not None:
             arguments.append(wanted.after)

@@ -33,6 +33,7 @@ create table orders.search_backlog (before uuid not null);
 insert into orders.search_backlog values ('ffffffff-ffff-ffff-ffff-ffffffffffff');
 
 create index orders_by_total on orders.orders (total, id);
+create index orders_by_both_statuses on orders.orders (status, payment_status, id desc);
 
 -- The state that the last change of an order can be undone to while its events are held back.
 create table orders.undoable (
