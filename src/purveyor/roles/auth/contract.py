@@ -219,6 +219,8 @@ class UserRegistered(Event, frozen=True):
     user_id: str
     user_email: str
     user_name: str
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class PasswordResetRequested(Event, frozen=True):
@@ -231,6 +233,8 @@ class PasswordResetRequested(Event, frozen=True):
     user_name: str
     token: str
     expires_at: datetime
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class UserErased(Event, frozen=True):
