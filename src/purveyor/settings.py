@@ -135,7 +135,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 100
     redis_url: Annotated[Url, Help(description="Redis for cache and rate limits; empty: in-process")] = Url()
     service_secret: Annotated[
-        Secret, Help(description="signs requests between roles over HTTP; at least 32 bytes")
+        Secret, Help(description="signs requests and events between roles; at least 32 bytes")
     ] = Secret()
     ask_timeout_s: Annotated[
         float, Help(gt=0, le=60, description="timeout in seconds for requests to another role")
