@@ -88,7 +88,7 @@ _ORIGIN = re.compile(r"https?://(\*\.)?([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})
 
 
 class Origins(tuple[str, ...]):
-    """A list of web origins such as ``https://shop.example``, separated by commas or spaces."""
+    """A list of web origins such as ``https://store.example``, separated by commas or spaces."""
 
     __slots__ = ()
 
@@ -98,7 +98,7 @@ class Origins(tuple[str, ...]):
         origins = [origin.lower().removesuffix("/") for origin in text.replace(",", " ").split()]
         for origin in origins:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"'{origin}': expected origins without a path, such as https://shop.example")
+                raise ValueError(f"'{origin}': expected origins without a path, such as https://store.example")
         return cls(origins)
 
     def __str__(self) -> str:
@@ -147,7 +147,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Networks, Help(description="networks (CIDR) of proxies whose X-Forwarded-For is trusted")
     ] = Networks()
     public_url: Annotated[
-        Url, Help(description="base URL of the shop, which may have a path; empty: emails have no links")
+        Url, Help(description="base URL of the pages, a path allowed; empty: emails have no links")
     ] = Url()
     cors_origins: Annotated[
         Origins, Help(description="origins that may use the API from a browser, or *; empty: none")
