@@ -11,6 +11,7 @@ from purveyor.kit.errors import (
     Conflict,
     Faults,
     FieldError,
+    Forbidden,
     InvalidInput,
     NotFound,
     TokenInvalid,
@@ -221,6 +222,8 @@ class UserRegistered(Event, frozen=True):
     user_id: str
     user_email: str
     user_name: str
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class PasswordResetRequested(Event, frozen=True):
@@ -233,6 +236,8 @@ class PasswordResetRequested(Event, frozen=True):
     user_name: str
     token: str
     expires_at: datetime
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class UserErased(Event, frozen=True):
@@ -281,6 +286,12 @@ class InvalidCredentials(Unauthorized):
     """The response is the same whether or not an account with this email address exists."""
 
     code, title = "invalid-credentials", "Incorrect email address or password"
+
+
+class AccountBlocked(Forbidden):
+    """The shop has blocked this account. Contact the shop."""
+
+    code, title = "account-blocked", "This account is blocked"
 
 
 class TooManyLogins(TooManyRequests):
