@@ -1,7 +1,7 @@
 """Tickets that open one live timeline once, for clients such as ``EventSource`` that cannot send headers.
 
-A ticket stands in a URL, which proxies log, so it is worth nothing after its use or a minute later. In the table the
-owner's access token is masked with a key that only the ticket gives.
+A ticket stands in a URL, which proxies log, so it is worth nothing after its use or a minute later. The
+table masks the owner's access token with a key that only the ticket gives.
 """
 
 import hashlib
