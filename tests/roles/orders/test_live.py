@@ -18,10 +18,10 @@ from purveyor.roles.auth.contract import GetAddress, Principal, VerifiedToken, V
 from purveyor.roles.orders.contract import TooManyStreams
 from purveyor.roles.orders.etag import IfMatch
 from purveyor.roles.orders.live import POLL_S, Live, Stream
-from purveyor.roles.orders.live_tickets import PER_USER, LiveTickets
 from purveyor.roles.orders.model import Entry, MailOutcome
 from purveyor.roles.orders.service import Changes, OrderChange
 from purveyor.roles.orders.store import HistoryStore, OrderStore
+from purveyor.roles.orders.store_tickets import PER_USER, LiveTickets
 from purveyor.transports.local import LocalAsker
 from roles.orders.samples import buyer, home_of_ada, new_order
 from waiting import PATIENCE_S, until
@@ -323,7 +323,7 @@ async def test_a_ticket_is_good_once_for_one_order_and_a_minute(dsn: str, monkey
         (row,) = await database.fetch("select * from orders.live_tickets where user_id = $1", ada.user_id)
         assert ada.token.encode() not in row["token"]
         assert stored.encode() not in row["digest"]
-        monkeypatch.setattr("purveyor.roles.orders.live_tickets.LIFETIME_S", -1)
+        monkeypatch.setattr("purveyor.roles.orders.store_tickets.LIFETIME_S", -1)
         late = await tickets.issue(ada, order)
         with pytest.raises(TokenInvalid):
             await tickets.redeem(late, str(order))

@@ -29,11 +29,11 @@ from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import TooManyStreams
 from purveyor.roles.orders.etag import PRIVATE
-from purveyor.roles.orders.live_tickets import LIFETIME_S, LiveTickets
 from purveyor.roles.orders.model import Entry, Timeline
 from purveyor.roles.orders.schemas import TimelineView, entry_view, timeline_view
 from purveyor.roles.orders.service import Timelines, read_timeline
 from purveyor.roles.orders.store import HistoryStore
+from purveyor.roles.orders.store_tickets import LIFETIME_S, LiveTickets
 
 HEARTBEAT_S = 15.0
 CHECK_S = 2.0

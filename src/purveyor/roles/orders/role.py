@@ -80,7 +80,6 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         bulk,
         figures,
         live,
-        live_tickets,
         notes,
         privacy,
         routes,
@@ -88,6 +87,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         routes_products,
         service,
         store,
+        store_tickets,
         undo,
     )
 
@@ -108,7 +108,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         committed=relay.wake,
         backlog=backlog,
     )
-    tickets = live_tickets.LiveTickets(database)
+    tickets = store_tickets.LiveTickets(database)
     streams = live.Live(histories, identity, stopping=env.stopping)
 
     timelines = service.Timelines(histories, committed=streams.wake)
