@@ -185,7 +185,7 @@ def _pages(host: Host) -> dict[str, str]:
 
 def application(host: Host, *, public: bool = True) -> LoadShedding:
     """The ASGI application of a running host."""
-    routes = health_routes(host.health, lambda: host.stopping)
+    routes = health_routes(host.health, lambda: host.stopping, production=host.settings.production)
     if public:
         mailbox = "/mailbox" in _pages(host).values()
         routes += page_routes(development=mailbox)

@@ -17,7 +17,7 @@ from litestar.params import BodyKwarg, PathParameter, QueryParameter
 
 from purveyor.kit.errors import FieldError, InvalidInput, Problem
 from purveyor.kit.http.query import number_fault
-from purveyor.kit.http.web import BEARER, signed_in
+from purveyor.kit.http.web import BEARER, ReadToken, read_bearer, signed_in
 from purveyor.kit.ids import parse_id
 
 Verify = Callable[[str], Awaitable[object]]
@@ -85,11 +85,18 @@ class RouteGroup:
     ``request.user``. Every route can also answer with the group's ``problems``.
     """
 
-    def __init__(self, tag: str, *, verify: Verify | None = None, problems: Sequence[type[Problem]] = ()) -> None:
+    def __init__(
+        self,
+        tag: str,
+        *,
+        verify: Verify | None = None,
+        read_token: ReadToken = read_bearer,
+        problems: Sequence[type[Problem]] = (),
+    ) -> None:
         self._problems = problems
         self._options: dict[str, Any] = {"tags": [tag]}
         if verify is not None:
-            self._options |= {"before_request": signed_in(verify), "security": BEARER}
+            self._options |= {"before_request": signed_in(verify, read_token), "security": BEARER}
 
     def get(self, path: str, **route: Unpack[Declaration]) -> HTTPRouteHandler:
         return self._route("GET", path, route)
