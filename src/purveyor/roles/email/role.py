@@ -20,6 +20,7 @@ from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
 from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, UserExportRequested, UserRegistered
 from purveyor.roles.email.contract import (
     Email,
+    EmptyMailbox,
     FindMailbox,
     ListMails,
     MailDataErased,
@@ -155,6 +156,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
                 RecoverClaims: audit.recover,
                 FindMailbox: pages.find,
                 ReadMailbox: pages.read,
+                EmptyMailbox: pages.empty,
             },
             subscriptions={
                 **dict.fromkeys(MAILED, mails.write),
