@@ -49,20 +49,19 @@ def show(
 
     shown = run(asked(Email, lambda email: email.show(event_id), config))
     if source:
-        typer.echo(shown.message)
+        typer.echo(shown.message, nl=False)
         return
     headers, text = read_mail(shown.message)
     if as_json:
         found = {"record": shown.record, "headers": headers, "text": text, "message": shown.message}
         typer.echo(encode(found).decode())
         return
-    for rows in ([(name, getattr(shown.record, name)) for name in shown.record.__struct_fields__], headers):
-        facts = table("", "")
-        for name, value in rows:
-            facts.add_row(name, str(value))
-        out.print(facts)
-        out.print()
-    out.print(text or "The text was deleted.")
+    facts = table("", "")
+    for field in shown.record.__struct_fields__:
+        facts.add_row(field, str(getattr(shown.record, field)))
+    out.print(facts)
+    for line in ("", *(f"{name}: {value}" for name, value in headers), "", *text.splitlines()):
+        out.print(line)
 
 
 @mail.command("resend", epilog="Example: app mail resend 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
