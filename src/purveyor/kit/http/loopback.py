@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Request
 
 from purveyor.kit.errors import Forbidden
-from purveyor.kit.http.web import require_short_body
+from purveyor.kit.http.web import check_request
 
 _HOSTS = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 _FORWARDED = {b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"}
@@ -24,7 +24,7 @@ async def loopback_only(request: Request[Any, Any, Any]) -> None:
     peer = request.scope.get("client")
     if forwarded or not peer or not is_loopback(peer[0]) or len(hosts) != 1 or not _HOSTS.fullmatch(hosts[0]):
         raise Forbidden("This page answers only requests from this machine to localhost, 127.0.0.1 or [::1].")
-    await require_short_body(request)
+    await check_request(request)
 
 
 def is_loopback(host: str) -> bool:
