@@ -116,6 +116,7 @@ def test_documented_ranges_match_the_settings(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [ROOT / ".env.example", *ENV_FILES.values()], ids=lambda path: path.name)
 def test_no_name_in_an_example_is_taken_for_a_mistake(tmp_path: Path, path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(COMPOSE)
     (tmp_path / ".env").write_text("".join(f"{name}={value or 'x'}\n" for name, value in lines(path)))
 
     assert Sources(environ={}, dotenv=tmp_path / ".env").unknown(known_settings()) == []

@@ -343,11 +343,11 @@ def test_a_name_in_the_environment_that_is_nearly_a_setting_is_found(
     )
 
 
-def test_every_unknown_name_in_dotenv_is_found_but_those_of_compose(files: Any) -> None:
-    dotenv = "CURENCY=x\nMY_OWN=1\nHTTP_PORT=80\nREDIS_IMAGE=redis\nPOSTGRES_PASSWORD=x\nSIZE=3"
-    found = files("", dotenv).unknown(KNOWN)
+def test_every_unknown_name_in_dotenv_is_found_but_those_of_compose(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CURENCY=x\nMY_OWN=1\nHTTP_PORT=80\nCOMPOSE_PROFILES=x\nSIZE=3\n")
+    (tmp_path / "compose.yaml").write_text("ports: ['${HTTP_PORT:-8080}:8000']\n")
 
-    assert [str(each) for each in found] == [
+    assert [str(each) for each in Sources(environ={}, dotenv=tmp_path / ".env").unknown(KNOWN)] == [
         "There is no setting CURENCY (.env). Did you mean CURRENCY?",
         "There is no setting MY_OWN (.env). Run app config for a list.",
     ]

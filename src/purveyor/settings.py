@@ -224,6 +224,7 @@ class Sources:
         dotenv: Path | None = Path(".env"),
     ) -> None:
         self._profile_name = profile.name if profile else ""
+        self._of_compose = _names_in_compose(dotenv)
         self._layers: list[tuple[str, Mapping[str, Any]]] = [
             (
                 "environment",
@@ -281,15 +282,12 @@ class Sources:
         found += [
             UnknownSetting(name, dotenv, _nearest(name, known))
             for name in lines
-            if name not in known and not _OF_COMPOSE.fullmatch(name)
+            if not (name in known or name in self._of_compose or _OF_OTHERS.fullmatch(name))
         ]
         return found
 
 
-_OF_COMPOSE = re.compile(
-    r"COMPOSE_\w+|OTEL_\w+|\w+_IMAGE|(POSTGRES|REDIS|RABBITMQ|MONGODB)_PASSWORD|HTTP_ADDRESS|(HTTP|MAIL)_PORT"
-)
-"""What ``.env`` may hold beside our settings: those of compose.yaml and of OpenTelemetry."""
+_OF_OTHERS = re.compile(r"(COMPOSE|OTEL)_\w+")
 _ALIKE = 0.85
 """Least ratio of difflib for two names to be taken for the same, misspelled."""
 
@@ -304,6 +302,14 @@ class UnknownSetting(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         hint = f" Did you mean {self.suggestion}?" if self.suggestion else " Run app config for a list."
         return f"There is no setting {self.name} ({self.source}).{hint}"
+
+
+def _names_in_compose(dotenv: Path | None) -> frozenset[str]:
+    """The variables that the compose file beside ``.env`` reads from it."""
+    compose = dotenv.with_name("compose.yaml") if dotenv else None
+    if compose is None or not compose.is_file():
+        return frozenset()
+    return frozenset(re.findall(r"\$\{(\w+)", compose.read_text(encoding="utf-8", errors="replace")))
 
 
 def _nearest(name: str, known: Collection[str]) -> str:
