@@ -16,7 +16,7 @@ from purveyor.kit.http.web import (
     MAX_BODY_BYTES,
     ApiRequest,
     ApiResponse,
-    require_short_body,
+    check_request,
 )
 
 _BEARER = SecurityScheme(
@@ -95,7 +95,7 @@ def _options_route(path: str, methods: set[str]) -> Any:
 def _litestar(routes: Sequence[Any], openapi_config: OpenAPIConfig | None) -> Litestar:
     return Litestar(
         [*_options(routes), *routes],  # first, else Litestar adds its own
-        before_request=require_short_body,
+        before_request=check_request,
         request_class=ApiRequest,
         response_class=ApiResponse,
         exception_handlers=EXCEPTION_HANDLERS,

@@ -1,7 +1,6 @@
 """ASGI middleware around every application: request context and access log, and load shedding."""
 
 import asyncio
-import ipaddress
 import logging
 import time
 from collections import deque
@@ -23,10 +22,10 @@ from purveyor.kit.http.refusals import (
     request_id_of,
 )
 from purveyor.kit.http.web import sent_path
+from purveyor.kit.limits.networks import Address, Network, parse_address
 from purveyor.kit.metrics import HTTP_REQUESTS, HTTP_SECONDS, REQUESTS_SHED, REQUESTS_WAITED
 
 logger = logging.getLogger("purveyor.access")
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 NEVER_SHED = ("/health/", "/metrics", "/static/")
 """Paths that are answered under any load, and logged at level debug only."""
 
@@ -34,8 +33,9 @@ NEVER_SHED = ("/health/", "/metrics", "/static/")
 class RequestContext:
     """ASGI middleware for request ID, trace, client address, HEAD, access log and metrics.
 
-    ``X-Forwarded-For`` counts only from the ``trusted`` networks. It is read from the right: the client is the
-    first address that is not a trusted proxy itself.
+    ``X-Forwarded-For`` counts only from the ``trusted`` networks. All its fields are read as one list, from the
+    right: the client is the first address that is not a trusted proxy itself. ``Forwarded`` and ``X-Real-IP`` are
+    not read, because a proxy that sets only one of the three passes on what a client wrote into the others.
     """
 
     def __init__(self, app: ASGIApp, *, trusted: Sequence[Network] = ()) -> None:
@@ -109,29 +109,21 @@ class RequestContext:
 
     def _find_client(self, scope: Any) -> None:
         client = scope.get("client")
-        if client is None or not self._is_trusted(client[0]):
+        if client is None or not self._is_trusted(parse_address(client[0])):
             return
         forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
-        for candidate in reversed([part.strip().decode("latin-1") for part in forwarded.split(b",")]):
-            address = _address(candidate)
-            if address is None:
+        for candidate in reversed(forwarded.decode("latin-1").split(",")):
+            if not candidate.strip():  # an empty element of a list does not count (RFC 9110 section 5.6.1)
+                continue
+            address = parse_address(candidate)
+            if address is None:  # such as "unknown": the proxy that wrote it is the last that is known
                 return
             scope["client"] = (str(address), 0)
-            if not self._is_trusted(str(address)):
+            if not self._is_trusted(address):
                 return
 
-    def _is_trusted(self, host: str) -> bool:
-        address = _address(host)
+    def _is_trusted(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address; a dual-stack socket's ``::ffff:192.0.2.1`` is an IPv4 address."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _as_get(scope: Any) -> Any:
@@ -148,16 +140,6 @@ def _traceparent_of(headers: Headers) -> str:
         if name == b"traceparent":
             return tracing.parse(value.decode("latin-1")) or tracing.begin()
     return tracing.begin()
-
-
-def client_network(host: str) -> str:
-    """The key of a limit per client address: the IPv4 address, or the /64 network of an IPv6 address."""
-    address = _address(host)
-    if address is None:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
 
 
 MAX_CONCURRENT = 64

@@ -189,7 +189,6 @@ def _complete_success(operation: Json, docs: RouteDocs, summaries: Mapping[str, 
 # Problems
 
 _OF_BODIES = (BadRequest, BodyTooLarge, UnsupportedMediaType, InvalidInput)
-_BOUNDS = {"enum", "format", "maximum", "maxLength", "minimum", "pattern"}
 _PROBLEM_HEADERS = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}
 _ABOUT_HEADERS = {
     "Retry-After": "Seconds to wait before trying again (RFC 9110 section 10.2.3)",
@@ -238,12 +237,7 @@ def _add_problems(operation: Json, declared: Sequence[type[Problem]], *, sheds: 
 
 
 def _general_problems(operation: Json, *, sheds: bool) -> list[type[Problem]]:
-    queries = [each["schema"] for each in operation.get("parameters", ()) if each["in"] == "query"]
-    kinds: list[type[Problem]] = []
-    if "requestBody" in operation:
-        kinds += _OF_BODIES
-    elif any(_BOUNDS & schema.keys() or schema.get("type") != "string" for schema in queries):
-        kinds.append(InvalidInput)
+    kinds: list[type[Problem]] = [*_OF_BODIES] if "requestBody" in operation else [InvalidInput]  # of its query
     if operation.get("security"):
         kinds += [Unauthorized, TokenInvalid]
     return [*kinds, Overloaded] if sheds else kinds

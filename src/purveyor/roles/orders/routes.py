@@ -41,9 +41,8 @@ from purveyor.kit.http.routes import (
     read_cursor,
     read_limit,
     read_number,
-    refuse_null,
 )
-from purveyor.kit.http.web import ApiResponse, find_header, header
+from purveyor.kit.http.web import ApiResponse, find_header, find_list_header
 from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text, invalid
 from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import AddressBody, Principal
@@ -191,7 +190,7 @@ def _get_route(orders: Orders, group: RouteGroup) -> Any:
     ) -> Response[OrderView]:
         order = await orders.get(request.user, order_id)
         headers = {"ETag": etag(order.version), "Cache-Control": PRIVATE}
-        if none_matches(header(request, b"if-none-match"), headers["ETag"]):
+        if none_matches(find_list_header(request, b"if-none-match"), order.version):
             return Response(cast("OrderView", b""), status_code=304, headers=headers)
         return ApiResponse(order_view(order), headers=headers)
 
@@ -257,7 +256,8 @@ def _change_route(changes: Changes, group: RouteGroup) -> Any:
         description=(
             "For staff. An order goes from `pending` to `confirmed`, `shipped` and `delivered`, or from "
             "`pending` or `confirmed` to `cancelled`. A payment goes from `unpaid` to `paid` and `refunded`. "
-            "`If-Match` must hold the ETag of the order, so that of two concurrent changes only one succeeds."
+            "`If-Match` must hold the ETag of the order, so that of two concurrent changes only one succeeds. A "
+            'weak tag, such as `W/"1"` from a proxy that compresses, names the same version.'
         ),
         reads=(_READS_MATCH,),
         headers=_ETAG,
@@ -300,7 +300,7 @@ def _cancel_route(changes: Changes, group: RouteGroup) -> Any:
 
 
 def _condition(request: Request[Principal, Any, Any]) -> IfMatch | None:
-    return IfMatch.read(find_header(request, b"if-match"))
+    return IfMatch.read(find_list_header(request, b"if-match"))
 
 
 def _told(order: Order) -> Response[OrderView]:
@@ -408,7 +408,6 @@ async def _wanted(  # noqa: PLR0917 - each parameter is a documented query param
     created_to: Annotated[str | None, _time("only orders placed before this time")] = None,
 ) -> OrderFilter:
     """The filters of lists and exports."""
-    refuse_null(request, "status", "payment_status")
     if not request.user.is_staff and (user_id or created_from or created_to):
         raise Forbidden("Only staff may filter by user_id, created_from and created_to.")
     return OrderFilter(
