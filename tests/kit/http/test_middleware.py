@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from purveyor.kit import log, tracing
+from purveyor.kit.http.base_path import base_path
+from purveyor.kit.http.cors import Cors
 from purveyor.kit.http.middleware import RequestContext
 from purveyor.kit.limits.networks import client_network
 from purveyor.kit.metrics import REGISTRY
@@ -25,11 +27,14 @@ class App:
         self._headers = headers
         self._error = error
         self.client: tuple[str, int] | None = None
+        self.path = ""
+        self.link = ""
         self.request_id = ""
         self.traceparent = ""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.client = scope.get("client")
+        self.path, self.link = scope["path"], f"{base_path.get()}/static/a.css"
         self.request_id = log.request_id.get()
         self.traceparent = tracing.traceparent.get()
         scope["path_template"] = "/things/{id}"
@@ -46,8 +51,10 @@ async def call(
     trusted: Sequence[str] = (),
     path: str = "/things/1",
     method: str = "GET",
+    version: str = "1.0",
+    **options: Any,
 ) -> list[Header]:
-    """One request; the headers of the answer."""
+    """One request; the headers of the answer. ``options`` are those of ``RequestContext``."""
     answer: list[Header] = []
 
     async def send(message: Any) -> None:
@@ -58,7 +65,8 @@ async def call(
         return {"type": "http.request", "body": b"", "more_body": False}
 
     scope: Any = {"type": "http", "method": method, "path": path, "headers": list(headers), "client": client}
-    wrapped: Any = RequestContext(app, trusted=[ipaddress.ip_network(network) for network in trusted])
+    scope["http_version"] = version
+    wrapped: Any = RequestContext(app, trusted=[ipaddress.ip_network(network) for network in trusted], **options)
     await wrapped(scope, receive, send)
     return answer
 
@@ -358,3 +366,128 @@ async def test_what_is_not_http_passes_untouched() -> None:
     await wrapped({"type": "lifespan"}, None, None)
 
     assert seen == [{"type": "lifespan"}]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "version", "served"),
+    [
+        ([b"shop.test"], "1.1", True),
+        ([b"shop.test:8000"], "1.1", True),
+        ([b"[::1]:8000"], "1.1", True),
+        ([b""], "1.1", True),
+        ([], "1.0", True),
+        ([], "1.1", False),
+        ([b"a", b"b"], "1.1", False),
+        ([b"a", b"a"], "1.0", False),
+        ([b"a, b"], "1.1", False),
+        ([b"user@a"], "1.1", False),
+        ([b"a/b"], "1.1", False),
+    ],
+)
+async def test_a_request_has_one_host(hosts: list[bytes], version: str, *, served: bool) -> None:
+    app = App()
+    answer = await call(app, *((b"host", host) for host in hosts), version=version)
+    assert bool(app.path) == served
+    assert ((b"content-type", b"application/problem+json") in answer) != served
+    assert len([name for name, _ in answer if name == b"x-request-id"]) == 1
+
+
+async def test_https_is_required_where_the_public_url_is_https() -> None:
+    fields = dict(await call(App(), https=True))
+    assert fields[b"strict-transport-security"] == b"max-age=31536000"
+    assert b"strict-transport-security" not in dict(await call(App()))
+
+
+async def test_data_may_load_nothing() -> None:
+    policy = b"default-src 'none'; frame-ancestors 'none'"
+    for media in (b"application/json", b"application/problem+json"):
+        assert dict(await call(App([(b"content-type", media)])))[b"content-security-policy"] == policy
+    assert b"content-security-policy" not in dict(await call(App([(b"content-type", b"text/css")])))
+    own = App([(b"content-type", b"application/json"), (b"content-security-policy", b"sandbox")])
+    assert [value for name, value in await call(own) if name == b"content-security-policy"] == [b"sandbox"]
+
+
+@pytest.mark.parametrize(
+    ("path", "inner"),
+    [
+        ("/store/api/orders", "/api/orders"),
+        ("/api/orders", "/api/orders"),
+        ("/store", "/"),
+        ("/store/", "/"),
+        ("/", "/"),
+        ("/stores", "/stores"),
+        ("/store/store/x", "/store/x"),
+    ],
+)
+async def test_the_base_path_is_served_stripped_or_kept(path: str, inner: str) -> None:
+    app = App([(b"location", b"/api/orders/1"), (b"link", b'</api/orders/?cursor=1>; rel="next"')])
+    fields = dict(await call(app, path=path, base_path="/store"))
+    assert app.path == inner
+    assert app.link == "/store/static/a.css"
+    assert fields[b"location"] == b"/store/api/orders/1"
+    assert fields[b"link"] == b'</store/api/orders/?cursor=1>; rel="next"'
+    assert base_path.get() == ""
+
+
+@pytest.mark.parametrize("location", [b"https://other.test/x", b"//other.test/x"])
+async def test_links_elsewhere_stay_as_they_are(location: bytes) -> None:
+    assert dict(await call(App([(b"location", location)]), base_path="/store"))[b"location"] == location
+
+
+FRONT = b"https://front.test"
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        (["https://front.test"], FRONT, FRONT),
+        (["https://other.test", "https://front.test"], FRONT, FRONT),
+        (["https://*.front.test"], b"https://a.front.test", b"https://a.front.test"),
+        (["*"], FRONT, b"*"),
+        (["https://front.test"], b"https://front.test.evil.test", None),
+        (["https://front.test"], b"http://front.test", None),
+        (["https://front.test"], b"null", None),
+        (["https://front.test"], None, None),
+    ],
+)
+async def test_only_named_origins_may_read_answers(
+    origins: list[str], origin: bytes | None, allowed: bytes | None
+) -> None:
+    sent = [(b"origin", origin)] if origin is not None else []
+    answer = await call(App(), *sent, cors=Cors(origins))
+    fields = dict(answer)
+    assert fields.get(b"access-control-allow-origin") == allowed
+    assert b"access-control-allow-credentials" not in fields
+    assert (fields.get(b"vary") == b"Origin") == (origins != ["*"]), "a cache must tell origins apart"
+    exposed = set(fields.get(b"access-control-expose-headers", b"").decode().split(", "))
+    if allowed:
+        assert exposed >= {"ETag", "Location", "Link", "RateLimit", "RateLimit-Policy", "Retry-After"}
+        assert exposed >= {"Idempotent-Replayed", "X-Request-ID"}
+
+
+async def test_a_preflight_request_is_answered_for_any_path() -> None:
+    app = App()
+    asks = [(b"access-control-request-method", b"PATCH"), (b"access-control-request-headers", b"if-match")]
+    answer = await call(app, (b"origin", FRONT), *asks, method="OPTIONS", cors=Cors([FRONT.decode()]))
+    fields = dict(answer)
+    assert app.path == ""
+    assert fields[b"access-control-allow-origin"] == FRONT
+    assert b"PATCH" in fields[b"access-control-allow-methods"]
+    allowed = {name.strip().lower() for name in fields[b"access-control-allow-headers"].split(b",")}
+    assert allowed >= {b"authorization", b"content-type", b"idempotency-key", b"if-match", b"last-event-id"}
+    assert len(fields) == len(answer), "no field twice"
+    await call(app, (b"origin", b"https://evil.test"), *asks, method="OPTIONS", cors=Cors([FRONT.decode()]))
+    assert app.path, "for another origin it is an OPTIONS request like any"
+
+
+async def test_methods_that_a_client_makes_up_for_a_path_make_no_series() -> None:
+    class Refusing(App):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            scope["path_template"] = "/made-up/{id}"
+            await send({"type": "http.response.start", "status": 405, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    for method in ("PUT", "PATCH", "BREW"):
+        await call(Refusing(), method=method)
+    assert count("PUT", "/made-up/{id}", 405) == 0
+    assert count("other", "none", 405) >= 3

@@ -92,7 +92,7 @@ async def test_a_group_with_verify_requires_a_token() -> None:
 
 
 def test_tag_and_security_come_from_the_group(operations: dict[str, dict[str, Any]]) -> None:
-    assert (operations["text"]["tags"], operations["text"].get("security")) == (["open"], None)
+    assert (operations["text"]["tags"], operations["text"]["security"]) == (["open"], [])
     assert (operations["make"]["tags"], operations["make"]["security"]) == (["closed"], [{"bearer": []}])
 
 

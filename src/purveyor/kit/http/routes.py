@@ -149,16 +149,13 @@ def body(example: Mapping[str, Any]) -> BodyKwarg:
     return BodyKwarg(examples=[Example(value=dict(example))])
 
 
-def link(
-    operation: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    body: Mapping[str, Any] | None = None,
-    **parameters: str,
-) -> Link:
-    """A link to an operation by its ID; values are runtime expressions, such as ``$response.body#/id``."""
+def link(operation: str, *, headers: Mapping[str, str] | None = None, **parameters: str) -> Link:
+    """A link to an operation by its ID; values are runtime expressions, such as ``$response.body#/id``.
+
+    Links name no request body: one of several members can only be an object, which openapi-generator refuses.
+    """
     every = {**parameters, **(headers or {})}
-    return Link(operation_id=operation, parameters=every or None, request_body=dict(body) if body else None)
+    return Link(operation_id=operation, parameters=every or None)
 
 
 # Parameters. They arrive as text and are read here: an ID that is no UUID does not exist, and Litestar would

@@ -26,6 +26,7 @@ from purveyor.kit.errors import (
     Unauthorized,
 )
 from purveyor.kit.events.message import encode
+from purveyor.kit.http.base_path import base_path
 from purveyor.kit.http.input_errors import find_faults, find_nul, in_plain_words, merged
 from purveyor.kit.http.query import find_query_faults
 from purveyor.kit.json_input import UNREADABLE, decode_json, decode_untyped
@@ -226,10 +227,13 @@ def signed_in(verify: Callable[[str], Awaitable[object]]) -> Callable[[Request[A
     return authenticate
 
 
-def problem_body(problem: Problem, instance: str, request_id: str) -> bytes:
-    """The problem details (RFC 9457); ``instance`` is the path of the request as it was sent."""
+def problem_body(problem: Problem, instance: str, request_id: str, base: str) -> bytes:
+    """The problem details (RFC 9457).
+
+    ``instance`` is the path of the request as it was sent, ``base`` the path of ``PUBLIC_URL``.
+    """
     body = ProblemBody(
-        kind=f"/problems/{problem.code}",
+        kind=f"{base}/problems/{problem.code}",
         title=problem.title,
         status=problem.status,
         detail=problem.detail,
@@ -248,7 +252,7 @@ def sent_path(scope: Any) -> str:
 
 def _answer(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
     return Response(
-        problem_body(problem, sent_path(request.scope), log.request_id.get()),
+        problem_body(problem, sent_path(request.scope), log.request_id.get(), base_path.get()),
         status_code=problem.status,
         media_type="application/problem+json",
         headers=problem.headers,

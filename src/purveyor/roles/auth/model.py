@@ -16,6 +16,7 @@ from purveyor.kit.ids import parse_id
 from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address
 from purveyor.kit.text import invalid, require_line, strip_invisible
 from purveyor.roles.auth.contract import Address, Principal
+from purveyor.roles.auth.names import find_bait
 
 PASSWORD_MIN_LENGTH, PASSWORD_MAX_LENGTH = 8, 128
 NO_ACCOUNT = "There is no such account."
@@ -102,8 +103,14 @@ def normal_email(text: str, pointer: str = "/email") -> str:
 
 
 def clean_name(text: str, pointer: str = "/name") -> str:
-    """Normalize a name to one line. Raises ``InvalidInput`` for text that could break a mail header or a log."""
-    return require_line(text, pointer)
+    """Normalize a name to one line.
+
+    Raises ``InvalidInput`` for text that could break a mail header or a log, or that is bait for strangers.
+    """
+    name = require_line(text, pointer)
+    if bait := find_bait(name):
+        raise invalid(pointer, f"must be a name and must not contain {bait}")
+    return name
 
 
 def clean_language(text: str, pointer: str = "/language") -> str:

@@ -98,7 +98,7 @@ def register_route(auth: Auth) -> Any:
         headers={"Location": "Path of the profile"},
         links=(
             link("get_profile", user_id="$response.body#/id"),
-            link("log_in", body={"email": "$request.body#/email", "password": "$request.body#/password"}),
+            link("log_in"),
         ),
         responses=answer(AccountView, "The new account. `Location` is its profile.", schemas.ACCOUNT, status=201),
         problems=(EmailTaken,),

@@ -44,8 +44,8 @@ _TO_ACCOUNT = tuple(
         "erase_person",
     )
 )
-_HOLDER = link("verify_token", body={"token": "$response.body#/access_token"})
-_NEXT_PAIR = link("refresh_tokens", body={"refresh_token": "$response.body#/refresh_token"})
+_HOLDER = link("verify_token")
+_NEXT_PAIR = link("refresh_tokens")
 _LIMIT_HEADERS = {
     "RateLimit-Policy": "Allowed attempts and time window in seconds",
     "RateLimit": "Remaining attempts and seconds until the window resets",
