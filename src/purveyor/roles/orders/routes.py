@@ -41,9 +41,8 @@ from purveyor.kit.http.routes import (
     read_cursor,
     read_limit,
     read_number,
-    refuse_null,
 )
-from purveyor.kit.http.web import ApiResponse, find_header, header
+from purveyor.kit.http.web import ApiResponse, find_header, find_list_header
 from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text, invalid
 from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import AddressBody, Principal
@@ -194,7 +193,7 @@ def _get_route(orders: Orders, group: RouteGroup) -> Any:
         stored = await orders.get(request.user, order_id)
         order = stored.order
         headers = {"ETag": etag(order.version), "Cache-Control": PRIVATE}
-        if none_matches(header(request, b"if-none-match"), headers["ETag"]):
+        if none_matches(find_list_header(request, b"if-none-match"), order.version):
             return Response(cast("OrderView", b""), status_code=304, headers=headers)
         return ApiResponse(order_view(order, stored if request.user.is_staff else None), headers=headers)
 
@@ -262,8 +261,9 @@ def _change_route(changes: Changes, group: RouteGroup) -> Any:
         description=(
             "For staff. An order goes from `pending` to `confirmed`, `shipped` and `delivered`, or from "
             "`pending` or `confirmed` to `cancelled`. A payment goes from `unpaid` to `paid` and `refunded`. "
-            "`If-Match` must hold the ETag of the order, so that of two concurrent changes only one succeeds. "
-            "With `hold_mail_s` the email is held back, and the change can be undone until then."
+            "`If-Match` must hold the ETag of the order, so that of two concurrent changes only one succeeds. A "
+            'weak tag, such as `W/"1"` from a proxy that compresses, names the same version. With `hold_mail_s` '
+            "the email is held back, and the change can be undone until then."
         ),
         reads=(_READS_MATCH,),
         headers=_ETAG,
@@ -307,7 +307,7 @@ def _cancel_route(changes: Changes, group: RouteGroup) -> Any:
 
 
 def _condition(request: Request[Principal, Any, Any]) -> IfMatch | None:
-    return IfMatch.read(find_header(request, b"if-match"))
+    return IfMatch.read(find_list_header(request, b"if-match"))
 
 
 def _told(order: Order) -> Response[OrderView]:
@@ -352,7 +352,6 @@ def _list_route(orders: Orders, group: RouteGroup) -> Any:
         ] = "-created_at",
     ) -> Response[OrderPage]:
         wanted = msgspec.structs.replace(wanted, after=read_cursor(cursor), sort=sort)
-        refuse_null(request, "sort")
         page, following = await orders.list(request.user, wanted, read_limit(limit))
         headers = {"Cache-Control": PRIVATE}
         if following is not None:
@@ -429,7 +428,6 @@ async def _wanted(  # noqa: PLR0917 - each parameter is a documented query param
     ] = None,
 ) -> OrderFilter:
     """The filters of lists and exports."""
-    refuse_null(request, "status", "payment_status", "mail_trouble")
     for_staff = {
         "user_id": user_id,
         "created_from": created_from,
