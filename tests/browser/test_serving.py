@@ -12,6 +12,8 @@ from litestar.testing import AsyncTestClient
 from purveyor.kit.errors import Unavailable
 from purveyor.roles.email.contract import Email, FindMailbox, MailboxFound
 from purveyor.roles.shop.routes import storefront_routes
+from purveyor.roles.shop.settings import ShopSettings
+from purveyor.settings import Url
 from purveyor.transports.local import LocalAsker
 
 STATIC = files("purveyor.roles.shop") / "static"
@@ -70,7 +72,36 @@ async def away(_: FindMailbox) -> MailboxFound:
 )
 async def test_page_is_told_whether_there_is_a_mailbox(*, development: bool, email: Any, mailbox: bool) -> None:
     port = Email(LocalAsker({FindMailbox: email}, timeout_s=1))
-    routes = storefront_routes(port, development=development)
+    settings = ShopSettings(
+        shop_name="Tea & Sons", shop_contact="help@tea.test", shop_legal_url=Url("https://tea.test/legal")
+    )
+    routes = storefront_routes(port, settings, development=development)
     async with AsyncTestClient(Litestar(list(routes), openapi_config=None)) as client:
         answer = await client.get("/static/shop/config.json")
-    assert answer.json() == {"development": development, "mailbox": mailbox}
+    assert answer.json() == {
+        "name": "Tea & Sons",
+        "contact": "help@tea.test",
+        "legal_url": "https://tea.test/legal",
+        "development": development,
+        "mailbox": mailbox,
+    }
+
+
+@pytest.mark.parametrize(
+    ("public_url", "base"),
+    [
+        ("", "/"),
+        ("https://x.test", "/"),
+        ("https://x.test/store", "/store/"),
+        ("https://x.test/a/b/", "/a/b/"),
+    ],
+)
+async def test_page_has_the_shops_name_and_the_base_path_of_its_public_url(public_url: str, base: str) -> None:
+    settings = ShopSettings(shop_name="Tea & <Sons>", public_url=Url(public_url))
+    routes = storefront_routes(Email(LocalAsker({FindMailbox: found}, timeout_s=1)), settings, development=True)
+    async with AsyncTestClient(Litestar(list(routes), openapi_config=None)) as client:
+        page = await client.get("/")
+    assert f'<base href="{base}">' in page.text
+    assert "<title>Tea &amp; &lt;Sons&gt;</title>" in page.text
+    assert "{{" not in page.text
+    assert re.findall(r'(?:href|src)="/(?!")', page.text) == re.findall(r'(?:href|src)="/(?!")', f'href="{base}"')

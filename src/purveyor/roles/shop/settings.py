@@ -1,0 +1,22 @@
+"""Settings of role shop."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from purveyor.settings import Url, require_scheme
+
+
+class ShopSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pages show of the shop."""
+
+    shop_name: Annotated[str, Meta(description="name of the shop on its pages and in emails")] = "Purveyor"
+    shop_contact: Annotated[str, Meta(description="email address for questions of customers; empty: none")] = ""
+    shop_legal_url: Annotated[Url, Meta(description="URL of the legal notice; empty: none")] = Url()
+    public_url: Annotated[Url, Meta(description="base URL of the shop; empty: no links in emails")] = (
+        Url()
+    )
+
+    def __post_init__(self) -> None:
+        require_scheme("SHOP_LEGAL_URL", self.shop_legal_url, "http", "https")
