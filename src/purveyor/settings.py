@@ -88,7 +88,7 @@ _ORIGIN = re.compile(r"https?://(\*\.)?([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})
 
 
 class Origins(tuple[str, ...]):
-    """A list of web origins such as ``https://shop.example``, separated by commas or spaces."""
+    """A list of web origins such as ``https://store.example``, separated by commas or spaces."""
 
     __slots__ = ()
 
@@ -98,7 +98,7 @@ class Origins(tuple[str, ...]):
         origins = [origin.lower().removesuffix("/") for origin in text.replace(",", " ").split()]
         for origin in origins:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"'{origin}': expected origins without a path, such as https://shop.example")
+                raise ValueError(f"'{origin}': expected origins without a path, such as https://store.example")
         return cls(origins)
 
     def __str__(self) -> str:
@@ -135,7 +135,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 100
     redis_url: Annotated[Url, Help(description="Redis for cache and rate limits; empty: in-process")] = Url()
     service_secret: Annotated[
-        Secret, Help(description="signs requests between roles over HTTP; at least 32 bytes")
+        Secret, Help(description="signs requests and events between roles; at least 32 bytes")
     ] = Secret()
     ask_timeout_s: Annotated[
         float, Help(gt=0, le=60, description="timeout in seconds for requests to another role")
@@ -147,7 +147,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Networks, Help(description="networks (CIDR) of proxies whose X-Forwarded-For is trusted")
     ] = Networks()
     public_url: Annotated[
-        Url, Help(description="base URL of the shop, which may have a path; empty: emails have no links")
+        Url, Help(description="base URL of the pages, a path allowed; empty: emails have no links")
     ] = Url()
     cors_origins: Annotated[
         Origins, Help(description="origins that may use the API from a browser, or *; empty: none")

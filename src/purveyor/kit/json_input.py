@@ -11,7 +11,7 @@ _MAX_EXACT = 2**53
 _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Raised for a body that is not JSON. ``msgspec.ValidationError``, a ``DecodeError``, says that a value is wrong."""
+"""Raised for a body that is not JSON. ``msgspec.ValidationError``, a ``DecodeError``, says a value is wrong."""
 
 
 def decode_json(body: bytes, target: Any) -> Any:

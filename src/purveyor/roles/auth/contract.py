@@ -222,6 +222,8 @@ class UserRegistered(Event, frozen=True):
     user_id: str
     user_email: str
     user_name: str
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class PasswordResetRequested(Event, frozen=True):
@@ -234,6 +236,8 @@ class PasswordResetRequested(Event, frozen=True):
     user_name: str
     token: str
     expires_at: datetime
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class UserErased(Event, frozen=True):

@@ -262,8 +262,8 @@ def _change_route(changes: Changes, group: RouteGroup) -> Any:
             "For staff. An order goes from `pending` to `confirmed`, `shipped` and `delivered`, or from "
             "`pending` or `confirmed` to `cancelled`. A payment goes from `unpaid` to `paid` and `refunded`. "
             "`If-Match` must hold the ETag of the order, so that of two concurrent changes only one succeeds. A "
-            'weak tag, such as `W/"1"` from a proxy that compresses, names the same version. With `hold_mail_s` '
-            "the email is held back, and the change can be undone until then."
+            'weak tag, such as `W/"1"` from a proxy that compresses, names the same version. '
+            "With `hold_mail_s` the email is held back, and the change can be undone until then."
         ),
         reads=(_READS_MATCH,),
         headers=_ETAG,
