@@ -188,6 +188,8 @@ class ErasureAnswer(Message, frozen=True):
 
     role: str
     erased_at: datetime
+    retained: int = 0
+    """How many open orders keep what their delivery needs until they are delivered or cancelled."""
 
 
 class Erasure(Message, frozen=True):
@@ -276,6 +278,8 @@ class UserErased(Event, frozen=True):
 
     user_id: str
     user_email: str
+    cancel_open_orders: bool = False
+    """Whether open orders that can be cancelled shall be."""
 
 
 class UserExportRequested(Event, frozen=True):

@@ -118,7 +118,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     outbox = Outbox(database, "orders")
-    purges = (order_store.purge, persons.sweep, jobs.purge, tickets.purge)
+    purges = (order_store.purge, personal.sweep, jobs.purge, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
