@@ -13,7 +13,7 @@ from typing import Any
 
 from purveyor import __version__
 from purveyor.api_info import ABOUT
-from purveyor.host import Host, choose_roles
+from purveyor.host import Host, choose_roles, known_settings
 from purveyor.kit import log as logs
 from purveyor.kit.db.embedded.owner import EmbeddedPostgres
 from purveyor.kit.errors import ConfigError, StartupError
@@ -88,8 +88,11 @@ def configure_logging(plan: Plan) -> None:
 
 def run(plan: Plan) -> int:
     """Run until SIGTERM or SIGINT and return the exit code. Raises ``ConfigError`` and ``StartupError``."""
-    Host(choose_roles(plan.roles), plan.make_sources())  # refuses invalid settings before anything is started
+    sources = plan.make_sources()
+    Host(choose_roles(plan.roles), sources)  # refuses invalid settings before anything is started
     configure_logging(plan)
+    for unknown in sources.unknown(known_settings()):
+        log.warning("%s", unknown)
     option = "--port" if plan.public else "--health-port"
     listener = bind(plan.host, plan.port, option) if plan.port is not None else None
     with contextlib.closing(listener) if listener else contextlib.nullcontext():
@@ -192,7 +195,7 @@ def _pages(host: Host) -> dict[str, str]:
 
 def application(host: Host, *, public: bool = True) -> LoadShedding:
     """The ASGI application of a running host."""
-    routes = health_routes(host.health, lambda: host.stopping)
+    routes = health_routes(host.health, lambda: host.stopping, production=host.settings.production)
     if public:
         mailbox = "/mailbox" in _pages(host).values()
         routes += page_routes(development=mailbox)

@@ -18,7 +18,7 @@ from litestar.params import BodyKwarg, PathParameter, QueryParameter
 from purveyor.kit.errors import FieldError, InvalidInput, Problem
 from purveyor.kit.http.loopback import loopback_only
 from purveyor.kit.http.query import number_fault
-from purveyor.kit.http.web import BEARER, signed_in
+from purveyor.kit.http.web import BEARER, ReadToken, read_bearer, signed_in
 from purveyor.kit.ids import parse_id
 
 Verify = Callable[[str], Awaitable[object]]
@@ -92,6 +92,7 @@ class RouteGroup:
         tag: str,
         *,
         verify: Verify | None = None,
+        read_token: ReadToken = read_bearer,
         local: bool = False,
         problems: Sequence[type[Problem]] = (),
     ) -> None:
@@ -100,7 +101,7 @@ class RouteGroup:
         if local:
             self._options["before_request"] = loopback_only
         if verify is not None:
-            self._options |= {"before_request": signed_in(verify), "security": BEARER}
+            self._options |= {"before_request": signed_in(verify, read_token), "security": BEARER}
 
     def get(self, path: str, **route: Unpack[Declaration]) -> HTTPRouteHandler:
         return self._route("GET", path, route)

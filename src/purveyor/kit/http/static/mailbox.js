@@ -3,11 +3,12 @@
 // Mail data is inserted as text only. The HTML of a mail is shown in a sandboxed frame without scripts.
 "use strict";
 
+const base = new URL("..", document.currentScript.src);
 const REFRESH_MS = 2000;
 const TIMEOUT_MS = 5000;
 const PAGE = 50;
 const MOST = 1000; // of GET /mailbox/messages
-const LIST = "/mailbox/messages";
+const LIST = "mailbox/messages";
 
 const at = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 48rem)");
@@ -224,7 +225,7 @@ function say(text) {
 }
 
 async function load(path) {
-  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+  const response = await fetch(new URL(path, base), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (!response.ok) throw new Error(`status ${response.status}`);
   return response;
 }
@@ -249,7 +250,7 @@ async function follow() {
     return;
   }
   try {
-    takePreviews(await (await load("/mailbox/previews")).json());
+    takePreviews(await (await load("mailbox/previews")).json());
   } catch (error) {
     console.warn("Could not load the previews:", error);
     say("Could not load the previews");
@@ -258,7 +259,7 @@ async function follow() {
 
 async function remove(path) {
   try {
-    const response = await fetch(path, { method: "DELETE", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const response = await fetch(new URL(path, base), { method: "DELETE", signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!response.ok && response.status !== 404) throw new Error(`status ${response.status}`);
   } catch (error) {
     console.warn("Could not delete:", error);
