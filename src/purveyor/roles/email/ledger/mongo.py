@@ -438,20 +438,27 @@ class MongoLedger:
 
     async def resend(self, event_id: str) -> bool:
         update = change(
-            state="retry", owner=None, resends=1, doubted=False, error="sent again by an operator", due_in_s=0
+            state="retry",
+            owner=None,
+            resends=1,
+            doubted=False,
+            mailbox="",
+            error="sent again by an operator",
+            due_in_s=0,
         )
-        return await self._operate(event_id, SETTLED, update)
+        held = {"state": "pending", "error": {"$regex": "^held: "}}
+        return await self._operate(event_id, {"$or": [{"state": SETTLED}, held]}, update)
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
         state, resends = ("sent", 0) if sent else ("retry", 1)
         update = change(
             state=state, owner=None, resends=resends, doubted=False, error="resolved by an operator", due_in_s=0
         )
-        return await self._operate(event_id, "unknown", update)
+        return await self._operate(event_id, {"state": "unknown"}, update)
 
-    async def _operate(self, event_id: str, state: Condition, update: Change) -> bool:
+    async def _operate(self, event_id: str, wanted: Document, update: Change) -> bool:
         async with bounded():
-            result = await self._mails.update_many({"event_id": event_id, "state": state, **WITH_TEXT}, update)
+            result = await self._mails.update_many({"event_id": event_id, **wanted, **WITH_TEXT}, update)
             return result.matched_count > 0
 
     async def check(self) -> str:

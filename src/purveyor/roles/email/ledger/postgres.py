@@ -425,9 +425,10 @@ class PostgresLedger:
         changed = await self._database.execute(
             """
             update email.mails set state = 'retry', owner = null, resends = resends + 1, doubted = false,
-                error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
-            where event_id = $1 and octet_length(message) > 0
-                and state in ('sent', 'failed', 'unknown', 'retry')""",
+                mailbox = '', error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
+            where event_id = $1 and octet_length(message) > 0 and (
+                state in ('sent', 'failed', 'unknown', 'retry') or state = 'pending' and error like 'held: %'
+            )""",
             parse_id(event_id),
         )
         return changed > 0
