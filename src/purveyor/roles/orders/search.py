@@ -28,9 +28,9 @@ _RECENT = timedelta(hours=1)
 _PHONE = re.compile(r"[+(]?[0-9][0-9 ()./-]*")
 _SPACES = re.compile(r"[\s\x00-\x1f\x7f]+")
 _LIKE = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
-_BARE = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"})
+_BARE = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "\u0131": "i"})
 """Letters that Unicode does not decompose."""
-_LEXEME = str.maketrans({"\\": r"\\\\", "'": "''"})
+_LEXEME = str.maketrans({"\\": r"\\", "'": "''"})
 
 
 def fold(text: str) -> str:
