@@ -10,10 +10,11 @@ from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
 from purveyor.kit.errors import Unavailable
+from purveyor.kit.http.base_path import base_path
 from purveyor.roles.email.contract import Email, FindMailbox, MailboxFound
 from purveyor.roles.shop.routes import storefront_routes
 from purveyor.roles.shop.settings import ShopSettings
-from purveyor.settings import Url
+from purveyor.settings import Origins, Url
 from purveyor.transports.local import LocalAsker
 
 STATIC = files("purveyor.roles.shop") / "static"
@@ -82,26 +83,46 @@ async def test_page_is_told_whether_there_is_a_mailbox(*, development: bool, ema
         "name": "Tea & Sons",
         "contact": "help@tea.test",
         "legal_url": "https://tea.test/legal",
+        "image_origins": [],
         "development": development,
         "mailbox": mailbox,
     }
 
 
-@pytest.mark.parametrize(
-    ("public_url", "base"),
-    [
-        ("", "/"),
-        ("https://x.test", "/"),
-        ("https://x.test/store", "/store/"),
-        ("https://x.test/a/b/", "/a/b/"),
-    ],
-)
-async def test_page_has_the_shops_name_and_the_base_path_of_its_public_url(public_url: str, base: str) -> None:
-    settings = ShopSettings(shop_name="Tea & <Sons>", public_url=Url(public_url))
-    routes = storefront_routes(Email(LocalAsker({FindMailbox: found}, timeout_s=1)), settings, development=True)
-    async with AsyncTestClient(Litestar(list(routes), openapi_config=None)) as client:
-        page = await client.get("/")
-    assert f'<base href="{base}">' in page.text
+@pytest.mark.parametrize("base", ["", "/store", "/a/b"])
+async def test_page_has_the_shops_name_and_the_base_path(base: str) -> None:
+    settings = ShopSettings(shop_name="Tea & <Sons>")
+    email = Email(LocalAsker({FindMailbox: found}, timeout_s=1))
+    token = base_path.set(base)
+    try:
+        routes = storefront_routes(email, settings, development=True)
+        async with AsyncTestClient(Litestar(list(routes), openapi_config=None)) as client:
+            page = await client.get("/")
+    finally:
+        base_path.reset(token)
+    assert re.findall(r'(?:href|src)="(/[^"]*)"', page.text) == [f"{base}/"]
     assert "<title>Tea &amp; &lt;Sons&gt;</title>" in page.text
     assert "{{" not in page.text
-    assert re.findall(r'(?:href|src)="/(?!")', page.text) == re.findall(r'(?:href|src)="/(?!")', f'href="{base}"')
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"),
+    [
+        ({}, "'self'"),
+        ({"products_api": Url("https://api.test:8443/v1/products")}, "'self' https://api.test:8443"),
+        (
+            {"products_api": Url("https://api.test/v1"), "image_origins": Origins.parse("https://cdn.test")},
+            "'self' https://cdn.test",
+        ),
+    ],
+)
+async def test_pictures_are_allowed_from_the_product_api_or_the_named_origins(
+    given: dict[str, Any], allowed: str
+) -> None:
+    email = Email(LocalAsker({FindMailbox: found}, timeout_s=1))
+    routes = storefront_routes(email, ShopSettings(**given), development=True)
+    async with AsyncTestClient(Litestar(list(routes), openapi_config=None)) as client:
+        policy = (await client.get("/")).headers["content-security-policy"]
+        shown = (await client.get("/static/shop/config.json")).json()["image_origins"]
+    assert f"img-src {allowed};" in policy
+    assert " ".join(("'self'", *shown)) == allowed

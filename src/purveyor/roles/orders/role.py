@@ -77,14 +77,13 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store
+    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store, store_tickets
 
     identity, currency = env.port(Identity), settings.currency
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
     persons = privacy.PersonalDataStore(database)
-    backlog = Backlog(
-        "orders", max_events=settings.event_backlog_max_events, max_age_s=settings.event_backlog_max_age_s
-    )
+    most, oldest_s = settings.event_backlog_max_events, settings.event_backlog_max_age_s
+    backlog = Backlog("orders", max_events=most, max_age_s=oldest_s)
     relay = Relay(database, "orders", env.events, backlog)
     orders = service.Orders(
         order_store,
@@ -96,8 +95,8 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         committed=relay.wake,
         backlog=backlog,
     )
+    tickets = store_tickets.LiveTickets(database)
     streams = live.Live(histories, identity, stopping=env.stopping)
-
     timelines = service.Timelines(histories, committed=streams.wake)
     changed = partial(_changed, relay, streams)
     changes = service.Changes(order_store, committed=changed)
@@ -105,12 +104,13 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
+    purges = (order_store.purge, persons.sweep, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
             *routes.list_routes(orders, order_store, identity),
             *routes.change_routes(changes, identity),
-            *live.history_routes(timelines, streams, identity),
+            *live.history_routes(timelines, streams, tickets, identity),
             *routes_products.product_routes(orders, currency),
             *desk.routes,
         ],
@@ -127,7 +127,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         background=[
             Background("relay", relay.run),
             Background("live", streams.run),
-            Background("purge", partial(regularly, _PURGE_EVERY_S, order_store.purge, persons.sweep)),
+            Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
             *desk.background,
             *_looks(env, outbox),
         ],

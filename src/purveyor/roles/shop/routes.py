@@ -1,16 +1,17 @@
 """The routes of the page at ``/`` and of its files, which are served from memory as they are packaged."""
 
 from collections.abc import Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from purveyor.kit.errors import Problem
+from purveyor.kit.http.base_path import base_path
 from purveyor.kit.http.static_files import Asset, load_assets, static_files
 from purveyor.roles.email.contract import Email
 from purveyor.roles.shop.settings import ShopSettings
@@ -18,7 +19,7 @@ from purveyor.roles.shop.settings import ShopSettings
 _STATIC = Path(__file__).parent / "static"
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src {images}; connect-src 'self'; "
     "form-action 'none'; base-uri 'self'; frame-ancestors 'none'"
 )
 """Stricter than that of the other pages: no inline style, and no form that leaves by itself."""
@@ -32,6 +33,8 @@ class PageConfig(msgspec.Struct, frozen=True):
     """Email address, or empty."""
     legal_url: str
     """URL of the legal notice, or empty."""
+    image_origins: tuple[str, ...]
+    """Other origins of product pictures."""
     development: bool
     """Whether hints that only a developer can use are shown."""
     mailbox: bool
@@ -41,12 +44,12 @@ class PageConfig(msgspec.Struct, frozen=True):
 def storefront_routes(email: Email, settings: ShopSettings, *, development: bool) -> Sequence[HTTPRouteHandler]:
     """The handlers of ``/`` and ``/static/shop``."""
     assets = load_assets(_STATIC)
-    page = Asset(_page(settings), "text/html")
+    policy = POLICY.format(images=" ".join(("'self'", *settings.picture_origins)))
 
     @get("/", include_in_schema=False, sync_to_thread=False)
     def index(request: Request[Any, Any, Any]) -> Response[bytes]:
-        response = page.response(request)
-        response.headers["Content-Security-Policy"] = POLICY
+        response = _page(settings.shop_name, f"{base_path.get()}/").response(request)
+        response.headers["Content-Security-Policy"] = policy
         return response
 
     @get("/static/shop/config.json", include_in_schema=False)
@@ -55,6 +58,7 @@ def storefront_routes(email: Email, settings: ShopSettings, *, development: bool
             name=settings.shop_name,
             contact=settings.shop_contact,
             legal_url=str(settings.shop_legal_url),
+            image_origins=settings.picture_origins,
             development=development,
             mailbox=development and await _has_mailbox(email),
         )
@@ -63,11 +67,11 @@ def storefront_routes(email: Email, settings: ShopSettings, *, development: bool
     return [index, config, static_files("/static/shop", assets)]
 
 
-def _page(settings: ShopSettings) -> bytes:
-    """The page with the shop's name, and with the base of its relative links, which ``PUBLIC_URL`` gives."""
-    base = urlsplit(settings.public_url).path.rstrip("/") + "/"
+@cache
+def _page(name: str, base: str) -> Asset:
+    """The page with the shop's name, and with the base of its relative links."""
     text = (_STATIC / "index.html").read_text(encoding="utf-8")
-    return text.replace("{{base}}", escape(base)).replace("{{name}}", escape(settings.shop_name)).encode()
+    return Asset(text.replace("{{base}}", escape(base)).replace("{{name}}", escape(name)).encode(), "text/html")
 
 
 async def _has_mailbox(email: Email) -> bool:

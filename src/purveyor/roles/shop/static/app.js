@@ -55,7 +55,10 @@ const VIEWS = [
 ];
 
 const QUIET_MS = 200; // faster answers show no loading state
-const config = fetch(address("/static/shop/config.json")).then((answer) => answer.json());
+const config = fetch(address("/static/shop/config.json")).then((answer) => answer.json()).then((settings) => {
+  allow(settings.image_origins);
+  return settings;
+});
 const main = at("main");
 
 let shown = new AbortController(); // cancels the work of the current view
@@ -252,5 +255,4 @@ session.changes.addEventListener("change", () => {
     show();
   }
 });
-config.then((settings) => allow(settings.image_origins ?? []));
 show();

@@ -14,7 +14,7 @@ function source({ image }) {
   if (!image) return null;
   try {
     const url = /^\/(?!\/)/.test(image) ? address(image) : new URL(image, document.baseURI);
-    return url.origin === location.origin || origins.includes(url.origin) ? url.href : null;
+    return [location.origin, ...origins].some((origin) => origin === "*" || origin === url.origin) ? url.href : null;
   } catch {
     return null; // not a URL
   }

@@ -1,10 +1,10 @@
-// The user's account: profile, email address, password, addresses and personal data.
+// The user's account: profile, email address, password, addresses, sessions and personal data.
 
 import { addressFields, addressOf } from "./address-form.js";
 import { get, patch, post, request } from "./api.js";
 import { fill, h, say } from "./dom.js";
 import { alertBox, checkbox, field, form } from "./forms.js";
-import { addressLines, word } from "./format.js";
+import { addressLines, moment, word } from "./format.js";
 import { forget, signOut, update, user } from "./session.js";
 import { t } from "./text.js";
 import { emailField, languageField, newPassword, passwordField } from "./view-sign-in.js";
@@ -30,7 +30,7 @@ async function entries(read, row, none) {
     fill(list, found.length ? found.map((entry) => row(entry, change)) : h("li", { class: "muted" }, none));
   };
   await draw();
-  return { list, trouble, draw };
+  return { list, trouble, draw, change };
 }
 
 const link = (text, label, onclick) => h("button", { type: "button", class: "link", "aria-label": label, onclick }, text);
@@ -39,8 +39,8 @@ function profilePanel(own, profile, again) {
   const save = async ({ name = "", phone, language }) => {
     const changed = await patch(own, { name, phone: phone ?? null, language });
     update(changed);
-    say(t("Your profile was saved."));
     await again();
+    say(t("Your profile was saved."));
   };
   return panel("profile", t("Profile"),
     form({ label: t("Profile"), action: t("Save"), submit: save, kind: "" },
@@ -68,8 +68,8 @@ function emailPanel(own, profile) {
 function passwordPanel(again) {
   const change = async ({ current_password, new_password }) => {
     await post("/password", { current_password, new_password });
-    say(t("Your password was changed. Other devices were signed out."));
     await again();
+    say(t("Your password was changed. Other devices were signed out."));
   };
   return panel("password", t("Password"),
     h("details", {}, h("summary", {}, t("Change password")),
@@ -121,6 +121,28 @@ async function addressPanel(own) {
   return panel("addresses", t("Addresses"), book.list, book.trouble, adding);
 }
 
+async function sessionPanel(own) {
+  const row = (session, change) => {
+    const name = session.device || t("Unknown device");
+    const since = moment(session.created_at);
+    return h("li", {},
+      h("div", {},
+        h("p", {}, name, session.current && [" ", h("span", { class: "pill" }, t("This device"))]),
+        h("p", { class: "muted" }, t("Signed in {time}", { time: since })),
+        h("p", { class: "muted" }, t("Last used {time}", { time: moment(session.refreshed_at) }))),
+      !session.current && h("p", { class: "actions" },
+        link(t("Sign out"), t("Sign out {name}, signed in {time}", { name, time: since }),
+          () => change(() => request("DELETE", `${own}/sessions/${session.id}`)))));
+  };
+  const sessions = await entries(() => get(`${own}/sessions`), row, t("No other sessions."));
+  const others = () => sessions.change(async () => {
+    await request("DELETE", `${own}/sessions`);
+    say(t("All other devices were signed out."));
+  });
+  return panel("sessions", t("Where you are signed in"), sessions.list, sessions.trouble,
+    h("p", { class: "actions" }, h("button", { type: "button", class: "button", onclick: others }, t("Sign out all other devices"))));
+}
+
 /** Offer a JSON document as a file. */
 function download(name, document) {
   const url = URL.createObjectURL(new Blob([JSON.stringify(document, null, 2)], { type: "application/json" }));
@@ -142,9 +164,9 @@ function dataPanel(own) {
   };
   const leave = async (values) => {
     await request("DELETE", `${own}${values.cancel_open_orders ? "?cancel_open_orders=true" : ""}`);
-    say(t("Your account was deleted."), { keep: true });
-    forget();
     location.hash = "#/";
+    forget();
+    say(t("Your account was deleted."), { keep: true });
   };
   return panel("data", t("Your data"),
     h("p", { class: "muted" }, t("Save everything that the shop knows about you as a JSON file.")),
@@ -168,11 +190,12 @@ export async function accountView({ again }) {
     title: t("Account"),
     kind: "slim",
     content: [
-      h("h1", {}, t("Account")),
+      h("div", { class: "head" }, h("h1", {}, t("Account")), h("button", { type: "button", class: "button", onclick: leave }, t("Sign out"))),
       profile.role !== "customer" && h("p", { class: "muted" }, h("span", { class: "pill" }, word(profile.role))),
       profilePanel(own, profile, again), emailPanel(own, profile), passwordPanel(again),
-      await addressPanel(own), dataPanel(own),
-      h("p", { class: "actions" }, h("button", { type: "button", class: "button", onclick: leave }, t("Sign out"))),
+      await addressPanel(own),
+      await sessionPanel(own).catch(() => null), // a foreign auth service need not have it
+      dataPanel(own),
     ],
   };
 }
