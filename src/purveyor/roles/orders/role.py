@@ -1,6 +1,6 @@
 """Declaration and assembly of role orders."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
     from purveyor.roles.orders.live import Live
     from purveyor.roles.orders.service import Products
+    from purveyor.roles.orders.store import OrderStore
 
 _PURGE_EVERY_S = 600.0
 _LOOK_EVERY_S = 300.0
@@ -76,27 +77,13 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-    from purveyor.roles.orders import (
-        bulk,
-        figures,
-        live,
-        notes,
-        privacy,
-        routes,
-        routes_desk,
-        routes_products,
-        service,
-        store,
-        store_tickets,
-        undo,
-    )
+    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store, store_tickets
 
     identity, currency = env.port(Identity), settings.currency
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
     persons = privacy.PersonalDataStore(database)
-    backlog = Backlog(
-        "orders", max_events=settings.event_backlog_max_events, max_age_s=settings.event_backlog_max_age_s
-    )
+    most, oldest_s = settings.event_backlog_max_events, settings.event_backlog_max_age_s
+    backlog = Backlog("orders", max_events=most, max_age_s=oldest_s)
     relay = Relay(database, "orders", env.events, backlog)
     orders = service.Orders(
         order_store,
@@ -110,15 +97,14 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     )
     tickets = store_tickets.LiveTickets(database)
     streams = live.Live(histories, identity, stopping=env.stopping)
-
     timelines = service.Timelines(histories, committed=streams.wake)
     changed = partial(_changed, relay, streams)
     changes = service.Changes(order_store, committed=changed)
-    jobs = bulk.BulkJobs(database, order_store, committed=changed)
+    desk = _desk(database, order_store, identity, settings, changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
-    outbox = Outbox(database, "orders")
-    purges = (order_store.purge, persons.sweep, jobs.purge, tickets.purge)
+    checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
+    purges = (order_store.purge, persons.sweep, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
@@ -126,13 +112,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
             *routes.change_routes(changes, identity),
             *live.history_routes(timelines, streams, tickets, identity),
             *routes_products.product_routes(orders, currency),
-            *routes_desk.desk_routes(
-                undo.Undo(database, order_store, committed=changed),
-                jobs,
-                notes.Notes(database),
-                figures.Figures(database, settings.shop_time_zone, currency),
-                identity,
-            ),
+            *desk.routes,
         ],
         answers={
             TraceOrder: orders.trace,
@@ -147,16 +127,44 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         background=[
             Background("relay", relay.run),
             Background("live", streams.run),
-            Background("bulk jobs", jobs.run),
             Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
-            Background("search texts", partial(regularly, _PURGE_EVERY_S, order_store.search.complete)),
+            *desk.background,
             *_looks(env, outbox),
         ],
-        checks=[
-            Check("postgres orders", env.database_kind, database.check),
-            *_checks(env, settings, products, relay, backlog),
-        ],
+        checks=[Check("postgres orders", env.database_kind, database.check), *checks],
         outbox=outbox,
+    )
+
+
+def _desk(
+    database: "Database",
+    store: "OrderStore",
+    identity: Identity,
+    settings: OrdersSettings,
+    changed: Callable[[UUID], None],
+) -> Actor:
+    """The part of the role that only the order desk uses."""
+    from purveyor.roles.orders import bulk, figures, notes, undo
+    from purveyor.roles.orders.routes_desk import desk_routes
+
+    jobs, undoing = (
+        bulk.BulkJobs(database, store, committed=changed),
+        undo.Undo(database, store, committed=changed),
+    )
+    return Actor(
+        routes=desk_routes(
+            undoing,
+            jobs,
+            notes.Notes(database),
+            figures.Figures(database, settings.shop_time_zone, settings.currency),
+            identity,
+        ),
+        background=[
+            Background("bulk jobs", jobs.run),
+            Background(
+                "desk", partial(regularly, _PURGE_EVERY_S, store.search.complete, jobs.purge, undoing.purge)
+            ),
+        ],
     )
 
 
