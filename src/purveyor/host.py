@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
+from msgspec.structs import fields
 
 from purveyor.kit import failpoints
 from purveyor.kit.cache import SharedCache
@@ -57,6 +58,12 @@ def declared_settings(roles: Iterable[Role[Any]]) -> list[type[msgspec.Struct]]:
     roles = list(roles)
     peers = _peer_settings([port for role in roles for port in (*role.needs, *role.wants)])
     return [Settings, *(each.settings for each in TRANSPORTS), peers, *(role.settings for role in roles)]
+
+
+def known_settings() -> frozenset[str]:
+    """The names of all settings of all roles."""
+    declared = {field.name.upper() for kind in declared_settings(ROLES.values()) for field in fields(kind)}
+    return frozenset(declared | {f"{name.upper()}_DATABASE_URL" for name in ROLES})
 
 
 def _peer_settings(ports: Iterable[type[Port]]) -> type[msgspec.Struct]:

@@ -10,7 +10,8 @@ from typing import Any
 from browser.chromium import Chromium
 from waiting import PATIENCE_S, until
 
-_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowDown": 40}
+_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowDown": 40, "/": 191, "?": 191}
+_KEYS |= {letter: ord(letter.upper()) for letter in "cjksx"}
 
 # What people see or hear of an element, and where it is found by that.
 _FINDER = """
@@ -139,7 +140,7 @@ class Page:
     async def press(self, key: str, *, shift: bool = False) -> None:
         """Press a key."""
         common = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": _KEYS[key]}
-        text = {"Enter": "\r", " ": " "}.get(key)
+        text = "\r" if key == "Enter" else key if len(key) == 1 else None
         extra = {"text": text} if text else {}
         await self.call("Input.dispatchKeyEvent", type="keyDown", modifiers=8 if shift else 0, **common, **extra)
         await self.call("Input.dispatchKeyEvent", type="keyUp", modifiers=8 if shift else 0, **common)

@@ -16,11 +16,17 @@ import { cartView } from "./view-cart.js";
 import { catalogView } from "./view-catalog.js";
 import { checkoutView } from "./view-checkout.js";
 import { confirmView } from "./view-confirm.js";
-import { deadLettersView, mailsView } from "./view-desk-mails.js";
+import { customerView } from "./view-desk-customer.js";
+import { mailsView } from "./view-desk-mails.js";
+import { systemView } from "./view-desk-system.js";
+import { usersView } from "./view-desk-users.js";
 import { deskView } from "./view-desk.js";
+import { figuresView } from "./view-figures.js";
+import { jobView } from "./view-job.js";
 import { orderView } from "./view-order.js";
 import { ordersView } from "./view-orders.js";
 import { productView } from "./view-product.js";
+import { slipsView } from "./view-slips.js";
 import { forgotView, registerView, resetView, signInView } from "./view-sign-in.js";
 
 // Path, view and who may open it: "all", "customer" (any signed-in user) or "staff".
@@ -39,7 +45,12 @@ const VIEWS = [
   [/^\/confirm$/, confirmView, "all"],
   [/^\/desk$/, deskView, "staff"],
   [/^\/desk\/mails$/, mailsView, "staff"],
-  [/^\/desk\/dead-letters$/, deadLettersView, "staff"],
+  [/^\/desk\/users$/, usersView, "staff"],
+  [/^\/desk\/customers\/([\w-]+)$/, customerView, "staff"],
+  [/^\/desk\/figures$/, figuresView, "staff"],
+  [/^\/desk\/system$/, systemView, "staff"],
+  [/^\/desk\/jobs\/([\w-]+)$/, jobView, "staff"],
+  [/^\/desk\/slips$/, slipsView, "staff"],
   [/^\/desk\/orders\/([\w-]+)$/, orderView, "staff"],
 ];
 
@@ -52,6 +63,7 @@ const main = at("main");
 
 let shown = new AbortController(); // cancels the work of the current view
 let first = true;
+let arrived = false; // whether the view of the current history entry is drawn, so that its scroll position counts
 
 /** `{path, query}` of the URL fragment. */
 function here() {
@@ -110,6 +122,8 @@ async function show({ keepFocus = false } = {}) {
     location.replace(redirect);
     return;
   }
+  const scrolled = history.state?.y; // set when the user came back by Back or Forward, or reloads
+  arrived = false;
   shown.abort();
   shown = new AbortController();
   if (!keepFocus) leaveStatus();
@@ -136,15 +150,17 @@ async function show({ keepFocus = false } = {}) {
   fill(main, h("div", { class: `view ${drawn.kind ?? ""}` }, drawn.content));
   drawFrame();
   markNavigation(path);
-  if (!keepFocus && !first) arrive();
+  if (!keepFocus && !first) arrive(scrolled);
+  else if (!keepFocus && scrolled) scrollTo(0, scrolled);
   first = false;
+  arrived = true;
   drawn.mounted?.();
   placeStatus();
 }
 
-/** Scroll to the top and move the focus to the heading, where screen readers start to read. */
-function arrive() {
-  scrollTo(0, 0);
+/** Scroll to the top or where the user was before, and move the focus to the heading, where screen readers start. */
+function arrive(scrolled = 0) {
+  scrollTo(0, scrolled);
   const heading = main.querySelector("h1");
   heading?.setAttribute("tabindex", "-1");
   heading?.focus({ preventScroll: true });
@@ -225,6 +241,10 @@ at("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the fragment is the route
   main.focus();
 });
+history.scrollRestoration = "manual"; // the browser would scroll before the view is drawn
+addEventListener("scroll", () => {
+  if (arrived) history.replaceState({ ...history.state, y: scrollY }, "");
+}, { passive: true });
 addEventListener("hashchange", () => show());
 cart.changes.addEventListener("change", () => { drawBar(); drawWarning(); });
 session.changes.addEventListener("change", () => {

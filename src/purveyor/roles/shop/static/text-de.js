@@ -179,6 +179,8 @@ export default {
   "Order placed": "Bestellung aufgegeben",
   "Payment refunded": "Zahlung erstattet",
   "Personal data erased": "Persönliche Daten gelöscht",
+  "Change undone": "Änderung rückgängig gemacht",
+  "Corrected": "Berichtigt",
   "Timeline": "Verlauf",
   "by you": "von Ihnen",
   "by the shop": "vom Shop",

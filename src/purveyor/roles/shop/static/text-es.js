@@ -179,6 +179,8 @@ export default {
   "Order placed": "Pedido realizado",
   "Payment refunded": "Pago reembolsado",
   "Personal data erased": "Datos personales eliminados",
+  "Change undone": "Cambio deshecho",
+  "Corrected": "Corregido",
   "Timeline": "Historial",
   "by you": "por usted",
   "by the shop": "por la tienda",

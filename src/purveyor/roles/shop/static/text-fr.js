@@ -179,6 +179,8 @@ export default {
   "Order placed": "Commande passée",
   "Payment refunded": "Paiement remboursé",
   "Personal data erased": "Données personnelles effacées",
+  "Change undone": "Modification annulée",
+  "Corrected": "Corrigé",
   "Timeline": "Suivi",
   "by you": "par vous",
   "by the shop": "par la boutique",

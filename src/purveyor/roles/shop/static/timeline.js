@@ -8,7 +8,8 @@ import { t } from "./text.js";
 
 const WHAT = {
   placed: "Order placed", confirmed: "Confirmed", shipped: "Shipped", delivered: "Delivered", cancelled: "Cancelled",
-  paid: "Paid", refunded: "Payment refunded", erased: "Personal data erased",
+  paid: "Paid", refunded: "Payment refunded", erased: "Personal data erased", undone: "Change undone",
+  corrected: "Corrected",
 };
 const MAILS = {
   "order.created": "Order confirmation", "order.confirmed": "Order acceptance", "order.shipped": "Shipping confirmation",

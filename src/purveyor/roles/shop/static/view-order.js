@@ -6,11 +6,16 @@ import { field, form } from "./forms.js";
 import { productLink } from "./catalog.js";
 import { addressLines, date, money, payment, word } from "./format.js";
 import { address } from "./http.js";
-import { isStaff } from "./session.js";
+import { isStaff, user } from "./session.js";
 import { t } from "./text.js";
 import { changePanel } from "./change-order.js";
+import { correctPanel } from "./correct-order.js";
+import { cancelOrder } from "./desk-change.js";
+import { keys } from "./desk-keys.js";
 import { mailPanel } from "./mail-panel.js";
+import { notesPanel } from "./notes-panel.js";
 import { timeline } from "./timeline.js";
+import { offerUndo } from "./undo.js";
 import { statusPill } from "./view-orders.js";
 
 const WAY = ["pending", "confirmed", "shipped", "delivered"];
@@ -41,7 +46,8 @@ function facts(order, staff) {
     [t("Payment"), `${payment(order.payment_method)} · ${word(order.payment_status)}`],
     [t("Ship to"), shipTo ? addressLines(shipTo).map((line) => h("span", { class: "address-line" }, line)) : t("No shipping address")],
     order.note && [t("Note"), order.note],
-    staff && ["Customer", h("a", { href: `#/desk?user_id=${encodeURIComponent(order.user_id)}` }, h("code", {}, order.user_id))],
+    staff && ["Buyer", [h("a", { href: `#/desk/customers/${encodeURIComponent(order.user_id)}` }, order.buyer?.name || order.user_id),
+      order.buyer && h("span", { class: "address-line" }, h("a", { href: `mailto:${order.buyer.email}` }, order.buyer.email))]],
   ].filter(Boolean);
   return h("section", { class: "panel", "aria-labelledby": "facts" },
     h("h2", { id: "facts" }, t("Shipping and payment")),
@@ -50,9 +56,10 @@ function facts(order, staff) {
 
 const canCancel = (order) => ["pending", "confirmed"].includes(order.status);
 
-function cancelPanel(order, done) {
+function cancelPanel(order, done, desk) {
   const submit = async ({ reason }) => {
-    await post(`/api/orders/${order.id}/cancel`, reason ? { reason } : {});
+    if (desk) await cancelOrder(order, reason, done);
+    else await post(`/api/orders/${order.id}/cancel`, reason ? { reason } : {});
     say(t("Order {number} was cancelled.", { number: order.order_number }));
     await done();
   };
@@ -84,7 +91,7 @@ async function read(id) {
 export async function orderView({ parameter: id, path, query, signal, config }) {
   const desk = path.startsWith("/desk");
   const staff = isStaff();
-  const parts = { head: h("div"), way: h("div"), change: h("div"), facts: h("div"), cancel: h("div"), mails: h("div"), box: h("div") };
+  const parts = { head: h("div"), way: h("div"), change: h("div"), facts: h("div"), cancel: h("div"), mails: h("div"), box: h("div"), notes: h("div"), correct: h("div") };
   let current = await read(id);
   let drawn = null;
 
@@ -98,9 +105,17 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
       h("p", { class: "muted" }, t("Placed on {date}", { date: date(order.created_at) }), " · ", money(order.total_amount, order.currency)));
     fill(parts.way, progress(order.status));
     fill(parts.facts, facts(order, desk));
-    if (!canCancel(order) || !parts.cancel.firstChild) fill(parts.cancel, canCancel(order) && cancelPanel(order, refresh));
+    if (!canCancel(order) || !parts.cancel.firstChild) fill(parts.cancel, canCancel(order) && cancelPanel(order, refresh, desk));
     if (desk) fill(parts.change, changePanel(current, { reload: refresh, trouble }));
+    if (desk && user().role === "admin") fill(parts.correct, correctPanel(current, refresh));
     if (lost && document.activeElement === document.body) (parts.change.querySelector("button") ?? parts.head.querySelector("h1")).focus();
+  }
+
+  function deskOnly() {
+    notesPanel(id).then((panel) => fill(parts.notes, panel), () => null);
+    if (current.order.undo_until) offerUndo(current.order, word(current.order.status).toLowerCase(), refresh);
+    const press = (label) => [...parts.change.querySelectorAll("button")].find((button) => button.textContent === label)?.click();
+    keys(signal, { c: () => press("Confirm"), s: () => press("Mark as shipped") });
   }
 
   async function showMails() {
@@ -123,6 +138,7 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
   const story = await timeline(id, { staff: desk, signal, onNews });
   draw();
   showMails();
+  if (desk) deskOnly();
   const { order } = current;
   const up = desk ? ["#/desk", "Order desk"] : ["#/orders", t("My orders")];
   return {
@@ -139,7 +155,8 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
           h("section", { class: "panel", "aria-labelledby": "story" },
             h("div", { class: "panel-head" }, h("h2", { id: "story" }, t("Timeline")), story.state), story.list),
           parts.mails, parts.box),
-        h("div", { class: "stack" }, contents(order), parts.facts, parts.cancel)),
+        h("div", { class: "stack" }, contents(order), parts.facts, parts.notes, parts.cancel, parts.correct,
+          desk && h("p", {}, h("a", { href: `#/desk/slips?ids=${id}` }, "Print packing slip")))),
       !desk && staff && h("p", {}, h("a", { href: `#/desk/orders/${id}` }, "Open in order desk")),
     ],
   };

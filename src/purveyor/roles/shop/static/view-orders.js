@@ -10,14 +10,17 @@ import { t } from "./text.js";
 /** An order's status as a colored label. */
 export const statusPill = (status) => h("span", { class: `status ${status}` }, word(status));
 
-/** Button that loads the next page. `path(cursor)` is the URL of a page, `add(orders)` shows its orders. */
-export function pager({ path, add, first, label = t("Show older orders") }) {
+/**
+ * Button that loads the next page. `path(cursor)` is the URL of a page, `add(orders)` shows its orders, `read(page)`
+ * turns a page of something else into one of orders.
+ */
+export function pager({ path, add, first, label = t("Show older orders"), read = (page) => page }) {
   const holder = h("p", { class: "actions center" });
   const button = h("button", { type: "button", class: "button", onclick: async () => {
     if (button.getAttribute("aria-disabled")) return;
     button.setAttribute("aria-disabled", "true");
     try {
-      take(await get(path(cursor)));
+      take(read(await get(path(cursor))));
     } catch (error) {
       holder.after(alertBox(error));
     } finally {
