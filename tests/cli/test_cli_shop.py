@@ -110,6 +110,18 @@ def test_mail_show(running: Shop, console: Console) -> None:
     assert "Subject: " in shown
     assert str(running.order_number) in shown
     assert "To: Ada Lovelace <ada@example.com>" in shown
+    assert "\nHello Ada Lovelace,\n" in shown
+    assert "=3D" not in shown
+
+    source = console("mail", "show", running.event_id, "--source").stdout
+    assert source.startswith("Date: ")
+    assert "Content-Transfer-Encoding: quoted-printable" in source
+
+    found = json.loads(console("mail", "show", running.event_id, "--json").stdout)
+    assert found["record"]["event_id"] == running.event_id
+    assert "Ada Lovelace <ada@example.com>" in dict(found["headers"])["To"]
+    assert found["text"].startswith("Hello Ada Lovelace,")
+    assert found["message"].split() == source.split()
 
 
 def test_mail_resend_and_resolve(running: Shop, console: Console) -> None:

@@ -51,15 +51,28 @@ def list_mails(
 
 
 @mail.command("show", epilog="Example: app mail show 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
-def show(event_id: EventId, config: ConfigOption = None) -> None:
-    """Show an email as it is sent, with its ledger record."""
+def show(
+    event_id: EventId,
+    source: Annotated[bool, typer.Option("--source", help="Print only the message as it is sent.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an email with its ledger record, headers and text."""
+    from purveyor.roles.email.mime import read_mail
+
     shown = run(asked(Email, lambda email: email.show(event_id), config))
+    if source:
+        typer.echo(shown.message, nl=False)
+        return
+    headers, text = read_mail(shown.message)
+    if as_json:
+        print_json({"record": shown.record, "headers": headers, "text": text, "message": shown.message})
+        return
     facts = table("", "")
-    for name in shown.record.__struct_fields__:
-        facts.add_row(name, str(getattr(shown.record, name)))
+    for field in shown.record.__struct_fields__:
+        facts.add_row(field, str(getattr(shown.record, field)))
     out.print(facts)
-    out.print()
-    for line in shown.message.splitlines():
+    for line in ("", *(f"{name}: {value}" for name, value in headers), "", *text.splitlines()):
         out.print(line)
 
 

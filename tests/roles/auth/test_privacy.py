@@ -29,7 +29,7 @@ from purveyor.roles.auth.passwords import Passwords
 from purveyor.roles.auth.privacy import PersonalExport
 from purveyor.roles.email.contract import MailDataErased, MailDataExported
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
-from roles.auth.samples import HOME, NEW_PASSWORD, Process, a_user
+from roles.auth.samples import HERE, HOME, NEW_PASSWORD, Process, a_user
 from roles.auth.test_password_changes import forgotten
 from roles.auth.test_sessions import works
 from waiting import PATIENCE_S
@@ -235,7 +235,7 @@ async def test_an_erasure_leaves_nothing_of_the_person_but_the_id(here: Process,
     with pytest.raises(RefreshTokenInvalid):
         await here.sessions.refresh(pair.refresh_token)
     with pytest.raises(ResetTokenInvalid):
-        await here.changes.reset(token, NEW_PASSWORD)
+        await here.changes.reset(token, NEW_PASSWORD, HERE)
     with pytest.raises(InvalidCredentials):
         await here.logged_in(user)
     assert await here.logged_in(await here.registered(email=user.email)), "the address is free again"

@@ -11,6 +11,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Server
 
 from purveyor.kit.http.openapi import complete
+from purveyor.kit.http.pages import for_browsers
 from purveyor.kit.http.web import (
     EXCEPTION_HANDLERS,
     MAX_BODY_BYTES,
@@ -105,7 +106,7 @@ def _litestar(routes: Sequence[Any], openapi_config: OpenAPIConfig | None) -> Li
         before_request=check_request,
         request_class=ApiRequest,
         response_class=ApiResponse,
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=for_browsers(EXCEPTION_HANDLERS),
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=openapi_config,
         logging_config=None,

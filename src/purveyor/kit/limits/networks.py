@@ -58,8 +58,21 @@ async def hit_network(limiter: Limiter, policy: str, network: str, rate: Rate) -
     wider = wider_network(network)
     if wider is None or not decision.allowed:
         return decision
-    shared = await limiter.hit(policy, f"network {wider}", Rate(rate.quota * WIDER_SHARE, rate.window_s))
+    shared = await limiter.hit(policy, f"network {wider}", _wider_rate(rate))
+    if not shared.allowed:
+        await limiter.give_back(policy, f"network {network}", rate)
     return min(decision, shared, key=lambda each: (each.allowed, each.remaining))
+
+
+async def give_back_network(limiter: Limiter, policy: str, network: str, rate: Rate) -> None:
+    """Uncount an allowed request of ``hit_network``."""
+    await limiter.give_back(policy, f"network {network}", rate)
+    if wider := wider_network(network):
+        await limiter.give_back(policy, f"network {wider}", _wider_rate(rate))
+
+
+def _wider_rate(rate: Rate) -> Rate:
+    return Rate(rate.quota * WIDER_SHARE, rate.window_s)
 
 
 def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

@@ -9,7 +9,7 @@ from litestar.openapi.spec import Link
 from litestar.params import QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
-from purveyor.kit.errors import Forbidden, NotFound, Unavailable
+from purveyor.kit.errors import Forbidden, NotFound, TooManyRequests, Unavailable
 from purveyor.kit.http.routes import (
     DEFAULT_LIMIT,
     Cursor,
@@ -24,6 +24,7 @@ from purveyor.kit.http.routes import (
     read_limit,
 )
 from purveyor.kit.http.web import ApiResponse
+from purveyor.kit.limits.networks import client_network
 from purveyor.kit.text import Line, Phone, clean_phone
 from purveyor.roles.auth import model, schemas
 from purveyor.roles.auth.contract import AddressBody, EmailTaken, LastAdmin, Principal
@@ -93,7 +94,8 @@ def register_route(auth: Auth) -> Any:
         summary="Create an account",
         description=(
             "Email addresses are case-insensitive and unique. A welcome email is sent. The password may contain "
-            "any characters, but must not be one of the most common passwords."
+            "any characters, but must not be one of the most common passwords. Registrations are limited per "
+            "network and per mailbox."
         ),
         headers={"Location": "Path of the profile"},
         links=(
@@ -101,9 +103,11 @@ def register_route(auth: Auth) -> Any:
             link("log_in"),
         ),
         responses=answer(AccountView, "The new account. `Location` is its profile.", schemas.ACCOUNT, status=201),
-        problems=(EmailTaken,),
+        problems=(EmailTaken, TooManyRequests),
     )
-    async def register(data: Annotated[RegisterBody, body(schemas.REGISTER)]) -> Response[AccountView]:
+    async def register(
+        data: Annotated[RegisterBody, body(schemas.REGISTER)], request: Request[Any, Any, Any]
+    ) -> Response[AccountView]:
         user = await auth.register(
             Registration(
                 email=data.email,
@@ -111,7 +115,8 @@ def register_route(auth: Auth) -> Any:
                 name=data.name,
                 phone=data.phone or "",
                 language=data.language or "",
-            )
+            ),
+            network=client_network(request.client.host if request.client else ""),
         )
         return Response(account_view(user), headers={"Location": f"/user/{user.id}"})
 

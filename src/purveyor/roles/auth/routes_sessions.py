@@ -6,7 +6,7 @@ import msgspec
 from litestar import Request, Response
 from msgspec import Meta
 
-from purveyor.kit.errors import NotFound, Unauthorized, Unavailable
+from purveyor.kit.errors import NotFound, TooManyRequests, Unauthorized, Unavailable
 from purveyor.kit.http.routes import PathId, RouteGroup, Verify, answer, body, link
 from purveyor.kit.http.web import BEARER, ApiResponse, bearer_token, header
 from purveyor.kit.limits.networks import client_network
@@ -278,12 +278,15 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
         summary="Request a password reset email",
         description=(
             "The response and its timing are the same whether or not an account with this address exists. An "
-            "account gets at most 3 emails per hour."
+            "account gets at most 3 emails per hour, and requests are limited per network."
         ),
+        problems=(TooManyRequests,),
         responses=answer(Accepted, "The request was accepted.", schemas.FORGOTTEN, status=202),
     )
-    async def forgot(data: Annotated[ForgotBody, body(schemas.FORGOT)]) -> Accepted:
-        await passwords.forgot(data.email)
+    async def forgot(
+        data: Annotated[ForgotBody, body(schemas.FORGOT)], request: Request[Any, Any, Any]
+    ) -> Accepted:
+        await passwords.forgot(data.email, _network(request))
         return Accepted(_MAIL_ON_ITS_WAY)
 
     @group.post(
@@ -294,11 +297,11 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
             "Uses the token from the email, which is valid once and for 30 minutes. Ends all sessions of the "
             "account."
         ),
-        problems=(ResetTokenInvalid,),
+        problems=(ResetTokenInvalid, TooManyRequests),
         response_description="The password was changed.",
     )
-    async def reset(data: Annotated[ResetBody, body(schemas.RESET)]) -> None:
-        await passwords.reset(data.token, data.password)
+    async def reset(data: Annotated[ResetBody, body(schemas.RESET)], request: Request[Any, Any, Any]) -> None:
+        await passwords.reset(data.token, data.password, _network(request))
 
     return [change, forgot, reset]
 

@@ -14,12 +14,14 @@ from msgspec import Meta
 
 from purveyor.kit.errors import ConfigError, Unavailable
 from purveyor.kit.events.message import Envelope
+from purveyor.kit.limits.memory import Rate
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
 from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, UserExportRequested, UserRegistered
 from purveyor.roles.email.contract import (
     Email,
+    EmptyMailbox,
     FindMailbox,
     ListMails,
     MailDataErased,
@@ -33,6 +35,7 @@ from purveyor.roles.email.contract import (
     WhichUnrecorded,
 )
 from purveyor.roles.email.ports import DoubtPolicy, Emit, Ledger
+from purveyor.roles.email.turns import UNCONFIRMED
 from purveyor.roles.orders.contract import (
     OrderCancelled,
     OrderConfirmed,
@@ -77,6 +80,9 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
     mail_doubtful: Annotated[
         DoubtPolicy, Meta(description="emails that may or may not have been sent: resend once, or park as unknown")
     ] = "resend"
+    rate_limit_unconfirmed_mail: Annotated[
+        Rate, Meta(description="emails to a mailbox whose address is not confirmed; more wait in the ledger")
+    ] = UNCONFIRMED
     mail_keep_days: Annotated[
         int, Meta(ge=0, le=36500, description="days after which the text of sent emails is deleted; 0: never")
     ] = 90
@@ -155,6 +161,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
                 RecoverClaims: audit.recover,
                 FindMailbox: pages.find,
                 ReadMailbox: pages.read,
+                EmptyMailbox: pages.empty,
             },
             subscriptions={
                 **dict.fromkeys(MAILED, mails.write),
@@ -197,11 +204,12 @@ class _Storage(NamedTuple):
 
 
 async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> _Storage:
+    quota = settings.rate_limit_unconfirmed_mail
     if settings.mongodb_uri:
         from purveyor.roles.email.ledger.mongo import MongoLedger, MongoRelay, open_ledger
 
         mongo: MongoLedger = await env.connect(
-            lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri))
+            lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri, quota=quota))
         )
         own = MongoRelay(mongo, env.events)
         return _Storage(mongo, own.emit, own)
@@ -209,7 +217,7 @@ async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack)
     from purveyor.roles.email.ledger.postgres import PostgresLedger
 
     database = await stack.enter_async_context(env.database())
-    ledger = PostgresLedger(database)
+    ledger = PostgresLedger(database, quota=quota)
     relay = Relay(database, "email", env.events, forget=True, order_by="occurred_at, id")
 
     async def emit(*events: Envelope) -> None:

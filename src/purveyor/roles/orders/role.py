@@ -87,6 +87,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         routes_products,
         service,
         store,
+        store_tickets,
         undo,
     )
 
@@ -107,6 +108,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         committed=relay.wake,
         backlog=backlog,
     )
+    tickets = store_tickets.LiveTickets(database)
     streams = live.Live(histories, identity, stopping=env.stopping)
 
     timelines = service.Timelines(histories, committed=streams.wake)
@@ -116,12 +118,13 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     outbox = Outbox(database, "orders")
+    purges = (order_store.purge, persons.sweep, jobs.purge, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
             *routes.list_routes(orders, order_store, identity),
             *routes.change_routes(changes, identity),
-            *live.history_routes(timelines, streams, identity),
+            *live.history_routes(timelines, streams, tickets, identity),
             *routes_products.product_routes(orders, currency),
             *routes_desk.desk_routes(
                 undo.Undo(database, order_store, committed=changed),
@@ -145,7 +148,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
             Background("relay", relay.run),
             Background("live", streams.run),
             Background("bulk jobs", jobs.run),
-            Background("purge", partial(regularly, _PURGE_EVERY_S, order_store.purge, persons.sweep, jobs.purge)),
+            Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
             Background("search texts", partial(regularly, _PURGE_EVERY_S, order_store.search.complete)),
             *_looks(env, outbox),
         ],

@@ -292,6 +292,7 @@ TIMELINE = {
         _MAIL,
     ],
 }
+TICKET = {"ticket": "m0Zq1w6vB3n8J5kXr2tYp9uLd4sHc7fGaEiVoWbNeQs", "expires_in": 60}
 STREAM = (
     "retry: 2000\n\nid: 2\nevent: mail_sent\n"
     'data: {"id":2,"at":"2026-03-01T09:30:01.480Z","what":"mail_sent",...}\n\n: nothing new\n\n'
