@@ -132,14 +132,15 @@ class VerifyToken(Ask[VerifiedToken], frozen=True):
 
 
 class Profile(Message, frozen=True):
-    """Name and email address of a user. Foreign services may add members."""
+    """Name, email address and language of a user. Foreign services may add members."""
 
     email: str | None = ""
     name: str | None = ""
+    language: str | None = ""
 
 
 class GetProfile(Ask[Profile], frozen=True):
-    """The profile of the token's holder, when ``VerifyToken`` did not return one. Raises ``NotFound``."""
+    """The current profile of the token's holder, or of any user for staff. Raises ``NotFound``."""
 
     reply: ClassVar = Profile
     route: ClassVar = "GET /user/{user_id}"
@@ -233,6 +234,16 @@ class PasswordResetRequested(Event, frozen=True):
     expires_at: datetime
 
 
+class PasswordChanged(Event, frozen=True):
+    """A password was changed or reset."""
+
+    type: ClassVar = "user.password_changed"
+
+    user_id: str
+    user_email: str
+    user_name: str
+
+
 class UserErased(Event, frozen=True):
     """An account was deleted. Every role erases its personal data and confirms that with an event."""
 
@@ -240,6 +251,7 @@ class UserErased(Event, frozen=True):
 
     user_id: str
     user_email: str
+    user_name: str = ""
 
 
 class UserExportRequested(Event, frozen=True):

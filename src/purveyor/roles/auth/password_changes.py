@@ -14,7 +14,13 @@ from purveyor.kit.events.outbox import emit
 from purveyor.kit.ids import new_id
 from purveyor.kit.limits.memory import Decision
 from purveyor.roles.auth import model
-from purveyor.roles.auth.contract import PasswordResetRequested, Principal, ResetTokenInvalid, WrongPassword
+from purveyor.roles.auth.contract import (
+    PasswordChanged,
+    PasswordResetRequested,
+    Principal,
+    ResetTokenInvalid,
+    WrongPassword,
+)
 from purveyor.roles.auth.model import Credentials, User, about
 from purveyor.roles.auth.passwords import Passwords, Verdict
 from purveyor.roles.auth.revocations import end_sessions, revoke_account
@@ -61,6 +67,7 @@ class PasswordChanges:
                 raise WrongPassword
             if not await self._store.change(known, await self._passwords.hash(new), token.session_id):
                 raise WrongPassword  # changed by someone else during the check
+        self._committed()
         await self._sessions.heed_revocations()
         return limit
 
@@ -83,6 +90,7 @@ class PasswordChanges:
         user = await self._store.reset(_hash(token), await self._passwords.hash(password))
         if user is None:
             raise ResetTokenInvalid
+        self._committed()
         await self._throttle.forgive(user.email)
         await self._sessions.heed_revocations()
 
@@ -95,6 +103,10 @@ def _reset_requested(user: User, token: str) -> PasswordResetRequested:
         token=token,
         expires_at=now() + _RESET_LIFETIME,
     )
+
+
+def _changed(user: User) -> Envelope:
+    return about(user, PasswordChanged(user_id=str(user.id), user_email=user.email, user_name=user.name))
 
 
 def _hash(token: str) -> bytes:
@@ -143,6 +155,7 @@ class PasswordStore:
             if changed:
                 await end_sessions(connection, user_id, self._token_lifetime_s, kept_session)
                 await _use_up_resets(connection, user_id)
+                await emit(connection, "auth", _changed(known.user))
         return bool(changed)
 
     async def request_reset(self, user: User | None, token_hash: bytes, event: Envelope | None) -> bool:
@@ -208,6 +221,7 @@ class PasswordStore:
             await end_sessions(connection, user_id, self._token_lifetime_s, None)
             await revoke_account(connection, user_id, self._token_lifetime_s, row["token_version"])
             await _use_up_resets(connection, user_id)
+            await emit(connection, "auth", _changed(user_of(row)))
         return user_of(row)
 
     async def purge(self) -> int:

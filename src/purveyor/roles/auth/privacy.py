@@ -101,7 +101,7 @@ class Privacy:
         Users may delete their own account, admins any. Raises ``NotFound`` and ``LastAdmin``.
         """
         user = await self._accounts.get(visible(caller, user_id, to="admin"))
-        event = about(user, UserErased(user_id=str(user.id), user_email=user.email))
+        event = about(user, UserErased(user_id=str(user.id), user_email=user.email, user_name=user.name))
         await self._store.erase(user.id, event)
         self._committed()
         await self._sessions.heed_revocations()

@@ -22,6 +22,7 @@ from purveyor.roles.auth.contract import (
     GetProfile,
     ListErasures,
     OpenAccount,
+    PasswordChanged,
     PasswordResetRequested,
     SetAccess,
     UserErased,
@@ -167,7 +168,7 @@ ROLE = Role(
         "privacy": "Export or erase the personal data of a user.",
         "staff": "For staff and admins: find users and change their roles.",
     },
-    emits=(UserRegistered, PasswordResetRequested, UserErased, UserExportRequested),
+    emits=(UserRegistered, PasswordResetRequested, PasswordChanged, UserErased, UserExportRequested),
     collects_personal_data=(UserErased, UserExportRequested),
     migrations=Path(__file__).with_name("migrations"),
 )

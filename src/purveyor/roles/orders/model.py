@@ -279,6 +279,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     request_id: str
     event: Envelope | None
+    payment_event: Envelope | None = None
 
 
 class MailOutcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
 from purveyor.kit.limits.memory import Rate
@@ -18,6 +17,7 @@ from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import UserErased, UserExportRequested
 from purveyor.roles.email.contract import Email, MailSettled
 from purveyor.roles.orders.contract import (
+    ORDER_LINK,
     AnnounceOrders,
     FindUnannounced,
     OrderCancelled,
@@ -26,11 +26,13 @@ from purveyor.roles.orders.contract import (
     OrderDataErased,
     OrderDataExported,
     OrderDelivered,
+    OrderPaid,
+    OrderRefunded,
     Orders,
     OrderShipped,
     TraceOrder,
 )
-from purveyor.settings import Url
+from purveyor.settings import Secret, ShopDetails, Url
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
@@ -40,15 +42,21 @@ if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
 
 _PURGE_EVERY_S = 600.0
 _LOOK_EVERY_S = 300.0
-_MAILED = (OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled)
+_MAILED = (
+    *(OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled),
+    *(OrderPaid, OrderRefunded),
+)
 
 
-class OrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
+class OrdersSettings(ShopDetails, frozen=True, kw_only=True):
     """Settings of role orders."""
 
     products_api: Annotated[Url, Meta(description="base URL of the product API; empty: bundled catalog")] = Url()
     rate_limit_orders: Annotated[Rate, Meta(description="rate limit for placing orders, per user")] = Rate(60, 60)
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217 code of all prices")] = "EUR"
+    jwt_secret: Annotated[
+        Secret, Meta(description="key that signs access tokens, at least 32 bytes; required in production")
+    ] = Secret()
     event_backlog_max_events: Annotated[
         int, Meta(ge=1, description="refuse new orders while this many events wait for the broker")
     ] = 100_000
@@ -75,7 +83,8 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store
+    from purveyor.kit.link_tokens import LinkTokens
+    from purveyor.roles.orders import live, order_page, privacy, routes, routes_products, service, store
 
     identity, currency = env.port(Identity), settings.currency
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
@@ -97,16 +106,18 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     streams = live.Live(histories, identity, stopping=env.stopping)
 
     timelines = service.Timelines(histories, committed=streams.wake)
-    changes = service.Changes(order_store, committed=partial(_changed, relay, streams))
+    changes = service.Changes(order_store, identity, committed=partial(_changed, relay, streams))
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     outbox = Outbox(database, "orders")
+    links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
             *routes.list_routes(orders, order_store, identity),
             *routes.change_routes(changes, identity),
             *live.history_routes(timelines, streams, identity),
+            *order_page.page_routes(order_page.OrderPages(order_store, links, settings)),
             *routes_products.product_routes(orders, currency),
         ],
         answers={
@@ -188,6 +199,8 @@ ROLE = Role(
         OrderShipped,
         OrderDelivered,
         OrderCancelled,
+        OrderPaid,
+        OrderRefunded,
         OrderDataErased,
         OrderDataExported,
     ),

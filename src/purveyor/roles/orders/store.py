@@ -99,6 +99,8 @@ with changed as (
     from changed, unnest($11::text[]) with ordinality as entry (what, place)
 ), event as (
     {insert_into("orders", first=13, source="changed")}
+), payment_event as (
+    {insert_into("orders", first=23, source="changed")}
 )
 select count(*) from changed"""  # noqa: S608 - constants
 _ENTRY = """
@@ -215,6 +217,7 @@ class OrderStore:
             transition.entries,
             transition.request_id,
             *values(event),
+            *values(transition.payment_event),
         )
         return bool(changed)
 
