@@ -86,7 +86,7 @@ EXAMPLES: tuple[Message, ...] = (
     auth.VerifyToken(token="header.claims.signature"),
     _ADDRESS,
     auth.GetProfile(user_id=_USER, token="header.claims.signature"),
-    auth.Profile(email="jane@example.com", name="Jane Doe", language="de-AT"),
+    auth.Profile(email="jane@example.com", name="Jane Doe", language="de-AT", email_confirmed=True),
     auth.GetAddress(user_id=_USER, address_id=_ORDER, token="header.claims.signature"),
     auth.Account(id=_USER, email="user@example.com", name="John Doe", access="staff"),
     auth.OpenAccount(email="user@example.com", name="John Doe", password="correct horse", access="staff"),

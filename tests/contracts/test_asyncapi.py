@@ -11,13 +11,23 @@ from purveyor.registry import ROLES
 
 DOCUMENT = asyncapi(list(ROLES.values()), version="1")
 GOLDEN = Path(__file__).parent
-TYPES: dict[str, Any] = {"integer": int, "number": (int, float), "string": str, "array": list, "object": dict}
+TYPES: dict[str, Any] = {
+    "integer": int,
+    "number": (int, float),
+    "string": str,
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+    "null": type(None),
+}
 
 
 def complaints(value: Any, schema: dict[str, Any], where: str = "") -> list[str]:
     """What is wrong with a value by a schema of the document."""
     if "$ref" in schema:
         schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        return min((complaints(value, each, where) for each in schema["anyOf"]), key=len)
     if "enum" in schema:
         return [] if value in schema["enum"] else [f"{where}: {value!r} is none of {schema['enum']}"]
     if not isinstance(value, TYPES[schema["type"]]):

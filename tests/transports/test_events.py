@@ -20,6 +20,7 @@ from purveyor.kit.db.migrate import migrate
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.events.message import Envelope, Event
+from purveyor.kit.events.signing import EventSigner, SignedEvents
 from purveyor.kit.events.transport import (
     MAX_BODY_BYTES,
     DeadLetter,
@@ -151,16 +152,29 @@ class Line:
         assert list(await transport.publish(sent)) == [None] * len(sent)
 
 
-@pytest.fixture
-async def line(case: Case) -> AsyncIterator[Line]:
+@contextlib.asynccontextmanager
+async def line_of(case: Case, name: str) -> AsyncIterator[Line]:
     class Happened(Event, frozen=True):
-        type: ClassVar = f"test.happened{next(numbers)}"
+        type: ClassVar = f"{name}{next(numbers)}"
 
         number: int
         text: str = ""
 
     async with contextlib.AsyncExitStack() as stack:
         yield Line(case, stack, Queue(name=f"queue.of.{Happened.type}", event=Happened, role="test"))
+
+
+@pytest.fixture
+async def line(case: Case) -> AsyncIterator[Line]:
+    async with line_of(case, "test.happened") as made:
+        yield made
+
+
+@pytest.fixture(params=["user.happened", "test_data.happened"])
+async def personal(case: Case, request: pytest.FixtureRequest) -> AsyncIterator[Line]:
+    """A line of events about people."""
+    async with line_of(case, request.param) as made:
+        yield made
 
 
 class Handler:
@@ -227,6 +241,50 @@ async def test_an_event_arrives_whole_once_and_is_gone(line: Line) -> None:
     assert handler.during == [("request-7", sent.traceparent)]
     assert later.seen == []
     assert await dead_letters(line, transport, 0) == []
+
+
+def signed(transport: EventTransport, secret: str) -> SignedEvents:
+    return SignedEvents(transport, EventSigner(secret) if secret else None, exposed=True)
+
+
+async def test_events_about_people_count_only_with_the_signature_of_a_role(personal: Line) -> None:
+    transport, handler = await personal.transport(), Handler()
+    ours, theirs = signed(transport, "s" * 32), signed(transport, "t" * 32)
+    good, forged, bare = personal.sent(1), personal.sent(2), personal.sent(3)
+    stolen = msgspec.structs.replace(EventSigner("s" * 32).sign(good), id=new_id(), body=b'{"number": 4}')
+    await personal.publish(ours, good)
+    await personal.publish(theirs, forged)
+    await personal.publish(transport, bare, stolen)
+    await personal.consume(ours, handler)
+    found = {letter.event_id: letter.reason for letter in await dead_letters(personal, ours, 3)}
+    await handler.until(1)
+
+    assert handler.done == [good.id]
+    kind = personal.queue.event.type
+    assert found == {
+        str(forged.id): f"Undeliverable: the signature of {kind} does not match SERVICE_SECRET",
+        str(stolen.id): f"Undeliverable: the signature of {kind} does not match SERVICE_SECRET",
+        str(bare.id): f"Undeliverable: the signature of {kind} is missing",
+    }
+
+
+async def test_without_a_secret_events_about_people_are_taken_with_one_warning(
+    personal: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport, handler = signed(await personal.transport(), ""), Handler()
+    await personal.consume(transport, handler)
+    await personal.publish(transport, personal.sent(1), personal.sent(2))
+    await handler.until(2)
+
+    assert [record.message for record in caplog.records if "without a signature" in record.message][1:] == []
+    assert "SERVICE_SECRET" in caplog.text
+
+
+async def test_other_events_are_open_to_foreign_publishers(line: Line) -> None:
+    transport, handler = await line.transport(), Handler()
+    await line.consume(signed(transport, "s" * 32), handler)
+    await line.publish(transport, line.sent())
+    await handler.until(1)
 
 
 async def test_what_was_published_before_anybody_consumed_is_waiting(line: Line) -> None:

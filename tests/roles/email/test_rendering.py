@@ -105,9 +105,8 @@ def letter(kind: str, **changes: object) -> Letter:
     makers = {OrderMail: order, ResetMail: reset, WelcomeMail: welcome}
     if (maker := makers.get(KINDS[kind])) is not None:
         return maker(**changes)
-    return msgspec.structs.replace(
-        SAMPLES[kind], **({"at": AT, "link": ""} if KINDS[kind] is NoticeMail else {}), **changes
-    )
+    no_link = {"link": ""} if KINDS[kind] is NoticeMail else {}
+    return msgspec.structs.replace(SAMPLES[kind], at=AT, **no_link, **changes)
 
 
 class Page(HTMLParser):

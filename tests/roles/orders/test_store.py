@@ -91,6 +91,8 @@ async def test_an_order_has_one_event_which_tells_what_the_contract_says(
         "payment_status": "unpaid",
         "note": "",
         "shipping_address": None,
+        "user_id": ada.user_id,
+        "recipient_confirmed": False,
     }
     envelope = {
         name: rows[0][name] for name in ("id", "type", "sequence", "correlation_id", "currency", "language")

@@ -88,6 +88,7 @@ class Identity(Port):
                 email=_foreign(profile.email or ""),
                 name=_foreign(profile.name or ""),
                 language=_foreign(profile.language or ""),
+                email_confirmed=profile.email_confirmed,
             )
         except Unavailable:
             self._profiles_from = self._clock() + self.PROFILE_PAUSE_S  # an order must not wait for each timeout

@@ -137,6 +137,7 @@ class Profile(Message, frozen=True):
     email: str | None = ""
     name: str | None = ""
     language: str | None = ""
+    email_confirmed: bool | None = False
 
 
 class GetProfile(Ask[Profile], frozen=True):
@@ -220,6 +221,8 @@ class UserRegistered(Event, frozen=True):
     user_id: str
     user_email: str
     user_name: str
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class PasswordResetRequested(Event, frozen=True):
@@ -232,6 +235,8 @@ class PasswordResetRequested(Event, frozen=True):
     user_name: str
     token: str
     expires_at: datetime
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class PasswordChanged(Event, frozen=True):
@@ -242,6 +247,8 @@ class PasswordChanged(Event, frozen=True):
     user_id: str
     user_email: str
     user_name: str
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class UserErased(Event, frozen=True):
@@ -252,6 +259,8 @@ class UserErased(Event, frozen=True):
     user_id: str
     user_email: str
     user_name: str = ""
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class UserExportRequested(Event, frozen=True):

@@ -94,7 +94,7 @@ class Letters:
                 return PasswordChangedMail(**person)
             case UserErased():
                 return ErasedMail(**person)
-        return OrderMail(
+        mail = OrderMail(
             **self._about_order(event, envelope),
             payment_status=event.payment_status,
             is_payable=event.payment_status in ("", "unpaid") and not isinstance(event, _SETTLES),
@@ -102,6 +102,8 @@ class Letters:
             note=event.note,
             reason=event.reason if isinstance(event, OrderCancelled) else "",
         )
+        # An unconfirmed address may be a stranger's, so nothing that a customer wrote is repeated to it.
+        return mail if event.recipient_confirmed else mail.without_free_text()
 
     def _about_order(self, event: OrderEvent, envelope: Envelope) -> dict[str, Any]:
         return {

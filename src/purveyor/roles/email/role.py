@@ -46,7 +46,8 @@ from purveyor.roles.orders.contract import (
     OrderRefunded,
     OrderShipped,
 )
-from purveyor.settings import Secret, ShopDetails, Url
+from purveyor.settings import Secret, Url
+from purveyor.shop_details import ShopDetails
 
 if TYPE_CHECKING:  # slow to import, so build() imports them
     from purveyor.kit.events.outbox import Outbox, Relay
@@ -143,7 +144,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     from purveyor.roles.email.journal import Journals
     from purveyor.roles.email.letters import Letters
     from purveyor.roles.email.mailbox import Mailbox, MailboxPages
-    from purveyor.roles.email.privacy import PersonalData, Retention
+    from purveyor.roles.email.privacy import Farewells, PersonalData, Retention
     from purveyor.roles.email.rendering import Renderer
     from purveyor.roles.email.sender import Sender
     from purveyor.roles.email.service import Audit, Mails
@@ -152,7 +153,13 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
         ledger, emit, relay, outbox, purges = await _open_ledger(env, settings, stack)
         mailer = _open_mailer(env, settings, stack)
         journals = Journals(env.data_dir / "sender-journals" / ("mongodb" if settings.mongodb_uri else "postgres"))
-        sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=relay.wake)
+        farewells = Farewells(ledger)
+
+        def settled() -> None:
+            relay.wake()
+            farewells.wake()
+
+        sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=settled)
         shop = shop_of(settings)
         renderer = Renderer(shop, settings.mail_templates)
         links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
@@ -184,6 +191,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
             background=[
                 Background("sender", sender.run),
                 Background("relay", relay.run),
+                Background("farewells", farewells.run),
                 Background("purge", partial(regularly, _PURGE_EVERY_S, retention.sweep, *purges)),
             ],
             checks=[_ledger_check(env, settings, ledger), _delivery_check(env, settings, mailer)],

@@ -9,6 +9,7 @@ from purveyor.kit.errors import Conflict, NotFound
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import Undeliverable
 from purveyor.kit.ids import stable_id
+from purveyor.kit.recipient import mailbox_digest
 from purveyor.roles.email.contract import (
     ClaimsFound,
     EventIds,
@@ -71,6 +72,7 @@ class Mails:
         self._recorded()
 
     def _mail(self, event_id: UUID, mail: Addressed, event: MailedEvent, envelope: Envelope) -> NewMail:
+        is_notice = mail.kind != event.type
         ident = message_id(event_id, self._domain)
         rendered = self._renderer.render(mail.kind, mail.letter, mail.language)
         parts = {
@@ -96,7 +98,10 @@ class Mails:
             message=message,
             created_at=happened_at(envelope),
             # Customers read the outcomes of an order's mails, so that of a notice is not reported.
-            order_id=envelope.subject if isinstance(event, OrderEvent) and mail.kind == event.type else "",
+            order_id=envelope.subject if isinstance(event, OrderEvent) and not is_notice else "",
+            sequence=0 if is_notice else _place(event, envelope),
+            user_id="" if is_notice else event.user_id,
+            mailbox="" if is_notice or event.recipient_confirmed else mailbox_digest(event.user_email),
             request_id=envelope.correlation_id,
             traceparent=envelope.traceparent,
         )
@@ -133,6 +138,11 @@ class Mails:
         if found is None:
             raise NotFound(f"There is no email for event {event_id}.")
         return found
+
+
+def _place(event: MailedEvent, envelope: Envelope) -> int:
+    """Return the place among the mails of an order; 0 for a foreign event without order or sequence."""
+    return max(0, envelope.sequence) if isinstance(event, OrderEvent) and envelope.subject else 0
 
 
 def _event_id(event: MailedEvent, envelope: Envelope) -> UUID:

@@ -16,7 +16,7 @@ OrderNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """A 64-bit integer. A consumer could never store a larger one."""
 
 
-class OrderedItem(Message, frozen=True):
+class OrderedItem(Message, frozen=True, omit_defaults=True):
     """An order line in an event. Amounts are in major units."""
 
     product_id: int
@@ -43,10 +43,14 @@ class _OrderEvent(Event, frozen=True):
     payment_status: str = ""
     note: str = ""
     shipping_address: Address | None = None
+    user_id: str = ""
+    """The account that placed the order; empty if it has none here."""
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class OrderCreated(_OrderEvent, frozen=True):
-    """An order was placed."""
+    """An order was placed. Foreign services read the body, so its members keep their meaning."""
 
     type: ClassVar = "order.created"
 

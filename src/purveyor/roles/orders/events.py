@@ -95,4 +95,6 @@ def _members(order: Order, buyer: Buyer) -> dict[str, Any]:
         "payment_status": order.payment_status,
         "note": order.note,
         "shipping_address": order.shipping_address,
+        "user_id": order.user_id,
+        "recipient_confirmed": buyer.confirmed,
     }

@@ -247,6 +247,8 @@ class Buyer(msgspec.Struct, frozen=True):
     name: str
     email: str
     language: str
+    confirmed: bool = False
+    """Whether auth says that the owner of the address has confirmed it. Not stored."""
 
 
 class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):

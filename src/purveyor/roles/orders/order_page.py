@@ -18,7 +18,7 @@ from purveyor.kit.money import to_major
 from purveyor.roles.orders.contract import order_page
 from purveyor.roles.orders.model import Order
 from purveyor.roles.orders.store import OrderStore
-from purveyor.settings import ShopDetails
+from purveyor.shop_details import ShopDetails
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from msgspec import Meta
@@ -32,13 +32,15 @@ from purveyor.roles.orders.contract import (
     OrderShipped,
     TraceOrder,
 )
-from purveyor.settings import Secret, ShopDetails, Url
+from purveyor.settings import Secret, Url
+from purveyor.shop_details import ShopDetails
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
     from purveyor.roles.orders.live import Live
     from purveyor.roles.orders.service import Products
+    from purveyor.roles.orders.store import OrderStore
 
 _PURGE_EVERY_S = 600.0
 _LOOK_EVERY_S = 300.0
@@ -83,8 +85,7 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-    from purveyor.kit.link_tokens import LinkTokens
-    from purveyor.roles.orders import live, order_page, privacy, routes, routes_products, service, store
+    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store
 
     identity, currency = env.port(Identity), settings.currency
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
@@ -110,14 +111,13 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     outbox = Outbox(database, "orders")
-    links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
             *routes.list_routes(orders, order_store, identity),
             *routes.change_routes(changes, identity),
             *live.history_routes(timelines, streams, identity),
-            *order_page.page_routes(order_page.OrderPages(order_store, links, settings)),
+            *_pages(env, settings, order_store),
             *routes_products.product_routes(orders, currency),
         ],
         answers={
@@ -142,6 +142,15 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         ],
         outbox=outbox,
     )
+
+
+def _pages(env: Env, settings: OrdersSettings, store: "OrderStore") -> list[Any]:
+    """The page of each order, for whoever has its link."""
+    from purveyor.kit.link_tokens import LinkTokens
+    from purveyor.roles.orders.order_page import OrderPages, page_routes
+
+    links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
+    return page_routes(OrderPages(store, links, settings))
 
 
 def _changed(relay: "Relay", streams: "Live", order_id: UUID) -> None:

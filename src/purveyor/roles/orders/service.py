@@ -141,6 +141,7 @@ class Orders:
             name=profile.name or buyer.name,
             email=profile.email or buyer.email,
             language=profile.language or buyer.language,
+            confirmed=profile.email_confirmed is True,
         )
         failpoint("order.priced")
         order = Order.place(new_id(), buyer, draft, products, currency=self._currency, at=now())
@@ -274,7 +275,8 @@ def _with_profile(stored: StoredOrder, profile: Profile) -> StoredOrder:
     if stored.erased:
         return stored
     known = stored.buyer
-    buyer = Buyer(profile.name or known.name, known.email, profile.language or known.language)
+    confirmed = profile.email_confirmed is True and profile.email == known.email
+    buyer = Buyer(profile.name or known.name, known.email, profile.language or known.language, confirmed)
     return msgspec.structs.replace(stored, buyer=buyer)
 
 
