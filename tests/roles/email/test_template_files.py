@@ -119,7 +119,7 @@ def test_a_template_that_cannot_be_used_is_named_with_its_line(
         ("reset.txt", "{{ token }}", "the token"),
         ("reset.html", "{{ token }}", "the token"),
         ("order.txt", "{{ total }}", "the total"),
-        ("order.html", "{{ items(lines, total, words) }}", "the total"),
+        ("order.html", "{{ items(lines, total, words) }}", "the line of product 3"),
     ],
 )
 def test_a_mail_has_to_tell_what_it_is_about(tmp_path: Path, name: str, old: str, fact: str) -> None:
