@@ -15,7 +15,7 @@ import yaml
 from purveyor.host import declared_settings
 from purveyor.kit.metrics import REGISTRY
 from purveyor.registry import ROLES
-from purveyor.settings import Sources
+from purveyor.settings import Settings, Sources
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = declared_settings(ROLES.values())
@@ -30,6 +30,8 @@ USED_BY: Mapping[str, set[str]] = {
     "DATABASE_STATEMENT_CACHE": {"auth", "orders"},
     "REDIS_URL": {"auth", "orders"},
     "TRUSTED_PROXIES": {"auth", "orders", "shop"},
+    "CORS_ORIGINS": EVERY,
+    "PUBLIC_URL": EVERY,
     "RABBITMQ_URL": {"auth", "orders", "email", "shop"},
     "RABBITMQ_QUEUE_TYPE": {"auth", "orders", "email", "shop"},
     "AUTH_SERVICE": {"orders", "shop"},
@@ -72,7 +74,8 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def test_used_by_covers_every_shared_setting() -> None:
     own = {field.name.upper() for role in ROLES.values() for field in msgspec.structs.fields(role.settings)}
-    assert set(USED_BY) == set(FIELDS) - own
+    shared = {field.name.upper() for field in msgspec.structs.fields(Settings)}
+    assert set(USED_BY) == shared | set(FIELDS) - own
 
 
 @pytest.mark.parametrize("process", ENV_FILES)

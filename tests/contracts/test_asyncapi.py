@@ -56,7 +56,7 @@ def test_the_golden_body_is_as_documented(name: str) -> None:
     if "order_number" in body:
         wrong = complaints({**body, "order_number": "1"}, message["payload"])
         assert wrong == [".order_number: '1' is no integer"]
-    for member in body:
+    for member in body.keys() - {"shipping_address"}:
         assert complaints({**body, member: None}, message["payload"]) != []
 
 

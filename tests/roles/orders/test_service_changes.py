@@ -19,7 +19,7 @@ from roles.orders.samples import buyer, identity, new_order
 
 CONFIRM = OrderChange(status="confirmed")
 ANY = IfMatch(None)
-FIRST = IfMatch(frozenset(['"1"']))
+FIRST = IfMatch(frozenset(["1"]))
 
 
 @pytest.fixture

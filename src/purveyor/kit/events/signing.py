@@ -51,7 +51,7 @@ class EventSigner:
 class SignedEvents:
     """An event transport that signs what it publishes and verifies what it delivers.
 
-    Without a ``signer``, events are neither signed nor verified. With ``exposed``, a warning is then logged with the
+    Without a ``signer``, events are neither signed nor verified. With ``exposed``, a warning is logged with the
     first event that should be signed, because others may write to the server.
     """
 

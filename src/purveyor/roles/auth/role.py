@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.roles.auth.sessions import Sessions
 
 _PURGE_EVERY_S = 300.0
+_RESETS_EVERY_S = 1.0
 
 
 class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +55,10 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit_login: Annotated[Rate, Meta(description="sign-in attempts per network address and per account")] = (
         Rate(10, 60)
     )
+    rate_limit_register: Annotated[
+        Rate,
+        Meta(description="registrations, password reset requests and password resets, each per network address"),
+    ] = Rate(20, 60)
     password_min_length: Annotated[int, Meta(ge=8, le=64, description="minimum length of passwords")] = 8
 
 
@@ -90,6 +95,7 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
         store,
         tokens,
     )
+    from purveyor.roles.auth.admission import Admission
     from purveyor.roles.auth.throttle import Throttle
 
     secret = settings.jwt_secret.reveal() or tokens.development_secret(env.data_dir)
@@ -102,6 +108,7 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
     relay = Relay(database, "auth", env.events, forget=True)  # the events hold personal data and tokens
     known = revocations.Revocations(revoked)
     throttle = Throttle(env.limiter, env.backoff, settings.rate_limit_login)
+    admission = Admission(env.limiter, settings.rate_limit_register)
     session = sessions.Sessions(
         logins,
         passwords,
@@ -110,12 +117,9 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
         throttle=throttle,
         revocations=known,
     )
-    auth = service.Auth(
-        accounts, addresses, passwords, session, password_min_length=shortest, committed=relay.wake
-    )
-    changes = password_changes.PasswordChanges(
-        resets, passwords, session, throttle, password_min_length=shortest, committed=relay.wake
-    )
+    common: dict[str, Any] = {"admission": admission, "password_min_length": shortest, "committed": relay.wake}
+    auth = service.Auth(accounts, addresses, passwords, session, **common)
+    changes = password_changes.PasswordChanges(resets, passwords, session, throttle, **common)
     holders = env.personal_data
     person = privacy.Privacy(
         personal, accounts, addresses, session, holders=holders, committed=relay.wake, stopping=env.stopping
@@ -127,6 +131,7 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
         background=[
             Background("relay", relay.run),
             Background("revocations", known.run),
+            Background("password resets", partial(regularly, _RESETS_EVERY_S, changes.send_tokens)),
             Background(
                 "purge",
                 partial(regularly, _PURGE_EVERY_S, logins.purge, revoked.purge, resets.purge, personal.purge),

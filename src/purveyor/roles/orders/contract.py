@@ -232,6 +232,14 @@ class IllegalTransition(Conflict):
     code, title = "illegal-transition", "The status of the order does not allow this change"
 
 
+class UndoOver(Conflict):
+    """Only the last change of an order can be undone, and only until the email about it is sent. An admin can
+    correct the order.
+    """
+
+    code, title = "undo-over", "The change can no longer be undone"
+
+
 class TooManyStreams(TooManyRequests):
     """Close a live timeline before you open another one."""
 

@@ -85,7 +85,20 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store
+    from purveyor.roles.orders import (
+        bulk,
+        figures,
+        live,
+        notes,
+        privacy,
+        routes,
+        routes_desk,
+        routes_products,
+        service,
+        store,
+        store_tickets,
+        undo,
+    )
 
     identity, currency = env.port(Identity), settings.currency
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
@@ -104,21 +117,32 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         committed=relay.wake,
         backlog=backlog,
     )
+    tickets = store_tickets.LiveTickets(database)
     streams = live.Live(histories, identity, stopping=env.stopping)
 
     timelines = service.Timelines(histories, committed=streams.wake)
-    changes = service.Changes(order_store, identity, committed=partial(_changed, relay, streams))
+    changed = partial(_changed, relay, streams)
+    changes = service.Changes(order_store, identity, committed=changed)
+    jobs = bulk.BulkJobs(database, order_store, committed=changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     outbox = Outbox(database, "orders")
+    purges = (order_store.purge, persons.sweep, jobs.purge, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
             *routes.list_routes(orders, order_store, identity),
             *routes.change_routes(changes, identity),
-            *live.history_routes(timelines, streams, identity),
+            *live.history_routes(timelines, streams, tickets, identity),
             *_pages(env, settings, order_store),
             *routes_products.product_routes(orders, currency),
+            *routes_desk.desk_routes(
+                undo.Undo(database, order_store, committed=changed),
+                jobs,
+                notes.Notes(database),
+                figures.Figures(database, settings.shop_time_zone, currency),
+                identity,
+            ),
         ],
         answers={
             TraceOrder: orders.trace,
@@ -133,7 +157,9 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         background=[
             Background("relay", relay.run),
             Background("live", streams.run),
-            Background("purge", partial(regularly, _PURGE_EVERY_S, order_store.purge, persons.sweep)),
+            Background("bulk jobs", jobs.run),
+            Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
+            Background("search texts", partial(regularly, _PURGE_EVERY_S, order_store.search.complete)),
             *_looks(env, outbox),
         ],
         checks=[
@@ -201,6 +227,7 @@ ROLE = Role(
     tags={
         "products": "Products that can be ordered, with current prices.",
         "orders": "Place, track and cancel orders; staff update and export them.",
+        "order desk": "For staff: undo and correct changes, change many orders, notes and figures.",
     },
     emits=(
         OrderCreated,

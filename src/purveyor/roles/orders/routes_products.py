@@ -3,7 +3,6 @@
 import re
 from typing import Annotated, Any
 
-from litestar.openapi.spec import Link
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import NotFound
@@ -35,10 +34,6 @@ Page = Annotated[
 ]
 
 
-def _order_of(product_id: str) -> Link:
-    return link("place_order", body={"items": [{"product_id": product_id, "quantity": 1}]})
-
-
 def product_routes(orders: Orders, currency: str) -> list[Any]:
     """The routes, open to everyone."""
     group = RouteGroup("products", problems=(ProductsUnavailable,))
@@ -51,7 +46,7 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
             "Products in the order of the catalog, at the prices that a new order would have. A page past the end "
             "is empty."
         ),
-        links=(link("get_product", product_id=_FIRST), _order_of(_FIRST)),
+        links=(link("get_product", product_id=_FIRST), link("place_order")),
         responses=answer(ProductPage, "A page of products.", schemas.PRODUCTS),
     )
     async def products(
@@ -70,7 +65,7 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         operation_id="get_product",
         summary="Get a product",
         description="The price is the one that a new order would have.",
-        links=(_order_of("$response.body#/id"),),
+        links=(link("place_order"),),
         responses=answer(ProductView, "The product.", schemas.PRODUCT),
         problems=(NotFound,),
     )

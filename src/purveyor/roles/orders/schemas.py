@@ -16,6 +16,7 @@ from purveyor.roles.orders.model import (
     NumberPlaceholder,
     Order,
     Product,
+    StoredOrder,
     Timeline,
 )
 
@@ -29,6 +30,13 @@ class ItemView(LineFields, frozen=True, kw_only=True):
 
     price: Amount
     total_amt: Amount
+
+
+class BuyerView(msgspec.Struct, frozen=True):
+    """Who placed an order."""
+
+    name: str
+    email: str
 
 
 class OrderView(msgspec.Struct, frozen=True):
@@ -48,10 +56,14 @@ class OrderView(msgspec.Struct, frozen=True):
     version: int
     created_at: datetime
     updated_at: datetime
+    buyer: BuyerView | None = None
+    """For staff; ``null`` after erasure."""
+    undo_until: datetime | None = None
+    """For staff: until when the last change can be undone."""
 
 
 class OrderPage(msgspec.Struct, frozen=True):
-    """A page of orders, newest first. ``next_cursor`` is the cursor of the next page."""
+    """A page of orders, newest first unless sorted. ``next_cursor`` is the cursor of the next page."""
 
     orders: list[OrderView]
     next_cursor: str | None
@@ -82,8 +94,9 @@ class ProductPage(msgspec.Struct, frozen=True):
     limit: int
 
 
-def order_view(order: Order) -> OrderView:
-    """An order in major units."""
+def order_view(order: Order, for_staff: StoredOrder | None = None) -> OrderView:
+    """An order in major units; with what only staff see of it if that is given."""
+    buyer = BuyerView(for_staff.buyer.name, for_staff.buyer.email) if for_staff and not for_staff.erased else None
     address = order.shipping_address
     return OrderView(
         id=str(order.id),
@@ -109,6 +122,8 @@ def order_view(order: Order) -> OrderView:
         version=order.version,
         created_at=order.created_at,
         updated_at=order.updated_at,
+        buyer=buyer,
+        undo_until=for_staff.undo_until if for_staff else None,
     )
 
 
@@ -179,7 +194,7 @@ def entry_view(entry: Entry, *, by_staff: bool) -> EntryView:
         at=entry.at,
         what=entry.what,
         by=_by(entry.by, by_staff=by_staff),
-        reason=entry.reason or None,
+        reason=(entry.reason or None) if by_staff or entry.what != "corrected" else None,
         request_id=(entry.request_id or None) if by_staff else None,
         mail=_mail(entry.mail, by_staff=by_staff) if entry.mail else None,
     )
@@ -235,6 +250,7 @@ ORDER: dict[str, Any] = {
     "created_at": "2026-03-01T09:30:00.125000Z",
     "updated_at": "2026-03-01T09:30:00.125000Z",
 }
+FOR_STAFF = ORDER | {"buyer": {"name": "Ada Lovelace", "email": "ada@example.com"}, "undo_until": None}
 CONFIRMED = ORDER | {
     "status": "confirmed",
     "payment_status": "paid",
@@ -276,6 +292,7 @@ TIMELINE = {
         _MAIL,
     ],
 }
+TICKET = {"ticket": "m0Zq1w6vB3n8J5kXr2tYp9uLd4sHc7fGaEiVoWbNeQs", "expires_in": 60}
 STREAM = (
     "retry: 2000\n\nid: 2\nevent: mail_sent\n"
     'data: {"id":2,"at":"2026-03-01T09:30:01.480Z","what":"mail_sent",...}\n\n: nothing new\n\n'

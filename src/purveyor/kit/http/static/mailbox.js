@@ -3,6 +3,7 @@
 // Mail data is inserted as text only. The HTML of a mail is shown in a sandboxed frame without scripts.
 "use strict";
 
+const base = new URL("..", document.currentScript.src);
 const REFRESH_MS = 2000;
 const TIMEOUT_MS = 5000;
 
@@ -188,14 +189,14 @@ function say(text) {
 }
 
 async function load(path) {
-  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+  const response = await fetch(new URL(path, base), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (!response.ok) throw new Error(`status ${response.status}`);
   return response.json();
 }
 
 async function refresh() {
   try {
-    take(await load("/mailbox/messages?limit=100"));
+    take(await load("mailbox/messages?limit=100"));
   } catch (error) {
     console.warn("Could not load the emails:", error);
     say("Could not load the emails. Retrying…");
@@ -209,7 +210,7 @@ async function follow() {
     return;
   }
   try {
-    takePreviews(await load("/mailbox/previews"));
+    takePreviews(await load("mailbox/previews"));
   } catch (error) {
     console.warn("Could not load the previews:", error);
     say("Could not load the previews");
