@@ -112,7 +112,8 @@ select count(*) from mine"""  # noqa: S608 - our own numbers
 # The body stays valid for its type, so that it can be replayed; it only names nobody.
 _ERASE_EVENTS = f"""
 update orders.outbox set body = convert_to((
-    convert_from(body, 'UTF8')::jsonb || '{{"user_email": "", "user_name": ""}}'
+    convert_from(body, 'UTF8')::jsonb
+    || '{{"user_email": "", "user_name": "", "note": "", "shipping_address": null}}'
     || case when type = 'order.cancelled' then '{{"reason": ""}}' else '{{}}' end::jsonb)::text, 'UTF8')
 where id in (
     select e.id from orders.orders o join orders.outbox e on e.subject = o.id::text
