@@ -18,6 +18,12 @@ def complaints(value: Any, schema: dict[str, Any], where: str = "") -> list[str]
     """What is wrong with a value by a schema of the document."""
     if "$ref" in schema:
         schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        options = schema["anyOf"]
+        schema = next((option for option in options if isinstance(value, TYPES[option["type"]])), options[0])
+    if "anyOf" in schema:
+        options = schema["anyOf"]
+        schema = next((option for option in options if isinstance(value, TYPES[option["type"]])), options[0])
     if "enum" in schema:
         return [] if value in schema["enum"] else [f"{where}: {value!r} is none of {schema['enum']}"]
     if not isinstance(value, TYPES[schema["type"]]):

@@ -52,6 +52,14 @@ def test_a_good_body_is_decoded() -> None:
     assert decode(draft(rest=', "note": "grüße 🙂"'), Draft) == Draft([Line(1, 2)], "grüße 🙂")
 
 
+@pytest.mark.parametrize("text", ["2.0", "2e0", "0.2e1", "2.000"])
+def test_integer_may_be_written_with_a_fraction(text: str) -> None:
+    decoded = decode(quantity(text), Draft)
+
+    assert decoded == Draft([Line(1, 2)])
+    assert type(decoded.items[0].quantity) is int
+
+
 UNREADABLE = {
     "empty": b"",
     "not JSON": b"items=1",
@@ -121,8 +129,8 @@ WRONG = {
             str(2**31),
             str(2**63),
             "1" + "0" * 4000,
-            "1.0",
-            "1e0",
+            "1.5",
+            "1001.0",
             '"1"',
             "true",
             "null",

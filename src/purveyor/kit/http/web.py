@@ -38,6 +38,7 @@ BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")  # RFC 6750 section 2.1
 _decoders: dict[object, msgspec.json.Decoder[Any]] = {}
+_FIRST_INEXACT = 2**53
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _DISCONNECTED = "client disconnected prematurely"  # Litestar has no class for it
 _BY_STATUS = {
@@ -98,12 +99,32 @@ def decode(body: bytes, target: Any) -> Any:
     try:
         decoded = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(_plain_json(body), target, str(error)) from error
+        decoded = _with_whole_numbers(_plain_json(body), target, str(error))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The body is not valid JSON: {_first_line(error)}.") from error
     if b"\\u0000" in body and _NUL.search(body):
         raise BadRequest("The body contains the character U+0000, which is not allowed.")
     return decoded
+
+
+def _with_whole_numbers(value: Any, target: Any, message: str) -> Any:
+    """Convert a body in which ``2.0`` stands for the integer 2. Raises ``InvalidInput``."""
+    try:
+        whole = _whole(value)
+        return msgspec.convert(whole, target)
+    except RecursionError as error:
+        raise BadRequest(f"The body is not valid JSON: {_first_line(error)}.") from error
+    except msgspec.ValidationError as error:
+        raise _invalid(whole, target, message) from error
+
+
+def _whole(value: Any) -> Any:
+    """JSON with integers in place of floats that are whole numbers and exact (RFC 8259 section 6)."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < _FIRST_INEXACT else value
+    if isinstance(value, dict):
+        return {name: _whole(member) for name, member in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
 
 
 def _plain_json(body: bytes) -> Any:
@@ -202,7 +223,9 @@ def problem_body(problem: Problem, instance: str, request_id: str) -> bytes:
         request_id=request_id,
         errors=problem.errors,
     )
-    return encode(body)
+    if not problem.members:
+        return encode(body)
+    return encode({**msgspec.to_builtins(body), **problem.members})
 
 
 def sent_path(scope: Any) -> str:

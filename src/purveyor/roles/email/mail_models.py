@@ -35,7 +35,7 @@ class _Letter(msgspec.Struct, frozen=True, kw_only=True):
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """A line of an order; money in major units."""
 
-    product_id: int
+    product_id: int | str
     quantity: int
     price: Decimal
     amount: Decimal
@@ -65,7 +65,7 @@ class OrderMail(_Letter, frozen=True, kw_only=True):
             "reason": one_line(self.reason),
             "lines": [
                 {
-                    "title": words.order.product.format(id=line.product_id),
+                    "title": words.order.product.format(id=one_line(str(line.product_id))),
                     "quantity": line.quantity,
                     "price": words.money.format(line.price, currency),
                     "amount": words.money.format(line.amount, currency),

@@ -69,8 +69,8 @@ def _members(order: Order, buyer: Buyer) -> dict[str, Any]:
         OrderedItem(
             product_id=line.product_id,
             quantity=line.quantity,
-            price=to_major(line.price),
-            total_amt=to_major(line.total),
+            price=to_major(line.price, order.currency),
+            total_amt=to_major(line.total, order.currency),
         )
         for line in order.lines
     )
@@ -78,7 +78,7 @@ def _members(order: Order, buyer: Buyer) -> dict[str, Any]:
         "order_number": order.number,
         "user_email": buyer.email,
         "user_name": buyer.name,
-        "total_amount": to_major(order.total),
+        "total_amount": to_major(order.total, order.currency),
         "items": items,
         "payment_method": order.payment_method,
     }
