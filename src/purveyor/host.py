@@ -16,6 +16,7 @@ from purveyor.kit.db.databases import Databases
 from purveyor.kit.db.schema import Schema
 from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.kit.events.message import Ask
+from purveyor.kit.events.signing import EventSigner, SignedEvents
 from purveyor.kit.events.transport import Asker, EventTransport
 from purveyor.kit.http.health import Health, examine
 from purveyor.kit.limits.memory import Backoff, Limiter, MemoryBackoff, MemoryLimiter
@@ -146,7 +147,7 @@ class Host:
         self._supervisor = Supervisor()
         async with self._stack:
             await self._open_shared()
-            self.events = self.event_transport()
+            self.events = self._signed_events()
             await self._open_events()
             for role in self.roles:
                 settings = self._role_settings[role.name]
@@ -308,6 +309,11 @@ class Host:
         env = TransportEnv(startup_wait_s=self._startup_wait_s, database=self.databases.open)
         return self.transport.open(env, self._transport_settings)
 
+    def _signed_events(self) -> SignedEvents:
+        secret = self.settings.service_secret.reveal()
+        exposed = bool(self._transport_url or self.settings.database_url)
+        return SignedEvents(self.event_transport(), EventSigner(secret) if secret else None, exposed=exposed)
+
     async def _open_events(self) -> None:
         if self.mode is Mode.OFFLINE or not self._uses_events:
             return
@@ -370,13 +376,14 @@ class Host:
                     )
 
     def _require_identity(self) -> None:
-        """In production, roles that ask others or are asked by them in other processes need ``SERVICE_SECRET``."""
+        """In production, roles that ask or signal others in other processes need ``SERVICE_SECRET``."""
         if not self.settings.production or self.settings.service_secret:
             return
         here = {role.name for role in self.roles}
         asked = {port.role for role in self.roles for port in role.needs}
         asking = {role.name for role in ROLES.values() if any(port.role in here for port in role.needs)}
-        if apart := (asked | asking) - here:
+        signing = {name for name, role in ROLES.items() if role.signs_events}
+        if apart := (asked | asking | (signing if signing & here else set())) - here:
             raise ConfigError(
                 "SERVICE_SECRET: must be set when ENVIRONMENT=production and roles run apart (here "
                 f"{', '.join(_ordered(here))}; elsewhere {', '.join(_ordered(apart))}): "

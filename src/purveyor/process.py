@@ -19,6 +19,7 @@ from purveyor.kit.db.embedded.owner import EmbeddedPostgres
 from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.kit.events.asyncapi import asyncapi
 from purveyor.kit.http.app import web_app
+from purveyor.kit.http.cors import Cors
 from purveyor.kit.http.health import health_routes
 from purveyor.kit.http.middleware import LoadShedding, RequestContext
 from purveyor.kit.http.pages import event_routes, page_routes
@@ -26,7 +27,7 @@ from purveyor.kit.http.server import http_server
 from purveyor.kit.process.exit_codes import exit_with_one_line
 from purveyor.kit.process.supervisor import Workers, starter_gone
 from purveyor.registry import ROLES
-from purveyor.settings import Settings, Sources
+from purveyor.settings import Settings, Sources, base_path_of
 from purveyor.transports.answering import answering_routes
 
 log = logging.getLogger(__name__)
@@ -193,8 +194,13 @@ def application(host: Host, *, public: bool = True) -> LoadShedding:
             routes += actor.routes
         if host.can_be_asked:
             routes += _answering_routes(host)
-    app = web_app(routes, version=__version__, about=ABOUT, documented=public)
-    return LoadShedding(RequestContext(app, trusted=host.settings.trusted_proxies))
+    settings = host.settings
+    base = base_path_of(settings.public_url)
+    cors = Cors(settings.cors_origins) if settings.cors_origins else None
+    app = web_app(routes, version=__version__, about=ABOUT, documented=public, base_path=base)
+    https = settings.public_url.startswith("https://")
+    inner = RequestContext(app, trusted=settings.trusted_proxies, base_path=base, cors=cors, https=https)
+    return LoadShedding(inner, base_path=base, cors=cors)
 
 
 def _answering_routes(host: Host) -> list[Any]:

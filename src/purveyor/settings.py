@@ -84,6 +84,38 @@ def _network(text: str) -> Network:
         raise ValueError(f"'{text}': expected {meant}") from error
 
 
+_ORIGIN = re.compile(r"https?://(\*\.)?([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
+
+
+class Origins(tuple[str, ...]):
+    """A list of web origins such as ``https://store.example``, separated by commas or spaces."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Origins":
+        """Raises ``ValueError`` that names the entry which is not an origin."""
+        origins = [origin.lower().removesuffix("/") for origin in text.replace(",", " ").split()]
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"'{origin}': expected origins without a path, such as https://store.example")
+        return cls(origins)
+
+    def __str__(self) -> str:
+        return ", ".join(self)
+
+
+def origin_of(url: str) -> str:
+    """The origin of an HTTP URL; empty without one."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}" if parts.netloc else ""
+
+
+def base_path_of(url: str) -> str:
+    """The path of a base URL without a slash at its end; empty for a URL at the root."""
+    return urlsplit(url).path.rstrip("/")
+
+
 def _default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("purveyor", appauthor=False, use_site_for_root=True))
 
@@ -103,7 +135,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 100
     redis_url: Annotated[Url, Help(description="Redis for cache and rate limits; empty: in-process")] = Url()
     service_secret: Annotated[
-        Secret, Help(description="signs requests between roles over HTTP; at least 32 bytes")
+        Secret, Help(description="signs requests and events between roles; at least 32 bytes")
     ] = Secret()
     ask_timeout_s: Annotated[
         float, Help(gt=0, le=60, description="timeout in seconds for requests to another role")
@@ -114,6 +146,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: Annotated[
         Networks, Help(description="networks (CIDR) of proxies whose X-Forwarded-For is trusted")
     ] = Networks()
+    public_url: Annotated[
+        Url, Help(description="base URL of the pages, a path allowed; empty: emails have no links")
+    ] = Url()
+    cors_origins: Annotated[
+        Origins, Help(description="origins that may use the API from a browser, or *; empty: none")
+    ] = Origins()
     log_format: Annotated[
         Literal["", "json", "console"],
         Help(description="log format; empty: console on a terminal, otherwise json"),
@@ -125,6 +163,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         require_scheme("DATABASE_URL", self.database_url, "postgresql", "postgres")
         require_scheme("REDIS_URL", self.redis_url, "redis", "rediss", "unix")
+        require_scheme("PUBLIC_URL", self.public_url, "http", "https")
         require_length("SERVICE_SECRET", self.service_secret)
 
     @property
@@ -237,7 +276,7 @@ class Sources:
 def _convert(field: msgspec.structs.FieldInfo, raw: Any, source: str) -> Any:
     try:
         kind = getattr(field.type, "__origin__", field.type)
-        if hasattr(kind, "parse"):  # Rate and Networks; msgspec would look for an object or an array
+        if hasattr(kind, "parse"):  # Rate, Networks and Origins; msgspec would look for an object or an array
             return kind.parse(str(raw))
         if isinstance(raw, str) and getattr(kind, "__origin__", None) is Literal:
             raw = raw.lower()

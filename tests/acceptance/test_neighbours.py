@@ -116,8 +116,8 @@ async def test_a_foreign_consumer_takes_the_place_of_role_email(house: Processes
         await message.ack()
         assert (await channel.declare_queue("order.created", durable=True)).declaration_result.message_count == 0
     body = json.loads(message.body)
-    assert set(body) == set(an_event(1, ""))
-    assert set(body["items"][0]) == set(an_event(1, "")["items"][0])
+    assert set(body) >= set(an_event(1, ""))
+    assert set(body["items"][0]) >= set(an_event(1, "")["items"][0])
     assert (body["order_number"], body["user_email"]) == (order["order_number"], ada.email)
     assert body["total_amount"] == order["total_amount"]
     assert message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT

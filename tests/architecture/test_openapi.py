@@ -60,7 +60,9 @@ async def test_every_route_of_every_role_is_in_the_document(
     assert shown - set(operations) == set()
     assert hidden & set(operations) == set()
     assert {
-        path for path in hidden if not re.search(r"/mailbox|/pictures/|^GET /(static/shop/.*)?$", path)
+        path
+        for path in hidden
+        if not re.search(r"/mailbox|/pictures/|/catalog/images/|^GET /(static/shop/.*)?$", path)
     } == set()
 
 
@@ -109,7 +111,7 @@ def test_every_body_has_an_example_that_its_schema_allows(
     wrong = [
         (route, where, error.message)
         for route, where, media_type, media in found
-        if media_type.endswith("json") or media_type == "application/x-www-form-urlencoded"
+        if media_type.endswith("json")
         for example in media.get("examples", {}).values()
         for error in Draft202012Validator({**media["schema"], "components": document["components"]}).iter_errors(
             resolved(document, example)["value"]
@@ -152,6 +154,23 @@ def test_every_parameter_is_described_and_never_null(operations: dict[str, dict[
     assert [each[:2] for each in parameters if not isinstance(each[2]["schema"].get("type"), str)] == []
 
 
+def test_every_operation_says_whether_it_needs_a_token(operations: dict[str, dict[str, Any]]) -> None:
+    public = {operation["operationId"] for operation in operations.values() if operation["security"] == []}
+
+    assert {"register", "log_in", "list_products", "is_alive"} <= public
+    assert not {"place_order", "get_order", "get_profile", "log_out"} & public
+
+
+def test_request_bodies_have_one_media_type_for_generated_clients(operations: dict[str, dict[str, Any]]) -> None:
+    other = {
+        route: list(operation["requestBody"]["content"])
+        for route, operation in operations.items()
+        if "requestBody" in operation and list(operation["requestBody"]["content"]) != ["application/json"]
+    }
+
+    assert other == {}
+
+
 def test_links_lead_to_operations_and_name_their_parameters(operations: dict[str, dict[str, Any]]) -> None:
     by_name = {operation["operationId"]: operation for operation in operations.values()}
     followed = {}
@@ -161,7 +180,7 @@ def test_links_lead_to_operations_and_name_their_parameters(operations: dict[str
                 target = by_name[link["operationId"]]
                 known = {parameter["name"] for parameter in target.get("parameters", [])}
                 assert set(link.get("parameters", {})) <= known, link
-                assert "requestBody" not in link or "requestBody" in target, link
+                assert "requestBody" not in link, "openapi-generator refuses what is no string"
                 followed.setdefault(operation["operationId"], set()).add(link["operationId"])
 
     assert {"get_profile", "log_in"} <= followed["register"]
@@ -200,6 +219,17 @@ FOR_STAFF = {
     "GET /api/orders",
     "GET /api/orders/export.csv",
     "PATCH /api/orders/{order_id}",
+    "POST /api/orders/{order_id}/cancel",
+    "POST /api/orders/{order_id}/undo",
+    "POST /api/orders/{order_id}/correction",
+    "GET /api/orders/{order_id}/notes",
+    "POST /api/orders/{order_id}/notes",
+    "DELETE /api/orders/{order_id}/notes/{note_id}",
+    "POST /api/orders/jobs",
+    "GET /api/orders/jobs/{job_id}",
+    "POST /api/orders/jobs/{job_id}/resume",
+    "GET /api/orders/counts",
+    "GET /api/orders/figures",
     "GET /api/mails",
     "POST /api/mails/{event_id}/resend",
     "GET /api/dead-letters",

@@ -5,6 +5,7 @@ say what else has to move.
 """
 
 import inspect
+import re
 
 import email_validator
 import pytest
@@ -45,6 +46,10 @@ def test_uvicorns_protocol_calls_the_methods_that_the_server_overrides() -> None
     cycle = inspect.getsource(RequestResponseCycle)
     assert "self.response_complete" in cycle
     assert "self.keep_alive" in cycle
+    assert "self.chunked_encoding is None" in cycle
+    assert {"disconnected", "message_event", "expected_content_length"} <= set(re.findall(r"self\.(\w+)", cycle))
+    assert callable(HttpToolsProtocol._start_asgi_task)
+    assert callable(HttpToolsProtocol._unsupported_upgrade_warning)
 
 
 def test_pamqp_reads_properties_through_the_function_that_we_replace() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parent.parent
-_ELSEWHERE = ("containers", "faults", "transports")
-"""Folders that ``scripts/test`` does not run, or whose tests are yet to follow."""
+_ELSEWHERE = ("containers", "faults")
+"""Folders that ``scripts/test`` does not run."""
 _STOPWATCHES = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "thread_time"}
 _WAITS = {"asyncio.timeout": 0, "asyncio.wait_for": 1}
 """And the place of their deadline."""

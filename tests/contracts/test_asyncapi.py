@@ -11,7 +11,14 @@ from purveyor.registry import ROLES
 
 DOCUMENT = asyncapi(list(ROLES.values()), version="1")
 GOLDEN = Path(__file__).parent
-TYPES: dict[str, Any] = {"integer": int, "number": (int, float), "string": str, "array": list, "object": dict}
+TYPES: dict[str, Any] = {
+    "integer": int,
+    "number": (int, float),
+    "string": str,
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+}
 
 
 def complaints(value: Any, schema: dict[str, Any], where: str = "") -> list[str]:

@@ -57,11 +57,12 @@ def test_members_that_are_not_known_are_ignored(example: Message) -> None:
     assert read(json.dumps(grown(json.loads(encode(example)))), type(example)) == example
 
 
-def test_order_created_has_the_members_of_the_contract_and_no_others() -> None:
+def test_order_created_begins_with_the_members_of_the_contract() -> None:
     event = read(ORDER_CREATED, OrderCreated)
 
-    assert json.loads(encode(event)) == json.loads(ORDER_CREATED)
-    assert encode(event) == ORDER_CREATED.replace("\n", "").replace(": ", ":").replace(", ", ",").encode()
+    assert json.loads(encode(event)).items() >= json.loads(ORDER_CREATED).items()
+    first = ORDER_CREATED.replace("\n", "").replace(": ", ":").replace(", ", ",").rstrip("}")
+    assert encode(event).startswith(first.encode())
 
 
 @pytest.mark.parametrize(

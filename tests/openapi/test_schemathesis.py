@@ -50,7 +50,7 @@ class Server:
             *(sys.executable, "-m", "schemathesis.cli"),
             *("--config-file", str(Path(__file__).with_name("schemathesis.toml")), "--no-color"),
             *("run", f"{self.url}/openapi.json", "-H", f"Authorization: Bearer {token}", *options),
-            settings={"HOME": str(folder)},
+            settings={"HOME": str(folder), "SCHEMATHESIS_HOOKS": str(Path(__file__).with_name("link_bodies.py"))},
             folder=folder,
         )
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import struct
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -113,12 +112,10 @@ class Seen:
 
     def __init__(self, then: Callable[[int], Awaitable[None]] | None = None) -> None:
         self.got: list[tuple[Any, Envelope]] = []
-        self.at: list[float] = []
         self._then = then
 
     async def __call__(self, event: Any, envelope: Envelope) -> None:
         self.got.append((event, envelope))
-        self.at.append(time.monotonic())
         if self._then is not None:
             await self._then(len(self.got))
 
@@ -138,15 +135,6 @@ async def consuming(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-
-
-async def until(true: Callable[[], Any], within_s: float = 5.0) -> None:
-    async with asyncio.timeout(within_s):
-        while True:
-            result = true()
-            if await result if isinstance(result, Awaitable) else result:
-                return
-            await asyncio.sleep(0.02)
 
 
 def raising(error: Exception) -> Callable[[int], Awaitable[None]]:

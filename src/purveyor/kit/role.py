@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from purveyor.kit.cache import SharedCache
 from purveyor.kit.events.message import Ask, Event
+from purveyor.kit.events.signing import is_signed
 from purveyor.kit.events.transport import Answers, Asker, EventHandler, EventTransport, Queue
 from purveyor.kit.limits.memory import Backoff, Limiter
 from purveyor.kit.process.background import Background
@@ -150,6 +151,11 @@ class Role(Generic[S]):
     @property
     def uses_events(self) -> bool:
         return bool(self.emits or self.consumes or self.reads_events)
+
+    @property
+    def signs_events(self) -> bool:
+        """Whether it exchanges events that carry a signature."""
+        return any(is_signed(event.type) for event in (*self.emits, *self.consumes))
 
     def is_in_postgres(self, settings: S) -> bool:
         return self.in_postgres is None or self.in_postgres(settings)

@@ -24,18 +24,28 @@ _COUNTRIES = """
 _JOINERS = "\u200c\u200d"
 """Zero width non-joiner and joiner, which Persian and Indic spelling and many emoji need."""
 
-# The same rules as JSON Schema for the API document. Forbidden characters outside the basic multilingual plane are
-# left out, since not every regular expression engine supports them.
-_FORBIDDEN = (
-    r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e\u200f"
-    r"\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+# The same rules as JSON Schema for the API document. Characters outside the basic multilingual plane are left out,
+# since not every regular expression engine supports them.
+_IGNORED = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\u3164"
+    r"\ufeff\uffa0\ufff9-\ufffb"
 )
-_END = rf"[^\s\u200c\u200d{_FORBIDDEN}]"
-_LINE = rf"{_END}([^{_FORBIDDEN}]*{_END})?"
-LINE_SCHEMA = {"pattern": rf"^\s*{_LINE}\s*$", "not": {"pattern": r"=\?"}}
-OPTIONAL_LINE_SCHEMA = {"pattern": rf"^\s*({_LINE})?\s*$", "not": {"pattern": r"=\?"}}
-TEXT_SCHEMA = {"pattern": rf"^\s*({_LINE}(\s*\n\s*{_LINE})*)?\s*$", "not": {"pattern": r"=\?"}}
-_PHONE_SCHEMA = {"pattern": rf"^\s*({_PHONE.pattern})?\s*$"}
+"""Invisible characters, which come with pasted text and are removed."""
+_FORBIDDEN = r"\u0000-\u001f\u007f-\u009f\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\u2028\u2029"
+_BLANK = rf"[\s{_IGNORED}]*"
+_LINE = rf"{_BLANK}[^{_FORBIDDEN}]*[^\s{_IGNORED}{_FORBIDDEN}][^{_FORBIDDEN}]*{_BLANK}"
+_OPTIONAL_LINE = rf"{_BLANK}[^{_FORBIDDEN}]*{_BLANK}"
+_ENCODED_WORD = {"pattern": rf"=[{_IGNORED}]*\?"}
+LINE_SCHEMA = {"pattern": f"^{_LINE}$", "not": _ENCODED_WORD}
+OPTIONAL_LINE_SCHEMA = {"pattern": f"^{_OPTIONAL_LINE}$", "not": _ENCODED_WORD}
+TEXT_SCHEMA = {"pattern": rf"^{_OPTIONAL_LINE}(\n{_OPTIONAL_LINE})*$", "not": _ENCODED_WORD}
+_PHONE_SCHEMA = {
+    "pattern": rf"^{_BLANK}(\+[{_IGNORED}]*)?((\([{_IGNORED}]*)?[0-9]([{_IGNORED}]*[0-9 ()./-]){{2,30}})?"
+    rf"{_BLANK}$"
+}
+_IGNORED_SET = re.compile(f"[{_IGNORED}\\U000e0000-\\U000e0fff]")
+_NO_JOINERS = re.compile(r"[\s!-\u058f\u1e00-\u1fff]")
+"""Scripts that need no joiners, such as Latin, Greek and Cyrillic."""
 
 Line = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema=LINE_SCHEMA)]
 OptionalLine = Annotated[str, Meta(max_length=200, extra_json_schema=OPTIONAL_LINE_SCHEMA)]
@@ -51,20 +61,41 @@ Country = Annotated[
 ]
 
 
-def clean_line(text: str, pointer: str) -> str:
-    """Normalize one line of text (NFC, single spaces). Raises ``InvalidInput`` at ``pointer``.
+def strip_invisible(text: str) -> str:
+    """Remove invisible characters that were pasted along, such as soft hyphens and direction marks.
 
-    Rejects control, format and bidirectional characters, encoded words (RFC 2047) and joiners at the ends.
+    Joiners stay between two characters of a script or an emoji that can need them.
     """
-    line = unicodedata.normalize("NFC", text).strip()
-    if line.strip(_JOINERS) != line:
-        raise invalid(pointer, "must not begin or end with an invisible character")
+    marked = _IGNORED_SET.sub(lambda found: found[0] if found[0] in _JOINERS else "", text)
+    return re.sub(f"[{_JOINERS}]+", lambda found: found[0][0] if _joins(found) else "", marked)
+
+
+def _joins(joiners: re.Match[str]) -> bool:
+    text, start, end = joiners.string, joiners.start(), joiners.end()
+    neighbors = text[max(start - 1, 0) : start] + text[end : end + 1]
+    return len(neighbors) == 2 and not _NO_JOINERS.search(neighbors)  # noqa: PLR2004
+
+
+def clean_line(text: str, pointer: str) -> str:
+    """Normalize one line of text (NFC, single spaces, nothing invisible). Raises ``InvalidInput`` at ``pointer``.
+
+    Rejects line breaks, control characters and encoded words (RFC 2047).
+    """
+    line = unicodedata.normalize("NFC", strip_invisible(unicodedata.normalize("NFC", text))).strip()
     for character in line:
         if character not in _JOINERS and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
             raise invalid(pointer, "must not contain control characters, formatting characters or line breaks")
     if "=?" in line:
         raise invalid(pointer, "must not contain '=?'")
     return " ".join(line.split())
+
+
+def require_line(text: str, pointer: str) -> str:
+    """Apply ``clean_line`` to a text that must not be empty. Raises ``InvalidInput``."""
+    line = clean_line(text, pointer)
+    if not line:
+        raise invalid(pointer, "must not be empty")
+    return line
 
 
 def clean_text(text: str, pointer: str) -> str:
@@ -75,7 +106,7 @@ def clean_text(text: str, pointer: str) -> str:
 
 def clean_phone(text: str, pointer: str = "/phone") -> str:
     """Validate a phone number in free format; it may be empty."""
-    phone = text.strip()
+    phone = strip_invisible(text).strip()
     if phone and not _PHONE.fullmatch(phone):
         raise invalid(pointer, "must be a phone number, such as +1 555 0100")
     return phone

@@ -49,7 +49,6 @@ class Handling:
         self.queue = queue
         self._handler = handler
         self._pauses_s = pauses_s
-        self._decoder = msgspec.json.Decoder(queue.event)
 
     async def attempt(self, sent: Envelope) -> Exception | None:
         """Call the handler, for 10 s at most.
@@ -59,7 +58,7 @@ class Handling:
         error: Exception | None = None
         with caused_by(sent):
             try:
-                event = decoded(sent.body, self._decoder)
+                event = decoded(sent.body, self.queue.event)
                 async with asyncio.timeout(HANDLER_S):
                     failpoint("consumer.delivered")
                     await self._handler(event, sent)

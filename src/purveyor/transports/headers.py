@@ -34,6 +34,7 @@ def headers_of(sent: Envelope) -> dict[str, Any]:
         "currency": sent.currency,
         "language": sent.language,
         "traceparent": sent.traceparent,
+        "signature": sent.signature,
     }
     return {name: value for name, value in headers.items() if value}
 
@@ -59,6 +60,7 @@ def envelope_of(
         currency=_text(headers, "currency"),
         language=_text(headers, "language"),
         traceparent=tracing.parse(_text(headers, "traceparent")),
+        signature=_text(headers, "signature"),
     )
 
 

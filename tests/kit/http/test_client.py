@@ -24,13 +24,15 @@ class Peer:
         self.answer: Answer = hello
         self.connected = 0
         self.most = 0
+        self.heads: list[bytes] = []
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connected += 1
         self.most = max(self.most, self.connected)
         try:
-            while await reader.readuntil(b"\r\n\r\n"):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                self.heads.append(head.lower())
                 await self.answer(reader, writer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -42,6 +44,10 @@ class Peer:
 
 async def hello(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+
+async def cookie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: sid=alice; Path=/\r\nContent-Length: 5\r\n\r\nhello")
 
 
 async def silence(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -102,6 +108,12 @@ async def nothing_left(client: HttpClient, peer: Peer) -> None:
 async def test_a_connection_is_used_again(client: HttpClient, peer: Peer) -> None:
     assert [await ask(client) for _ in range(3)] == ["hello"] * 3
     assert peer.most == 1
+
+
+async def test_a_cookie_of_one_answer_is_not_sent_with_the_next_request(client: HttpClient, peer: Peer) -> None:
+    peer.answer = cookie
+    assert [await ask(client) for _ in range(2)] == ["hello"] * 2
+    assert [head for head in peer.heads if b"cookie" in head] == []
 
 
 @pytest.mark.parametrize("answer", [silence, dripping_head, dripping_body])

@@ -7,10 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import generate_latest
 
 from purveyor.kit.http import health as module
 from purveyor.kit.http.app import web_app
 from purveyor.kit.http.health import Health, examine, health_routes, probe
+from purveyor.kit.metrics import HTTP_SECONDS, REGISTRY
 from purveyor.kit.role import Check
 from waiting import PATIENCE_S, until
 
@@ -217,3 +219,28 @@ async def test_metrics_are_in_the_text_format_of_prometheus() -> None:
 
     assert response.headers["content-type"].startswith("text/plain; version=")
     assert "# TYPE purveyor_http_requests_total counter" in response.text
+
+
+async def test_frequent_scrapes_collect_the_metrics_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    collected: list[bytes] = []
+
+    def collect(_registry: object) -> bytes:
+        collected.append(b"text")
+        return b"text"
+
+    async def report() -> Health:
+        return await examine({}, {})
+
+    monkeypatch.setattr(module, "generate_latest", collect)
+    monkeypatch.setattr(module, "_CACHED_S", 3600)
+    app: Any = web_app(health_routes(report, lambda: False), version="1")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.test") as client:
+        assert {(await client.get("/metrics")).text for _ in range(20)} == {"text"}
+    assert collected == [b"text"]
+
+
+def test_metrics_have_no_series_per_method_and_no_time_of_creation() -> None:
+    HTTP_SECONDS.labels("/things").observe(0.1)
+    text = generate_latest(REGISTRY).decode()
+    assert 'purveyor_http_request_seconds_count{route="/things"}' in text
+    assert "_created" not in text

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -34,17 +35,28 @@ class App:
         await send({"type": "http.response.body", "body": b""})
 
 
+async def nothing() -> Any:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
 async def call(
-    app: Any, path: str, method: str = "POST", *, waited_s: float = 0.0
+    app: Any,
+    path: str,
+    method: str = "POST",
+    *,
+    waited_s: float = 0.0,
+    fields: Sequence[tuple[bytes, bytes]] = (),
+    receive: Any = nothing,
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope: Any = {"type": "http", "method": method, "path": path, "headers": [(b"x-request-id", b"r-1")]}
+    headers = [(b"x-request-id", b"r-1"), *fields]
+    scope: Any = {"type": "http", "method": method, "path": path, "headers": headers}
     scope["state"] = {WAITED: waited_s}
-    await app(scope, None, send)
+    await app(scope, receive, send)
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1].get("body", b"")
 
 
@@ -130,6 +142,73 @@ async def test_health_is_answered_however_much_there_is_to_do() -> None:
     assert (await call(wrapped, "/health/live", "GET"))[0] == 200
     app.gate.set()
     await asyncio.gather(*busy)
+
+
+async def test_metrics_are_shed_like_any_request() -> None:
+    wrapped = LoadShedding(App())
+    assert wrapped.refusal("GET", "/metrics", [], 60.0) is not None
+
+
+@pytest.mark.parametrize("framing", [(b"content-length", b"20"), (b"transfer-encoding", b"chunked")])
+async def test_bodies_that_do_not_come_take_no_place(framing: tuple[bytes, bytes]) -> None:
+    app = App()
+    app.gate.set()
+    wrapped = LoadShedding(app, max_concurrent=2)
+    come = asyncio.Event()
+
+    async def slow() -> Any:
+        await come.wait()
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    waiting = [
+        asyncio.create_task(call(wrapped, f"/slow/{number}", fields=[framing], receive=slow))
+        for number in range(9)
+    ]
+    await settle()
+    assert app.begun == []
+    assert (await call(wrapped, "/other", "GET"))[0] == 200
+    come.set()
+    assert [status for status, _, _ in await asyncio.gather(*waiting)] == [200] * 9
+
+
+async def test_a_body_is_passed_on_as_it_came_and_a_large_one_is_left_to_the_application() -> None:
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            received.append(await receive())
+            more = received[-1]["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    for parts in ([b"a", b"b"], [b"x" * 2**15] * 5):
+        received.clear()
+        messages = [
+            {"type": "http.request", "body": part, "more_body": number < len(parts)}
+            for number, part in enumerate(parts, 1)
+        ]
+        left = iter(messages)
+
+        async def come(left: Any = left) -> Any:
+            return next(left)
+
+        assert (await call(LoadShedding(app), "/", fields=[(b"transfer-encoding", b"chunked")], receive=come))[
+            0
+        ] == 200
+        assert received == messages
+
+
+async def test_a_client_that_leaves_before_its_body_is_complete_costs_nothing() -> None:
+    app = App()
+
+    async def gone() -> Any:
+        return {"type": "http.disconnect"}
+
+    sent: list[Any] = []
+    scope: Any = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-length", b"9")]}
+    await LoadShedding(app)(scope, gone, sent.append)  # type: ignore[arg-type]
+    assert (app.begun, sent) == ([], [])
 
 
 async def test_a_stream_that_has_begun_is_not_at_work() -> None:

@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from purveyor.kit import log, tracing
-from purveyor.kit.http.middleware import RequestContext, client_network
+from purveyor.kit.http.base_path import base_path
+from purveyor.kit.http.cors import Cors
+from purveyor.kit.http.middleware import RequestContext
+from purveyor.kit.limits.networks import client_network
 from purveyor.kit.metrics import REGISTRY
 
 Header = tuple[bytes, bytes]
@@ -24,11 +27,14 @@ class App:
         self._headers = headers
         self._error = error
         self.client: tuple[str, int] | None = None
+        self.path = ""
+        self.link = ""
         self.request_id = ""
         self.traceparent = ""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.client = scope.get("client")
+        self.path, self.link = scope["path"], f"{base_path.get()}/static/a.css"
         self.request_id = log.request_id.get()
         self.traceparent = tracing.traceparent.get()
         scope["path_template"] = "/things/{id}"
@@ -45,8 +51,10 @@ async def call(
     trusted: Sequence[str] = (),
     path: str = "/things/1",
     method: str = "GET",
+    version: str = "1.0",
+    **options: Any,
 ) -> list[Header]:
-    """One request; the headers of the answer."""
+    """One request; the headers of the answer. ``options`` are those of ``RequestContext``."""
     answer: list[Header] = []
 
     async def send(message: Any) -> None:
@@ -57,7 +65,8 @@ async def call(
         return {"type": "http.request", "body": b"", "more_body": False}
 
     scope: Any = {"type": "http", "method": method, "path": path, "headers": list(headers), "client": client}
-    wrapped: Any = RequestContext(app, trusted=[ipaddress.ip_network(network) for network in trusted])
+    scope["http_version"] = version
+    wrapped: Any = RequestContext(app, trusted=[ipaddress.ip_network(network) for network in trusted], **options)
     await wrapped(scope, receive, send)
     return answer
 
@@ -234,13 +243,26 @@ async def client_for(
         (["203.0.113.7, junk"], "10.0.0.1"),
         (["203.0.113.7, junk, 10.0.0.2"], "10.0.0.2"),
         (["unknown"], "10.0.0.1"),
-        (["203.0.113.7:1234"], "10.0.0.1"),
-        (["[2001:db8::1]"], "10.0.0.1"),
+        (["_hidden"], "10.0.0.1"),
+        (["203.0.113.7, _SEVKISEK, 10.0.0.2"], "10.0.0.2"),
+        (["203.0.113.7:1234"], "203.0.113.7"),
+        (["203.0.113.7:1234, 10.0.0.2:80"], "203.0.113.7"),
+        (["[2001:db8::1]"], "2001:db8::1"),
+        (["[2001:db8::1]:47011"], "2001:db8::1"),
+        (['"[2001:db8::1]:47011"'], "2001:db8::1"),
+        (["[::ffff:203.0.113.7]:80"], "203.0.113.7"),
+        (["\t203.0.113.7\t,\t10.0.0.2\t"], "203.0.113.7"),
+        (["203.0.113.7", "", "10.0.0.2"], "203.0.113.7"),
+        (["203.0.113.7:port"], "10.0.0.1"),
+        (["203.0.113.7:123456"], "10.0.0.1"),
+        (["[203.0.113.7"], "10.0.0.1"),
+        (["for=203.0.113.7"], "10.0.0.1"),
         (["203.0.113.7\r\nX: y"], "10.0.0.1"),
         (["\xff"], "10.0.0.1"),
         (["127.1"], "10.0.0.1"),
         (["0x7f000001"], "10.0.0.1"),
-        (["203.0.113.7,"], "10.0.0.1"),
+        (["203.0.113.7,"], "203.0.113.7"),
+        (["203.0.113.7,, 10.0.0.2"], "203.0.113.7"),
         (["::ffff:203.0.113.7"], "203.0.113.7"),
     ],
 )
@@ -286,6 +308,10 @@ def test_any_header_leaves_an_address_that_a_limit_can_count_by(value: str) -> N
         ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
         ("::ffff:203.0.113.7", "203.0.113.7"),
         ("fe80::1%eth0", "fe80::/64"),
+        ("64:ff9b::203.0.113.7", "203.0.113.7"),
+        ("64:ff9b:1::203.0.113.7", "64:ff9b:1::/64"),
+        ("2002:cb00:7107::1", "203.0.113.7"),
+        ("2002:cb00:7107:ffff::1", "203.0.113.7"),
         ("testclient", "testclient"),
         ("", ""),
     ],
@@ -340,3 +366,128 @@ async def test_what_is_not_http_passes_untouched() -> None:
     await wrapped({"type": "lifespan"}, None, None)
 
     assert seen == [{"type": "lifespan"}]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "version", "served"),
+    [
+        ([b"shop.test"], "1.1", True),
+        ([b"shop.test:8000"], "1.1", True),
+        ([b"[::1]:8000"], "1.1", True),
+        ([b""], "1.1", True),
+        ([], "1.0", True),
+        ([], "1.1", False),
+        ([b"a", b"b"], "1.1", False),
+        ([b"a", b"a"], "1.0", False),
+        ([b"a, b"], "1.1", False),
+        ([b"user@a"], "1.1", False),
+        ([b"a/b"], "1.1", False),
+    ],
+)
+async def test_a_request_has_one_host(hosts: list[bytes], version: str, *, served: bool) -> None:
+    app = App()
+    answer = await call(app, *((b"host", host) for host in hosts), version=version)
+    assert bool(app.path) == served
+    assert ((b"content-type", b"application/problem+json") in answer) != served
+    assert len([name for name, _ in answer if name == b"x-request-id"]) == 1
+
+
+async def test_https_is_required_where_the_public_url_is_https() -> None:
+    fields = dict(await call(App(), https=True))
+    assert fields[b"strict-transport-security"] == b"max-age=31536000"
+    assert b"strict-transport-security" not in dict(await call(App()))
+
+
+async def test_data_may_load_nothing() -> None:
+    policy = b"default-src 'none'; frame-ancestors 'none'"
+    for media in (b"application/json", b"application/problem+json"):
+        assert dict(await call(App([(b"content-type", media)])))[b"content-security-policy"] == policy
+    assert b"content-security-policy" not in dict(await call(App([(b"content-type", b"text/css")])))
+    own = App([(b"content-type", b"application/json"), (b"content-security-policy", b"sandbox")])
+    assert [value for name, value in await call(own) if name == b"content-security-policy"] == [b"sandbox"]
+
+
+@pytest.mark.parametrize(
+    ("path", "inner"),
+    [
+        ("/store/api/orders", "/api/orders"),
+        ("/api/orders", "/api/orders"),
+        ("/store", "/"),
+        ("/store/", "/"),
+        ("/", "/"),
+        ("/stores", "/stores"),
+        ("/store/store/x", "/store/x"),
+    ],
+)
+async def test_the_base_path_is_served_stripped_or_kept(path: str, inner: str) -> None:
+    app = App([(b"location", b"/api/orders/1"), (b"link", b'</api/orders/?cursor=1>; rel="next"')])
+    fields = dict(await call(app, path=path, base_path="/store"))
+    assert app.path == inner
+    assert app.link == "/store/static/a.css"
+    assert fields[b"location"] == b"/store/api/orders/1"
+    assert fields[b"link"] == b'</store/api/orders/?cursor=1>; rel="next"'
+    assert base_path.get() == ""
+
+
+@pytest.mark.parametrize("location", [b"https://other.test/x", b"//other.test/x"])
+async def test_links_elsewhere_stay_as_they_are(location: bytes) -> None:
+    assert dict(await call(App([(b"location", location)]), base_path="/store"))[b"location"] == location
+
+
+FRONT = b"https://front.test"
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        (["https://front.test"], FRONT, FRONT),
+        (["https://other.test", "https://front.test"], FRONT, FRONT),
+        (["https://*.front.test"], b"https://a.front.test", b"https://a.front.test"),
+        (["*"], FRONT, b"*"),
+        (["https://front.test"], b"https://front.test.evil.test", None),
+        (["https://front.test"], b"http://front.test", None),
+        (["https://front.test"], b"null", None),
+        (["https://front.test"], None, None),
+    ],
+)
+async def test_only_named_origins_may_read_answers(
+    origins: list[str], origin: bytes | None, allowed: bytes | None
+) -> None:
+    sent = [(b"origin", origin)] if origin is not None else []
+    answer = await call(App(), *sent, cors=Cors(origins))
+    fields = dict(answer)
+    assert fields.get(b"access-control-allow-origin") == allowed
+    assert b"access-control-allow-credentials" not in fields
+    assert (fields.get(b"vary") == b"Origin") == (origins != ["*"]), "a cache must tell origins apart"
+    exposed = set(fields.get(b"access-control-expose-headers", b"").decode().split(", "))
+    if allowed:
+        assert exposed >= {"ETag", "Location", "Link", "RateLimit", "RateLimit-Policy", "Retry-After"}
+        assert exposed >= {"Idempotent-Replayed", "X-Request-ID"}
+
+
+async def test_a_preflight_request_is_answered_for_any_path() -> None:
+    app = App()
+    asks = [(b"access-control-request-method", b"PATCH"), (b"access-control-request-headers", b"if-match")]
+    answer = await call(app, (b"origin", FRONT), *asks, method="OPTIONS", cors=Cors([FRONT.decode()]))
+    fields = dict(answer)
+    assert app.path == ""
+    assert fields[b"access-control-allow-origin"] == FRONT
+    assert b"PATCH" in fields[b"access-control-allow-methods"]
+    allowed = {name.strip().lower() for name in fields[b"access-control-allow-headers"].split(b",")}
+    assert allowed >= {b"authorization", b"content-type", b"idempotency-key", b"if-match", b"last-event-id"}
+    assert len(fields) == len(answer), "no field twice"
+    await call(app, (b"origin", b"https://evil.test"), *asks, method="OPTIONS", cors=Cors([FRONT.decode()]))
+    assert app.path, "for another origin it is an OPTIONS request like any"
+
+
+async def test_methods_that_a_client_makes_up_for_a_path_make_no_series() -> None:
+    class Refusing(App):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            scope["path_template"] = "/made-up/{id}"
+            await send({"type": "http.response.start", "status": 405, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    for method in ("PUT", "PATCH", "BREW"):
+        await call(Refusing(), method=method)
+    assert count("PUT", "/made-up/{id}", 405) == 0
+    assert count("other", "none", 405) >= 3

@@ -92,7 +92,7 @@ async def test_a_group_with_verify_requires_a_token() -> None:
 
 
 def test_tag_and_security_come_from_the_group(operations: dict[str, dict[str, Any]]) -> None:
-    assert (operations["text"]["tags"], operations["text"].get("security")) == (["open"], None)
+    assert (operations["text"]["tags"], operations["text"]["security"]) == (["open"], [])
     assert (operations["make"]["tags"], operations["make"]["security"]) == (["closed"], [{"bearer": []}])
 
 
@@ -104,7 +104,7 @@ def test_problems_of_route_and_group_are_documented_once(operations: dict[str, d
             if status >= "400"
         }
 
-    general = {"401": ["unauthorized", "token-invalid"], "503": ["overloaded"]}
+    general = {"401": ["unauthorized", "token-invalid"], "422": ["invalid-input"], "503": ["overloaded"]}
     assert codes("make") == general | {"403": ["forbidden"], "404": ["not-found"], "409": ["conflict"]}
     assert codes("touch") == general | {"403": ["forbidden"], "404": ["not-found"]}
-    assert codes("text") == {"503": ["overloaded"]}
+    assert codes("text") == {"422": ["invalid-input"], "503": ["overloaded"]}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 import sys
 import time
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from purveyor.kit.http import server as http_server
 from purveyor.kit.http.refusals import WAITED
@@ -43,6 +45,12 @@ class Site:
             if not message["more_body"]:
                 break
         await self.gate.wait()
+        if scope["path"] == "/stream":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"x-part", b"1")]})
+            for part in (b"first", b"", b"second"):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         size = int(dict(scope["headers"]).get(b"x-size", 0))
         body += b"x" * size
         fields = [(b"content-length", b"%d" % len(body))]
@@ -316,3 +324,46 @@ async def test_the_wait_before_a_request_is_read_is_counted(*, kept: bool) -> No
     assert waits == site.waited
     assert 0.45 < waits[-1] < 5
     assert all(wait_s < 0.3 for wait_s in waits[:-1])
+
+
+async def test_an_answer_of_unknown_length_has_no_chunks_for_http_1_0() -> None:
+    async with running(Connections()) as site:
+        old = await closed(await site.connect(b"GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"))
+        fields, _, body = old.partition(b"\r\n\r\n")
+        assert body == b"firstsecond"
+        assert b"transfer-encoding" not in fields.lower()
+        assert b"connection: close" in fields
+        known = await closed(await site.connect(b"GET / HTTP/1.0\r\nX-Size: 3\r\n\r\n"))
+        assert known.endswith(b"content-length: 3\r\nconnection: close\r\n\r\nxxx")
+        new = await site.connect(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"transfer-encoding: chunked" in await head(new)
+
+
+def test_clients_that_pipeline_and_leave_log_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """On uvloop, as in production: its transports raise when they are written to after the end."""
+
+    async def pipeline_and_leave() -> None:
+        async with running(Connections()) as site:
+            site.gate.clear()
+            for number in range(1, 6):
+                _, writer = await site.connect(GET.replace(b"\r\n\r\n", b"\r\nX-Size: 5000\r\n\r\n") * 5)
+                await until(lambda number=number: len(site.waited) == number)
+                writer.transport.abort()
+                await until(lambda: not site.connections.open)
+            site.gate.set()
+            await until(lambda: not site.server.server_state.tasks)
+            assert len(site.waited) == 5, "none of the requests behind the first is started"
+
+    uvloop.run(pipeline_and_leave())
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+async def test_the_offer_of_another_protocol_is_ignored(protocol: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    offer = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
+    async with running(Connections()) as site:
+        stream = await site.connect(offer)
+        assert (await head(stream)).startswith(b"HTTP/1.1 200")
+        stream[1].write(GET)
+        assert (await head(stream)).startswith(b"HTTP/1.1 200"), "the connection goes on"
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []

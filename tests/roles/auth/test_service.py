@@ -9,6 +9,7 @@ import pytest
 from purveyor.kit.errors import Forbidden, InvalidInput, NotFound, TokenInvalid
 from purveyor.kit.ids import new_id
 from purveyor.roles.auth.contract import (
+    AccountBlocked,
     AddressBody,
     EmailTaken,
     GetAddress,
@@ -16,9 +17,11 @@ from purveyor.roles.auth.contract import (
     LastAdmin,
     OpenAccount,
     Principal,
+    RefreshTokenInvalid,
     SetAccess,
     UserRegistered,
 )
+from purveyor.roles.auth.model import UserFilter
 from purveyor.roles.auth.service import Auth, Registration
 from roles.auth.samples import HERE, HOME, PASSWORD, Process, fresh_email
 
@@ -191,12 +194,12 @@ async def test_staff_find_users_by_how_their_address_begins(here: Process) -> No
     users = [await here.registered(email=f"{mark}-{place}@example.com") for place in range(5)]
     await here.registered(email=f"other-{mark}@example.com")
 
-    first, cursor = await here.auth.users(staff, mark.upper(), None, 3)
-    rest, end = await here.auth.users(staff, mark, cursor, 3)
+    first, cursor = await here.auth.users(staff, UserFilter(email=mark.upper()), None, 3)
+    rest, end = await here.auth.users(staff, UserFilter(email=mark), cursor, 3)
 
     assert [*first, *rest] == users[::-1]
     assert (len(first), end) == (3, None)
-    everybody, _ = await here.auth.users(staff, "", None, 2)
+    everybody, _ = await here.auth.users(staff, UserFilter(), None, 2)
     assert everybody[0].email == f"other-{mark}@example.com"
 
 
@@ -204,7 +207,45 @@ async def test_staff_find_users_by_how_their_address_begins(here: Process) -> No
 async def test_no_character_is_special_in_a_search(here: Process, prefix: str) -> None:
     await here.registered()
 
-    assert await here.auth.users(await here.somebody("staff"), prefix, None, 10) == ([], None)
+    for wanted in (UserFilter(email=prefix), UserFilter(text=f"{prefix} no such text")):
+        assert await here.auth.users(await here.somebody("staff"), wanted, None, 10) == ([], None)
+
+
+async def test_staff_find_users_by_a_part_of_name_or_address_and_by_role(here: Process) -> None:
+    staff, mark = await here.somebody("staff"), new_id().hex
+    named = await here.registered(name=f"Ada of {mark}")
+    addressed = await here.registered("staff", email=f"a.{mark}@example.com")
+
+    assert (await here.auth.users(staff, UserFilter(text=mark.upper()), None, 9))[0] == [addressed, named]
+    assert (await here.auth.users(staff, UserFilter(text=mark, access="staff"), None, 9))[0] == [addressed]
+
+
+async def test_blocked_user_cannot_sign_in_until_unblocked(here: Process) -> None:
+    admin, user = await here.somebody("admin"), await here.registered()
+    pair = await here.logged_in(user)
+
+    assert (await here.auth.change_access(admin, str(user.id), None, blocked=True)).blocked
+    with pytest.raises(TokenInvalid):
+        await here.sessions.principal(pair.access_token)
+    with pytest.raises(RefreshTokenInvalid):
+        await here.sessions.refresh(pair.refresh_token)
+    with pytest.raises(AccountBlocked):
+        await here.logged_in(user)
+    with pytest.raises(InvalidCredentials):
+        await here.logged_in(user, "a wrong password")
+    assert not (await here.auth.change_access(admin, str(user.id), None, blocked=False)).blocked
+    assert await here.logged_in(user)
+
+
+async def test_last_admin_cannot_be_blocked(here: Process) -> None:
+    await here.database.execute("update auth.users set access = 'customer' where access = 'admin'")
+    admin = await here.somebody("admin")
+    with pytest.raises(LastAdmin):
+        await here.auth.change_access(admin, admin.user_id, None, blocked=True)
+    other = await here.somebody("admin")
+    await here.auth.change_access(admin, other.user_id, None, blocked=True)
+    with pytest.raises(LastAdmin):
+        await here.auth.change_access(admin, admin.user_id, "staff")
 
 
 async def test_customers_list_nobody_and_only_admins_say_who_may_what(here: Process) -> None:
@@ -216,7 +257,7 @@ async def test_customers_list_nobody_and_only_admins_say_who_may_what(here: Proc
         with pytest.raises(Forbidden):
             await here.auth.change_access(caller, caller.user_id, "admin")
     with pytest.raises(Forbidden):
-        await here.auth.users(await here.somebody(), "", None, 1)
+        await here.auth.users(await here.somebody(), UserFilter(), None, 1)
     admin = await here.somebody("admin")
     for nobody in (str(new_id()), "1", ""):
         with pytest.raises(NotFound):

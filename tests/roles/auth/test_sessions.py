@@ -3,11 +3,12 @@
 import asyncio
 import logging
 
+import msgspec
 import pytest
 from argon2 import PasswordHasher
 
 from purveyor.kit.db.postgres import Database
-from purveyor.kit.errors import TokenInvalid
+from purveyor.kit.errors import NotFound, TokenInvalid
 from purveyor.roles.auth.contract import (
     GetAddress,
     InvalidCredentials,
@@ -17,7 +18,7 @@ from purveyor.roles.auth.contract import (
 )
 from purveyor.roles.auth.passwords import Passwords
 from purveyor.roles.auth.sessions import TokenPair
-from purveyor.roles.auth.tokens import Tokens
+from purveyor.roles.auth.tokens import RefreshToken, Tokens
 from roles.auth.samples import HERE, HOME, LIFETIME_S, PASSWORD, SECRET, CountingHasher, Process
 from waiting import PATIENCE_S
 
@@ -320,3 +321,68 @@ async def test_a_revocation_is_forgotten_when_its_tokens_have_expired(here: Proc
 
     assert await here.stores.revocations.purge() >= 1
     assert await here.stores.revocations.since(None) == []
+
+
+async def test_refresh_token_signs_out_whatever_the_access_token_says(here: Process) -> None:
+    user = await here.registered()
+    pair, other = await here.logged_in(user), await here.logged_in(user)
+    newer = await here.sessions.refresh(pair.refresh_token)
+    await here.sessions.log_out_with(pair.refresh_token)
+
+    for ended in (pair, newer):
+        with pytest.raises(RefreshTokenInvalid):
+            await here.sessions.refresh(ended.refresh_token)
+        with pytest.raises(TokenInvalid):
+            await here.sessions.principal(ended.access_token)
+    assert await here.sessions.refresh(other.refresh_token)
+
+
+async def test_made_up_refresh_token_signs_nobody_out(here: Process) -> None:
+    pair = await here.logged_in(await here.registered())
+    forged = RefreshToken.parse(pair.refresh_token)
+    assert forged is not None
+    for text in ("", "nonsense", str(msgspec.structs.replace(forged, secret=bytes(32)))):
+        with pytest.raises(RefreshTokenInvalid):
+            await here.sessions.log_out_with(text)
+    assert await here.sessions.refresh(pair.refresh_token)
+
+
+async def test_users_list_their_sessions_and_end_single_ones(here: Process) -> None:
+    user = await here.registered()
+    await here.sessions.log_in(user.email, PASSWORD, HERE, "Firefox on Windows")
+    caller = await here.signed_in(user)
+    found, current = await here.sessions.list(caller, caller.user_id)
+
+    assert [session.device for session in found] == ["", "Firefox on Windows"]
+    assert found[0].id == current
+    await here.sessions.end_one(caller, caller.user_id, str(found[1].id))
+    assert [session.id for session in (await here.sessions.list(caller, caller.user_id))[0]] == [current]
+    with pytest.raises(NotFound):
+        await here.sessions.end_one(caller, caller.user_id, str(found[1].id))
+
+
+async def test_ending_all_other_sessions_keeps_the_callers(here: Process) -> None:
+    user = await here.registered()
+    other, caller = await here.logged_in(user), await here.signed_in(user)
+    await here.sessions.end_others(caller, caller.user_id)
+
+    with pytest.raises(RefreshTokenInvalid):
+        await here.sessions.refresh(other.refresh_token)
+    assert await here.sessions.principal(caller.token)
+
+
+async def test_sessions_of_others_do_not_exist(here: Process) -> None:
+    user, stranger = await here.registered(), await here.somebody()
+    await here.logged_in(user)
+    admin = await here.somebody("admin")
+    (session,), _ = await here.sessions.list(admin, str(user.id))
+    for refused in (
+        here.sessions.list(stranger, str(user.id)),
+        here.sessions.end_one(stranger, str(user.id), str(session.id)),
+        here.sessions.end_one(stranger, stranger.user_id, str(session.id)),
+        here.sessions.end_others(stranger, str(user.id)),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+    await here.sessions.end_others(admin, str(user.id))
+    assert (await here.sessions.list(admin, str(user.id)))[0] == []

@@ -173,10 +173,9 @@ async def test_writing_is_not_allowed(client: httpx.AsyncClient) -> None:
     assert (await client.post("/catalog/products", json={})).status_code == 405
 
 
-def test_every_route_is_documented() -> None:
+def test_every_route_but_pictures_is_documented() -> None:
     document = openapi(catalog_routes(), version="1")
     assert sorted(document["paths"]) == [
-        "/catalog/images/{file_name}",
         "/catalog/products",
         "/catalog/products/category",
         "/catalog/products/{product_id}",

@@ -94,11 +94,13 @@ async def sending(
         await supervisor.stop()
 
 
-async def record(ledger: PostgresLedger) -> str:
+async def record(ledger: PostgresLedger, kind: str = "order.created", sequence: int = 0) -> str:
     event_id = str(new_id())
     mail = NewMail(
         event_id=event_id,
-        kind="order.created",
+        kind=kind,
+        order_id="o-1" if sequence else "",
+        sequence=sequence,
         order_number=1,
         recipient="ann@b.test",
         subject="Order 1",
@@ -160,6 +162,26 @@ async def test_what_the_server_says_decides(
         await asyncio.sleep(DOUBT_PAUSE_S + 1.5 if rule.times is None else 0)  # past the next poll
     taken = sink.counts()[f"<{event_id}@shop.test>"]
     assert (found.state, found.attempts, found.resends, taken) == tuple(expected)
+
+
+async def test_mails_about_one_order_arrive_in_its_order(
+    ledger: PostgresLedger, mailer: SmtpMailer, sink: SmtpSink, journals: Journals
+) -> None:
+    """A 450 for the first mail holds back the cancellation; the confirmation in between is dropped."""
+    sink.script(Rule(at="rcpt", reply="450 4.2.1 later", times=2))
+    kinds = ("order.created", "order.confirmed", "order.cancelled")
+    created, confirmed, cancelled = [await record(ledger, kind, place) for place, kind in enumerate(kinds, 1)]
+    async with sending(ledger, mailer, journals):
+        await until(lambda: _is_settled(ledger, cancelled))
+    assert [mail.message_id for mail in sink.messages()] == [f"<{one}@shop.test>" for one in (created, cancelled)]
+    dropped = await ledger.find(confirmed)
+    assert dropped is not None
+    assert (dropped[0].state, dropped[0].error) == ("failed", "superseded by order.cancelled")
+
+
+async def _is_settled(ledger: PostgresLedger, event_id: str) -> bool:
+    found = await ledger.find(event_id)
+    return found is not None and found[0].state in {"sent", "failed"}
 
 
 class Discreet(SmtpMailer):

@@ -34,11 +34,12 @@ from purveyor.roles.email.ledger.mongo import MongoLedger, MongoRelay
 from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.mail_models import KINDS, Shop
 from purveyor.roles.email.mime import text_of
-from purveyor.roles.email.ports import Ledger
+from purveyor.roles.email.ports import Account, Ledger
 from purveyor.roles.email.privacy import PersonalData
 from purveyor.roles.email.rendering import Renderer
 from purveyor.roles.email.role import MAILED
 from purveyor.roles.email.service import Mails
+from purveyor.roles.email.turns import UNCONFIRMED_PER_HOUR
 from purveyor.roles.orders.contract import OrderCancelled, OrderCreated, OrderedItem
 from purveyor.settings import Sources
 from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
@@ -68,7 +69,7 @@ async def ledger(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[Ledg
     async with connected(url) as opened:
         yield opened
         if request.param == "postgres":  # its tests share a database
-            await opened.erase(ANN, LONG_AGO)
+            await opened.erase(account_of(ANN), LONG_AGO)
 
 
 @pytest.fixture
@@ -89,17 +90,21 @@ async def events(dsn: str) -> AsyncIterator[PostgresEvents]:
 def event_of(kind: str, **fields: Any) -> Any:
     """An event of a kind of mail; what is not given is made up."""
     (event,) = (event for event in MAILED if event.type == kind)
-    values: dict[str, Any] = {"user_email": ANN, "user_name": "Ann <b>Bee</b>"}
-    if event is UserRegistered:
-        values |= {"user_id": "u-1"}
-    elif event is PasswordResetRequested:
-        values |= {"user_id": "u-1", "token": TOKEN, "expires_at": now() + timedelta(minutes=30)}
-    else:
+    values: dict[str, Any] = {"user_email": ANN, "user_name": "Ann <b>Bee</b>", "recipient_confirmed": True}
+    if event is PasswordResetRequested:
+        values |= {"token": TOKEN, "expires_at": now() + timedelta(minutes=30)}
+    elif event is not UserRegistered:
         item = OrderedItem(product_id=17, quantity=2, price=Decimal("12.50"), total_amt=Decimal(25))
         values |= {"order_number": 10482, "total_amount": Decimal(25), "items": (item,), "payment_method": "card"}
     if event is OrderCancelled:
         values |= {"reason": "<i>twice</i>"}
-    return event(**(values | fields))
+    values |= fields
+    return event(**{"user_id": account_of(values["user_email"]).user_id, **values})
+
+
+def account_of(address: str) -> Account:
+    """The account of an address in these tests."""
+    return Account(f"account of {address}", address)
 
 
 def envelope_of(event: Event, **fields: Any) -> Envelope:
@@ -176,7 +181,7 @@ async def test_every_event_becomes_one_mail_however_often_it_comes(
     envelope = envelope_of(event)
     for _ in range(3):
         await mails.write(event, envelope)
-    ((record, _),) = await ledger.of_recipient(ANN)
+    ((record, _),) = await ledger.of_account(account_of(ANN))
     shown = await mails.show(ShowMail(event_id=str(envelope.id)))
     message = message_from_bytes(shown.message.encode(), policy=policy.default)
     assert (record.event_id, record.kind, record.state) == (str(envelope.id), kind, "pending")
@@ -198,6 +203,31 @@ async def test_the_cancelled_mail_gives_the_reason_as_text(mails: Mails, ledger:
     assert "&lt;i&gt;twice&lt;/i&gt;" in message.get_body(("html",)).get_content()  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("confirmed", [True, False])
+async def test_only_a_confirmed_address_reads_what_a_customer_wrote(
+    mails: Mails, ledger: Ledger, confirmed: bool
+) -> None:
+    event = event_of("order.cancelled", recipient_confirmed=confirmed)
+    envelope = envelope_of(event)
+    await mails.write(event, envelope)
+    found = await ledger.find(str(envelope.id))
+    assert found is not None
+    assert ("twice" in text_of(found[1])) is confirmed
+    assert "10482" in text_of(found[1])
+
+
+async def test_unconfirmed_addresses_of_one_mailbox_share_a_quota(mails: Mails, ledger: Ledger) -> None:
+    addresses = [f"Ann+{number}@b.test" for number in range(8)]
+    for address in addresses:
+        event = event_of("order.created", user_email=address, recipient_confirmed=False)
+        await mails.write(event, envelope_of(event))
+    async with ledger.ownership() as owner:
+        claims = await ledger.claim(owner.name, 20)
+        assert len([claim for claim in claims if claim.recipient in addresses]) == UNCONFIRMED_PER_HOUR
+    for address in addresses:
+        await ledger.erase(account_of(address), LONG_AGO)
+
+
 async def test_events_without_an_id_are_told_apart_by_order_number_or_body(mails: Mails, ledger: Ledger) -> None:
     nameless = {"id": UUID(int=0), "subject": ""}
     for event in (
@@ -207,10 +237,10 @@ async def test_events_without_an_id_are_told_apart_by_order_number_or_body(mails
         event_of("order.shipped"),
         event_of("user.registered"),
         event_of("user.registered"),
-        event_of("user.registered", user_id="u-2"),
+        event_of("user.registered", user_name="Another body"),
     ):
         await mails.write(event, envelope_of(event, **nameless))
-    kinds = [(record.kind, record.order_number) for record, _ in await ledger.of_recipient(ANN)]
+    kinds = [(record.kind, record.order_number) for record, _ in await ledger.of_account(account_of(ANN))]
     assert sorted(kinds, key=str) == [
         ("order.created", 10482),
         ("order.created", 10483),
@@ -230,7 +260,7 @@ async def test_an_event_that_no_mail_can_be_made_of_is_undeliverable(
     event = event_of("order.shipped", **fields)
     with pytest.raises(Undeliverable):
         await mails.write(event, envelope_of(event))
-    assert await ledger.of_recipient(event.user_email) == []
+    assert await ledger.of_account(account_of(event.user_email)) == []
 
 
 async def test_a_mail_whose_text_is_no_longer_kept_says_so_when_it_is_to_be_sent_again(
@@ -255,7 +285,7 @@ async def test_a_sender_with_an_international_domain_has_ascii_message_ids(ledge
     event = event_of("order.created")
     envelope = envelope_of(event)
     await mails.write(event, envelope)
-    ((record, _),) = await ledger.of_recipient(ANN)
+    ((record, _),) = await ledger.of_account(account_of(ANN))
     assert record.message_id == f"<{envelope.id}@xn--bcher-kva.de>"
 
 
@@ -264,16 +294,16 @@ async def test_erasure_wipes_the_mails_and_says_so(mails: Mails, ledger: Ledger,
     envelopes = [envelope_of(event) for event in (kept, sent_before, waiting)]
     for event, envelope in zip((kept, sent_before, waiting), envelopes, strict=True):
         await mails.write(event, envelope)
-    erased = UserErased(user_id="u-1", user_email=ANN)
+    erased = UserErased(user_id=account_of(ANN).user_id, user_email=ANN)
     question = envelope_of(erased, subject="u-1")
     personal_data = answering(ledger, events)
     await personal_data.erase(erased, question)
     await personal_data.erase(erased, question)  # delivered twice: the same answer
     answers = await heard(events, ANSWERS[0], 1)
-    assert {(answer.user_id, envelope.correlation_id) for answer, envelope in answers} == {("u-1", "r-1")}
+    assert {(answer.user_id, envelope.correlation_id) for answer, envelope in answers} == {(erased.user_id, "r-1")}
     assert len({envelope.id for _, envelope in answers}) == 1
 
-    assert await ledger.of_recipient(ANN) == []
+    assert await ledger.of_account(account_of(ANN)) == []
     for event, envelope in zip((sent_before, waiting), envelopes[1:], strict=True):
         await mails.write(event, envelope)  # delivered again, after all
         shown = await mails.show(ShowMail(event_id=str(envelope.id)))
@@ -281,11 +311,11 @@ async def test_erasure_wipes_the_mails_and_says_so(mails: Mails, ledger: Ledger,
         assert shown.message == ""
         with pytest.raises(Conflict, match="erased"):
             await mails.resend(ResendMail(event_id=str(envelope.id)))
-    assert await ledger.of_recipient(ANN) == []
+    assert await ledger.of_account(account_of(ANN)) == []
     async with ledger.ownership() as owner:
         claims = await ledger.claim(owner.name, 10)
     assert {claim.recipient for claim in claims} == {"bob@b.test"}
-    await ledger.erase("bob@b.test", LONG_AGO)
+    await ledger.erase(account_of("bob@b.test"), LONG_AGO)
 
 
 @pytest.mark.parametrize("kind", ["order.created", "user.registered"])
@@ -293,7 +323,7 @@ async def test_an_event_from_before_an_erasure_that_comes_afterwards_is_not_mail
     mails: Mails, ledger: Ledger, events: PostgresEvents, kind: str
 ) -> None:
     to = f"{new_id().hex}@b.test"
-    late, erased = event_of(kind, user_email=to), UserErased(user_id="u-1", user_email=to)
+    late, erased = event_of(kind, user_email=to), UserErased(user_id=account_of(to).user_id, user_email=to)
     before = of_whole_second(envelope_of(late))
     await asyncio.sleep(0.005)
     question = of_whole_second(envelope_of(erased))
@@ -303,7 +333,7 @@ async def test_an_event_from_before_an_erasure_that_comes_afterwards_is_not_mail
     shown = await mails.show(ShowMail(event_id=str(before.id)))
     assert (shown.record.recipient, shown.record.subject, shown.message) == ("", "", "")
     assert (shown.record.state, shown.record.error) == ("failed", "erased")
-    assert await ledger.of_recipient(to) == []
+    assert await ledger.of_account(account_of(to)) == []
     with pytest.raises(Conflict, match="erased"):
         await mails.resend(ResendMail(event_id=str(before.id)))
 
@@ -312,16 +342,17 @@ async def test_who_registers_again_with_an_address_that_was_erased_gets_mails_ag
     mails: Mails, ledger: Ledger, events: PostgresEvents
 ) -> None:
     to = f"{new_id().hex}@b.test"
-    erased = UserErased(user_id="u-1", user_email=to)
+    erased = UserErased(user_id=account_of(to).user_id, user_email=to)
     await answering(ledger, events).erase(erased, envelope_of(erased))
+    again = Account("another account", to)
     for kind in ("user.registered", "order.created"):
-        event = event_of(kind, user_email=to)
+        event = event_of(kind, user_email=to, user_id=again.user_id)
         await mails.write(event, envelope_of(event))
-    assert [(record.kind, record.state) for record, _ in await ledger.of_recipient(to)] == [
+    assert [(record.kind, record.state) for record, _ in await ledger.of_account(again)] == [
         ("user.registered", "pending"),
         ("order.created", "pending"),
     ]
-    await ledger.erase(to, LONG_AGO)
+    await ledger.erase(again, LONG_AGO)
 
 
 async def test_an_export_is_answered_in_parts_with_texts_and_without_tokens(
@@ -331,7 +362,7 @@ async def test_an_export_is_answered_in_parts_with_texts_and_without_tokens(
     await write_all(mails, *(msgspec.structs.replace(event, order_number=number) for number in range(203)))
     others = event_of("user.password_reset_requested"), event_of("order.created", user_email="bob@b.test")
     await write_all(mails, *others)
-    wanted = UserExportRequested(export_id="x-1", user_id="u-1", user_email=ANN)
+    wanted = UserExportRequested(export_id="x-1", user_id=account_of(ANN).user_id, user_email=ANN)
     question = envelope_of(wanted)
     await answering(ledger, events).export(wanted, question)
     first = await heard(events, ANSWERS[1], 3)
@@ -353,7 +384,7 @@ async def test_an_export_is_answered_in_parts_with_texts_and_without_tokens(
             assert re.search(rf"\b{document['order_number']}\b", document["text"])
             assert "Guten Tag Ann" in document["text"]
     assert TOKEN not in "".join(answer.document for answer in answers)
-    await ledger.erase("bob@b.test", LONG_AGO)
+    await ledger.erase(account_of("bob@b.test"), LONG_AGO)
 
 
 async def test_each_part_of_an_export_fits_into_an_event(
@@ -366,7 +397,7 @@ async def test_each_part_of_an_export_fits_into_an_event(
     await write_all(mails, *(event_of("order.created", order_number=number, items=many) for number in range(45)))
     alone = event_of("order.created", order_number=999_999, items=many * 40)  # as a foreign publisher might
     await write_all(mails, alone)
-    wanted = UserExportRequested(export_id="x-3", user_id="u-1", user_email=ANN)
+    wanted = UserExportRequested(export_id="x-3", user_id=account_of(ANN).user_id, user_email=ANN)
     await answering(ledger, events).export(wanted, envelope_of(wanted))
     found = await heard(events, ANSWERS[1], 2)
     assert [answer.parts for answer, _ in found] == [len(found)] * len(found)
@@ -388,8 +419,8 @@ async def test_answer_is_not_lost_while_the_transport_is_away(ledger: Ledger) ->
     nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
     events = PostgresEvents(open_database(nowhere, application="tests", max_size=1))
     await events.open(ANSWERS)
-    erased = UserErased(user_id="u-1", user_email=ANN)
-    wanted = UserExportRequested(export_id="x-1", user_id="u-1", user_email=ANN)
+    erased = UserErased(user_id=account_of(ANN).user_id, user_email=ANN)
+    wanted = UserExportRequested(export_id="x-1", user_id=account_of(ANN).user_id, user_email=ANN)
     if isinstance(ledger, PostgresLedger):
         waiting = PersonalData(ledger, ledger.emit)
         await waiting.erase(erased, envelope_of(erased))

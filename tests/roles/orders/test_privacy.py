@@ -280,7 +280,7 @@ async def test_an_erased_order_goes_on_and_nobody_is_written_to(
     await erase(personal, ada)
     changes = Changes(store, committed=lambda _: None)
     changed = await changes.change(
-        clerk, str(order_id), OrderChange(status="confirmed"), IfMatch(frozenset(['"2"']))
+        clerk, str(order_id), OrderChange(status="confirmed"), IfMatch(frozenset(["2"]))
     )
     late = MailOutcome(
         event_id="e", kind="order.created", state="failed", attempts=1, resends=0, smtp_reply=ada.email, error="x"

@@ -39,7 +39,7 @@ async def test_an_order_is_answered_as_it_is_read(store: OrderStore) -> None:
     orders = shop(store, wakes=wakes)
     stored = await orders.place(ada, draft((1, 2), (1, 1), (3, 1), note="x"))
     answer = json.loads(stored.answer)
-    order = await orders.get(ada, str(stored.order_id))
+    order = (await orders.get(ada, str(stored.order_id))).order
 
     assert wakes.count == 1
     assert (answer["id"], answer["order_number"], answer["user_id"]) == (str(order.id), order.number, ada.user_id)
@@ -73,15 +73,15 @@ async def test_the_price_is_the_catalogues_at_that_moment(store: OrderStore) -> 
     shelf.products[1] = Product(id=1, title="Kettle, new", price=1)
     after = await orders.place(ada, draft((1, 1)))
 
-    assert (await orders.get(ada, str(before.order_id))).total == 2999
-    assert (await orders.get(ada, str(after.order_id))).total == 1
+    assert (await orders.get(ada, str(before.order_id))).order.total == 2999
+    assert (await orders.get(ada, str(after.order_id))).order.total == 1
 
 
 async def test_an_address_is_copied_into_the_order(store: OrderStore) -> None:
     ada, orders = buyer(), shop(store)
     stored = await orders.place(ada, draft(), address_id="home")
 
-    assert (await orders.get(ada, str(stored.order_id))).shipping_address == HOME
+    assert (await orders.get(ada, str(stored.order_id))).order.shipping_address == HOME
     with pytest.raises(InvalidInput):
         await orders.place(ada, draft(), address_id="of somebody else")
     assert await count(orders, ada) == 1
@@ -102,7 +102,7 @@ async def test_the_address_and_the_products_are_asked_for_at_once(store: OrderSt
 
     ada, orders = buyer(), shop(store, Waiting(), home=home)
     stored = await orders.place(ada, draft(), address_id="home")
-    assert (await orders.get(ada, str(stored.order_id))).shipping_address == HOME
+    assert (await orders.get(ada, str(stored.order_id))).order.shipping_address == HOME
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ async def test_a_customer_lists_only_their_own_orders_whatever_they_ask_for(stor
     ):
         assert await orders.list(eve, wanted, 10) == ([], None)
         page, following = await orders.list(ada, wanted, 10)
-        assert ([order.id for order in page], following) == ([stored.order_id], None)
+        assert ([each.order.id for each in page], following) == ([stored.order_id], None)
 
 
 @pytest.mark.parametrize("access", ["staff", "admin"])
@@ -239,8 +239,8 @@ async def test_staff_see_every_order(store: OrderStore, access: str) -> None:
     ada, clerk, orders = buyer(), buyer(access), shop(store)
     stored = await orders.place(ada, draft())
 
-    assert (await orders.get(clerk, str(stored.order_id))).user_id == ada.user_id
-    assert (await orders.list(clerk, OrderFilter(), 1))[0][0].id == stored.order_id
+    assert (await orders.get(clerk, str(stored.order_id))).order.user_id == ada.user_id
+    assert (await orders.list(clerk, OrderFilter(), 1))[0][0].order.id == stored.order_id
     assert (await orders.list(clerk, OrderFilter(user_id=buyer().user_id), 1)) == ([], None)
 
 
@@ -250,7 +250,7 @@ async def test_a_cursor_is_given_exactly_while_more_is_there(store: OrderStore) 
     first, following = await orders.list(ada, OrderFilter(), 2)
     second, end = await orders.list(ada, OrderFilter(after=following), 2)
 
-    assert [order.id for order in (*first, *second)] == ids
+    assert [each.order.id for each in (*first, *second)] == ids
     assert (following, end) == (ids[1], None)
 
 

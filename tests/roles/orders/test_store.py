@@ -98,6 +98,8 @@ async def test_an_order_has_one_event_which_tells_what_the_contract_says(
             {"product_id": 3, "quantity": 1, "price": 0.01, "total_amt": 0.01},
         ],
         "payment_method": "card",
+        "user_id": ada.user_id,
+        "recipient_confirmed": False,
     }
     envelope = {
         name: rows[0][name] for name in ("id", "type", "sequence", "correlation_id", "currency", "language")

@@ -258,7 +258,8 @@ async def test_orders_from_before_the_history_have_one(postgres_server: Postgres
             order_id,
         )
         await opened.execute("insert into orders.order_items values ($1, 1, 1, 'Kettle', 1, 100)", order_id)
-    assert "orders 0002_history" in await migrate(url, "orders", migrations)
+    later = [f"orders {migration.name}" for migration in load(migrations)[1:]]
+    assert await migrate(url, "orders", migrations) == later
     async with open_database(url, application="tests", max_size=2) as opened:
         store, histories = OrderStore(opened), HistoryStore(opened)
         assert await store.change(await step(store, order_id, "confirmed"))

@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document of every event, made from the types that the code itself sends and reads."""
+"""The AsyncAPI 3.1 document of every event, made from the types that the code itself sends and reads."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,10 +36,11 @@ def asyncapi(roles: Sequence[Role[Any]], *, version: str) -> dict[str, Any]:
         summary = f"Handled by role {role} from queue {queue}."
         operations[f"{role}.receives.{event.type}"] = _operation("receive", event, summary)
     return {
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
         "info": {
             "title": "Purveyor events",
             "version": version,
+            "license": {"name": "MIT", "url": "https://spdx.org/licenses/MIT"},
             "description": (
                 "Events are delivered at least once. The message id is the event id; consumers use it to ignore "
                 f"duplicates. On RabbitMQ events go to the topic exchange {_EXCHANGE} with the channel as routing "

@@ -81,6 +81,8 @@ class Envelope(Cause, frozen=True, kw_only=True):
     sequence: int = 0
     currency: str = ""
     language: str = ""
+    signature: str = ""
+    """Proves that a role of this installation sent it; only events about people have one."""
 
     @classmethod
     def about(

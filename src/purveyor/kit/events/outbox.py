@@ -106,18 +106,21 @@ def values(event: Envelope | None) -> tuple[object, ...]:
     return tuple(getattr(event, name, None) for name in _NAMES)
 
 
-def insert_into(schema: str, *, first: int, source: str = "", body: str = "") -> str:
+def insert_into(schema: str, *, first: int, source: str = "", body: str = "", hold_s: str = "") -> str:
     """SQL that stores an event as a part of a larger statement.
 
     ``first`` is the number of the first of the ten parameters that take ``values``. With a ``source``, such as the
     name of a common table expression, an event is stored for each of its rows, and none where the values are all
-    ``None``. ``body`` is an expression that takes the place of the body's parameter.
+    ``None``. ``body`` is an expression that takes the place of the body's parameter. ``hold_s`` is an expression
+    for the seconds before which the relay does not publish the event.
     """
     places = {name: f"${first + place}::{_TYPES[name]}" for place, name in enumerate(_NAMES)}
     if body:
         places["body"] = body
     rows = f" from {source} where {places['id']} is not null" if source else ""
-    return f"insert into {schema}.outbox ({COLUMNS}) select {', '.join(places.values())}{rows}"
+    if hold_s:
+        places["next_attempt_at"] = f"now() + make_interval(secs => {hold_s})"
+    return f"insert into {schema}.outbox ({', '.join(places)}) select {', '.join(places.values())}{rows}"
 
 
 async def emit(connection: Connection | Database, schema: str, *events: Envelope, known: Known = "refused") -> int:

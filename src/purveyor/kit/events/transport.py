@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from purveyor.kit.events.message import Ask, Envelope, Event, Message
+from purveyor.kit.json_input import UNREADABLE, decode_json
 
 R = TypeVar("R")
 
@@ -25,13 +26,13 @@ MAX_BODY_BYTES = 256 * 1024
 """No event's body is larger: every transport refuses such a one, so that all give the same guarantee."""
 
 
-def decoded(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
+def decoded(body: bytes, event: type[Event]) -> Any:
     """The event that a delivered body holds; raises ``Undeliverable`` for one that no handler could be given."""
     if len(body) > MAX_BODY_BYTES:
         raise Undeliverable(f"the body is larger than {MAX_BODY_BYTES // 1024} KiB")
     try:
-        return decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return decode_json(body, event)
+    except UNREADABLE as error:
         raise Undeliverable(f"the body cannot be read: {error}") from error
 
 

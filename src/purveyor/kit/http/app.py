@@ -16,7 +16,7 @@ from purveyor.kit.http.web import (
     MAX_BODY_BYTES,
     ApiRequest,
     ApiResponse,
-    require_short_body,
+    check_request,
 )
 
 _BEARER = SecurityScheme(
@@ -40,13 +40,18 @@ _NOTHING_MORE = About()
 
 
 def web_app(
-    routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE, documented: bool = True
+    routes: Sequence[Any],
+    *,
+    version: str,
+    about: About = _NOTHING_MORE,
+    documented: bool = True,
+    base_path: str = "",
 ) -> Litestar:
     """The application that serves these routes, and with ``documented`` also ``/openapi.json``."""
 
     @cache
     def document() -> bytes:
-        return msgspec.json.encode(openapi(routes, version=version, about=about))
+        return msgspec.json.encode(openapi(routes, version=version, about=about, base_path=base_path))
 
     @get("/openapi.json", include_in_schema=False)
     async def openapi_json() -> Response[bytes]:
@@ -55,14 +60,16 @@ def web_app(
     return _litestar([*routes, openapi_json] if documented else routes, None)
 
 
-def openapi(routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of these routes."""
+def openapi(
+    routes: Sequence[Any], *, version: str, about: About = _NOTHING_MORE, base_path: str = ""
+) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these routes, which are served below ``base_path``."""
     config = OpenAPIConfig(
         title=about.title,
         version=version,
         description=about.description,
         license=License(name=about.license, identifier=about.license),
-        servers=[Server(url="/", description="This server")],
+        servers=[Server(url=base_path or "/", description="This server")],
         path="/unused",  # this application only generates the document and is never served
         components=Components(security_schemes={"bearer": _BEARER}),
     )
@@ -95,7 +102,7 @@ def _options_route(path: str, methods: set[str]) -> Any:
 def _litestar(routes: Sequence[Any], openapi_config: OpenAPIConfig | None) -> Litestar:
     return Litestar(
         [*_options(routes), *routes],  # first, else Litestar adds its own
-        before_request=require_short_body,
+        before_request=check_request,
         request_class=ApiRequest,
         response_class=ApiResponse,
         exception_handlers=EXCEPTION_HANDLERS,

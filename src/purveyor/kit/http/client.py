@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -37,6 +38,7 @@ class HttpClient:
             transport=transport,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=at_once),
             follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # one user's cookie is not another's
             trust_env=False,
         )
         self._connect_s = connect_s

@@ -124,6 +124,21 @@ class CachedHealth:
             return self._health
 
 
+class CachedMetrics:
+    """Collects the metrics once a second at most, so that frequent scrapes cost nothing."""
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._until = 0.0
+
+    def text(self) -> bytes:
+        """Metrics in the text format of Prometheus, at most a second old."""
+        if time.monotonic() >= self._until:
+            self._text = generate_latest(REGISTRY)
+            self._until = time.monotonic() + _CACHED_S
+        return self._text
+
+
 def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[], bool]) -> list[Any]:
     """The routes; ``report`` examines everything."""
     cached = CachedHealth(report)
@@ -156,8 +171,10 @@ def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[]
         headers = {"Retry-After": "1"} if health.status == "down" else {}
         return Response(health, status_code=503 if health.status == "down" else 200, headers=headers)
 
+    exposition = CachedMetrics()
+
     @get("/metrics", include_in_schema=False)
     async def metrics() -> Response[bytes]:
-        return Response(generate_latest(REGISTRY), media_type=_METRICS_TYPE)
+        return Response(exposition.text(), media_type=_METRICS_TYPE)
 
     return [live, ready, metrics]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from difflib import get_close_matches
 from functools import cache
 from itertools import chain
 from types import NoneType
@@ -21,6 +22,7 @@ from purveyor.kit.errors import FieldError, InvalidInput
 MOST = 50
 """More faults than this are not reported: a body may hold thousands."""
 
+_LONGEST_NAME = 40
 _NATIVE: dict[type[inspect.Type], tuple[type, str]] = {
     inspect.UUIDType: (UUID, "a UUID"),
     inspect.DateTimeType: (datetime, "a time such as 2026-01-31T12:00:00Z (RFC 3339)"),
@@ -49,6 +51,37 @@ def find_faults(value: Any, target: Any) -> list[FieldError]:
         if len(faults) == MOST:
             break
     return faults
+
+
+def find_nul(value: Any) -> list[FieldError]:
+    """A fault for each text of a decoded JSON value that contains U+0000, which PostgreSQL cannot store."""
+    faults: list[FieldError] = []
+    waiting = [("", value)]
+    while waiting and len(faults) < MOST:
+        pointer, each = waiting.pop()
+        if isinstance(each, str):
+            if "\x00" in each:
+                faults.append(FieldError(pointer, "must not contain the character U+0000"))
+        elif isinstance(each, dict):
+            waiting += ((f"{pointer}/{_escaped(name)}", member) for name, member in each.items())
+            waiting += ((f"{pointer}/{_escaped(name)}", name) for name in each)
+        elif isinstance(each, list):
+            waiting += ((f"{pointer}/{position}", item) for position, item in enumerate(each))
+    return faults
+
+
+def merged(*groups: Iterable[FieldError]) -> list[FieldError]:
+    """The faults of several checks, the first one at each pointer."""
+    faults: dict[str, FieldError] = {}
+    for fault in chain.from_iterable(groups):
+        faults.setdefault(fault.pointer, fault)
+    return list(faults.values())[:MOST]
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` if an unknown name resembles a known one, else empty."""
+    close = get_close_matches(name, known, 1) if len(name) <= _LONGEST_NAME else []
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def in_plain_words(message: str) -> str:
@@ -105,7 +138,8 @@ def _struct(value: Any, kind: inspect.StructType, pointer: str) -> Iterator[Fiel
     if kind.forbid_unknown_fields:
         for name in value.keys() - fields.keys():
             found = True
-            yield FieldError(f"{pointer}/{_escaped(name)}", "is not a known member")
+            problem = f"is not a known member{suggestion(name, fields)}"
+            yield FieldError(f"{pointer}/{_escaped(name)}", problem)
     if not found:
         yield from _whole(value, kind.cls, pointer)
 

@@ -1,46 +1,73 @@
 """ASGI middleware around every application: request context and access log, and load shedding."""
 
 import asyncio
-import ipaddress
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from litestar.types import ASGIApp, Message, Receive, Send
 
 from purveyor.kit import log, tracing
 from purveyor.kit.deadline import request_deadline
-from purveyor.kit.errors import Overloaded
+from purveyor.kit.errors import BadRequest, MethodNotAllowed, Overloaded
+from purveyor.kit.http.base_path import base_path, strip_base_path, with_base_path
+from purveyor.kit.http.cors import Cors
 from purveyor.kit.http.refusals import (
+    CSP,
     NO_STORE,
     NOSNIFF,
     WAITED,
+    Answer,
     Headers,
     http_1_answer,
     problem_answer,
+    problem_response,
     request_id_of,
+    send_answer,
 )
-from purveyor.kit.http.web import sent_path
+from purveyor.kit.http.web import MAX_BODY_BYTES, sent_path
+from purveyor.kit.limits.networks import Address, Network, parse_address
 from purveyor.kit.metrics import HTTP_REQUESTS, HTTP_SECONDS, REQUESTS_SHED, REQUESTS_WAITED
 
 logger = logging.getLogger("purveyor.access")
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-NEVER_SHED = ("/health/", "/metrics", "/static/")
-"""Paths that are answered under any load, and logged at level debug only."""
+NEVER_SHED = ("/health/", "/static/")
+"""Paths that are answered under any load."""
+_QUIET = (*NEVER_SHED, "/metrics")
+"""Paths that are logged at level debug only."""
+_HOST = re.compile(rb"[^\s,/?#@]*")
+_BAD_HOST = "Send exactly one Host header with a host name (RFC 9112 section 3.2)."
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 class RequestContext:
-    """ASGI middleware for request ID, trace, client address, HEAD, access log and metrics.
+    """ASGI middleware for what all requests share: IDs, client address, base path, CORS, log and metrics.
 
-    ``X-Forwarded-For`` counts only from the ``trusted`` networks. It is read from the right: the client is the
-    first address that is not a trusted proxy itself.
+    ``X-Forwarded-For`` counts only from the ``trusted`` networks. All its fields are read as one list, from the
+    right: the client is the first address that is not a trusted proxy itself. ``Forwarded`` and ``X-Real-IP`` are
+    not read, because a proxy that sets only one of the three passes on what a client wrote into the others.
+
+    ``base_path`` is the path of ``PUBLIC_URL``, which proxies may strip or keep. ``https`` tells browsers to use
+    HTTPS only.
     """
 
-    def __init__(self, app: ASGIApp, *, trusted: Sequence[Network] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        trusted: Sequence[Network] = (),
+        base_path: str = "",
+        cors: Cors | None = None,
+        https: bool = False,
+    ) -> None:
         self._app = app
         self._trusted = tuple(trusted)
+        self._base_path = base_path
+        self._cors = cors
+        self._more_fields = (NOSNIFF, NO_STORE, _HSTS) if https else (NOSNIFF, NO_STORE)
         self._labels: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -52,6 +79,10 @@ class RequestContext:
         trace = tracing.traceparent.set(_traceparent_of(scope["headers"]))
         if self._trusted:
             self._find_client(scope)
+        base = base_path.set(self._base_path)
+        if self._base_path:
+            strip_base_path(scope, self._base_path)
+        answering = self._answering(scope)
         head = scope["method"] == "HEAD"
         if head:
             scope = _as_get(scope)
@@ -63,11 +94,7 @@ class RequestContext:
             nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = list(message["headers"])
-                headers.append((b"x-request-id", request_id.encode()))
-                names = {name for name, _ in headers}
-                headers += [field for field in (NOSNIFF, NO_STORE) if field[0] not in names]
-                message["headers"] = headers
+                message["headers"] = self._complete(scope, message["headers"], request_id)
             elif head and message["type"] == "http.response.body":
                 if ended:
                     return
@@ -76,25 +103,49 @@ class RequestContext:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            await answering(scope, receive, send_with_headers)
         finally:
             self._record(scope, status, time.perf_counter() - started)
             log.request_id.reset(token)
             tracing.traceparent.reset(trace)
+            base_path.reset(base)
+
+    def _answering(self, scope: Any) -> ASGIApp:
+        """The application that answers: this one, unless the request never gets there."""
+        if not _is_host_valid(scope):
+            return partial(_answer_with, problem_response(BadRequest(_BAD_HOST), sent_path(scope)))
+        if self._cors and (preflight := self._cors.preflight(scope)):
+            return partial(_answer_with, preflight)
+        return self._app
+
+    def _complete(
+        self, scope: Any, sent: Iterable[tuple[bytes, bytes]], request_id: str
+    ) -> list[tuple[bytes, bytes]]:
+        """The header fields of an answer with those that every answer has."""
+        headers = [*sent, (b"x-request-id", request_id.encode())]
+        names = dict(headers)
+        headers += [field for field in self._more_fields if field[0] not in names]
+        if names.get(b"content-type", b"").startswith(b"application/") and CSP[0] not in names:
+            headers.append(CSP)
+        if self._cors:
+            headers += self._cors.fields(scope["headers"])
+        return with_base_path(headers, self._base_path) if self._base_path else headers
 
     def _record(self, scope: Any, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in ("GET", "POST", "PUT", "PATCH", "DELETE") else "other"
         route = scope.get("path_template") or "none"
+        if status == MethodNotAllowed.status:  # a client makes up methods for any path
+            method, route = "other", "none"
         key = (method, route, status)
         children = self._labels.get(key)
         if children is None:
             children = self._labels[key] = (
                 HTTP_REQUESTS.labels(method, route, str(status)),
-                HTTP_SECONDS.labels(method, route),
+                HTTP_SECONDS.labels(route),
             )
         children[0].inc()
         children[1].observe(seconds)
-        level = logging.DEBUG if scope["path"].startswith(NEVER_SHED) else logging.INFO
+        level = logging.DEBUG if scope["path"].startswith(_QUIET) else logging.INFO
         if logger.isEnabledFor(level):
             logger.log(
                 level,
@@ -109,29 +160,32 @@ class RequestContext:
 
     def _find_client(self, scope: Any) -> None:
         client = scope.get("client")
-        if client is None or not self._is_trusted(client[0]):
+        if client is None or not self._is_trusted(parse_address(client[0])):
             return
         forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
-        for candidate in reversed([part.strip().decode("latin-1") for part in forwarded.split(b",")]):
-            address = _address(candidate)
-            if address is None:
+        for candidate in reversed(forwarded.decode("latin-1").split(",")):
+            if not candidate.strip():  # an empty element of a list does not count (RFC 9110 section 5.6.1)
+                continue
+            address = parse_address(candidate)
+            if address is None:  # such as "unknown": the proxy that wrote it is the last that is known
                 return
             scope["client"] = (str(address), 0)
-            if not self._is_trusted(str(address)):
+            if not self._is_trusted(address):
                 return
 
-    def _is_trusted(self, host: str) -> bool:
-        address = _address(host)
+    def _is_trusted(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address; a dual-stack socket's ``::ffff:192.0.2.1`` is an IPv4 address."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
+async def _answer_with(answer: Answer, _scope: Any, _receive: Receive, send: Send) -> None:
+    await send_answer(send, answer)
+
+
+def _is_host_valid(scope: Any) -> bool:
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if not hosts:
+        return bool(scope.get("http_version") != "1.1")
+    return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
 
 
 def _as_get(scope: Any) -> Any:
@@ -150,16 +204,6 @@ def _traceparent_of(headers: Headers) -> str:
     return tracing.begin()
 
 
-def client_network(host: str) -> str:
-    """The key of a limit per client address: the IPv4 address, or the /64 network of an IPv6 address."""
-    address = _address(host)
-    if address is None:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
-
-
 MAX_CONCURRENT = 64
 MAX_READ_WAIT_S = 0.5
 MAX_WRITE_WAIT_S = 1.0
@@ -171,10 +215,22 @@ _METHODS = (*_READS, "POST", "PUT", "PATCH", "DELETE")
 
 
 class LoadShedding:
-    """ASGI middleware: queue requests above ``max_concurrent``, reject those that wait too long."""
+    """ASGI middleware: queue requests above ``max_concurrent``, reject those that wait too long.
 
-    def __init__(self, app: ASGIApp, *, max_concurrent: int = MAX_CONCURRENT) -> None:
+    A request takes its place when its body is complete, so slow clients take none.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_concurrent: int = MAX_CONCURRENT,
+        base_path: str = "",
+        cors: Cors | None = None,
+    ) -> None:
         self._app = app
+        self.base_path = base_path
+        self._cors = cors
         self._free = max_concurrent
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._interval_s = 0.0
@@ -189,25 +245,27 @@ class LoadShedding:
         interval, and the wait of the first in the queue. The server asks before it parses anything further, so
         under three times the load most requests cost next to nothing.
         """
-        if (waited_s < TOO_LATE_S and not self._waiting) or path.startswith(NEVER_SHED):
+        if (waited_s < TOO_LATE_S and not self._waiting) or self._is_exempt(path):
             return None
         if waited_s < TOO_LATE_S and self._wait_s() <= _max_wait_s(method) / 2:
             return None
-        fields, body = _reject(method, path, headers)
+        fields, body = self._reject(method, path, headers)
         return http_1_answer(b"503 Service Unavailable", fields, b"" if method == "HEAD" else body)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(NEVER_SHED):
+        if scope["type"] != "http" or self._is_exempt(scope["path"]):
             await self._app(scope, receive, send)
+            return
+        whole = await _with_whole_body(scope, receive)
+        if whole is None:
             return
         waited_s = scope.get("state", {}).get(WAITED, 0.0)
         with request_deadline(waited_s):
             if self._free > 0:
                 self._free -= 1
             elif not await self._acquire(_max_wait_s(scope["method"]) - waited_s):
-                fields, body = _reject(scope["method"], sent_path(scope), scope["headers"])
-                await send({"type": "http.response.start", "status": Overloaded.status, "headers": fields})
-                await send({"type": "http.response.body", "body": body, "more_body": False})
+                fields, body = self._reject(scope["method"], sent_path(scope), scope["headers"])
+                await send_answer(send, (Overloaded.status, fields, body))
                 return
             admitted = True
 
@@ -219,10 +277,19 @@ class LoadShedding:
                 await send(message)
 
             try:
-                await self._app(scope, receive, send_on if scope["method"] == "GET" else send)
+                await self._app(scope, whole, send_on if scope["method"] == "GET" else send)
             finally:
                 if admitted:
                     self._release()
+
+    def _is_exempt(self, path: str) -> bool:
+        return path.removeprefix(self.base_path).startswith(NEVER_SHED)
+
+    def _reject(self, method: str, path: str, headers: Headers) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Header fields and body of the ``Overloaded`` answer. Counts the request as shed."""
+        REQUESTS_SHED.labels(method if method in _METHODS else "other").inc()
+        fields, body = problem_answer(Overloaded(), path, request_id_of(headers), self.base_path)
+        return [*fields, *(self._cors.fields(headers) if self._cors else ())], body
 
     def _wait_s(self) -> float:
         """The expected wait of one more request."""
@@ -276,7 +343,25 @@ def _max_wait_s(method: str) -> float:
     return MAX_READ_WAIT_S if method in _READS else MAX_WRITE_WAIT_S
 
 
-def _reject(method: str, path: str, headers: Headers) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Header fields and body of the ``Overloaded`` answer. Counts the request as shed."""
-    REQUESTS_SHED.labels(method if method in _METHODS else "other").inc()
-    return problem_answer(Overloaded(), path, request_id_of(headers))
+async def _with_whole_body(scope: Any, receive: Receive) -> Receive | None:
+    """Wait for the body, and return what receives it; ``None`` if the client has gone.
+
+    A body that is too large is left to the application, which refuses it.
+    """
+    framing = [value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")]
+    if not framing or (framing[0].isdigit() and not 0 < int(framing[0]) <= MAX_BODY_BYTES):
+        return receive
+    messages, size = deque[Any](), 0
+    while True:
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        messages.append(message)
+        size += len(message.get("body", b""))
+        if not message.get("more_body") or size > MAX_BODY_BYTES:
+            break
+
+    async def received() -> Any:
+        return messages.popleft() if messages else await receive()
+
+    return received

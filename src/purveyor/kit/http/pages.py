@@ -76,7 +76,7 @@ def _problem(kind: type[Problem]) -> dict[str, Any]:
 
 
 def event_routes(document: Mapping[str, Any], *, development: bool) -> list[Any]:
-    """``/docs/events`` and ``/asyncapi.json`` for an AsyncAPI 3.0 document."""
+    """``/docs/events`` and ``/asyncapi.json`` for an AsyncAPI 3.1 document."""
     encoded = msgspec.json.encode(document)
 
     @get("/docs/events", include_in_schema=False, sync_to_thread=False)

@@ -4,12 +4,18 @@ import random
 import re
 from collections.abc import Sequence
 
+from litestar.types import Send
+
+from purveyor.kit import log
 from purveyor.kit.errors import Problem
+from purveyor.kit.http.base_path import base_path
 from purveyor.kit.http.web import problem_body
 
 Headers = Sequence[tuple[bytes, bytes]]
 NO_STORE = (b"cache-control", b"no-store")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
+CSP = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+"""For data, which no browser should render."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -31,12 +37,32 @@ WAITED = "waited_s"
 Fields = list[tuple[bytes, bytes]]
 
 
-def problem_answer(problem: Problem, instance: str, request_id: str) -> tuple[Fields, bytes]:
-    """Header fields and body, the same as for an error of a route."""
-    body = problem_body(problem, instance, request_id)
+Answer = tuple[int, Fields, bytes]
+"""Status, header fields and body."""
+
+
+def problem_answer(problem: Problem, instance: str, request_id: str, base: str = "") -> tuple[Fields, bytes]:
+    """Header fields and body, the same as for an error of a route. ``base`` is the path of ``PUBLIC_URL``."""
+    body = problem_body(problem, instance, request_id, base)
+    return [*_fields(problem, body), (b"x-request-id", request_id.encode()), NOSNIFF, NO_STORE, CSP], body
+
+
+def problem_response(problem: Problem, instance: str) -> Answer:
+    """The answer inside ``RequestContext``, which adds the fields of every answer."""
+    body = problem_body(problem, instance, log.request_id.get(), base_path.get())
+    return problem.status, _fields(problem, body), body
+
+
+def _fields(problem: Problem, body: bytes) -> Fields:
     fields = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-    fields += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    return [*fields, (b"x-request-id", request_id.encode()), NOSNIFF, NO_STORE], body
+    return [*fields, *((name.lower().encode(), value.encode()) for name, value in problem.headers.items())]
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send a whole ASGI response."""
+    status, fields, body = answer
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def http_1_answer(status_line: bytes, fields: Fields, body: bytes) -> bytes:

@@ -3,13 +3,11 @@
 ``kit/http/openapi.py`` makes the API document of what is declared here.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Required, TypedDict, Unpack
 from uuid import UUID
 
 import msgspec
-from litestar import Request
 from litestar.datastructures import CacheControlHeader
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
@@ -18,6 +16,7 @@ from litestar.openapi.spec import Example, Link
 from litestar.params import BodyKwarg, PathParameter, QueryParameter
 
 from purveyor.kit.errors import FieldError, InvalidInput, Problem
+from purveyor.kit.http.query import number_fault
 from purveyor.kit.http.web import BEARER, signed_in
 from purveyor.kit.ids import parse_id
 
@@ -150,22 +149,17 @@ def body(example: Mapping[str, Any]) -> BodyKwarg:
     return BodyKwarg(examples=[Example(value=dict(example))])
 
 
-def link(
-    operation: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    body: Mapping[str, Any] | None = None,
-    **parameters: str,
-) -> Link:
-    """A link to an operation by its ID; values are runtime expressions, such as ``$response.body#/id``."""
+def link(operation: str, *, headers: Mapping[str, str] | None = None, **parameters: str) -> Link:
+    """A link to an operation by its ID; values are runtime expressions, such as ``$response.body#/id``.
+
+    Links name no request body: one of several members can only be an object, which openapi-generator refuses.
+    """
     every = {**parameters, **(headers or {})}
-    return Link(operation_id=operation, parameters=every or None, request_body=dict(body) if body else None)
+    return Link(operation_id=operation, parameters=every or None)
 
 
 # Parameters. They arrive as text and are read here: an ID that is no UUID does not exist, and Litestar would
 # accept 1e1 as a number.
-
-_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 
 
 def number_schema(highest: int, **more: Any) -> dict[str, Any]:
@@ -185,9 +179,8 @@ Cursor = Annotated[
 
 def read_number(name: str, text: str, highest: int) -> int:
     """A number from 1, in digits and nothing else. Raises ``InvalidInput`` that points at the parameter."""
-    if not _NUMBER.fullmatch(text) or int(text) > highest:
-        wrong = FieldError(f"/{name}", f"must be a whole number from 1 to {highest}")
-        raise InvalidInput("A parameter is not valid.", errors=[wrong])
+    if problem := number_fault(text, highest):
+        raise InvalidInput("A parameter is not valid.", errors=[FieldError(f"/{name}", problem)])
     return int(text)
 
 
@@ -204,15 +197,3 @@ def read_cursor(text: str | None) -> UUID | None:
         problem = FieldError("/cursor", "must be next_cursor of the previous page")
         raise InvalidInput("The cursor is not valid.", errors=[problem])
     return found
-
-
-def refuse_null(request: Request[Any, Any, Any], *names: str) -> None:
-    """Raise ``InvalidInput`` for the text ``null``, which msgspec would read as a parameter that is missing."""
-    wrong = [
-        name for name, value in request.query_params.multi_items() if name in names and value.lower() == "null"
-    ]
-    if wrong:
-        raise InvalidInput(
-            "A parameter is not valid.",
-            errors=[FieldError(f"/{name}", "must not be null; leave it out instead") for name in wrong],
-        )

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from purveyor.kit.errors import BadRequest, HeadTooLarge, Problem, RequestTimeout
 from purveyor.kit.http.middleware import LoadShedding
@@ -49,14 +49,20 @@ class Connections:
     """The connections of one server; ``protocol`` is the factory for ``uvicorn.Config(http=...)``.
 
     At most ``limit`` are open. Beyond that the one that has been idle longest is closed, as nginx does with its
-    reusable connections. ``refusal`` may reject a request before it reaches the application.
+    reusable connections. ``refusal`` may reject a request before it reaches the application. ``base_path`` is the
+    path of ``PUBLIC_URL``.
     """
 
     def __init__(
-        self, limit: int | None = None, *, refusal: Refusal = lambda _method, _path, _headers, _waited_s: None
+        self,
+        limit: int | None = None,
+        *,
+        refusal: Refusal = lambda _method, _path, _headers, _waited_s: None,
+        base_path: str = "",
     ) -> None:
         self.limit = limit or _default_limit()
         self.refusal = refusal
+        self.base_path = base_path
         self.open: set[_Connection] = set()
         self.waiting: dict[_Connection, None] = {}
         """Connections without a complete request head, the longest idle first."""
@@ -92,7 +98,7 @@ class Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def http_server(app: LoadShedding, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
     """Serve on a listening socket; on exit, finish the requests in progress. Yields the serving task."""
-    connections = Connections(refusal=app.refusal)
+    connections = Connections(refusal=app.refusal, base_path=app.base_path)
     server = Server(uvicorn_config(app, connections), connections)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():  # noqa: ASYNC110 - a flag is all it offers
@@ -142,6 +148,8 @@ class _Connection(HttpToolsProtocol):
         self._connections = connections
         self._incomplete = self._timed = ""
         self._head_bytes = 0
+        self._answering: RequestResponseCycle | None = None
+        """The request in hand. ``cycle`` is the latest one received, which may wait in the pipeline."""
         self._rejection: bytes | None = None
         self._rejected = self._closing = False
         self._timer: TimerHandle | None = None
@@ -159,6 +167,10 @@ class _Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
         self.resume_writing()
+        self.pipeline.clear()
+        if self._answering is not None:  # uvicorn tells only the latest of several pipelined requests
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -194,6 +206,15 @@ class _Connection(HttpToolsProtocol):
         self.headers = deque(maxlen=0)  # type: ignore[assignment]  # trailers are not header fields
         if self._connections.draining:
             self.cycle.keep_alive = False
+        if self.scope["http_version"] == "1.0":
+            _end_by_closing(self.cycle)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Ignore the offer of another protocol, as RFC 9110 section 7.8 allows; uvicorn would log two warnings."""
 
     def on_message_complete(self) -> None:
         self._incomplete = ""
@@ -225,7 +246,7 @@ class _Connection(HttpToolsProtocol):
 
     def _final_answer(self, problem: Problem) -> bytes:
         """The last answer of this connection, without ``instance``: the request may not be known."""
-        fields, body = problem_answer(problem, "", new_request_id())
+        fields, body = problem_answer(problem, "", new_request_id(), self._connections.base_path)
         status = HTTPStatus(problem.status)
         line = f"{status.value} {status.phrase}".encode()
         return http_1_answer(line, [*fields, (b"connection", b"close")], body)
@@ -300,6 +321,22 @@ class _Connection(HttpToolsProtocol):
     def _on_timer(self, what: str) -> None:
         """Cut a little later. After the process was suspended, timers fire before received data is read."""
         self._timer = self.loop.call_later(_TIMER_GRACE_S, self.cut, what)
+
+
+def _end_by_closing(cycle: RequestResponseCycle) -> None:
+    """Send an answer of unknown length without chunks, which HTTP/1.0 does not know (RFC 9112 section 6.1)."""
+    framed, has_length = cycle.send, True
+
+    async def send(message: Any) -> None:
+        nonlocal has_length
+        if message["type"] == "http.response.start":
+            has_length = any(name.lower() == b"content-length" for name, _ in message["headers"])
+            cycle.chunked_encoding = None if has_length else False
+        elif not has_length:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await framed(message)
+
+    cycle.send = send  # type: ignore[method-assign]
 
 
 def _is_answering(cycle: Any) -> bool:

@@ -15,7 +15,7 @@ from litestar.params import FromPath
 from litestar.status_codes import HTTP_304_NOT_MODIFIED
 
 from purveyor.kit.errors import NotFound
-from purveyor.kit.http.web import header
+from purveyor.kit.http.web import find_list_header
 
 # Swagger UI sets style attributes and has its icons in data: URLs; mails in the mailbox are styled inline.
 _CONTENT_SECURITY_POLICY = (
@@ -56,12 +56,16 @@ class Asset:
         headers = {**SECURITY_HEADERS, "Cache-Control": cache_control, "ETag": self.etag}
         if self.gzipped:
             headers["Vary"] = "Accept-Encoding"
-        if self.etag in (tag.strip() for tag in header(request, b"if-none-match").split(",")):
+        if self._is_known_by(request):
             return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers=headers)
-        compress = self.gzipped and _accepts_gzip(header(request, b"accept-encoding"))
+        compress = self.gzipped and _accepts_gzip(find_list_header(request, b"accept-encoding") or "")
         if compress:
             headers["Content-Encoding"] = "gzip"
         return Response(self.content if compress else self.plain, media_type=self.media_type, headers=headers)
+
+    def _is_known_by(self, request: Request[Any, Any, Any]) -> bool:
+        condition = find_list_header(request, b"if-none-match") or ""
+        return condition.strip() == "*" or self.etag in (tag.strip() for tag in condition.split(","))
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:

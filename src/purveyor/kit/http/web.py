@@ -4,11 +4,9 @@ Bodies are decoded here rather than by Litestar, strictly into the handler's str
 even invalid UTF-8, deep nesting, NUL or lone surrogates.
 """
 
-import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -28,7 +26,10 @@ from purveyor.kit.errors import (
     Unauthorized,
 )
 from purveyor.kit.events.message import encode
-from purveyor.kit.http.input_errors import find_faults, in_plain_words
+from purveyor.kit.http.base_path import base_path
+from purveyor.kit.http.input_errors import find_faults, find_nul, in_plain_words, merged
+from purveyor.kit.http.query import find_query_faults
+from purveyor.kit.json_input import UNREADABLE, decode_json, decode_untyped
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +38,6 @@ BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 """The security requirement of a route that needs an access token, for the OpenAPI document."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")  # RFC 6750 section 2.1
-_decoders: dict[object, msgspec.json.Decoder[Any]] = {}
-_FIRST_INEXACT = 2**53
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _DISCONNECTED = "client disconnected prematurely"  # Litestar has no class for it
 _BY_STATUS = {
@@ -72,7 +71,8 @@ class ApiRequest(Request[Any, Any, Any]):
         body = await self.body()
         handler: Any = self.route_handler
         target = handler.parsed_data_field.annotation
-        media = self.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        sent = find_header(self, b"content-type")
+        media = ("application/json" if sent is None else sent).partition(";")[0].strip().lower()
         if media == "application/x-www-form-urlencoded" and "form" in handler.opt:
             return _decode_form(body, target, handler.opt["form"])
         if media != "application/json" and not media.endswith("+json"):
@@ -93,50 +93,32 @@ class ApiResponse(Response[Any]):
 
 def decode(body: bytes, target: Any) -> Any:
     """Decode a JSON body strictly. Raises ``BadRequest`` (unreadable) or ``InvalidInput`` (wrong)."""
-    decoder = _decoders.get(target)
-    if decoder is None:
-        decoder = _decoders[target] = msgspec.json.Decoder(target)
     try:
-        decoded = decoder.decode(body)
+        decoded = decode_json(body, target)
     except msgspec.ValidationError as error:
-        decoded = _with_whole_numbers(_plain_json(body), target, str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"The body is not valid JSON: {_first_line(error)}.") from error
+        raise _invalid(_untyped(body), target, str(error)) from error
+    except UNREADABLE as error:
+        raise _unreadable(error) from error
     if b"\\u0000" in body and _NUL.search(body):
-        raise BadRequest("The body contains the character U+0000, which is not allowed.")
+        raise _invalid(_untyped(body), target, "must not contain the character U+0000")
     return decoded
 
 
-def _with_whole_numbers(value: Any, target: Any, message: str) -> Any:
-    """Convert a body in which ``2.0`` stands for the integer 2. Raises ``InvalidInput``."""
+def find_body_faults(body: bytes, target: Any) -> list[FieldError]:
+    """All faults of a JSON body. Raises ``BadRequest`` for one that is unreadable."""
+    value = _untyped(body)
+    return merged(find_faults(value, target), find_nul(value))
+
+
+def _untyped(body: bytes) -> Any:
     try:
-        whole = _whole(value)
-        return msgspec.convert(whole, target)
-    except RecursionError as error:
-        raise BadRequest(f"The body is not valid JSON: {_first_line(error)}.") from error
-    except msgspec.ValidationError as error:
-        raise _invalid(whole, target, message) from error
+        return decode_untyped(body)
+    except UNREADABLE as error:
+        raise _unreadable(error) from error
 
 
-def _whole(value: Any) -> Any:
-    """JSON with integers in place of floats that are whole numbers and exact (RFC 8259 section 6)."""
-    if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) < _FIRST_INEXACT else value
-    if isinstance(value, dict):
-        return {name: _whole(member) for name, member in value.items()}
-    return [_whole(item) for item in value] if isinstance(value, list) else value
-
-
-def _plain_json(body: bytes) -> Any:
-    """The body without a type, ``None`` if a number has too many digits. Raises ``BadRequest`` if not JSON."""
-    try:
-        return msgspec.json.decode(body)
-    except msgspec.ValidationError:
-        with suppress(ValueError):  # more digits than the interpreter reads
-            return json.loads(body)
-        return None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"The body is not valid JSON: {_first_line(error)}.") from error
+def _unreadable(error: Exception) -> BadRequest:
+    return BadRequest(f"The body is not valid JSON: {_first_line(error)}.")
 
 
 def _decode_form(body: bytes, target: Any, names: Mapping[str, str]) -> Any:
@@ -145,12 +127,13 @@ def _decode_form(body: bytes, target: Any, names: Mapping[str, str]) -> Any:
     except ValueError as error:
         raise BadRequest("The body is not a valid form.") from error
     fields = {names[name]: value for name, value in pairs if name in names}
-    if any("\x00" in value for value in fields.values()):
-        raise BadRequest("The form contains the character U+0000, which is not allowed.")
     try:
-        return msgspec.convert(fields, target)
+        decoded = msgspec.convert(fields, target)
     except msgspec.ValidationError as error:
         raise _invalid(fields, target, str(error)) from error
+    if nul := find_nul(fields):
+        raise InvalidInput(errors=nul)
+    return decoded
 
 
 def _first_line(error: Exception) -> str:
@@ -163,22 +146,33 @@ def _first_line(error: Exception) -> str:
 
 def _invalid(value: Any, target: Any, message: str) -> InvalidInput:
     """Every fault of the value; the one that msgspec found where the walk through the type finds none."""
-    return InvalidInput(
-        "The input is not valid.", errors=find_faults(value, target) or [FieldError("", in_plain_words(message))]
-    )
+    faults = merged(find_faults(value, target), find_nul(value))
+    return InvalidInput(errors=faults or [FieldError("", in_plain_words(message))])
 
 
 def find_header(connection: ASGIConnection[Any, Any, Any, Any], name: bytes) -> str | None:
-    """One request header (``name`` in lower case), or ``None``."""
+    """One request header (``name`` in lower case), or ``None``.
+
+    Raises ``BadRequest`` if the header was sent more than once, since proxies disagree which one counts.
+    """
+    found: str | None = None
     for key, value in connection.scope["headers"]:
         if key == name:
-            return value.decode("latin-1")
-    return None
+            if found is not None:
+                raise BadRequest(f"The {name.decode().title()} header was sent more than once. Send it once.")
+            found = value.decode("latin-1")
+    return found
 
 
 def header(connection: ASGIConnection[Any, Any, Any, Any], name: bytes) -> str:
-    """One request header (``name`` in lower case), or an empty string."""
+    """One request header (``name`` in lower case), or an empty string. Raises as ``find_header``."""
     return find_header(connection, name) or ""
+
+
+def find_list_header(connection: ASGIConnection[Any, Any, Any, Any], name: bytes) -> str | None:
+    """A header whose value is a list, from all its fields (RFC 9110 section 5.3), or ``None``."""
+    fields = [value.decode("latin-1") for key, value in connection.scope["headers"] if key == name]
+    return ", ".join(fields) if fields else None
 
 
 def bearer_token(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
@@ -192,11 +186,32 @@ def bearer_token(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     return token
 
 
-async def require_short_body(request: Request[Any, Any, Any]) -> None:
-    """Default ``before_request``; Litestar checks the length only if the handler reads the body."""
-    length = find_header(request, b"content-length")
+async def check_request(request: Request[Any, Any, Any]) -> None:
+    """Default ``before_request``: refuse a body that is compressed or too large."""
+    coding = find_list_header(request, b"content-encoding")
+    if coding is not None and coding.strip().lower() not in ("", "identity"):
+        raise errors.UnsupportedMediaType(
+            f"Content-Encoding {coding[:80]!r} is not supported. Send the body without compression.",
+            headers={"Accept-Encoding": "identity"},
+        )
+    length = find_header(request, b"content-length")  # Litestar checks it only if the handler reads the body
     if length is not None and int(length) > MAX_BODY_BYTES:  # the server's parser accepted it as a number
         raise BodyTooLarge
+    if faults := find_query_faults(request):
+        raise InvalidInput("A parameter is not valid.", errors=[*faults, *await _body_faults(request)])
+
+
+async def _body_faults(request: Request[Any, Any, Any]) -> Sequence[FieldError]:
+    """The faults of the body that the handler takes, for an answer that names all faults of the request."""
+    handler: Any = request.route_handler
+    field = handler.parsed_data_field
+    if field is None or (not field.is_required and not await request.body()):
+        return ()
+    try:
+        await request.json()
+    except InvalidInput as error:
+        return error.errors
+    return find_body_faults(await request.body(), field.annotation) if "form" not in handler.opt else ()
 
 
 def signed_in(verify: Callable[[str], Awaitable[object]]) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
@@ -207,15 +222,18 @@ def signed_in(verify: Callable[[str], Awaitable[object]]) -> Callable[[Request[A
 
     async def authenticate(request: Request[Any, Any, Any]) -> None:
         request.scope["user"] = await verify(bearer_token(request))
-        await require_short_body(request)
+        await check_request(request)
 
     return authenticate
 
 
-def problem_body(problem: Problem, instance: str, request_id: str) -> bytes:
-    """The problem details (RFC 9457); ``instance`` is the path of the request as it was sent."""
+def problem_body(problem: Problem, instance: str, request_id: str, base: str) -> bytes:
+    """The problem details (RFC 9457).
+
+    ``instance`` is the path of the request as it was sent, ``base`` the path of ``PUBLIC_URL``.
+    """
     body = ProblemBody(
-        kind=f"/problems/{problem.code}",
+        kind=f"{base}/problems/{problem.code}",
         title=problem.title,
         status=problem.status,
         detail=problem.detail,
@@ -236,7 +254,7 @@ def sent_path(scope: Any) -> str:
 
 def _answer(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
     return Response(
-        problem_body(problem, sent_path(request.scope), log.request_id.get()),
+        problem_body(problem, sent_path(request.scope), log.request_id.get(), base_path.get()),
         status_code=problem.status,
         media_type="application/problem+json",
         headers=problem.headers,

@@ -11,6 +11,7 @@ from purveyor.kit.errors import (
     Conflict,
     Faults,
     FieldError,
+    Forbidden,
     InvalidInput,
     NotFound,
     TokenInvalid,
@@ -18,6 +19,9 @@ from purveyor.kit.errors import (
     Unauthorized,
 )
 from purveyor.kit.events.message import Ask, Event, Message
+
+_REQUIRED_LINES = ("recipient", "line1", "city", "postal_code")
+_OPTIONAL_LINES = ("line2", "region")
 
 
 class Address(Message, frozen=True, omit_defaults=True):
@@ -59,7 +63,8 @@ class AddressBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     phone: text.Phone | None = None
     is_default: bool = False
     checks: ClassVar = {
-        **dict.fromkeys(("recipient", "line1", "line2", "city", "region", "postal_code"), text.clean_line),
+        **dict.fromkeys(_REQUIRED_LINES, text.require_line),
+        **dict.fromkeys(_OPTIONAL_LINES, text.clean_line),
         "country": text.clean_country,
         "phone": text.clean_phone,
     }
@@ -67,11 +72,9 @@ class AddressBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def checked(self, pointer: str = "") -> Address:
         """Normalize the address. Raises ``InvalidInput``; ``pointer`` is its position in the request."""
         faults, lines = Faults(), dict[str, str]()
-        for name in ("recipient", "line1", "line2", "city", "region", "postal_code"):
+        for name in (*_REQUIRED_LINES, *_OPTIONAL_LINES):
             with faults:
-                lines[name] = text.clean_line(getattr(self, name) or "", f"{pointer}/{name}")
-                if not lines[name] and name in ("recipient", "line1", "city", "postal_code"):
-                    raise text.invalid(f"{pointer}/{name}", "must not be empty")
+                lines[name] = self.checks[name](getattr(self, name) or "", f"{pointer}/{name}")
         with faults:
             country = text.clean_country(self.country, f"{pointer}/country")
         with faults:
@@ -219,6 +222,8 @@ class UserRegistered(Event, frozen=True):
     user_id: str
     user_email: str
     user_name: str
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class PasswordResetRequested(Event, frozen=True):
@@ -231,6 +236,8 @@ class PasswordResetRequested(Event, frozen=True):
     user_name: str
     token: str
     expires_at: datetime
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class UserErased(Event, frozen=True):
@@ -279,6 +286,12 @@ class InvalidCredentials(Unauthorized):
     """The response is the same whether or not an account with this email address exists."""
 
     code, title = "invalid-credentials", "Incorrect email address or password"
+
+
+class AccountBlocked(Forbidden):
+    """The shop has blocked this account. Contact the shop."""
+
+    code, title = "account-blocked", "This account is blocked"
 
 
 class TooManyLogins(TooManyRequests):

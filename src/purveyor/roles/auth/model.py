@@ -5,17 +5,21 @@ import unicodedata
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
+from typing import Literal
 from uuid import UUID
 
 import msgspec
 
-from purveyor.kit.errors import InvalidInput
+from purveyor.kit.errors import InvalidInput, NotFound
 from purveyor.kit.events.message import Envelope, Event
+from purveyor.kit.ids import parse_id
 from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address
-from purveyor.kit.text import clean_line, invalid
-from purveyor.roles.auth.contract import Address
+from purveyor.kit.text import invalid, require_line, strip_invisible
+from purveyor.roles.auth.contract import Address, Principal
+from purveyor.roles.auth.names import find_bait
 
 PASSWORD_MIN_LENGTH, PASSWORD_MAX_LENGTH = 8, 128
+NO_ACCOUNT = "There is no such account."
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -29,6 +33,18 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     language: str
     access: str
     created_at: datetime
+    email_confirmed: bool = False
+    blocked: bool = False
+
+
+class UserFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which accounts to list; empty matches any."""
+
+    email: str = ""
+    """The start of the address."""
+    text: str = ""
+    """A part of the address or of the name, ignoring case."""
+    access: str = ""
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -52,6 +68,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     refreshed_at: datetime
     expires_at: datetime
+    device: str = ""
 
 
 class NewestToken(msgspec.Struct, frozen=True):
@@ -79,18 +96,21 @@ def normal_email(text: str, pointer: str = "/email") -> str:
     if "=?" in text:  # allowed in a local part, but mail clients would decode it (RFC 2047)
         raise invalid(pointer, "must not contain '=?'")
     try:
-        found = parse_mail_address(text)
+        found = parse_mail_address(strip_invisible(text).strip())
     except EmailNotValidError as error:
         raise invalid(pointer, str(error)) from error
     return found.normalized.lower()
 
 
 def clean_name(text: str, pointer: str = "/name") -> str:
-    """Normalize a name to one line. Raises ``InvalidInput`` for text that could break a mail header or a log."""
-    name = unicodedata.normalize("NFC", text).strip()
-    if not name:
-        raise invalid(pointer, "must not be empty")
-    return clean_line(name, pointer)
+    """Normalize a name to one line.
+
+    Raises ``InvalidInput`` for text that could break a mail header or a log, or that is bait for strangers.
+    """
+    name = require_line(text, pointer)
+    if bait := find_bait(name):
+        raise invalid(pointer, f"must be a name and must not contain {bait}")
+    return name
 
 
 def clean_language(text: str, pointer: str = "/language") -> str:
@@ -133,3 +153,22 @@ def _common_passwords() -> frozenset[str]:
 def about(user: User, event: Event) -> Envelope:
     """The envelope of an event about an account, in the account's language."""
     return Envelope.about(event, subject=str(user.id), language=user.language)
+
+
+def visible(caller: Principal, user_id: str, *, to: Literal["", "staff", "admin"] = "") -> UUID:
+    """Check access to an account and return its id: users reach their own, the level ``to`` reaches any.
+
+    Raises ``NotFound`` otherwise, because foreign and missing accounts must look the same.
+    """
+    allowed = {"": False, "staff": caller.is_staff, "admin": caller.is_admin}[to]
+    if caller.user_id != user_id.lower() and not allowed:
+        raise NotFound(NO_ACCOUNT)
+    return parsed_id(user_id, NO_ACCOUNT)
+
+
+def parsed_id(text: str, otherwise: str) -> UUID:
+    """The id in a path. Raises ``NotFound``, with the text ``otherwise``, for anything that is no id."""
+    found = parse_id(text)
+    if found is None:
+        raise NotFound(otherwise)
+    return found

@@ -26,9 +26,8 @@ from purveyor.roles.auth.contract import (
     UserErased,
     UserExportRequested,
 )
-from purveyor.roles.auth.model import Session, StoredAddress, User, about
+from purveyor.roles.auth.model import Session, StoredAddress, User, about, visible
 from purveyor.roles.auth.revocations import EVERY_VERSION, end_sessions, revoke_account
-from purveyor.roles.auth.service import visible
 from purveyor.roles.auth.sessions import Sessions
 from purveyor.roles.auth.store import AccountStore, AddressStore, lock_admins, withdraw
 

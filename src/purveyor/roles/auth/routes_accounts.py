@@ -27,6 +27,7 @@ from purveyor.kit.http.web import ApiResponse
 from purveyor.kit.text import Line, Phone, clean_phone
 from purveyor.roles.auth import model, schemas
 from purveyor.roles.auth.contract import AddressBody, EmailTaken, LastAdmin, Principal
+from purveyor.roles.auth.model import UserFilter
 from purveyor.roles.auth.privacy import Privacy
 from purveyor.roles.auth.schemas import (
     Access,
@@ -36,10 +37,12 @@ from purveyor.roles.auth.schemas import (
     NewPassword,
     ProfileView,
     UserPage,
+    UserView,
     account_view,
     address_view,
     export_view,
     profile_view,
+    user_view,
 )
 from purveyor.roles.auth.service import Auth, Registration
 
@@ -95,7 +98,7 @@ def register_route(auth: Auth) -> Any:
         headers={"Location": "Path of the profile"},
         links=(
             link("get_profile", user_id="$response.body#/id"),
-            link("log_in", body={"email": "$request.body#/email", "password": "$request.body#/password"}),
+            link("log_in"),
         ),
         responses=answer(AccountView, "The new account. `Location` is its profile.", schemas.ACCOUNT, status=201),
         problems=(EmailTaken,),
@@ -287,10 +290,11 @@ def _writing_routes(auth: Auth, group: RouteGroup) -> list[Any]:
     return [add, replace, remove]
 
 
-class AccessBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The role of a user."""
+class AccessBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The role of a user, and whether they are blocked. Omitted members stay unchanged."""
 
-    access: Access = msgspec.field(name="role")
+    access: Access | None = msgspec.field(default=None, name="role")
+    blocked: bool | None = None
 
 
 def staff_routes(auth: Auth, verify: Verify) -> list[Any]:
@@ -302,8 +306,8 @@ def staff_routes(auth: Auth, verify: Verify) -> list[Any]:
         operation_id="list_users",
         summary="List users",
         description=(
-            "For staff. Newest first. `email` filters by prefix, ignoring case. Use `next_cursor` or `Link` to "
-            "get the next page."
+            "For staff. Newest first. `q` finds users by a part of their name or email address, `email` by the "
+            "start of the address, both ignoring case. Use `next_cursor` or `Link` to get the next page."
         ),
         headers={"Link": "Next page, if there is one (RFC 8288)"},
         links=(
@@ -314,20 +318,27 @@ def staff_routes(auth: Auth, verify: Verify) -> list[Any]:
     )
     async def users(
         request: Request[Principal, Any, Any],
+        *,
         email: Annotated[
             str,
             QueryParameter(max_length=254, pattern=r"^[^\x00-\x20]*$", description="Prefix of the email address"),
         ] = "",
+        q: Annotated[
+            str,
+            QueryParameter(max_length=200, pattern=r"^[^\x00]*$", description="Part of the name or email address"),
+        ] = "",
+        role: Annotated[Access | None, QueryParameter(description="Only users with this role")] = None,
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor = None,
     ) -> Response[UserPage]:
-        page, following = await auth.users(request.user, email, read_cursor(cursor), read_limit(limit))
+        wanted = UserFilter(email=email, text=q, access=role or "")
+        page, following = await auth.users(request.user, wanted, read_cursor(cursor), read_limit(limit))
         headers = {}
         if following is not None:
-            query = {"email": email, "limit": limit, "cursor": following}
+            query = {"email": email, "q": q, "role": role or "", "limit": limit, "cursor": following}
             link = urlencode({name: value for name, value in query.items() if value != ""})
             headers["Link"] = f'</users?{link}>; rel="next"'
-        views = [account_view(user) for user in page]
+        views = [user_view(user) for user in page]
         return ApiResponse(
             UserPage(views, str(following) if following else None, following is not None), headers=headers
         )
@@ -335,19 +346,20 @@ def staff_routes(auth: Auth, verify: Verify) -> list[Any]:
     @group.patch(
         "/user/{user_id:str}/access",
         operation_id="change_access",
-        summary="Change the role of a user",
+        summary="Change the role of a user, or block them",
         description=(
-            "For admins. Takes effect within 5 seconds: access tokens with the old role stop working, and the "
-            "refresh token returns one with the new role. The last admin cannot be demoted."
+            "For admins. A blocked user cannot sign in, and all of their sessions end. "
+            "Takes effect within 5 seconds: access tokens with the old role stop working, and the "
+            "refresh token returns one with the new role. The last admin cannot be demoted or blocked."
         ),
-        responses=answer(AccountView, "The updated account.", schemas.EMPLOYEE),
+        responses=answer(UserView, "The updated account.", schemas.EMPLOYEE),
         problems=(NotFound, LastAdmin),
     )
     async def change_access(
         user_id: PathId,
         data: Annotated[AccessBody, body(schemas.ACCESS)],
         request: Request[Principal, Any, Any],
-    ) -> AccountView:
-        return account_view(await auth.change_access(request.user, user_id, data.access))
+    ) -> UserView:
+        return user_view(await auth.change_access(request.user, user_id, data.access, blocked=data.blocked))
 
     return [users, change_access]

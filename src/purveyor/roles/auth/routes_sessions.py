@@ -6,12 +6,13 @@ import msgspec
 from litestar import Request, Response
 from msgspec import Meta
 
-from purveyor.kit.errors import Unavailable
-from purveyor.kit.http.middleware import client_network
-from purveyor.kit.http.routes import RouteGroup, Verify, answer, body, link
+from purveyor.kit.errors import NotFound, Unauthorized, Unavailable
+from purveyor.kit.http.routes import PathId, RouteGroup, Verify, answer, body, link
 from purveyor.kit.http.web import BEARER, ApiResponse, bearer_token, header
+from purveyor.kit.limits.networks import client_network
 from purveyor.roles.auth import schemas
 from purveyor.roles.auth.contract import (
+    AccountBlocked,
     InvalidCredentials,
     Principal,
     RefreshTokenInvalid,
@@ -20,8 +21,16 @@ from purveyor.roles.auth.contract import (
     VerifyToken,
     WrongPassword,
 )
+from purveyor.roles.auth.devices import device_of
 from purveyor.roles.auth.password_changes import PasswordChanges
-from purveyor.roles.auth.schemas import Accepted, NewPassword, VerifiedTokenView, verified_view
+from purveyor.roles.auth.schemas import (
+    Accepted,
+    NewPassword,
+    OwnSessionView,
+    VerifiedTokenView,
+    own_session_view,
+    verified_view,
+)
 from purveyor.roles.auth.sessions import Sessions, TokenPair
 
 _TO_ACCOUNT = tuple(
@@ -35,8 +44,8 @@ _TO_ACCOUNT = tuple(
         "erase_person",
     )
 )
-_HOLDER = link("verify_token", body={"token": "$response.body#/access_token"})
-_NEXT_PAIR = link("refresh_tokens", body={"refresh_token": "$response.body#/refresh_token"})
+_HOLDER = link("verify_token")
+_NEXT_PAIR = link("refresh_tokens")
 _LIMIT_HEADERS = {
     "RateLimit-Policy": "Allowed attempts and time window in seconds",
     "RateLimit": "Remaining attempts and seconds until the window resets",
@@ -66,8 +75,10 @@ class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refresh_token: str
 
 
-class NothingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An empty object."""
+class LogoutBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The session's refresh token, as an alternative to its access token."""
+
+    refresh_token: str | None = None
 
 
 class PasswordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,7 +101,7 @@ class ResetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: NewPassword
 
 
-_NO_TOKEN, _NOTHING = TokenBody(), NothingBody()
+_NO_TOKEN, _NO_REFRESH_TOKEN = TokenBody(), LogoutBody()
 
 
 def session_routes(sessions: Sessions) -> list[Any]:
@@ -101,7 +112,8 @@ def session_routes(sessions: Sessions) -> list[Any]:
         _login_route(sessions, group),
         _verify_route(sessions),
         _refresh_route(sessions, group),
-        _logout_route(sessions, signed_in),
+        _logout_route(sessions, group),
+        *_own_session_routes(sessions, signed_in),
     ]
 
 
@@ -120,12 +132,13 @@ def _login_route(sessions: Sessions, group: RouteGroup) -> Any:
         links=(_NEXT_PAIR, _HOLDER),
         form={"username": "email", "password": "password"},
         responses=answer(TokenPair, "The tokens of the new session.", schemas.PAIR),
-        problems=(InvalidCredentials, TooManyLogins),
+        problems=(InvalidCredentials, AccountBlocked, TooManyLogins),
     )
     async def login(
         data: Annotated[LoginBody, body(schemas.LOGIN)], request: Request[Any, Any, Any]
     ) -> Response[TokenPair]:
-        pair, limit = await sessions.log_in(data.email, data.password, _network(request))
+        device = device_of(header(request, b"user-agent"))
+        pair, limit = await sessions.log_in(data.email, data.password, _network(request), device)
         return ApiResponse(pair, headers=limit.headers())
 
     return login
@@ -176,15 +189,66 @@ def _logout_route(sessions: Sessions, group: RouteGroup) -> Any:
         "/logout",
         operation_id="log_out",
         summary="Sign out",
-        description="Revokes the refresh token. Access tokens of the session stop working within 5 seconds.",
+        description=(
+            "Send the access token in the header, or the refresh token in the body, which also works after the "
+            "access token has expired. The refresh token is revoked, and access tokens of the session stop "
+            "working within 5 seconds."
+        ),
         response_description="The session has ended.",
+        problems=(Unauthorized, RefreshTokenInvalid),
+        security=[*BEARER, {}],
     )
     async def logout(
-        request: Request[Principal, Any, Any], data: Annotated[NothingBody, body({})] = _NOTHING
+        request: Request[Any, Any, Any], data: Annotated[LogoutBody, body(schemas.REFRESH)] = _NO_REFRESH_TOKEN
     ) -> None:
-        await sessions.log_out(request.user)
+        if data.refresh_token is None:
+            await sessions.log_out(await sessions.principal(bearer_token(request)))
+        else:
+            await sessions.log_out_with(data.refresh_token)
 
     return logout
+
+
+def _own_session_routes(sessions: Sessions, group: RouteGroup) -> list[Any]:
+    @group.get(
+        "/user/{user_id:str}/sessions",
+        operation_id="list_sessions",
+        summary="List active sessions",
+        description="Newest first. Users see their own sessions; admins see anyone's.",
+        links=(
+            link("end_session", user_id="$request.path.user_id", session_id="$response.body#/0/id"),
+            link("end_sessions", user_id="$request.path.user_id"),
+        ),
+        responses=answer(list[OwnSessionView], "The sessions.", schemas.SESSIONS),
+        problems=(NotFound,),
+    )
+    async def sessions_of(user_id: PathId, request: Request[Principal, Any, Any]) -> list[OwnSessionView]:
+        found, current = await sessions.list(request.user, user_id)
+        return [own_session_view(session, current) for session in found]
+
+    @group.delete(
+        "/user/{user_id:str}/sessions/{session_id:str}",
+        operation_id="end_session",
+        summary="End a session",
+        description="Signs out one device. Its access tokens stop working within 5 seconds.",
+        response_description="The session has ended.",
+        problems=(NotFound,),
+    )
+    async def end(user_id: PathId, session_id: PathId, request: Request[Principal, Any, Any]) -> None:
+        await sessions.end_one(request.user, user_id, session_id)
+
+    @group.delete(
+        "/user/{user_id:str}/sessions",
+        operation_id="end_sessions",
+        summary="End all other sessions",
+        description="Signs out every device but the one that sends the request.",
+        response_description="The sessions have ended.",
+        problems=(NotFound,),
+    )
+    async def end_others(user_id: PathId, request: Request[Principal, Any, Any]) -> None:
+        await sessions.end_others(request.user, user_id)
+
+    return [sessions_of, end, end_others]
 
 
 def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:

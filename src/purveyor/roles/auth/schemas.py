@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, cast
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -46,7 +47,14 @@ class AddressView(PostalAddressView, frozen=True, kw_only=True):
     is_default: bool
 
 
-class ProfileView(AccountView, kw_only=True):
+class UserView(AccountView, kw_only=True):
+    """An account with its state."""
+
+    email_confirmed: bool
+    blocked: bool
+
+
+class ProfileView(UserView, kw_only=True):
     """An account with its addresses."""
 
     addresses: list[AddressView]
@@ -55,7 +63,7 @@ class ProfileView(AccountView, kw_only=True):
 class UserPage(msgspec.Struct):
     """A page of accounts, newest first."""
 
-    users: list[AccountView]
+    users: list[UserView]
     next_cursor: str | None
     has_more: bool
 
@@ -67,6 +75,13 @@ class SessionView(msgspec.Struct, kw_only=True):
     created_at: datetime
     refreshed_at: datetime
     expires_at: datetime
+    device: Annotated[str, Meta(description="Browser and system, such as Firefox on Windows; empty if unknown")]
+
+
+class OwnSessionView(SessionView, kw_only=True):
+    """An active session in a list."""
+
+    current: Annotated[bool, Meta(description="Whether this request belongs to the session")]
 
 
 class ExportView(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -102,7 +117,14 @@ class Accepted(msgspec.Struct):
 
 def account_view(user: User) -> AccountView:
     """The public members of an account."""
-    return AccountView(**_members(user))
+    members = _members(user)
+    del members["email_confirmed"], members["blocked"]
+    return AccountView(**members)
+
+
+def user_view(user: User) -> UserView:
+    """An account with its state."""
+    return UserView(**_members(user))
 
 
 def profile_view(user: User, addresses: Sequence[StoredAddress]) -> ProfileView:
@@ -145,8 +167,17 @@ def verified_view(token: VerifiedToken) -> VerifiedTokenView:
     )
 
 
+def own_session_view(session: Session, current: UUID) -> OwnSessionView:
+    """A session in a list; ``current`` is the id of the one that asks."""
+    return OwnSessionView(**_session_members(session), current=session.id == current)
+
+
 def _session_view(session: Session) -> SessionView:
-    return SessionView(**{**msgspec.structs.asdict(session), "id": str(session.id)})
+    return SessionView(**_session_members(session))
+
+
+def _session_members(session: Session) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(session), "id": str(session.id)}
 
 
 def _members(user: User) -> dict[str, Any]:
@@ -183,7 +214,8 @@ NEW_ADDRESS = {
 }
 ADDRESS = {"id": _ADDRESS_ID, **NEW_ADDRESS, "line2": "", "region": "", "phone": ""}
 ADDRESSES = [ADDRESS]
-PROFILE = ACCOUNT | {"addresses": [ADDRESS]}
+USER = ACCOUNT | {"email_confirmed": True, "blocked": False}
+PROFILE = USER | {"addresses": [ADDRESS]}
 LOGIN = {"email": "ada@example.com", "password": _PASSWORD}
 PAIR = {
     "access_token": _ACCESS_TOKEN,
@@ -206,17 +238,23 @@ PASSWORD = {"current_password": _PASSWORD, "new_password": _NEW_PASSWORD}
 FORGOT = {"email": "ada@example.com"}
 FORGOTTEN = {"detail": "If an account with this address exists, we have sent it an email."}
 RESET = {"token": _MAILED_TOKEN, "password": _NEW_PASSWORD}
-USERS = {"users": [ACCOUNT], "next_cursor": _ID, "has_more": True}
+USERS = {"users": [USER], "next_cursor": _ID, "has_more": True}
 ACCESS = {"role": "staff"}
-EMPLOYEE = ACCOUNT | ACCESS
+EMPLOYEE = USER | ACCESS
+SESSION = {
+    "id": _SESSION_ID,
+    "created_at": _AT,
+    "refreshed_at": _AT,
+    "expires_at": "2026-03-31T09:30:00.125Z",
+    "device": "Firefox on Windows",
+}
+SESSIONS = [SESSION | {"current": True}]
 EXPORT = {
     "requested_at": _AT,
     "complete": True,
     "profile": ACCOUNT,
     "addresses": [ADDRESS],
-    "sessions": [
-        {"id": _SESSION_ID, "created_at": _AT, "refreshed_at": _AT, "expires_at": "2026-03-31T09:30:00.125Z"}
-    ],
+    "sessions": [SESSION],
     "orders": [{"order_number": 10001, "status": "delivered", "total_amount": 59.98}],
     "mails": [{"kind": "order.created", "order_number": 10001, "state": "sent"}],
 }

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
 import msgspec
 
+from purveyor.kit import security_log
+from purveyor.kit.caller import CONSOLE
 from purveyor.kit.clock import now
 from purveyor.kit.errors import Faults, Forbidden, NotFound
-from purveyor.kit.ids import new_id, parse_id
+from purveyor.kit.ids import new_id
 from purveyor.kit.text import clean_phone
 from purveyor.roles.auth import model
 from purveyor.roles.auth.contract import (
@@ -23,13 +24,13 @@ from purveyor.roles.auth.contract import (
     SetAccess,
     UserRegistered,
 )
-from purveyor.roles.auth.model import StoredAddress, User, about
+from purveyor.roles.auth.model import NO_ACCOUNT, StoredAddress, User, UserFilter, about, parsed_id, visible
 from purveyor.roles.auth.passwords import Passwords
 from purveyor.roles.auth.sessions import Sessions
 from purveyor.roles.auth.store import AccountStore, AddressStore
 
 _ENGLISH = "en"
-_NO_ACCOUNT, _NO_ADDRESS = "There is no such account.", "There is no such address."
+_NO_ADDRESS = "There is no such address."
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,20 +105,28 @@ class Auth:
         return await self._accounts.update(visible(caller, user_id), name=name, phone=phone, language=language)
 
     async def users(
-        self, caller: Principal, email: str, after: UUID | None, limit: int
+        self, caller: Principal, wanted: UserFilter, after: UUID | None, limit: int
     ) -> tuple[Sequence[User], UUID | None]:
-        """A page of accounts by the start of their email address, newest first, and the next cursor."""
+        """A page of accounts, newest first, and the next cursor."""
         if not caller.is_staff:
             raise Forbidden("Only staff may list users.")
-        found = await self._accounts.list(email.lower(), after, limit + 1)
+        found = await self._accounts.list(wanted, after, limit + 1)
         page = found[:limit]
         return page, page[-1].id if len(found) > limit else None
 
-    async def change_access(self, caller: Principal, user_id: str, access: str) -> User:
-        """Change a user's access level, as an admin. Raises ``NotFound``, ``LastAdmin``."""
+    async def change_access(
+        self, caller: Principal, user_id: str, access: str | None, *, blocked: bool | None = None
+    ) -> User:
+        """Change a user's access level, or block or unblock them, as an admin. ``None`` keeps a value.
+
+        Raises ``NotFound``, ``LastAdmin``.
+        """
         if not caller.is_admin:
-            raise Forbidden("Only admins may change roles.")
-        return await self._accounts.change_access(_parsed(user_id, _NO_ACCOUNT), access)
+            raise Forbidden("Only admins may change roles and block users.")
+        user = await self._accounts.change_access(parsed_id(user_id, NO_ACCOUNT), access, blocked=blocked)
+        await self._sessions.heed_revocations()
+        _log_access(user, caller.user_id)
+        return user
 
     async def open_account(self, ask: OpenAccount) -> Account:
         """Answer ``OpenAccount``."""
@@ -126,14 +135,16 @@ class Auth:
 
     async def set_access(self, ask: SetAccess) -> Account:
         """Answer ``SetAccess``."""
-        return _account(await self._accounts.set_access(model.normal_email(ask.email), ask.access))
+        user = await self._accounts.set_access(model.normal_email(ask.email), ask.access)
+        _log_access(user, CONSOLE)
+        return _account(user)
 
     async def addresses(self, caller: Principal, user_id: str) -> Sequence[StoredAddress]:
         """All addresses of a user, oldest first."""
         return await self._addresses.all(visible(caller, user_id, to="staff"))
 
     async def address(self, caller: Principal, user_id: str, address_id: str) -> StoredAddress:
-        return await self._addresses.get(visible(caller, user_id, to="staff"), _parsed(address_id, _NO_ADDRESS))
+        return await self._addresses.get(visible(caller, user_id, to="staff"), parsed_id(address_id, _NO_ADDRESS))
 
     async def add_address(
         self, caller: Principal, user_id: str, address: Address, *, is_default: bool
@@ -145,18 +156,18 @@ class Auth:
         self, caller: Principal, user_id: str, address_id: str, address: Address, *, is_default: bool
     ) -> StoredAddress:
         """Replace all members of an address."""
-        stored = _to_store(_parsed(address_id, _NO_ADDRESS), address, now(), is_default=is_default)
+        stored = _to_store(parsed_id(address_id, _NO_ADDRESS), address, now(), is_default=is_default)
         return await self._addresses.save(visible(caller, user_id), stored, new=False)
 
     async def remove_address(self, caller: Principal, user_id: str, address_id: str) -> None:
         """Delete an address. Orders keep their copy."""
-        await self._addresses.remove(visible(caller, user_id), _parsed(address_id, _NO_ADDRESS))
+        await self._addresses.remove(visible(caller, user_id), parsed_id(address_id, _NO_ADDRESS))
 
     async def answer_profile(self, ask: GetProfile) -> Profile:
         """Answer ``GetProfile``."""
         holder = self._sessions.read(ask.token).user_id
         if str(holder) != ask.user_id:
-            raise NotFound(_NO_ACCOUNT)
+            raise NotFound(NO_ACCOUNT)
         user = await self._accounts.get(holder)
         return Profile(email=user.email, name=user.name)
 
@@ -165,32 +176,20 @@ class Auth:
         holder = self._sessions.read(ask.token).user_id
         if str(holder) != ask.user_id:
             raise NotFound(_NO_ADDRESS)
-        found = await self._addresses.get(holder, _parsed(ask.address_id, _NO_ADDRESS))
+        found = await self._addresses.get(holder, parsed_id(ask.address_id, _NO_ADDRESS))
         members = msgspec.structs.asdict(found)
         return Address(**{name: members[name] for name in Address.__struct_fields__})
-
-
-def visible(caller: Principal, user_id: str, *, to: Literal["", "staff", "admin"] = "") -> UUID:
-    """Check access to an account and return its id: users reach their own, the level ``to`` reaches any.
-
-    Raises ``NotFound`` otherwise, because foreign and missing accounts must look the same.
-    """
-    allowed = {"": False, "staff": caller.is_staff, "admin": caller.is_admin}[to]
-    if caller.user_id != user_id.lower() and not allowed:
-        raise NotFound(_NO_ACCOUNT)
-    return _parsed(user_id, _NO_ACCOUNT)
-
-
-def _parsed(text: str, otherwise: str) -> UUID:
-    found = parse_id(text)
-    if found is None:
-        raise NotFound(otherwise)
-    return found
 
 
 def _to_store(address_id: UUID, address: Address, created_at: datetime, *, is_default: bool) -> StoredAddress:
     members = msgspec.structs.asdict(address)
     return StoredAddress(id=address_id, **members, is_default=is_default, created_at=created_at)
+
+
+def _log_access(user: User, actor: str) -> None:
+    security_log.record(
+        "access.changed", subject=str(user.id), actor=actor, access=user.access, blocked=user.blocked
+    )
 
 
 def _account(user: User) -> Account:

@@ -1,5 +1,6 @@
 """Sessions: log in, refresh, log out, verify an access token."""
 
+import hmac
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,21 +10,22 @@ import msgspec
 
 from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Database
-from purveyor.kit.errors import TokenInvalid
-from purveyor.kit.ids import new_id
+from purveyor.kit.errors import NotFound, TokenInvalid
+from purveyor.kit.ids import new_id, parse_id
 from purveyor.kit.limits.memory import Decision
 from purveyor.roles.auth import model
 from purveyor.roles.auth.client import principal_of
 from purveyor.roles.auth.contract import (
+    AccountBlocked,
     InvalidCredentials,
     Principal,
     RefreshTokenInvalid,
     VerifiedToken,
     VerifyToken,
 )
-from purveyor.roles.auth.model import Credentials, Holder, NewestToken, Session
+from purveyor.roles.auth.model import Credentials, Holder, NewestToken, Session, visible
 from purveyor.roles.auth.passwords import Passwords, Verdict
-from purveyor.roles.auth.revocations import AGAIN, EVERY_VERSION, LEEWAY_S, Revocations
+from purveyor.roles.auth.revocations import AGAIN, EVERY_VERSION, LEEWAY_S, Revocations, end_sessions
 from purveyor.roles.auth.store import USER_COLUMNS, user_of
 from purveyor.roles.auth.throttle import Throttle
 from purveyor.roles.auth.tokens import AccessToken, RefreshChain, RefreshToken, Tokens
@@ -61,30 +63,39 @@ class Sessions:
         self._throttle = throttle
         self._revocations = revocations
 
-    async def log_in(self, email: str, password: str, network: str) -> tuple[TokenPair, Decision]:
+    async def log_in(
+        self, email: str, password: str, network: str, device: str = ""
+    ) -> tuple[TokenPair, Decision]:
         """Exchange a password for tokens; also returns how many attempts are left.
 
-        ``network`` is the client's. Raises ``InvalidCredentials``, after the same time whether or not the account
-        exists, and ``TooManyLogins`` before any work is done.
+        ``network`` is the client's, ``device`` describes it. Raises ``InvalidCredentials``, after the same time
+        whether or not the account exists, ``AccountBlocked`` for the right password of a blocked account, and
+        ``TooManyLogins`` before any work is done.
         """
         account = model.account_name(email)
         async with self._throttle.attempt(account, network) as limit:
-            pair = await self._checked(account, password)
+            pair = await self._checked(account, password, device)
             # The stored hash may have changed meanwhile, if only because another login renewed it.
-            pair = pair or await self._checked(account, password)
+            pair = pair or await self._checked(account, password, device)
             if pair is None:
                 raise InvalidCredentials
         return pair, limit
 
-    async def _checked(self, account: str, password: str) -> TokenPair | None:
+    async def _checked(self, account: str, password: str, device: str) -> TokenPair | None:
         known = await self._store.find_credentials(account)
         verdict = await self._passwords.check(password, known.password_hash if known else None)
         if known is None or verdict is Verdict.WRONG:
             raise InvalidCredentials
+        if known.user.blocked:
+            raise AccountBlocked
         renewed = await self._passwords.hash(password) if verdict is Verdict.OUTDATED else None
         token, moment = RefreshToken.first(new_id()), now()
         session = Session(
-            id=token.session_id, created_at=moment, refreshed_at=moment, expires_at=moment + _LIFETIME
+            id=token.session_id,
+            created_at=moment,
+            refreshed_at=moment,
+            expires_at=moment + _LIFETIME,
+            device=device,
         )
         holder = await self._store.open(session, token.hash, known, renewed)
         return None if holder is None else self._pair(holder, token)
@@ -119,6 +130,38 @@ class Sessions:
     async def log_out(self, caller: Principal) -> None:
         """End the caller's session."""
         await self._store.end(self.read(caller.token).session_id)
+        await self._revocations.sync()
+
+    async def log_out_with(self, text: str) -> None:
+        """End the session of a refresh token, also of an older one. Raises ``RefreshTokenInvalid``."""
+        token = RefreshToken.parse(text)
+        newest = None if token is None else await self._store.newest(token.session_id)
+        if token is None or newest is None or not self._belongs(token, newest):
+            raise RefreshTokenInvalid
+        await self._store.end(token.session_id)
+        await self._revocations.sync()
+
+    def _belongs(self, token: RefreshToken, newest: NewestToken) -> bool:
+        if hmac.compare_digest(token.hash, newest.refresh_hash):
+            return True
+        return self._chain.leads_to(token, newest.generation, newest.refresh_hash)
+
+    async def list(self, caller: Principal, user_id: str) -> tuple[Sequence[Session], UUID]:
+        """The sessions of a user, newest first, and which one the caller uses. Raises ``NotFound``."""
+        found = await self._store.all(visible(caller, user_id, to="admin"))
+        return found[::-1], self.read(caller.token).session_id
+
+    async def end_one(self, caller: Principal, user_id: str, session_id: str) -> None:
+        """End one session of a user. Raises ``NotFound``."""
+        owner, found = visible(caller, user_id, to="admin"), parse_id(session_id)
+        if found is None or not any(session.id == found for session in await self._store.all(owner)):
+            raise NotFound("There is no such session.")
+        await self._store.end(found)
+        await self._revocations.sync()
+
+    async def end_others(self, caller: Principal, user_id: str) -> None:
+        """End all sessions of a user but the caller's own. Raises ``NotFound``."""
+        await self._store.end_all(visible(caller, user_id, to="admin"), self.read(caller.token).session_id)
         await self._revocations.sync()
 
     async def heed_revocations(self) -> None:
@@ -157,6 +200,7 @@ class SessionStore:
 
     def __init__(self, database: Database, token_lifetime_s: int) -> None:
         self._database = database
+        self._token_lifetime_s = token_lifetime_s
         self._remember_s = token_lifetime_s + LEEWAY_S
 
     async def find_credentials(self, email: str) -> Credentials | None:
@@ -186,8 +230,8 @@ class SessionStore:
                 update auth.users u set password_hash = $3 from account
                 where u.id = account.id and $3::text is not null
             ), opened as (
-                insert into auth.sessions (id, user_id, refresh_hash, created_at, expires_at)
-                select $4, id, $5, $6, $7 from account
+                insert into auth.sessions (id, user_id, refresh_hash, created_at, expires_at, device)
+                select $4, id, $5, $6, $7, $8 from account
             )
             select * from account""",  # noqa: S608 - our columns
             known.user.id,
@@ -197,6 +241,7 @@ class SessionStore:
             refresh_hash,
             session.created_at,
             session.expires_at,
+            session.device,
         )
         return None if row is None else Holder(user_of(row), row["token_version"])
 
@@ -246,11 +291,16 @@ class SessionStore:
             self._remember_s,
         )
 
+    async def end_all(self, user_id: UUID, kept: UUID) -> None:
+        """End all sessions of an account but one."""
+        async with self._database.transaction() as connection:
+            await end_sessions(connection, user_id, self._token_lifetime_s, kept)
+
     async def all(self, user_id: UUID) -> Sequence[Session]:
         """The sessions of an account that have not expired, oldest first."""
         rows = await self._database.fetch(
             """
-            select id, created_at, refreshed_at, expires_at from auth.sessions
+            select id, created_at, refreshed_at, expires_at, device from auth.sessions
             where user_id = $1 and expires_at > now() order by id""",
             user_id,
         )

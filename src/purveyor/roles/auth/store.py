@@ -11,20 +11,27 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import insert_into, values
 from purveyor.kit.text import invalid
 from purveyor.roles.auth.contract import EmailTaken, LastAdmin
-from purveyor.roles.auth.model import StoredAddress, User
+from purveyor.roles.auth.model import StoredAddress, User, UserFilter
 from purveyor.roles.auth.revocations import AGAIN, LEEWAY_S
 
-USER_COLUMNS = "u.id, u.email, u.name, u.phone, u.language, u.access, u.created_at"
+USER_COLUMNS = """u.id, u.email, u.name, u.phone, u.language, u.access, u.created_at,
+    u.email_confirmed_at is not null as email_confirmed, u.blocked_at is not null as blocked"""
 
-# One statement, in which the version rises only when the level changes.
+# One statement, in which the version rises only when something changes.
 _SET_ACCESS = f"""
     with changed as (
         update auth.users u
-        set access = $2, token_version = token_version + (access <> $2)::int, updated_at = now()
+        set access = coalesce($2, access), updated_at = now(),
+            blocked_at = case when $3 then coalesce(blocked_at, now()) when not $3 then null else blocked_at end,
+            token_version = token_version
+                + (access <> coalesce($2, access)
+                    or (blocked_at is not null) <> coalesce($3, blocked_at is not null))::int
         where {{}} returning {USER_COLUMNS}, u.token_version
+    ), ended as (
+        delete from auth.sessions where user_id = (select id from changed where blocked)
     ), revoked as (
         insert into auth.revocations (id, version, expires_at)
-        select id, token_version, now() + make_interval(secs => $3) from changed {AGAIN}
+        select id, token_version, now() + make_interval(secs => $4) from changed {AGAIN}
     )
     select * from changed"""  # noqa: S608 - constants
 
@@ -70,18 +77,22 @@ class AccountStore:
         )
         return user_of(row)
 
-    async def list(self, email: str, after: UUID | None, limit: int) -> Sequence[User]:
-        """The newest accounts whose email address starts with ``email``, after the account ``after``."""
-        # Compared byte by byte, like the index; nothing sorts after the last code point.
+    async def list(self, wanted: UserFilter, after: UUID | None, limit: int) -> Sequence[User]:
+        """The newest accounts that match, after the account ``after``."""
+        # Addresses are compared byte by byte, like the index; nothing sorts after the last code point.
         rows = await self._database.fetch(
             f"""
             select {USER_COLUMNS} from auth.users u
             where ($1 = '' or (u.email ~>=~ $1 and u.email ~<~ ($1 || chr(1114111))))
                 and ($2::uuid is null or u.id < $2)
+                and ($4 = '' or position($4 in u.email) > 0 or position($4 in lower(u.name)) > 0)
+                and ($5 = '' or u.access = $5)
             order by u.id desc limit $3""",  # noqa: S608 - our columns
-            email,
+            wanted.email.lower(),
             after,
             limit,
+            wanted.text.lower(),
+            wanted.access,
         )
         return [user_of(row) for row in rows]
 
@@ -101,23 +112,32 @@ class AccountStore:
 
     async def set_access(self, email: str, access: str) -> User:
         """Change the access level, and revoke access tokens with another one."""
-        row = await self._database.fetchrow(_SET_ACCESS.format("u.email = $1"), email, access, self._remember_s)
+        row = await self._database.fetchrow(
+            _SET_ACCESS.format("u.email = $1"), email, access, None, self._remember_s
+        )
         return user_of(row)
 
-    async def change_access(self, user_id: UUID, access: str) -> User:
-        """Like ``set_access``, by id. Raises ``LastAdmin`` when no admin would be left."""
+    async def change_access(self, user_id: UUID, access: str | None, *, blocked: bool | None) -> User:
+        """Like ``set_access``, by id; blocking also ends all sessions. ``None`` keeps a value.
+
+        Raises ``LastAdmin`` when no admin would be left who can sign in.
+        """
         # All admins are locked: two of them could otherwise demote each other.
         async with self._database.transaction() as connection:
-            if await lock_admins(connection) == [user_id] and access != "admin":
+            if await lock_admins(connection) == [user_id] and (blocked or access not in (None, "admin")):
                 raise LastAdmin
-            row = await connection.fetchrow(_SET_ACCESS.format("u.id = $1"), user_id, access, self._remember_s)
+            row = await connection.fetchrow(
+                _SET_ACCESS.format("u.id = $1"), user_id, access, blocked, self._remember_s
+            )
         return user_of(row)
 
 
 async def lock_admins(connection: Connection) -> list[UUID]:
-    """Lock all admins until the transaction ends; their ids."""
-    rows = await connection.fetch("select id from auth.users where access = 'admin' order by id for update")
-    return [row["id"] for row in rows]
+    """Lock all admins until the transaction ends; the ids of those who are not blocked."""
+    rows = await connection.fetch(
+        "select id, blocked_at from auth.users where access = 'admin' order by id for update"
+    )
+    return [row["id"] for row in rows if row["blocked_at"] is None]
 
 
 def user_of(row: Record | None) -> User:
@@ -132,6 +152,8 @@ def user_of(row: Record | None) -> User:
         language=row["language"],
         access=row["access"],
         created_at=row["created_at"],
+        email_confirmed=row["email_confirmed"],
+        blocked=row["blocked"],
     )
 
 

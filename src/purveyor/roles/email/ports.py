@@ -32,8 +32,25 @@ class NewMail(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     order_id: str = ""
     """The order whose role gets a report on the mail; may be empty."""
+    sequence: int = 0
+    """The place among the mails of the order; 0 if it has none."""
+    user_id: str = ""
+    """The account that the mail belongs to; empty if it is unknown."""
+    mailbox: str = ""
+    """The digest of the recipient's mailbox if the address is not confirmed."""
     request_id: str = ""
     traceparent: str = ""
+
+
+class Account(msgspec.Struct, frozen=True):
+    """An account whose mails are exported or erased.
+
+    The address finds only mails that were recorded before the ledger knew accounts. Mails of a foreign publisher
+    belong to nobody, because an address is no proof of who owns it.
+    """
+
+    user_id: str
+    address: str
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +69,11 @@ class Claim(Lease, frozen=True, kw_only=True):
     message_id: str
     message: bytes
     created_at: datetime
+    superseded_by: str = ""
+    """The kind of a later mail that makes this one pointless. Such a mail is not sent."""
+    mailbox: str = ""
+    """The digest of an unconfirmed mailbox, whose quota the mail has taken at ``taken_at``."""
+    taken_at: datetime | None = None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -83,7 +105,7 @@ class Ledger(Protocol):
     async def record(self, mail: NewMail) -> bool:
         """Store a mail to be sent. Returns ``False`` and changes nothing if its record exists, even erased.
 
-        If the recipient was erased after ``mail.created_at``, stores an erased record and returns ``False``.
+        If the account was erased after ``mail.created_at``, stores an erased record and returns ``False``.
         """
 
     def ownership(self) -> AbstractAsyncContextManager["Owner"]:
@@ -95,7 +117,12 @@ class Ledger(Protocol):
     async def take_over(self, gone: Sequence[str], policy: DoubtPolicy) -> int:
         """Free the mails of dead senders and return their number. Mails in state ``data`` are doubtful."""
 
-    async def claim(self, owner: str, limit: int) -> Sequence[Claim]: ...
+    async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
+        """Claim up to ``limit`` due mails whose turn it is.
+
+        A mail with a ``sequence`` waits for the earlier mails about its order to the same recipient. A mail beyond
+        the quota of an unconfirmed mailbox is held until the quota has room.
+        """
 
     async def mark_data(self, claim: Claim) -> None:
         """Record that the final dot is about to be sent. Raises ``ClaimLost``."""
@@ -104,7 +131,7 @@ class Ledger(Protocol):
         """Record the server's acceptance, even if the mail was freed since but not claimed again. Idempotent."""
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
-        """Record that the mail was not sent and is due again in ``pause_s`` seconds."""
+        """Record that the mail was not sent and is due again in ``pause_s`` seconds. Gives back its quota."""
 
     async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
         """Record that the mail was not sent and will not be tried again."""
@@ -112,21 +139,21 @@ class Ledger(Protocol):
     async def mark_doubtful(self, claim: Claim, error: str, policy: DoubtPolicy) -> None:
         """Record that no reply to the final dot was read."""
 
-    async def of_recipient(
-        self, recipient: str, after: MailRecord | None = None, limit: int = 100
+    async def of_account(
+        self, account: Account, after: MailRecord | None = None, limit: int = 100
     ) -> Sequence[tuple[MailRecord, bytes]]:
-        """Return up to ``limit`` records of an address after ``after`` with their messages, oldest first."""
+        """Return up to ``limit`` records of an account after ``after`` with their messages, oldest first."""
 
-    async def erase(self, recipient: str, at: datetime) -> int:
-        """Erase address, subject and message of an address's records; return how many.
+    async def erase(self, account: Account, at: datetime) -> int:
+        """Erase address, subject and message of an account's records; return how many.
 
         Unsent mails become ``failed``. The records stay, so that an event that is delivered again is not mailed.
-        The digest of the address is stored with ``at``, so that older events that are delivered later are not
+        The digest of the account is stored with ``at``, so that older events that are delivered later are not
         mailed either.
         """
 
-    async def forget_erased(self, older_than_days: int) -> None:
-        """Delete the digests of addresses that were erased so long ago."""
+    async def forget_old(self, erased_days: int) -> None:
+        """Delete the digests of accounts that were erased so long ago, and quotas that nothing counts against."""
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
         """Empty up to ``limit`` messages of mails sent so long ago; return how many. They cannot be resent."""

@@ -18,15 +18,15 @@ from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, Use
 from purveyor.roles.email.contract import MailDataErased, MailDataExported, MailRecord
 from purveyor.roles.email.events import answer_to
 from purveyor.roles.email.mime import text_of
-from purveyor.roles.email.ports import Emit, Ledger
+from purveyor.roles.email.ports import Account, Emit, Ledger
 
 REMEMBERED_DAYS = 365
 """Older events could only come from dead letters that are replayed after more than a year."""
 
 
-def digest_of(address: str) -> str:
-    """Return the SHA-256 of an address, to recognize it without storing it."""
-    return hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()
+def digest_of(text: str) -> str:
+    """Return the SHA-256 of an account's id or of an address, to recognize it without storing it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def happened_at(envelope: Envelope) -> datetime:
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class PersonalData:
-    """Exports and erases the mails to a user's address."""
+    """Exports and erases the mails of an account."""
 
     def __init__(self, ledger: Ledger, emit: Emit) -> None:
         self._ledger = ledger
@@ -50,13 +50,14 @@ class PersonalData:
 
     async def erase(self, event: UserErased, envelope: Envelope) -> None:
         """Erase the user's mails, including unsent mails and those of older events that are yet to come."""
-        erased = await self._ledger.erase(event.user_email, happened_at(envelope))
+        erased = await self._ledger.erase(Account(event.user_id, event.user_email), happened_at(envelope))
         log.info("mails erased", extra={"mails": erased, "user_id": event.user_id})
         await self._emit(answer_to(envelope, MailDataErased(user_id=event.user_id)))
 
     async def export(self, event: UserExportRequested, envelope: Envelope) -> None:
         """Emit the user's mails in parts that fit into events; one empty part if there are none."""
-        documents = list(parts([document async for document in self._documents(event.user_email)]))
+        account = Account(event.user_id, event.user_email)
+        documents = list(parts([document async for document in self._documents(account)]))
         count = len(documents)
         answers = [
             MailDataExported(export_id=event.export_id, part=part, parts=count, document=document)
@@ -64,9 +65,9 @@ class PersonalData:
         ]
         await self._emit(*(answer_to(envelope, answer, f"{answer.part}/{count}") for answer in answers))
 
-    async def _documents(self, recipient: str) -> AsyncIterator[str]:
+    async def _documents(self, account: Account) -> AsyncIterator[str]:
         after = None
-        while page := await self._ledger.of_recipient(recipient, after):
+        while page := await self._ledger.of_account(account, after):
             for record, message in page:
                 yield _document(record, message)
             after = page[-1][0]
@@ -99,7 +100,7 @@ class Retention:
 
     async def sweep(self) -> int:
         """Empty all due messages in small batches, which lock briefly; return how many."""
-        await self._ledger.forget_erased(REMEMBERED_DAYS)
+        await self._ledger.forget_old(REMEMBERED_DAYS)
         emptied = 0
         while self._keep_days and (batch := await self._ledger.empty_sent(self._keep_days, _BATCH)):
             emptied += batch

@@ -27,6 +27,7 @@ from purveyor.roles.email.ports import (
     Owner,
     Refused,
 )
+from purveyor.roles.email.turns import SUPERSEDED
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Sender:
         Errors of the ledger, such as a read-only database after a failover, do not end it, because no other sender
         takes the mail of a living one.
         """
-        record = await self._send(claim)
+        record = self._drop(claim) if claim.superseded_by else await self._send(claim)
         if record is None:
             return
         mail = {"event_id": claim.event_id}
@@ -145,6 +146,10 @@ class Sender:
         record_when_up = partial(retry, record, _LEDGER_AWAY, on=Unavailable, failed=away)
         await retry(record_when_up, _LEDGER_REFUSES, on=Exception, failed=refused)
         self._settled()
+
+    def _drop(self, claim: Claim) -> _Record:
+        MAILS.labels(claim.kind, "superseded").inc()
+        return partial(self._ledger.mark_failed, claim, reply="", error=f"{SUPERSEDED}{claim.superseded_by}")
 
     async def _send(self, claim: Claim) -> _Record | None:
         """Send a mail; return how to record the outcome, ``None`` if another sender has taken the mail."""

@@ -9,6 +9,7 @@ from purveyor.kit.errors import Conflict, NotFound
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import Undeliverable
 from purveyor.kit.ids import stable_id
+from purveyor.kit.recipient import mailbox_digest
 from purveyor.roles.auth.contract import PasswordResetRequested, UserRegistered
 from purveyor.roles.email.contract import (
     ClaimsFound,
@@ -92,6 +93,9 @@ class Mails:
             message=message,
             created_at=happened_at(envelope),
             order_id=envelope.subject if isinstance(event, OrderEvent) else "",
+            sequence=_place(event, envelope),
+            user_id=event.user_id,
+            mailbox="" if event.recipient_confirmed else mailbox_digest(event.user_email),
             request_id=envelope.correlation_id,
             traceparent=envelope.traceparent,
         )
@@ -148,8 +152,14 @@ def _letter(event: MailedEvent, envelope: Envelope) -> Letter:
             for item in event.items
         ),
         payment_method=event.payment_method,
-        reason=event.reason if isinstance(event, OrderCancelled) else "",
+        # An unconfirmed address may be a stranger's, so nothing that a customer wrote is repeated to it.
+        reason=event.reason if isinstance(event, OrderCancelled) and event.recipient_confirmed else "",
     )
+
+
+def _place(event: MailedEvent, envelope: Envelope) -> int:
+    """Return the place among the mails of an order; 0 for a foreign event without order or sequence."""
+    return max(0, envelope.sequence) if isinstance(event, OrderEvent) and envelope.subject else 0
 
 
 def _event_id(event: MailedEvent, envelope: Envelope) -> UUID:

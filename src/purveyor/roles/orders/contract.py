@@ -40,10 +40,14 @@ class _OrderEvent(Event, frozen=True):
     total_amount: Decimal
     items: tuple[OrderedItem, ...]
     payment_method: str
+    user_id: str = ""
+    """The account that placed the order; empty if it has none here."""
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class OrderCreated(_OrderEvent, frozen=True):
-    """An order was placed. The body has exactly these members, because foreign services read it."""
+    """An order was placed. Foreign services read the body, so its members keep their meaning."""
 
     type: ClassVar = "order.created"
 
@@ -199,6 +203,14 @@ class IllegalTransition(Conflict):
     """
 
     code, title = "illegal-transition", "The status of the order does not allow this change"
+
+
+class UndoOver(Conflict):
+    """Only the last change of an order can be undone, and only until the email about it is sent. An admin can
+    correct the order.
+    """
+
+    code, title = "undo-over", "The change can no longer be undone"
 
 
 class TooManyStreams(TooManyRequests):

@@ -81,4 +81,5 @@ def _members(order: Order, buyer: Buyer) -> dict[str, Any]:
         "total_amount": to_major(order.total, order.currency),
         "items": items,
         "payment_method": order.payment_method,
+        "user_id": order.user_id,
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -233,6 +233,10 @@ def _priced(draft: Sequence[DraftLine], wanted: Mapping[ProductId, Product | Uns
     )
 
 
+Sort = Literal["-created_at", "created_at", "-total_amount", "total_amount"]
+"""Orders of a list. The sign ``-`` means descending."""
+
+
 class OrderFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which orders to list; ``None`` matches any. ``after`` is the last order of the previous page."""
 
@@ -243,6 +247,10 @@ class OrderFilter(msgspec.Struct, frozen=True, kw_only=True):
     created_from: datetime | None = None
     created_to: datetime | None = None
     after: UUID | None = None
+    words: tuple[str, ...] = ()
+    """Folded words, as in ``search.py``. An order matches if it has them all."""
+    mail_trouble: bool | None = None
+    sort: Sort = "-created_at"
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):
@@ -309,6 +317,8 @@ class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
     buyer: Buyer
     erased: bool
     """Whether the buyer was erased: name, address and note are gone."""
+    undo_until: datetime | None = None
+    """Until when the last change can be undone."""
 
 
 class ChangedBy(msgspec.Struct, frozen=True):
@@ -332,6 +342,10 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     request_id: str
     event: Envelope | None
+    hold_mail_s: int = 0
+    """How long to hold the event back. Until then the change can be undone."""
+    restores: tuple[str, str] = ("", "")
+    """The status and payment status that an undo restores."""
 
 
 class MailOutcome(msgspec.Struct, frozen=True, kw_only=True):

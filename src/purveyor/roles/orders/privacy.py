@@ -119,6 +119,17 @@ where id in (
         and convert_from(e.body, 'UTF8')::jsonb ->> 'user_email' <> ''
     order by e.id limit {_BATCH} for update of e skip locked)"""  # noqa: S608 - our own numbers
 _ERASE_NAMES = "update orders.history set actor_name = '' where actor_id = any($1::text[]) and actor_name <> ''"
+_ERASE_AUTHORS = """
+with notes as (update orders.notes set actor_name = '' where actor_id = any($1::text[]) and actor_name <> '')
+update orders.bulk_jobs set actor_name = '' where actor_id = any($1::text[]) and actor_name <> ''"""
+_ERASE_DESK = """
+with mine as materialized (
+    select id from orders.orders where user_id = any($1::text[]) and erased_at is not null
+), notes as (
+    delete from orders.notes where order_id in (select id from mine)
+)
+delete from orders.search_texts where order_id in (select id from mine)"""
+"""Internal notes about the person, and the words by which the orders are found."""
 _ERASE_KEYS = "delete from orders.idempotency_keys where user_id = any($1::text[])"
 _ERASE_EXPORTS = """
 with gone as (delete from orders.exports where user_id = any($1::text[]) returning export_id)
@@ -161,7 +172,7 @@ class PersonalDataStore:
             events = await connection.execute(_ERASE_EVENTS, users)
             if orders == _BATCH or events == f"UPDATE {_BATCH}":
                 return True
-            for statement in (_ERASE_NAMES, _ERASE_KEYS, _ERASE_EXPORTS):
+            for statement in (_ERASE_NAMES, _ERASE_AUTHORS, _ERASE_DESK, _ERASE_KEYS, _ERASE_EXPORTS):
                 await connection.execute(statement, users)
             if answer is not None:
                 await emit(connection, "orders", answer, known="sent again")

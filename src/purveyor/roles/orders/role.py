@@ -50,6 +50,7 @@ class OrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
     products_api: Annotated[Url, Meta(description="base URL of the product API; empty: bundled catalog")] = Url()
     rate_limit_orders: Annotated[Rate, Meta(description="rate limit for placing orders, per user")] = Rate(60, 60)
     currency: Annotated[Currency, Meta(description="ISO 4217 code of all prices")] = Currency("EUR")
+    shop_time_zone: Annotated[str, Meta(description="IANA time zone of the shop, such as Europe/Berlin")] = "UTC"
     event_backlog_max_events: Annotated[
         int, Meta(ge=1, description="refuse new orders while this many events wait for the broker")
     ] = 100_000
@@ -76,7 +77,19 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store
+    from purveyor.roles.orders import (
+        bulk,
+        figures,
+        live,
+        notes,
+        privacy,
+        routes,
+        routes_desk,
+        routes_products,
+        service,
+        store,
+        undo,
+    )
 
     identity, currency = env.port(Identity), str(settings.currency)  # msgspec encodes no subclass of str
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
@@ -98,7 +111,9 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     streams = live.Live(histories, identity, stopping=env.stopping)
 
     timelines = service.Timelines(histories, committed=streams.wake)
-    changes = service.Changes(order_store, committed=partial(_changed, relay, streams))
+    changed = partial(_changed, relay, streams)
+    changes = service.Changes(order_store, committed=changed)
+    jobs = bulk.BulkJobs(database, order_store, committed=changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     outbox = Outbox(database, "orders")
@@ -109,6 +124,13 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
             *routes.change_routes(changes, identity),
             *live.history_routes(timelines, streams, identity),
             *routes_products.product_routes(orders, currency),
+            *routes_desk.desk_routes(
+                undo.Undo(database, order_store, committed=changed),
+                jobs,
+                notes.Notes(database),
+                figures.Figures(database, settings.shop_time_zone, currency),
+                identity,
+            ),
         ],
         answers={
             TraceOrder: orders.trace,
@@ -123,7 +145,9 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         background=[
             Background("relay", relay.run),
             Background("live", streams.run),
-            Background("purge", partial(regularly, _PURGE_EVERY_S, order_store.purge, persons.sweep)),
+            Background("bulk jobs", jobs.run),
+            Background("purge", partial(regularly, _PURGE_EVERY_S, order_store.purge, persons.sweep, jobs.purge)),
+            Background("search texts", partial(regularly, _PURGE_EVERY_S, order_store.search.complete)),
             *_looks(env, outbox),
         ],
         checks=[
@@ -182,6 +206,7 @@ ROLE = Role(
     tags={
         "products": "Products that can be ordered, with current prices.",
         "orders": "Place, track and cancel orders; staff update and export them.",
+        "order desk": "For staff: undo and correct changes, change many orders, notes and figures.",
     },
     emits=(
         OrderCreated,

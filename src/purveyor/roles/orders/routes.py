@@ -42,9 +42,8 @@ from purveyor.kit.http.routes import (
     read_cursor,
     read_limit,
     read_number,
-    refuse_null,
 )
-from purveyor.kit.http.web import ApiResponse, find_header, header
+from purveyor.kit.http.web import ApiResponse, find_header, find_list_header
 from purveyor.kit.money import AMOUNT_SCHEMA, is_amount
 from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text, invalid
 from purveyor.roles.auth.client import Identity
@@ -63,8 +62,10 @@ from purveyor.roles.orders.contract import (
 )
 from purveyor.roles.orders.etag import IF_MATCH, PRIVATE, IfMatch, etag, none_matches
 from purveyor.roles.orders.export import MEDIA_TYPES, Format, Rows, export
-from purveyor.roles.orders.model import Draft, DraftLine, Order, OrderFilter
+from purveyor.roles.orders.model import Draft, DraftLine, Order, OrderFilter, Sort
+from purveyor.roles.orders.routes_desk import HoldMail
 from purveyor.roles.orders.schemas import OrderPage, OrderView, PaymentMethod, PaymentStatus, Status, order_view
+from purveyor.roles.orders.search import MAX_QUERY, query_words
 from purveyor.roles.orders.service import Changes, OrderChange, Orders
 from purveyor.roles.orders.store import OrderStore
 
@@ -205,11 +206,12 @@ def _get_route(orders: Orders, group: RouteGroup) -> Any:
         order_id: PathId,
         request: Request[Principal, Any, Any],
     ) -> Response[OrderView]:
-        order = await orders.get(request.user, order_id)
+        stored = await orders.get(request.user, order_id)
+        order = stored.order
         headers = {"ETag": etag(order.version), "Cache-Control": PRIVATE}
-        if none_matches(header(request, b"if-none-match"), headers["ETag"]):
+        if none_matches(find_list_header(request, b"if-none-match"), order.version):
             return Response(cast("OrderView", b""), status_code=304, headers=headers)
-        return ApiResponse(order_view(order), headers=headers)
+        return ApiResponse(order_view(order, stored if request.user.is_staff else None), headers=headers)
 
     return get_order
 
@@ -230,6 +232,7 @@ class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     status: Status | None = None
     payment_status: PaymentStatus | None = None
+    hold_mail_s: HoldMail = 0
     rules: ClassVar = {
         "anyOf": [
             {"required": [member], "properties": {member: {"type": "string"}}}
@@ -243,13 +246,14 @@ class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         if self.status is None and self.payment_status is None:
             problem = FieldError("", "must contain status or payment_status")
             raise InvalidInput("Send status, payment_status or both.", errors=[problem])
-        return OrderChange(status=self.status, payment_status=self.payment_status)
+        return OrderChange(status=self.status, payment_status=self.payment_status, hold_mail_s=self.hold_mail_s)
 
 
 class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The reason, shown to the customer and the shop."""
 
     reason: Annotated[str, Meta(max_length=500, extra_json_schema=OPTIONAL_LINE_SCHEMA)] | None = None
+    hold_mail_s: HoldMail = 0
 
 
 _ETAG = {"ETag": "New version of the order"}
@@ -273,7 +277,9 @@ def _change_route(changes: Changes, group: RouteGroup) -> Any:
         description=(
             "For staff. An order goes from `pending` to `confirmed`, `shipped` and `delivered`, or from "
             "`pending` or `confirmed` to `cancelled`. A payment goes from `unpaid` to `paid` and `refunded`. "
-            "`If-Match` must hold the ETag of the order, so that of two concurrent changes only one succeeds."
+            "`If-Match` must hold the ETag of the order, so that of two concurrent changes only one succeeds. A "
+            'weak tag, such as `W/"1"` from a proxy that compresses, names the same version. '
+            "With `hold_mail_s` the email is held back, and the change can be undone until then."
         ),
         reads=(_READS_MATCH,),
         headers=_ETAG,
@@ -302,7 +308,7 @@ def _cancel_route(changes: Changes, group: RouteGroup) -> Any:
         reads=(_READS_MATCH,),
         headers=_ETAG,
         responses=answer(OrderView, "The cancelled order. `ETag` is its version.", schemas.CANCELLED),
-        problems=(NotFound, IllegalTransition, Conflict, PreconditionFailed),
+        problems=(Forbidden, NotFound, IllegalTransition, Conflict, PreconditionFailed),
     )
     async def cancel_order(
         order_id: PathId,
@@ -310,13 +316,14 @@ def _cancel_route(changes: Changes, group: RouteGroup) -> Any:
         data: Annotated[CancelBody, body({"reason": "bought twice"})] = _NO_REASON,
     ) -> Response[OrderView]:
         reason = clean_line(data.reason, "/reason") if data.reason else ""
-        return _told(await changes.cancel(request.user, order_id, reason, _condition(request)))
+        cancelled = await changes.cancel(request.user, order_id, reason, _condition(request), data.hold_mail_s)
+        return _told(cancelled)
 
     return cancel_order
 
 
 def _condition(request: Request[Principal, Any, Any]) -> IfMatch | None:
-    return IfMatch.read(find_header(request, b"if-match"))
+    return IfMatch.read(find_list_header(request, b"if-match"))
 
 
 def _told(order: Order) -> Response[OrderView]:
@@ -339,8 +346,8 @@ def _list_route(orders: Orders, group: RouteGroup) -> Any:
         operation_id="list_orders",
         summary="List orders",
         description=(
-            "Newest first. Customers see their own orders; staff see all. Use `next_cursor` or `Link` to get the "
-            "next page. New orders do not shift the pages."
+            "Newest first unless `sort` says otherwise. Customers see their own orders; staff see all, and search "
+            "them with `q`. Use `next_cursor` or `Link` to get the next page. New orders do not shift the pages."
         ),
         headers={"Link": "Next page, if there is one (RFC 8288)"},
         links=(
@@ -356,8 +363,11 @@ def _list_route(orders: Orders, group: RouteGroup) -> Any:
         wanted: NamedDependency[OrderFilter],
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor = None,
+        sort: Annotated[
+            Sort, QueryParameter(description="Order of the list; `-` means descending")
+        ] = "-created_at",
     ) -> Response[OrderPage]:
-        wanted = msgspec.structs.replace(wanted, after=read_cursor(cursor))
+        wanted = msgspec.structs.replace(wanted, after=read_cursor(cursor), sort=sort)
         page, following = await orders.list(request.user, wanted, read_limit(limit))
         headers = {"Cache-Control": PRIVATE}
         if following is not None:
@@ -365,7 +375,7 @@ def _list_route(orders: Orders, group: RouteGroup) -> Any:
             link = urlencode([*query, ("cursor", str(following))])
             headers["Link"] = f'</api/orders/?{link}>; rel="next"'
         cursor_out = str(following) if following else None
-        views = [order_view(order) for order in page]
+        views = [order_view(each.order, each if request.user.is_staff else None) for each in page]
         return ApiResponse(OrderPage(views, cursor_out, following is not None), headers=headers)
 
     return list_orders
@@ -394,7 +404,6 @@ def _export_route(store: OrderStore, group: RouteGroup) -> Any:
         format: Annotated[Format, QueryParameter(description="Kind of file")] = "csv",  # noqa: A002
         rows: Annotated[Rows, QueryParameter(description="What a row is about")] = "orders",
     ) -> Stream:
-        refuse_null(request, "format", "rows")
         if not request.user.is_staff:
             raise Forbidden("Only staff may export orders.")
         pieces = export(store, wanted, rows, format)
@@ -432,11 +441,31 @@ async def _wanted(  # noqa: PLR0917 - each parameter is a documented query param
     ] = None,
     created_from: Annotated[str | None, _time("only orders placed at or after this time")] = None,
     created_to: Annotated[str | None, _time("only orders placed before this time")] = None,
+    q: Annotated[
+        str | None,
+        QueryParameter(
+            description=f"{_STAFF}: words of the order number, buyer, phone number and product titles",
+            schema_extra={"maxLength": MAX_QUERY},
+        ),
+    ] = None,
+    mail_trouble: Annotated[
+        bool | None, QueryParameter(description=f"{_STAFF}: only orders with a failed email, or without")
+    ] = None,
 ) -> OrderFilter:
     """The filters of lists and exports."""
-    refuse_null(request, "status", "payment_status")
-    if not request.user.is_staff and (user_id or created_from or created_to):
-        raise Forbidden("Only staff may filter by user_id, created_from and created_to.")
+    for_staff = {
+        "user_id": user_id,
+        "created_from": created_from,
+        "created_to": created_to,
+        "q": q,
+        "mail_trouble": mail_trouble,
+    }
+    if not request.user.is_staff and any(value is not None for value in for_staff.values()):
+        raise Forbidden(f"Only staff may filter by {', '.join(for_staff)}.")
+    if q is not None and len(q) > MAX_QUERY:
+        raise InvalidInput(
+            "A parameter is not valid.", errors=[FieldError("/q", f"must have at most {MAX_QUERY} characters")]
+        )
     return OrderFilter(
         user_id=user_id,
         status=status,
@@ -444,6 +473,8 @@ async def _wanted(  # noqa: PLR0917 - each parameter is a documented query param
         order_number=None if order_number is None else read_number("order_number", order_number, _MAX_BIGINT),
         created_from=_moment(created_from, "/created_from"),
         created_to=_moment(created_to, "/created_to"),
+        words=query_words(q) if q else (),
+        mail_trouble=mail_trouble,
     )
 
 

@@ -3,7 +3,6 @@
 import re
 from typing import Annotated, Any
 
-from litestar.openapi.spec import Link
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import NotFound
@@ -39,10 +38,6 @@ Page = Annotated[
 ]
 
 
-def _order_of(product_id: str) -> Link:
-    return link("place_order", body={"items": [{"product_id": product_id, "quantity": 1}]})
-
-
 def product_routes(orders: Orders, currency: str) -> list[Any]:
     """The routes, open to everyone."""
     group = RouteGroup("products", problems=(ProductsUnavailable,))
@@ -56,7 +51,7 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
             "cannot be sold now are left out, so a page may be short: only `has_more` says whether there are "
             "more. A page past the end is empty."
         ),
-        links=(link("get_product", product_id=_FIRST), _order_of(_FIRST)),
+        links=(link("get_product", product_id=_FIRST), link("place_order")),
         responses=answer(ProductPage, "A page of products.", schemas.PRODUCTS),
     )
     async def products(
@@ -76,7 +71,7 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         operation_id="get_product",
         summary="Get a product",
         description="The price is the one that a new order would have.",
-        links=(_order_of("$response.body#/id"),),
+        links=(link("place_order"),),
         responses=answer(ProductView, "The product.", schemas.PRODUCT),
         problems=(NotFound, ProductUnavailable),
     )

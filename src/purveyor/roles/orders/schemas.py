@@ -18,6 +18,7 @@ from purveyor.roles.orders.model import (
     NumberPlaceholder,
     Order,
     Product,
+    StoredOrder,
     Timeline,
 )
 
@@ -33,6 +34,13 @@ class ItemView(LineFields, frozen=True, kw_only=True):
     price_minor: int
     total_amt: Amount
     total_amt_minor: int
+
+
+class BuyerView(msgspec.Struct, frozen=True):
+    """Who placed an order."""
+
+    name: str
+    email: str
 
 
 class OrderView(msgspec.Struct, frozen=True):
@@ -53,10 +61,14 @@ class OrderView(msgspec.Struct, frozen=True):
     version: int
     created_at: datetime
     updated_at: datetime
+    buyer: BuyerView | None = None
+    """For staff; ``null`` after erasure."""
+    undo_until: datetime | None = None
+    """For staff: until when the last change can be undone."""
 
 
 class OrderPage(msgspec.Struct, frozen=True):
-    """A page of orders, newest first. ``next_cursor`` is the cursor of the next page."""
+    """A page of orders, newest first unless sorted. ``next_cursor`` is the cursor of the next page."""
 
     orders: list[OrderView]
     next_cursor: str | None
@@ -93,8 +105,9 @@ class ProductPage(msgspec.Struct, frozen=True):
     has_more: bool
 
 
-def order_view(order: Order) -> OrderView:
-    """An order in major units."""
+def order_view(order: Order, for_staff: StoredOrder | None = None) -> OrderView:
+    """An order in major units; with what only staff see of it if that is given."""
+    buyer = BuyerView(for_staff.buyer.name, for_staff.buyer.email) if for_staff and not for_staff.erased else None
     address = order.shipping_address
     return OrderView(
         id=str(order.id),
@@ -112,6 +125,8 @@ def order_view(order: Order) -> OrderView:
         version=order.version,
         created_at=order.created_at,
         updated_at=order.updated_at,
+        buyer=buyer,
+        undo_until=for_staff.undo_until if for_staff else None,
     )
 
 
@@ -212,7 +227,7 @@ def entry_view(entry: Entry, *, by_staff: bool) -> EntryView:
         at=entry.at,
         what=entry.what,
         by=_by(entry.by, by_staff=by_staff),
-        reason=entry.reason or None,
+        reason=(entry.reason or None) if by_staff or entry.what != "corrected" else None,
         request_id=(entry.request_id or None) if by_staff else None,
         mail=_mail(entry.mail, by_staff=by_staff) if entry.mail else None,
     )
@@ -279,6 +294,7 @@ ORDER: dict[str, Any] = {
     "created_at": "2026-03-01T09:30:00.125000Z",
     "updated_at": "2026-03-01T09:30:00.125000Z",
 }
+FOR_STAFF = ORDER | {"buyer": {"name": "Ada Lovelace", "email": "ada@example.com"}, "undo_until": None}
 CONFIRMED = ORDER | {
     "status": "confirmed",
     "payment_status": "paid",

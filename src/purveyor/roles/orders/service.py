@@ -182,22 +182,22 @@ class Orders:
             problem = FieldError("/shipping_address_id", "is not one of your addresses")
             raise InvalidInput("There is no such address.", errors=[problem]) from error
 
-    async def get(self, caller: Principal, order_id: str) -> Order:
+    async def get(self, caller: Principal, order_id: str) -> StoredOrder:
         """One order. Customers see their own, staff see all. Raises ``NotFound``."""
         found = parse_id(order_id)
         if found is None:
             raise NotFound("There is no such order.")
-        return await self._store.get(found, None if caller.is_staff else caller.user_id)
+        return await self._store.find(found, None if caller.is_staff else caller.user_id)
 
     async def list(
         self, caller: Principal, wanted: OrderFilter, limit: int
-    ) -> tuple[Sequence[Order], UUID | None]:
-        """A page of orders, newest first, and the cursor of the next page. Customers see only their own."""
+    ) -> tuple[Sequence[StoredOrder], UUID | None]:
+        """A page of orders and the cursor of the next page. Customers see only their own."""
         if not caller.is_staff:
             wanted = msgspec.structs.replace(wanted, user_id=caller.user_id)
-        found = await self._store.list(wanted, limit + 1)
+        found = await self._store.page(wanted, limit + 1)
         page = found[:limit]
-        return page, page[-1].id if len(found) > limit else None
+        return page, page[-1].order.id if len(found) > limit else None
 
     async def products(self, page: int, limit: int, category: str | None) -> ProductSlice:
         """A page of the catalog. Raises ``ProductsUnavailable``."""
@@ -231,6 +231,8 @@ class OrderChange(msgspec.Struct, frozen=True, kw_only=True):
     status: str | None = None
     payment_status: str | None = None
     reason: str = ""
+    hold_mail_s: int = 0
+    """How long to hold the mail about the change back, so that staff can undo the change."""
 
 
 class Changes:
@@ -257,23 +259,27 @@ class Changes:
             raise PreconditionRequired
         return await self._apply(stored, change, ChangedBy("staff", caller.user_id, caller.name), condition)
 
-    async def cancel(self, caller: Principal, order_id: str, reason: str, condition: IfMatch | None) -> Order:
+    async def cancel(
+        self, caller: Principal, order_id: str, reason: str, condition: IfMatch | None, hold_mail_s: int = 0
+    ) -> Order:
         """Cancel an order: customers their own, staff any.
 
-        Raises ``NotFound``, ``PreconditionFailed``, and ``IllegalTransition`` once it was shipped or cancelled.
+        Raises ``NotFound``, ``PreconditionFailed``, ``Forbidden`` for a customer who wants to hold the mail back,
+        and ``IllegalTransition`` once it was shipped or cancelled.
         """
         stored = await self._find(caller, order_id)
+        if hold_mail_s and not caller.is_staff:
+            raise Forbidden("Only staff may use hold_mail_s.")
         kind = "customer" if caller.user_id == stored.order.user_id else "staff"
         by = ChangedBy(kind, caller.user_id, caller.name)
-        return await self._apply(
-            stored, OrderChange(status="cancelled", reason=reason), by, condition or IfMatch(None)
-        )
+        change = OrderChange(status="cancelled", reason=reason, hold_mail_s=hold_mail_s)
+        return await self._apply(stored, change, by, condition or IfMatch(None))
 
     async def _apply(self, stored: StoredOrder, change: OrderChange, by: ChangedBy, condition: IfMatch) -> Order:
         """Retry when another change came first: condition and rules then apply to its result."""
         for _ in range(_TRIES):
             condition.require(stored.order.version)
-            transition = _transition(stored, change, by)
+            transition = transition_of(stored, change, by)
             if await self._store.change(transition):
                 self._committed(transition.order.id)
                 return transition.order
@@ -287,7 +293,8 @@ class Changes:
         return await self._store.find(found, None if caller.is_staff else caller.user_id)
 
 
-def _transition(stored: StoredOrder, change: OrderChange, by: ChangedBy) -> Transition:
+def transition_of(stored: StoredOrder, change: OrderChange, by: ChangedBy) -> Transition:
+    """What is stored of a change. Raises ``IllegalTransition``."""
     order = stored.order.become(status=change.status, payment_status=change.payment_status, at=now())
     return Transition(
         order=order,
@@ -297,6 +304,8 @@ def _transition(stored: StoredOrder, change: OrderChange, by: ChangedBy) -> Tran
         reason=change.reason,
         request_id=log.request_id.get(),
         event=status_event(order, stored, change.reason) if change.status else None,
+        hold_mail_s=change.hold_mail_s,
+        restores=(stored.order.status, stored.order.payment_status),
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from purveyor.kit import log
 from purveyor.kit.clock import now
-from purveyor.kit.db.postgres import Database, Record, storable
+from purveyor.kit.db.postgres import Connection, Database, Record, storable
 from purveyor.kit.errors import NotFound, TokenInvalid
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import KEEP, emit, insert_into, values
@@ -27,12 +27,14 @@ from purveyor.roles.orders.model import (
     NumberPlaceholder,
     Order,
     OrderFilter,
+    Sort,
     StoredAnswer,
     StoredOrder,
     Timeline,
     Transition,
     placed,
 )
+from purveyor.roles.orders.search import SearchTexts, text_of
 
 _MAX_REPLY = 1000
 _NUMBERED = "$22::bytea || convert_to(number::text, 'UTF8') || $30::bytea"
@@ -46,9 +48,11 @@ placed as (
 ), lines as (
     insert into orders.order_items (order_id, line, product_id, title, quantity, price, product_text)
     select $1, line.* from placed,
-        unnest($15::smallint[], $16::bigint[], $17::text[], $18::int[], $19::bigint[], $31::text[]) as line
+        unnest($15::smallint[], $16::bigint[], $17::text[], $18::int[], $19::bigint[], $32::text[]) as line
 ), event as (
     {insert_into("orders", first=20, source="placed", body=_NUMBERED)}
+), searched as (
+    insert into orders.search_texts (order_id, text) select $1, ' ' || number || $31 from placed
 )
 """  # noqa: S608 - constants
 _ERASED = "exists (select from orders.erased_users where user_id = $2)"
@@ -62,12 +66,12 @@ select number from placed"""  # noqa: S608 - constants
 # second of two would wait inside "on conflict" for the first one's commit, and then not see its row.
 _ADD_WITH_KEY = f"""
 with free as materialized (
-    select pg_try_advisory_xact_lock(hashtextextended($2 || ' ' || $32, 0)) as free, {_ERASED} as erased
+    select pg_try_advisory_xact_lock(hashtextextended($2 || ' ' || $33, 0)) as free, {_ERASED} as erased
 ), numbered as materialized (
     select nextval('orders.order_number') as number from free where free and not erased
 ), kept as (
     insert into orders.idempotency_keys as kept (user_id, key, fingerprint, order_id, answer, expires_at)
-    select $2, $32, $33, $1, $34::bytea || convert_to(number::text, 'UTF8') || $35::bytea,
+    select $2, $33, $34, $1, $35::bytea || convert_to(number::text, 'UTF8') || $36::bytea,
         now() + interval '24 hours'
     from numbered
     on conflict (user_id, key) do update set fingerprint = excluded.fingerprint, order_id = excluded.order_id,
@@ -84,10 +88,12 @@ _ORDER = """
     (select json_agg(json_build_array(
         coalesce(to_json(i.product_id), to_json(i.product_text)), i.title, i.quantity, i.price) order by i.line)
      from orders.order_items i where i.order_id = o.id)::text as lines"""
-_KEPT = f"""{_ORDER}, o.user_email, o.user_name, o.language, o.erased_at is not null as erased"""
+_KEPT = f"""{_ORDER}, o.user_email, o.user_name, o.language, o.erased_at is not null as erased,
+    (select u.until from orders.undoable u where u.order_id = o.id and u.version = o.version and u.until > now())
+        as undo_until"""  # noqa: S608 - constants
 
 # The version guards the row: the second of two concurrent changes waits for the row's lock, then finds another
-# version and changes nothing.
+# version and changes nothing. An earlier event that is still held back goes out no later than this one.
 _CHANGE = f"""
 with changed as (
     update orders.orders set status = $3, payment_status = $4, version = $5, updated_at = $6,
@@ -99,9 +105,25 @@ with changed as (
     select $1, before + entry.place, $6, entry.what, $7, $8, $9, $10, $12
     from changed, unnest($11::text[]) with ordinality as entry (what, place)
 ), event as (
-    {insert_into("orders", first=13, source="changed")}
+    {insert_into("orders", first=13, source="changed", hold_s="$23")}
+), earlier as (
+    update orders.outbox set next_attempt_at = least(next_attempt_at, now() + make_interval(secs => $23))
+    from changed where subject = $1::text and published_at is null and attempts = 0 and next_attempt_at > now()
+), undoable as (
+    insert into orders.undoable (order_id, version, status, payment_status, until)
+    select $1, $5, $24, $25, now() + make_interval(secs => $23) from changed where $23 > 0
+    on conflict (order_id) do update set version = excluded.version, status = excluded.status,
+        payment_status = excluded.payment_status, until = excluded.until
 )
 select count(*) from changed"""  # noqa: S608 - constants
+_SORTS: Mapping[Sort, tuple[str, str]] = {
+    "-created_at": ("id desc", "id < {}"),
+    "created_at": ("id", "id > {}"),
+    "-total_amount": ("total desc, id desc", "(total, id) < (select total, id from orders.orders where id = {})"),
+    "total_amount": ("total, id", "(total, id) > (select total, id from orders.orders where id = {})"),
+}
+"""For each order of a list, its columns and the condition for what follows an order."""
+_HAS_MAIL_TROUBLE = "id in (select order_id from orders.mail_troubles)"
 _ENTRY = """
     h.id, h.at, h.what, h.actor, h.actor_id, h.actor_name, h.reason, h.request_id, h.mail_event_id, h.mail_kind,
     h.mail_state, h.mail_attempts, h.mail_resends, h.smtp_reply, h.mail_error"""
@@ -119,6 +141,7 @@ class OrderStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.search = SearchTexts(database)
 
     async def add(self, new: NewOrder) -> StoredAnswer:
         """Store order, lines, idempotency key and event together.
@@ -189,19 +212,35 @@ class OrderStore:
         # The ids come first, from an index alone: with all columns in one query PostgreSQL's generic plan may read
         # and sort all orders of a customer who has many.
         conditions, arguments = _conditions(wanted)
-        return await self._database.fetch(
-            f"""
-            with page as materialized (
-                select id from orders.orders where {conditions} order by id desc limit {int(limit)}
+        if wanted.words:
+            matching = await self.search.conditions(wanted.words)
+            places = range(len(arguments) + 1, len(arguments) + 1 + len(matching))
+            arguments += matching
+            texts = " and ".join(
+                condition.format(f"${place}") for place, condition in zip(places, matching.values(), strict=True)
             )
-            select {columns} from page join orders.orders o using (id) order by o.id desc""",  # noqa: S608 - constants
-            *arguments,
-        )
+            conditions += f" and id in (select order_id from orders.search_texts where {texts})"  # noqa: S608
+        order_by, after = _SORTS[wanted.sort]
+        if wanted.after is not None:
+            arguments.append(wanted.after)
+            conditions += f" and {after.format(f'${len(arguments)}')}"
+        statement = f"""
+            with page as materialized (
+                select id from orders.orders where {conditions} order by {order_by} limit {int(limit)}
+            )
+            select {columns} from page join orders.orders o using (id) order by {order_by}"""  # noqa: S608 - constants
+        if not wanted.words:
+            return await self._database.fetch(statement, *arguments)
+        async with self._database.transaction() as connection:
+            # A generic plan does not know whether a word is rare.
+            await connection.execute("set local plan_cache_mode = force_custom_plan")
+            rows: Sequence[Record] = await connection.fetch(statement, *arguments)
+            return rows
 
-    async def change(self, transition: Transition) -> bool:
+    async def change(self, transition: Transition, connection: Connection | None = None) -> bool:
         """Store the new state, the history and the event together; ``False``: another change came first."""
         order, event = transition.order, transition.event
-        changed = await self._database.fetchval(
+        changed = await (connection or self._database).fetchval(
             _CHANGE,
             order.id,
             transition.was,
@@ -216,6 +255,8 @@ class OrderStore:
             transition.entries,
             transition.request_id,
             *values(event),
+            transition.hold_mail_s,
+            *transition.restores,
         )
         return bool(changed)
 
@@ -318,7 +359,17 @@ class HistoryStore:
         # mail server's reply may contain an address, so an erased order keeps none.
         await self._database.execute(
             """
-            with noted as (
+            with trouble as (
+                insert into orders.mail_troubles (order_id, event_id)
+                select id, $4 from orders.orders
+                where id = $1 and $6 in ('failed', 'unknown') and not exists (
+                    select from orders.history where order_id = $1 and mail_event_id = $4
+                        and mail_state in ($6, 'sent') and mail_resends >= $8
+                )
+                on conflict do nothing
+            ), mended as (
+                delete from orders.mail_troubles where order_id = $1 and event_id = $4 and $6 = 'sent'
+            ), noted as (
                 update orders.orders set entries = entries + 1
                 where id = $1 and not exists (
                     select from orders.history
@@ -372,6 +423,7 @@ def _arguments(new: NewOrder) -> tuple[object, ...]:
         [line.price for line in lines],
         *values(msgspec.structs.replace(event, body=body.before)),
         body.after,
+        text_of(order, new.buyer_name, new.buyer_email),
         [line.product_id if isinstance(line.product_id, str) else None for line in lines],
     )
 
@@ -388,10 +440,11 @@ def _conditions(wanted: OrderFilter) -> tuple[str, list[Any]]:
         "id >= {}": _id_near(since, -_ID_MARGIN) if since else None,
         "created_at < {}": until,
         "id <= {}": _id_near(until, _ID_MARGIN) if until else None,
-        "id < {}": wanted.after,
     }
     chosen = {condition: value for condition, value in columns.items() if value is not None}
     parts = [condition.format(f"${place}") for place, condition in enumerate(chosen, 1)]
+    if wanted.mail_trouble is not None:
+        parts.append(f"{'' if wanted.mail_trouble else 'not '}{_HAS_MAIL_TROUBLE}")
     return " and ".join(parts) or "true", list(chosen.values())
 
 
@@ -426,6 +479,7 @@ def _kept(row: Record) -> StoredOrder:
         order=_order(row),
         buyer=Buyer(row["user_name"], row["user_email"], row["language"]),
         erased=row["erased"],
+        undo_until=row["undo_until"],
     )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
+import msgspec
+
 from purveyor.kit.db.postgres import Connection, Database, storable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import COLUMNS, envelope, values
@@ -59,12 +61,13 @@ class PostgresEvents:
             return [None] * len(envelopes)
         await self._database.execute(
             f"""
-            insert into events.deliveries (queue, {COLUMNS})
+            insert into events.deliveries (queue, {COLUMNS}, signature)
             select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[], $5::timestamptz[], $6::text[],
-                                 $7::int[], $8::text[], $9::text[], $10::text[], $11::text[])
-            on conflict (queue, id) do update set died_at = null, attempts = 0, next_attempt_at = now()
+                                 $7::int[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+            on conflict (queue, id) do update set died_at = null, attempts = 0, next_attempt_at = now(),
+                signature = excluded.signature
                 where deliveries.died_at is not null""",  # noqa: S608 - our own column names
-            *zip(*((queue, *values(sent)) for queue, sent in pairs), strict=True),
+            *zip(*((queue, *values(sent), sent.signature) for queue, sent in pairs), strict=True),
         )
         for queue, _ in pairs:
             self._polls[queue].wake()
@@ -82,14 +85,14 @@ class PostgresEvents:
         async with self._database.connection() as connection, connection.transaction():
             rows = await connection.fetch(
                 f"""
-                select {COLUMNS}, attempts from events.deliveries
+                select {COLUMNS}, signature, attempts from events.deliveries
                 where queue = $1 and died_at is null and next_attempt_at <= now()
                 order by next_attempt_at limit {_BATCH} for update skip locked""",  # noqa: S608 - our own names
                 handling.queue.name,
             )
             if not rows:
                 return None
-            events = [envelope(row) for row in rows]
+            events = [msgspec.structs.replace(envelope(row), signature=row["signature"]) for row in rows]
             outcomes = await asyncio.gather(*map(handling.attempt, events))
             handled = [sent.id for sent, error in zip(events, outcomes, strict=True) if error is None]
             await connection.execute(

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,9 +17,7 @@ import msgspec
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
-import purveyor.roles.email
 from purveyor.kit.clock import now
-from purveyor.kit.db.migrate import migrate
 from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import Relay
@@ -50,145 +48,25 @@ from purveyor.settings import Url
 from purveyor_drill.servers.mongodb import MongoServer
 from purveyor_drill.servers.postgres import PostgresServer
 from purveyor_drill.servers.process import free_port
-from roles.email.ledger.ledger_owner import connected
+from roles.email.ledger.support import (
+    Bench,
+    account,
+    bring_to,
+    finish,
+    freed,
+    mail,
+    only_mongo,
+    only_postgres,
+    recover,
+    state,
+    take,
+    wait_due,
+)
 from waiting import PATIENCE_S, until
 
-MIGRATIONS = Path(purveyor.roles.email.__file__).with_name("migrations")
 OWNER = Path(__file__).with_name("ledger_owner.py")
 TELL_WHICH_INDEXES_THEY_USE = [PostgresServer, *([MongoServer] if MongoServer.genuine() else [])]
 """The stand-in for MongoDB does not."""
-
-
-class Bench:
-    """A kind of ledger: its server, and its place on it, empty for each test."""
-
-    def __init__(self, server: PostgresServer | MongoServer) -> None:
-        self.server = server
-        self.url = ""
-        self._places = 0
-
-    @property
-    def is_mongo(self) -> bool:
-        return isinstance(self.server, MongoServer)
-
-    async def renew(self) -> None:
-        """Make an empty place."""
-        self._places += 1
-        if isinstance(self.server, MongoServer):
-            base, _, options = self.server.url.partition("/?")
-            self.url = f"{base}/test_ledger_{self._places}?{options}"
-        else:
-            if self._places == 1:
-                await migrate(self.server.create_database("model"), "email", MIGRATIONS)
-            self.url = self.server.create_database("test_ledger", "model")
-
-
-@pytest.fixture(scope="module", params=[PostgresServer, MongoServer], ids=["postgres", "mongodb"])
-def kind(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    server = request.param()
-    if not server.ours:
-        pytest.skip(f"{server.variable} is set: not ours to freeze")
-    if reason := server.available():
-        pytest.skip(reason)
-    with server:
-        yield Bench(server)
-
-
-only_postgres = pytest.mark.parametrize("kind", [PostgresServer], ids=["postgres"], indirect=True)
-only_mongo = pytest.mark.parametrize("kind", [MongoServer], ids=["mongodb"], indirect=True)
-
-
-@pytest.fixture
-async def bench(kind: Bench) -> Bench:
-    await kind.renew()
-    return kind
-
-
-@pytest.fixture
-async def ledger(bench: Bench) -> AsyncIterator[Ledger]:
-    async with connected(bench.url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def other(bench: Bench) -> AsyncIterator[Ledger]:
-    """The same ledger as another process sees it."""
-    async with connected(bench.url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def me(ledger: Ledger) -> AsyncIterator[str]:
-    """The name of a sender that lives throughout the test."""
-    async with ledger.ownership() as owner:
-        yield owner.name
-
-
-def mail(number: int = 1, **fields: Any) -> NewMail:
-    values = {
-        "event_id": str(new_id()),
-        "kind": "order.created",
-        "order_number": number,
-        "recipient": "ann@b.test",
-        "subject": f"Order {number}",
-        "message_id": f"<{number}@shop.test>",
-        "message": b"Subject: x\r\n\r\n\x00\xff\r\n",
-        "created_at": now(),
-    }
-    return NewMail(**(values | fields))
-
-
-async def take(ledger: Ledger, owner: str) -> Claim:
-    (claim,) = await ledger.claim(owner, 1)
-    return claim
-
-
-async def state(ledger: Ledger, event_id: str) -> str:
-    found = await ledger.find(event_id)
-    assert found is not None
-    return found[0].state
-
-
-async def recover(ledger: Ledger, policy: DoubtPolicy) -> int:
-    """Take over from whoever is gone."""
-    gone = await ledger.gone()
-    return await ledger.take_over(gone, policy) if gone else 0
-
-
-async def freed(ledger: Ledger, policy: DoubtPolicy) -> int:
-    """Take over as soon as somebody is gone: PostgreSQL learns a moment later that a connection has ended."""
-    return await until(lambda: recover(ledger, policy))
-
-
-async def wait_due(ledger: Ledger, owner: str) -> Claim:
-    return (await until(lambda: ledger.claim(owner, 1)))[0]
-
-
-async def finish(ledger: Ledger, claim: Claim) -> None:
-    """Send what was claimed."""
-    await ledger.mark_data(claim)
-    await ledger.mark_sent(claim, "250 ok")
-
-
-async def bring_to(ledger: Ledger, owner: str, wanted: str, **fields: Any) -> str:
-    """Record a mail and bring it to a state; its event id."""
-    new = mail(**fields)
-    await ledger.record(new)
-    if wanted == "pending":
-        return new.event_id
-    claim = await take(ledger, owner)
-    if wanted == "retry":
-        await ledger.mark_retry(claim, reply="451 later", error="not sent", pause_s=60)
-    if wanted == "failed":
-        await ledger.mark_failed(claim, reply="550 no", error="refused by the server")
-    if wanted in ("data", "sent", "unknown"):
-        await ledger.mark_data(claim)
-    if wanted == "sent":
-        await ledger.mark_sent(claim, "250 ok")
-    if wanted == "unknown":
-        await ledger.mark_doubtful(claim, "cut", "park")
-    assert await state(ledger, new.event_id) == wanted
-    return new.event_id
 
 
 async def test_a_mail_is_recorded_once_and_stays_as_it_was(ledger: Ledger) -> None:
@@ -586,8 +464,9 @@ async def _fill(ledger: Ledger) -> None:
     for _ in range(5):
         await ledger._database.execute(
             """
-            insert into email.mails (event_id, kind, recipient, subject, message_id, message, created_at, state)
-            select gen_random_uuid(), 'order.created', 'ann@b.test', '', '', 'x',
+            insert into email.mails
+                (event_id, kind, recipient, user_id, subject, message_id, message, created_at, state)
+            select gen_random_uuid(), 'order.created', 'ann@b.test', 'account of ann@b.test', '', '', 'x',
                 now() - interval '1 s' * n, 'sent'
             from generate_series(1, 1000) n"""
         )
@@ -599,11 +478,11 @@ async def test_no_list_reads_the_whole_ledger(ledger: Ledger) -> None:
     await _fill(ledger)
     (newest,) = await ledger.list("", (), 1)
     await ledger.list("failed", (), 50)
-    await ledger.of_recipient(newest.recipient, newest, 50)
+    await ledger.of_account(account(newest.recipient), newest, 50)
     await ledger.empty_sent(1, 50)
 
     async def all_used() -> bool:  # PostgreSQL counts when a session has been idle for a moment
-        return {"list", "list_of_state", "of_recipient", "kept"} <= await _used(ledger)
+        return {"list", "list_of_state", "of_user", "kept"} <= await _used(ledger)
 
     await until(all_used)
 
@@ -886,22 +765,22 @@ async def test_erasure_takes_back_what_waits_to_be_told_of_the_person_only(ledge
     if isinstance(ledger, PostgresLedger):  # a body that jsonb could not read
         document = MailDataExported(export_id="e-1", part=1, parts=1, document='"\\u0000"')
         await ledger.emit(answer_to(Envelope(id=new_id(), type="q", body=b"", occurred_at=now()), document))
-    await ledger.erase("ann@b.test", now())
+    await ledger.erase(account("ann@b.test"), now())
     settled = [sent for sent in await relayed(ledger) if sent.type == MailSettled.type]
     assert [msgspec.json.decode(sent.body, type=MailSettled).event_id for sent in settled] == [others]
 
 
-async def test_what_is_held_of_an_address(ledger: Ledger, me: str) -> None:
+async def test_mails_of_an_account(ledger: Ledger, me: str) -> None:
     ids = [await bring_to(ledger, me, wanted) for wanted in ("sent", "pending")]
     await ledger.record(mail(recipient="bob@b.test"))
-    found = await ledger.of_recipient("ann@b.test")
+    found = await ledger.of_account(account("ann@b.test"))
     assert [record.event_id for record, _ in found] == ids
     assert [record.state for record, _ in found] == ["sent", "pending"]
     assert {message for _, message in found} == {mail().message}
-    assert await ledger.of_recipient("") == []
+    assert await ledger.of_account(account("")) == []
 
 
-async def test_what_is_held_of_an_address_comes_in_pages(ledger: Ledger) -> None:
+async def test_mails_of_an_account_come_in_pages(ledger: Ledger) -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
     new = [mail(created_at=moment) for _ in range(4)]
     new += [mail(event_id=new[0].event_id, kind="order.shipped", created_at=moment), mail(created_at=now())]
@@ -909,7 +788,7 @@ async def test_what_is_held_of_an_address_comes_in_pages(ledger: Ledger) -> None
         await ledger.record(each)
     found: list[tuple[str, str]] = []
     after = None
-    while page := await ledger.of_recipient("ann@b.test", after, 2):
+    while page := await ledger.of_account(account("ann@b.test"), after, 2):
         found += [(record.event_id, record.kind) for record, _ in page]
         after = page[-1][0]
     assert sorted(found) == sorted((each.event_id, each.kind) for each in new)
@@ -954,7 +833,7 @@ async def test_a_mail_without_its_text_stays_recorded_and_is_not_sent_again(ledg
     assert not await ledger.record(new)
     assert not await ledger.resend(new.event_id)
     assert await state(ledger, new.event_id) == "sent"
-    assert [message for _, message in await ledger.of_recipient("ann@b.test")] == [b""]
+    assert [message for _, message in await ledger.of_account(account("ann@b.test"))] == [b""]
 
 
 STATES = ("claimed", "data", "sent", "retry", "failed", "unknown", "pending")
@@ -963,8 +842,8 @@ STATES = ("claimed", "data", "sent", "retry", "failed", "unknown", "pending")
 async def test_erased_mails_keep_nothing_of_a_person_and_never_leave(ledger: Ledger, me: str) -> None:
     ids = {await bring_to(ledger, me, wanted, order_id="o-1"): wanted for wanted in STATES}
     await ledger.record(mail(recipient="bob@b.test", created_at=now()))
-    assert await ledger.erase("ann@b.test", now()) == len(STATES)
-    assert await ledger.erase("ann@b.test", now()) == await ledger.erase("", now()) == 0
+    assert await ledger.erase(account("ann@b.test"), now()) == len(STATES)
+    assert await ledger.erase(account("ann@b.test"), now()) == await ledger.erase(account(""), now()) == 0
     for event_id, before in ids.items():
         found = await ledger.find(event_id)
         assert found is not None
@@ -975,12 +854,12 @@ async def test_erased_mails_keep_nothing_of_a_person_and_never_leave(ledger: Led
         assert not await ledger.resolve(event_id, sent=True)
     assert [claim.recipient for claim in await ledger.claim(me, 10)] == ["bob@b.test"]
     assert await relayed(ledger) == []
-    assert await ledger.of_recipient("ann@b.test") == []
+    assert await ledger.of_account(account("ann@b.test")) == []
 
 
 async def test_an_erased_mail_does_not_come_again_with_its_event(ledger: Ledger, me: str) -> None:
     new = await _recorded(ledger)
-    await ledger.erase(new.recipient, new.created_at - timedelta(days=1))
+    await ledger.erase(account(new.recipient), new.created_at - timedelta(days=1))
     assert not await ledger.record(new)
     assert not await ledger.record(mail(event_id=new.event_id, recipient="other@b.test"))
     assert await ledger.record(mail(event_id=new.event_id, kind="order.shipped"))
@@ -989,8 +868,8 @@ async def test_an_erased_mail_does_not_come_again_with_its_event(ledger: Ledger,
 
 async def test_what_happened_before_an_erasure_is_recorded_without_the_person(ledger: Ledger, me: str) -> None:
     at = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
-    await ledger.erase("ann@b.test", at)
-    await ledger.erase("ann@b.test", at - timedelta(days=1))  # delivered late: the later one counts
+    await ledger.erase(account("ann@b.test"), at)
+    await ledger.erase(account("ann@b.test"), at - timedelta(days=1))  # delivered late: the later one counts
     before = mail(created_at=at - timedelta(milliseconds=1), order_id="o-1")
     later, others = mail(created_at=at), mail(created_at=before.created_at, recipient="bob@b.test")
     assert not await ledger.record(before)
@@ -1009,17 +888,17 @@ async def test_what_happened_before_an_erasure_is_recorded_without_the_person(le
 
 async def test_an_erasure_is_forgotten_in_the_end(ledger: Ledger) -> None:
     at = now() - timedelta(days=10)
-    await ledger.erase("ann@b.test", at)
-    await ledger.forget_erased(11)
+    await ledger.erase(account("ann@b.test"), at)
+    await ledger.forget_old(11)
     assert not await ledger.record(mail(created_at=at - timedelta(days=1)))
-    await ledger.forget_erased(9)
+    await ledger.forget_old(9)
     assert await ledger.record(mail(created_at=at - timedelta(days=1)))
 
 
 async def test_a_mail_that_is_erased_while_it_is_under_way_stops_before_the_dot(ledger: Ledger, me: str) -> None:
     event_id = (await _recorded(ledger)).event_id
     claim = await take(ledger, me)
-    await ledger.erase("ann@b.test", now())
+    await ledger.erase(account("ann@b.test"), now())
     with pytest.raises(ClaimLost):
         await ledger.mark_data(claim)
     await _without_effect(ledger, claim, event_id, "failed")

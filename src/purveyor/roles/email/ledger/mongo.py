@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.errors import (
@@ -27,6 +29,7 @@ from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailab
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import EventTransport
 from purveyor.kit.ids import new_id
+from purveyor.kit.metrics import MAILS
 from purveyor.kit.poll import MORE, Poll
 from purveyor.kit.retry import RetrySchedule
 from purveyor.roles.email.contract import MailRecord
@@ -34,10 +37,10 @@ from purveyor.roles.email.events import settled_event
 from purveyor.roles.email.ledger.mongo_documents import (
     DUE,
     IN_HAND,
+    PLACE,
     SETTLED,
     SHOWN,
     WITH_MESSAGE,
-    WITH_RECIPIENT,
     WITH_TEXT,
     Change,
     Condition,
@@ -53,11 +56,15 @@ from purveyor.roles.email.ledger.mongo_documents import (
     key,
     mark_reported,
     new_document,
+    of_account,
+    place_of,
+    put_back,
     report_of,
     shown,
 )
-from purveyor.roles.email.ports import Claim, ClaimLost, DoubtPolicy, Lease, NewMail, Report
+from purveyor.roles.email.ports import Account, Claim, ClaimLost, DoubtPolicy, Lease, NewMail, Report
 from purveyor.roles.email.privacy import digest_of
+from purveyor.roles.email.turns import HELD, UNCONFIRMED_PER_HOUR, Place, Turn, superseded_kinds, turn_of
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +77,8 @@ _MAILS = (
     pymongo.IndexModel([("created_at", -1), ("event_id", -1)], name="list"),
     pymongo.IndexModel([("state", 1), ("created_at", -1), ("event_id", -1)], name="list_of_state"),
     pymongo.IndexModel([("recipient", 1), ("created_at", 1), ("_id", 1)], name="of_recipient"),
+    pymongo.IndexModel([("user_id", 1), ("created_at", 1), ("_id", 1)], name="of_user"),
+    pymongo.IndexModel([("order_id", 1), ("sequence", 1)], name="of_order"),
     pymongo.IndexModel([("updated_at", 1)], name="unreported", partialFilterExpression={"unreported": True}),
     pymongo.IndexModel(
         [("state", 1), ("updated_at", 1)], name="kept", partialFilterExpression={"message": {"$gt": b""}}
@@ -108,6 +117,9 @@ def short(error: Exception) -> str:
 
 
 _ERASE_BATCH = 25
+_TURN_PAUSE = timedelta(seconds=1)
+"""How long a mail waits at least when it is not its turn."""
+_QUOTA_FOR = timedelta(hours=1)
 BEAT_S = 1.0
 DEAD_AFTER_S = 4.0
 
@@ -147,7 +159,10 @@ STARTUP_TIMEOUT_S = 5.0
 
 
 class MongoLedger:
-    """``Ledger`` in MongoDB. Erased addresses are remembered by their digests in ``email_erased``."""
+    """``Ledger`` in MongoDB.
+
+    ``email_erased`` holds digests of erased accounts, ``email_quotas`` the last mails to unconfirmed mailboxes.
+    """
 
     def __init__(self, database: AsyncIOMotorDatabase[Document], address: str) -> None:
         """``address`` is the server's, without credentials."""
@@ -157,6 +172,7 @@ class MongoLedger:
         self._mails = database["email_logs"]
         self._senders = database["email_senders"]
         self._erased = database["email_erased"]
+        self._quotas = database["email_quotas"]
 
     async def prepare(self) -> None:
         """Create missing indexes and drop obsolete ones. Building one for millions of mails may take minutes."""
@@ -178,14 +194,29 @@ class MongoLedger:
         async with bounded():
             if await self._mails.find_one({"_id": erased_key(mail)}, {"_id": 1}) is not None:
                 return False
-            erasure_after = {"_id": digest_of(mail.recipient), "erased_at": {"$gt": mail.created_at}}
+            erased = digest_of(mail.user_id or mail.recipient)
+            erasure_after = {"_id": erased, "erased_at": {"$gt": mail.created_at}}
             is_erased = await self._erased.find_one(erasure_after, {"_id": 1}) is not None
             document = new_document(mail, await self._now())
             try:
                 await self._mails.insert_one(erased_document(document) if is_erased else document)
             except DuplicateKeyError:
                 return False
+            if mail.sequence and (pointless := superseded_kinds(mail.kind)):
+                await self._hurry(mail, pointless)
             return not is_erased
+
+    async def _hurry(self, later: NewMail, kinds: Sequence[str]) -> None:
+        """Make the waiting mails due that a later one makes pointless, so that ``claim`` finds out."""
+        waiting = {
+            "order_id": later.order_id,
+            "sequence": {"$gt": 0, "$lt": later.sequence},
+            "recipient": later.recipient,
+            "kind": {"$in": [*kinds]},
+            "state": DUE,
+            "resends": 0,
+        }
+        await self._mails.update_many(waiting, {"$min": {"next_attempt_at": await self._now()}})
 
     @asynccontextmanager
     async def ownership(self) -> AsyncIterator[MongoOwner]:
@@ -225,21 +256,86 @@ class MongoLedger:
         claims: list[Claim] = []
         clock = asyncio.get_running_loop().time
         async with bounded():
-            due = {"state": DUE, "next_attempt_at": {"$lte": await self._now()}}
+            now = await self._now()
         # A deadline for each claim and one for all of them, so that a slow server still returns some.
         ends = clock() + OPERATION_TIMEOUT_S
         while len(claims) < limit and clock() < ends:
-            async with bounded():
-                document: Document | None = await self._mails.find_one_and_update(
-                    due,
-                    change(state="claimed", owner=owner, attempts=1),
-                    sort=[("next_attempt_at", 1)],
-                    return_document=pymongo.ReturnDocument.AFTER,
-                )
-            if document is None:
+            documents: list[Document] = []
+            while len(claims) + len(documents) < limit and clock() < ends:
+                async with bounded():
+                    document: Document | None = await self._mails.find_one_and_update(
+                        {"state": DUE, "next_attempt_at": {"$lte": now}},
+                        change(state="claimed", owner=owner, attempts=1),
+                        sort=[("next_attempt_at", 1)],
+                    )
+                if document is None:
+                    break
+                documents.append(document)
+            if not documents:
                 break
-            claims.append(claim_of(document))
+            claims += await self._ready(documents, owner, now)
         return claims
+
+    async def _ready(self, documents: Sequence[Document], owner: str, now: datetime) -> Sequence[Claim]:
+        """Return the claims whose turn it is, and put the others back. ``documents`` are from before the claim."""
+        places = await self._places([one["order_id"] for one in documents if one.get("sequence")])
+        ready: list[Claim] = []
+        waiting: list[pymongo.UpdateOne] = []
+        for document in documents:
+            claim = claim_of(document | {"owner": owner, "attempts": document["attempts"] + 1})
+            turn = self._turn(document, places, now)
+            if turn.superseded_by:
+                ready.append(msgspec.structs.replace(claim, superseded_by=turn.superseded_by))
+            elif turn.wait_until:
+                waiting.append(put_back(claim, document, max(turn.wait_until, now + _TURN_PAUSE)))
+            elif not claim.mailbox:
+                ready.append(claim)
+            else:
+                taken_at, free_at = await self._take_quota(claim.mailbox)
+                if taken_at:
+                    ready.append(msgspec.structs.replace(claim, taken_at=taken_at))
+                else:
+                    MAILS.labels(claim.kind, "held").inc()
+                    waiting.append(put_back(claim, document, max(free_at, now + _TURN_PAUSE), error=HELD))
+        if waiting:
+            async with bounded():
+                await self._mails.bulk_write(waiting, ordered=False)
+        return ready
+
+    @staticmethod
+    def _turn(document: Document, places: Mapping[str, Sequence[Place]], now: datetime) -> Turn:
+        if not document.get("sequence"):
+            return Turn()
+        waited_since = document["updated_at"] if document["state"] == "pending" else None
+        others = places[document["order_id"]]
+        resends = document["resends"]
+        return turn_of(place_of(document), others, waited_since=waited_since, resends=resends, now=now)
+
+    async def _places(self, order_ids: Sequence[str]) -> Mapping[str, Sequence[Place]]:
+        """Return the mails about these orders."""
+        places: defaultdict[str, list[Place]] = defaultdict(list)
+        if order_ids:
+            async with bounded():
+                async for document in self._mails.find({"order_id": {"$in": [*set(order_ids)]}}, PLACE):
+                    places[document["order_id"]].append(place_of(document))
+        return places
+
+    async def _take_quota(self, mailbox: str) -> tuple[datetime | None, datetime]:
+        """Return when the quota of an unconfirmed mailbox was taken, or ``None`` and when it has room."""
+        async with bounded():
+            now = await self._now()
+            last_is_free = {f"taken.{UNCONFIRMED_PER_HOUR - 1}": {"$exists": False}}
+            first_is_old = {"taken.0": {"$lte": now - _QUOTA_FOR}}
+            push = {"$push": {"taken": {"$each": [now], "$slice": -UNCONFIRMED_PER_HOUR}}, "$set": {"last": now}}
+            try:
+                await self._quotas.update_one(
+                    {"_id": mailbox, "$or": [last_is_free, first_is_old]}, push, upsert=True
+                )
+            except DuplicateKeyError:  # it has no room, or another sender has just created it
+                quota = await self._quotas.find_one({"_id": mailbox}) or {"taken": []}
+                full = len(quota["taken"]) >= UNCONFIRMED_PER_HOUR
+                return None, quota["taken"][0] + _QUOTA_FOR if full else now
+            return now, now
 
     async def mark_data(self, claim: Claim) -> None:
         if not await self._transition(claim, "claimed", change(state="data")):
@@ -251,7 +347,9 @@ class MongoLedger:
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
         update = change(state="retry", owner=None, smtp_reply=reply, error=error, due_in_s=pause_s)
-        await self._transition(claim, IN_HAND, update)
+        if await self._transition(claim, IN_HAND, update) and claim.taken_at:
+            async with bounded():
+                await self._quotas.update_one({"_id": claim.mailbox}, {"$pull": {"taken": claim.taken_at}})
 
     async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
         await self._transition(claim, IN_HAND, change(state="failed", smtp_reply=reply, error=error))
@@ -277,34 +375,36 @@ class MongoLedger:
         async with bounded():
             await self._mails.bulk_write([mark_reported(report) for report in reports], ordered=False)
 
-    async def of_recipient(
-        self, recipient: str, after: MailRecord | None = None, limit: int = 100
+    async def of_account(
+        self, account: Account, after: MailRecord | None = None, limit: int = 100
     ) -> Sequence[tuple[MailRecord, bytes]]:
-        wanted = {"recipient": recipient} | (following(after) if after else {})
+        wanted = of_account(account)
+        if after:
+            wanted = {"$and": [wanted, following(after)]}
         async with bounded():
             found = self._mails.find(wanted, WITH_MESSAGE).sort([("created_at", 1), ("_id", 1)]).limit(limit)
             return [shown(document) async for document in found]
 
-    async def erase(self, recipient: str, at: datetime) -> int:
+    async def erase(self, account: Account, at: datetime) -> int:
         # First block older events that are yet to come, then erase the existing mails.
         async with bounded():
             latest = {"$max": {"erased_at": at}}
-            await self._erased.update_one({"_id": digest_of(recipient)}, latest, upsert=True)
+            await self._erased.update_one({"_id": digest_of(account.user_id)}, latest, upsert=True)
         erased = 0
-        wanted = {"recipient": {"$eq": recipient, **WITH_RECIPIENT["recipient"]}}
         while True:
             async with bounded():
-                documents = await self._mails.find(wanted).to_list(_ERASE_BATCH)
+                documents = await self._mails.find(of_account(account)).to_list(_ERASE_BATCH)
                 if not documents:
                     return erased
                 now = await self._now()
                 await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
             erased += len(documents)
 
-    async def forget_erased(self, older_than_days: int) -> None:
+    async def forget_old(self, erased_days: int) -> None:
         async with bounded():
-            before = await self._now() - timedelta(days=older_than_days)
-            await self._erased.delete_many({"erased_at": {"$lt": before}})
+            now = await self._now()
+            await self._erased.delete_many({"erased_at": {"$lt": now - timedelta(days=erased_days)}})
+            await self._quotas.delete_many({"last": {"$lt": now - _QUOTA_FOR}})
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
         async with bounded():

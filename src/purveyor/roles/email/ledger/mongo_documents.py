@@ -8,7 +8,8 @@ import pymongo
 
 from purveyor.kit.events.message import Cause
 from purveyor.roles.email.contract import MailRecord
-from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, DoubtPolicy, Lease, NewMail, Report
+from purveyor.roles.email.ports import DOUBT_PAUSE_S, Account, Claim, DoubtPolicy, Lease, NewMail, Report
+from purveyor.roles.email.turns import Place
 
 Document = dict[str, Any]
 Condition = str | Mapping[str, Any]
@@ -59,6 +60,9 @@ def new_document(mail: NewMail, now: datetime) -> Document:
         "created_at": mail.created_at,
         "updated_at": now,
         "order_id": mail.order_id,
+        "sequence": mail.sequence,
+        "user_id": mail.user_id,
+        "mailbox": mail.mailbox,
         "request_id": mail.request_id,
         "traceparent": mail.traceparent,
     }
@@ -75,7 +79,32 @@ def claim_of(document: Document) -> Claim:
         owner=document["owner"],
         attempt=document["attempts"],
         created_at=document["created_at"],
+        mailbox=document.get("mailbox", ""),
     )
+
+
+def place_of(document: Document) -> Place:
+    """Return the mail's place among those about its order. Old documents lack the sequence."""
+    values = {name: document[name] for name in ("kind", "recipient", "state", "next_attempt_at")}
+    return Place(**values, sequence=document.get("sequence", 0))
+
+
+def put_back(claim: Claim, before: Document, due_at: datetime, **values: str) -> pymongo.UpdateOne:
+    """Undo a claim until the mail is due again. ``before`` is the document from before the claim."""
+    mine = {"_id": key(claim), "owner": claim.owner, "attempts": claim.attempt, "state": "claimed"}
+    old = {name: before[name] for name in ("state", "attempts", "updated_at")}
+    return pymongo.UpdateOne(mine, {"$set": {**old, **values, "owner": None, "next_attempt_at": due_at}})
+
+
+PLACE = dict.fromkeys(("order_id", *Place.__struct_fields__), 1)
+"""Projection to the fields of a ``Place``."""
+
+
+def of_account(account: Account) -> Document:
+    """Filter the mails of an account; old documents lack the account and are found by the address."""
+    ours = [{"order_id": {"$gt": ""}}, {"kind": {"$regex": "^user\\."}}]
+    old = {"user_id": None, "recipient": account.address, "$or": ours}
+    return {"$and": [WITH_RECIPIENT, {"$or": [{"user_id": account.user_id}, old]}]}
 
 
 def shown(document: Document) -> tuple[MailRecord, bytes]:
@@ -152,6 +181,8 @@ def erased_document(document: Document) -> Document:
         "recipient": "",
         "subject": "",
         "message": b"",
+        "user_id": "",
+        "mailbox": "",
         "state": "sent" if document["state"] == "sent" else "failed",
         "owner": None,
         "smtp_reply": "",

@@ -7,35 +7,64 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 from uuid import UUID
 
+import msgspec
+
 from purveyor.kit.db.postgres import COMMAND_TIMEOUT_S, Connection, Database, Record
 from purveyor.kit.events.message import Cause, Envelope
 from purveyor.kit.events.outbox import emit
 from purveyor.kit.ids import parse_id
+from purveyor.kit.metrics import MAILS
 from purveyor.roles.email.contract import MailRecord, MailSettled, State
 from purveyor.roles.email.events import settled_event
-from purveyor.roles.email.ports import DOUBT_PAUSE_S, Claim, ClaimLost, DoubtPolicy, Lease, NewMail, Report
+from purveyor.roles.email.ports import (
+    DOUBT_PAUSE_S,
+    Account,
+    Claim,
+    ClaimLost,
+    DoubtPolicy,
+    Lease,
+    NewMail,
+    Report,
+)
 from purveyor.roles.email.privacy import digest_of
+from purveyor.roles.email.turns import (
+    FIRST,
+    FIRST_WITHIN_S,
+    HELD,
+    SUPERSEDED_BY,
+    UNCONFIRMED_PER_HOUR,
+    WAITING,
+    superseded_kinds,
+)
 
 _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
     resends, smtp_reply, error, created_at, updated_at"""
 _BATCH = 100
 _IS_ERASED = "exists (select from email.erased_recipients where digest = $11 and erased_at > $8::timestamptz)"
-"""Whether the recipient with the digest ``$11`` was erased after ``$8``."""
+"""Whether the account or address with the digest ``$11`` was erased after ``$8``."""
 _REMEMBER = """
 insert into email.erased_recipients as known (digest, erased_at) values ($1, $2)
 on conflict (digest) do update set erased_at = greatest(known.erased_at, excluded.erased_at)"""
-_ERASE = """
+_BY_USER = "user_id = $1 and user_id <> ''"
+_BEFORE_USERS = "user_id is null and recipient = $2 and recipient <> '' and (order_id <> '' or kind like 'user.%')"
+_PAGE = """(created_at, email.mails.event_id, kind) > ($3, $4, $5)
+    order by created_at, email.mails.event_id, kind limit $6"""
+_PAGE_OF_ACCOUNT = f"""
+(select {_RECORD}, message from email.mails where {_BY_USER} and {_PAGE})
+union all (select {_RECORD}, message from email.mails where {_BEFORE_USERS} and {_PAGE})
+order by created_at, event_id, kind limit $6"""  # noqa: S608 - constants
+_ERASE = f"""
 with erased as (
-    delete from email.mails where recipient = $1 and recipient <> '' returning *,
+    delete from email.mails where {_BY_USER} or {_BEFORE_USERS} returning *,
         case state when 'sent' then 'sent' else 'failed' end as outcome
 ), kept as (
     insert into email.mails (event_id, kind, recipient, order_number, subject, message_id, message,
-        state, attempts, resends, error, created_at, order_id, request_id, reported)
+        state, attempts, resends, error, created_at, order_id, sequence, request_id, reported)
     select event_id, kind, '', order_number, '', message_id, '', outcome, attempts, resends, 'erased',
-        created_at, order_id, request_id, outcome || ':' || resends::text
+        created_at, order_id, sequence, request_id, outcome || ':' || resends::text
     from erased on conflict do nothing
 )
-select count(*) from erased"""
+select event_id::text as event_id from erased"""  # noqa: S608 - constants
 _EMPTY_SENT = """
 update email.mails m set message = '' from (
     select event_id, kind, recipient from email.mails
@@ -47,7 +76,7 @@ where m.event_id = old.event_id and m.kind = old.kind and m.recipient = old.reci
 _WITHDRAW = """
 delete from email.outbox where id in (
     select id from email.outbox where published_at is null
-        and case when type = $1 then convert_from(body, 'UTF8')::jsonb ->> 'recipient' end = $2
+        and case when type = $1 then convert_from(body, 'UTF8')::jsonb ->> 'event_id' end = any($2)
     for update skip locked
 )"""
 # Includes mails that an older version of this program has settled without emitting an event.
@@ -61,6 +90,52 @@ update email.mails set reported = state || ':' || resends::text from unreported
 where event_id = event and kind = what and recipient = whose
 returning {_RECORD}, order_id, request_id, traceparent"""  # noqa: S608 - constants
 
+
+def _kinds(kinds: Sequence[str]) -> str:
+    return ", ".join(f"'{kind}'" for kind in kinds)
+
+
+_TURN = f"""
+    (due.sequence = 0 or not exists (
+        select from email.mails earlier
+        where earlier.order_id = due.order_id and earlier.sequence between 1 and due.sequence - 1
+            and earlier.recipient = due.recipient and earlier.state in ({_kinds(WAITING)})
+    ) and (due.sequence = 1 or due.state = 'retry'
+        or due.updated_at < now() - make_interval(secs => {FIRST_WITHIN_S}) or exists (
+            select from email.mails first where first.order_id = due.order_id and first.kind = '{FIRST}'
+    )))"""  # noqa: S608 - constants
+_LATER_KINDS = " ".join(f"when '{kind}' then array[{_kinds(later)}]" for kind, later in SUPERSEDED_BY.items())
+_SUPERSEDED_BY = f"""
+    case when m.kind in ({_kinds([*SUPERSEDED_BY])}) and m.sequence > 0 and m.resends = 0 then (
+        select later.kind from email.mails later
+        where later.order_id = m.order_id and later.sequence > m.sequence and later.recipient = m.recipient
+            and later.kind = any(case m.kind {_LATER_KINDS} end)
+        order by later.sequence limit 1
+    ) end"""  # noqa: S608 - constants
+_CLAIM = f"""
+update email.mails m set state = 'claimed', owner = $1, attempts = m.attempts + 1, updated_at = now()
+from (
+    select event_id, kind, recipient from email.mails due
+    where state in ('pending', 'retry') and next_attempt_at <= now() and {_TURN}
+    order by next_attempt_at limit $2 for update skip locked
+) due
+where m.event_id = due.event_id and m.kind = due.kind and m.recipient = due.recipient
+returning m.event_id::text as event_id, m.kind, m.recipient, m.message_id, m.message, m.owner::text as owner,
+    m.attempts as attempt, m.created_at, m.mailbox, coalesce({_SUPERSEDED_BY}, '') as superseded_by"""  # noqa: S608
+_TAKE_QUOTA = f"""
+insert into email.quotas as quota (mailbox, taken)
+select mailbox, array[now()] from unnest($1::text[]) as mailbox order by mailbox
+on conflict (mailbox) do update
+    set taken = (quota.taken || now())[greatest(cardinality(quota.taken) - {UNCONFIRMED_PER_HOUR - 2}, 1):]
+    where cardinality(quota.taken) < {UNCONFIRMED_PER_HOUR} or quota.taken[1] <= now() - interval '1 hour'
+returning mailbox, now() as taken_at"""  # noqa: S608 - constants
+_HOLD = """
+update email.mails set state = case attempts when 1 then 'pending' else 'retry' end, owner = null,
+    attempts = attempts - 1, error = $4, updated_at = now(),
+    next_attempt_at = greatest(now() + interval '1 second', (
+        select taken[1] + interval '1 hour' from email.quotas quota where quota.mailbox = mails.mailbox
+    ))
+where owner = $1 and state = 'claimed' and (event_id, kind) in (select * from unnest($2::uuid[], $3::text[]))"""
 
 _LOCK_CLASS = 0x6D61696C
 """``mail`` in ASCII: the first key of the senders' advisory locks. The second is the sender's number."""
@@ -108,10 +183,12 @@ class PostgresLedger:
             f"""
             insert into email.mails
                 (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
-                    request_id, traceparent, state, error, reported)
+                    request_id, traceparent, sequence, user_id, mailbox, state, error, reported)
             select $1::uuid, $2::text, case when gone then '' else $3::text end, $4::bigint,
                 case when gone then '' else $5::text end, $6, case when gone then '' else $7::bytea end, $8, $9,
-                $10, $12, case when gone then 'failed' else 'pending' end,
+                $10, $12, $13, case when gone then '' else $14::text end,
+                case when gone then '' else $15::text end,
+                case when gone then 'failed' else 'pending' end,
                 case when gone then 'erased' else '' end, case when gone then 'failed:0' else '' end
             from (select {_IS_ERASED} as gone) erased
             where not exists (select from email.mails where event_id = $1 and kind = $2 and recipient = '')
@@ -126,10 +203,28 @@ class PostgresLedger:
             mail.created_at,
             mail.order_id,
             mail.request_id,
-            digest_of(mail.recipient),
+            digest_of(mail.user_id or mail.recipient),
             mail.traceparent,
+            mail.sequence,
+            mail.user_id,
+            mail.mailbox,
         )
+        if mail.sequence and (pointless := superseded_kinds(mail.kind)):
+            await self._hurry(mail, pointless)
         return bool(recipient)
+
+    async def _hurry(self, later: NewMail, kinds: Sequence[str]) -> None:
+        """Make the waiting mails due that a later one makes pointless, so that ``claim`` finds out."""
+        await self._database.execute(
+            """
+            update email.mails set next_attempt_at = now()
+            where order_id = $1 and sequence between 1 and $2 and recipient = $3 and kind = any($4)
+                and state in ('pending', 'retry') and resends = 0 and next_attempt_at > now()""",
+            later.order_id,
+            later.sequence - 1,
+            later.recipient,
+            list(kinds),
+        )
 
     @asynccontextmanager
     async def ownership(self) -> AsyncIterator[PostgresOwner]:
@@ -178,21 +273,38 @@ class PostgresLedger:
         )
 
     async def claim(self, owner: str, limit: int) -> Sequence[Claim]:
-        rows = await self._database.fetch(
-            """
-            update email.mails m set state = 'claimed', owner = $1, attempts = m.attempts + 1, updated_at = now()
-            from (
-                select event_id, kind, recipient from email.mails
-                where state in ('pending', 'retry') and next_attempt_at <= now()
-                order by next_attempt_at limit $2 for update skip locked
-            ) due
-            where m.event_id = due.event_id and m.kind = due.kind and m.recipient = due.recipient
-            returning m.event_id::text as event_id, m.kind, m.recipient, m.message_id, m.message,
-                m.owner::text as owner, m.attempts as attempt, m.created_at""",
-            int(owner),
-            limit,
-        )
-        return [Claim(**row) for row in rows]
+        claims: list[Claim] = []
+        while len(claims) < limit:
+            rows = await self._database.fetch(_CLAIM, int(owner), limit - len(claims))
+            found = [Claim(**row) for row in rows]
+            bounded = [claim for claim in found if claim.mailbox and not claim.superseded_by]
+            claims += [claim for claim in found if claim not in bounded]
+            claims += await self._within_quota(bounded)
+            if not bounded:
+                break
+        return claims
+
+    async def _within_quota(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Return the claims that their mailboxes have room for, and hold the others."""
+        granted: list[Claim] = []
+        held: list[Claim] = []
+        waiting = list(claims)
+        while waiting:
+            once = {claim.mailbox: claim for claim in reversed(waiting)}  # a statement cannot touch a row twice
+            rows = await self._database.fetch(_TAKE_QUOTA, list(once))
+            taken = {row["mailbox"]: row["taken_at"] for row in rows}
+            for mailbox, claim in once.items():
+                if mailbox in taken:
+                    granted.append(msgspec.structs.replace(claim, taken_at=taken[mailbox]))
+                else:
+                    held.append(claim)
+            waiting = [claim for claim in waiting if claim not in once.values()]
+        for claim in held:
+            MAILS.labels(claim.kind, "held").inc()
+        if held:
+            keys = [claim.event_id for claim in held], [claim.kind for claim in held]
+            await self._database.execute(_HOLD, int(held[0].owner), *keys, HELD)
+        return granted
 
     async def mark_data(self, claim: Claim) -> None:
         if not await self._database.execute(*_transition(claim, "state = 'data'", "claimed")):
@@ -215,7 +327,10 @@ class PostgresLedger:
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
         change = """state = 'retry', owner = null, smtp_reply = $7, error = $8,
             next_attempt_at = now() + make_interval(secs => $9)"""
-        await self._database.execute(*_transition(claim, change, "any", reply, error, pause_s))
+        changed = await self._database.execute(*_transition(claim, change, "any", reply, error, pause_s))
+        if changed and claim.taken_at:
+            give_back = "update email.quotas set taken = array_remove(taken, $2) where mailbox = $1"
+            await self._database.execute(give_back, claim.mailbox, claim.taken_at)
 
     async def mark_failed(self, claim: Claim, *, reply: str, error: str) -> None:
         change = "state = 'failed', smtp_reply = $7, error = $8"
@@ -243,15 +358,13 @@ class PostgresLedger:
         """Emit events that are not in the outbox yet."""
         await emit(self._database, "email", *events, known="skipped")
 
-    async def of_recipient(
-        self, recipient: str, after: MailRecord | None = None, limit: int = 100
+    async def of_account(
+        self, account: Account, after: MailRecord | None = None, limit: int = 100
     ) -> Sequence[tuple[MailRecord, bytes]]:
         rows = await self._database.fetch(
-            f"""
-            select {_RECORD}, message from email.mails
-            where recipient = $1 and (created_at, event_id, kind) > ($2, $3, $4)
-            order by created_at, email.mails.event_id, kind limit $5""",  # noqa: S608 - constants
-            recipient,
+            _PAGE_OF_ACCOUNT,
+            account.user_id,
+            account.address,
             after.created_at if after else datetime.min.replace(tzinfo=UTC),
             after.event_id if after else UUID(int=0),
             after.kind if after else "",
@@ -259,17 +372,21 @@ class PostgresLedger:
         )
         return [(_record(row), row["message"]) for row in rows]
 
-    async def erase(self, recipient: str, at: datetime) -> int:
+    async def erase(self, account: Account, at: datetime) -> int:
         # First block older events that are yet to come, then erase the existing mails.
-        await self._database.execute(_REMEMBER, digest_of(recipient), at)
-        erased: int = await self._database.fetchval(_ERASE, recipient)
-        await self._database.execute(_WITHDRAW, MailSettled.type, recipient)
-        return erased
+        await self._database.execute(_REMEMBER, digest_of(account.user_id), at)
+        erased = await self._database.fetch(_ERASE, account.user_id, account.address)
+        await self._database.execute(_WITHDRAW, MailSettled.type, [row["event_id"] for row in erased])
+        return len(erased)
 
-    async def forget_erased(self, older_than_days: int) -> None:
+    async def forget_old(self, erased_days: int) -> None:
         await self._database.execute(
-            "delete from email.erased_recipients where erased_at < now() - make_interval(days => $1)",
-            older_than_days,
+            "delete from email.erased_recipients where erased_at < now() - make_interval(days => $1)", erased_days
+        )
+        await self._database.execute(
+            """
+            delete from email.quotas
+            where coalesce(taken[cardinality(taken)], '-infinity') < now() - interval '1 hour'"""
         )
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:

@@ -46,7 +46,7 @@ export function forget() {
 export async function signOut() {
   const session = read();
   forget();
-  if (session) await send("POST", "/logout", { token: session.access }).catch(() => null);
+  if (session) await send("POST", "/logout", { body: { refresh_token: session.refresh } }).catch(() => null);
 }
 
 /** Update the displayed name of the user. */

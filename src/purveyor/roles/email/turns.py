@@ -1,0 +1,76 @@
+"""When it is a mail's turn: after the earlier mails about its order, and within the quota of its mailbox."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from purveyor.roles.orders.contract import (
+    OrderCancelled,
+    OrderConfirmed,
+    OrderCreated,
+    OrderDelivered,
+    OrderShipped,
+)
+
+FIRST = OrderCreated.type
+"""The first mail about an order. It is never dropped: every order has its mail."""
+FIRST_WITHIN_S = 600.0
+"""How long the later mails of an order wait for the first one to be recorded. Its event may be a dead letter."""
+WAITING = ("pending", "retry", "claimed", "data")
+"""The states of a mail that holds back the later ones. A failed or parked mail does not."""
+SUPERSEDED_BY: Mapping[str, tuple[str, ...]] = {
+    OrderConfirmed.type: (OrderShipped.type, OrderDelivered.type, OrderCancelled.type),
+    OrderShipped.type: (OrderDelivered.type,),
+}
+"""Which later mails make an unsent one about an order pointless. One that may have been sent is never dropped."""
+SUPERSEDED = "superseded by "
+"""How the error of a dropped mail begins; the kind of the later mail follows."""
+
+UNCONFIRMED_PER_HOUR = 5
+"""How many mails an hour a mailbox gets that nobody has confirmed, over all accounts."""
+HELD = f"held: an unconfirmed address gets at most {UNCONFIRMED_PER_HOUR} emails an hour"
+"""The error of a mail that waits for its quota."""
+
+
+def superseded_kinds(kind: str) -> list[str]:
+    """Return the kinds of earlier mails that a mail of this kind makes pointless."""
+    return [earlier for earlier, later in SUPERSEDED_BY.items() if kind in later]
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A mail among those about its order."""
+
+    kind: str
+    recipient: str
+    sequence: int
+    state: str
+    next_attempt_at: datetime
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """Whether a claimed mail can be sent: not before ``wait_until``, and not at all if it is superseded."""
+
+    wait_until: datetime | None = None
+    superseded_by: str = ""
+
+
+def turn_of(
+    mail: Place, others: Sequence[Place], *, waited_since: datetime | None, resends: int, now: datetime
+) -> Turn:
+    """Return whose turn it is among the mails of an order, as the SQL of the PostgreSQL ledger does.
+
+    ``waited_since`` is the time of a mail that was never tried. It is ``None`` for others.
+    """
+    same = [other for other in others if other.recipient == mail.recipient and other.sequence > 0]
+    earlier = [other for other in same if other.sequence < mail.sequence and other.state in WAITING]
+    if earlier:
+        return Turn(wait_until=max(other.next_attempt_at for other in earlier))
+    has_first = mail.sequence == 1 or any(other.kind == FIRST for other in others)
+    if not has_first and waited_since and now - waited_since < timedelta(seconds=FIRST_WITHIN_S):
+        return Turn(wait_until=now)
+    later = [other for other in same if other.sequence > mail.sequence]
+    pointless = [other for other in later if other.kind in SUPERSEDED_BY.get(mail.kind, ())]
+    if pointless and not resends:
+        return Turn(superseded_by=min(pointless, key=lambda other: other.sequence).kind)
+    return Turn()

@@ -1,0 +1,48 @@
+"""One suite over both mail ledgers: whatever holds of one holds of the other."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from purveyor.roles.email.ports import Ledger
+from purveyor_drill.servers.mongodb import MongoServer
+from purveyor_drill.servers.postgres import PostgresServer
+from roles.email.ledger.ledger_owner import connected
+from roles.email.ledger.support import Bench
+
+
+@pytest.fixture(scope="module", params=[PostgresServer, MongoServer], ids=["postgres", "mongodb"])
+def kind(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    server = request.param()
+    if not server.ours:
+        pytest.skip(f"{server.variable} is set: not ours to freeze")
+    if reason := server.available():
+        pytest.skip(reason)
+    with server:
+        yield Bench(server)
+
+
+@pytest.fixture
+async def bench(kind: Bench) -> Bench:
+    await kind.renew()
+    return kind
+
+
+@pytest.fixture
+async def ledger(bench: Bench) -> AsyncIterator[Ledger]:
+    async with connected(bench.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def other(bench: Bench) -> AsyncIterator[Ledger]:
+    """The same ledger as another process sees it."""
+    async with connected(bench.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def me(ledger: Ledger) -> AsyncIterator[str]:
+    """The name of a sender that lives throughout the test."""
+    async with ledger.ownership() as owner:
+        yield owner.name
