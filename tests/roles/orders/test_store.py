@@ -7,16 +7,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
+from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import NotFound
 from purveyor.kit.ids import new_id
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.contract import KeyReused, RequestInProgress
-from purveyor.roles.orders.model import IdempotencyKey, Order, OrderFilter, StoredAnswer
+from purveyor.roles.orders.model import IdempotencyKey, Order, OrderFilter, Product, StoredAnswer
 from purveyor.roles.orders.store import OrderStore
-from roles.orders.samples import HOME, buyer, draft, new_order
+from roles.orders.samples import HOME, SHELF, buyer, draft, new_order
 from waiting import PATIENCE_S
 
 
@@ -59,6 +61,17 @@ async def test_an_order_comes_back_as_it_was_placed(store: OrderStore) -> None:
         assert name == "number" or getattr(found, name) == getattr(new.order, name)
 
 
+async def test_product_ids_are_stored_as_they_came(store: OrderStore) -> None:
+    ada = buyer()
+    ids: list[int | str] = [2**53 - 1, "SKU-1", 1, "1", '"', "Ärmel 漢/\\"]
+    shelf = {number: Product(id=number, title="Lamp", price=1) for number in ids}
+    order = Order.place(new_id(), ada, draft(*((number, 1) for number in ids)), shelf, currency="EUR", at=now())
+    new = msgspec.structs.replace(new_order(ada), order=order)
+    await store.add(new)
+
+    assert (await store.get(order.id, None)).lines == order.lines
+
+
 async def test_no_two_orders_have_the_same_number(store: OrderStore) -> None:
     ada = buyer()
     stored = await asyncio.gather(*(store.add(new_order(ada)) for _ in range(30)))
@@ -81,10 +94,16 @@ async def test_an_order_has_one_event_which_tells_what_the_contract_says(
         "user_name": "Ada Lovelace",
         "total_amount": 59.99,
         "items": [
-            {"product_id": 1, "quantity": 2, "price": 29.99, "total_amt": 59.98},
-            {"product_id": 3, "quantity": 1, "price": 0.01, "total_amt": 0.01},
+            {"product_id": 1, "quantity": 2, "price": 29.99, "total_amt": 59.98, "title": "Kettle"},
+            {"product_id": 3, "quantity": 1, "price": 0.01, "total_amt": 0.01, "title": SHELF[3].title},
         ],
         "payment_method": "card",
+        "order_id": str(stored.order_id),
+        "currency": "EUR",
+        "language": "de",
+        "payment_status": "unpaid",
+        "note": "",
+        "shipping_address": None,
         "user_id": ada.user_id,
         "recipient_confirmed": False,
     }

@@ -1,36 +1,57 @@
 """What other roles may ask and hear of orders, and its errors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from purveyor.kit.errors import Conflict, FieldError, InvalidInput, Problem, TooManyRequests, Unavailable
+from purveyor.kit.errors import Conflict, InvalidInput, Problem, TooManyRequests, Unavailable
 from purveyor.kit.events.message import Ask, Event, Message
 from purveyor.kit.role import Port
+from purveyor.roles.auth.contract import Address
 
 OrderNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """A 64-bit integer. A consumer could never store a larger one."""
 
 
-class OrderedItem(Message, frozen=True):
+ProductId = int | str
+"""Opaque: a JSON number or a text, kept as it came. ``1`` and ``"1"`` are different products."""
+
+
+def shown(product_id: ProductId) -> str:
+    """An id in a text for people and logs: text ids have quotes."""
+    return f'"{product_id}"' if isinstance(product_id, str) else str(product_id)
+
+
+class OrderedItem(Message, frozen=True, omit_defaults=True):
     """An order line in an event. Amounts are in major units."""
 
-    product_id: int
+    product_id: ProductId
     quantity: int
     price: Decimal
     total_amt: Decimal
+    title: str = ""
 
 
 class _OrderEvent(Event, frozen=True):
+    """The first six members are those that foreign publishers send; the others may be absent."""
+
     order_number: OrderNumber
     user_email: str
     user_name: str
     total_amount: Decimal
     items: tuple[OrderedItem, ...]
     payment_method: str
+    order_id: str = ""
+    currency: str = ""
+    """ISO 4217; without it, that of the envelope or of the shop."""
+    language: str = ""
+    """BCP 47; without it, that of the envelope or of the shop."""
+    payment_status: str = ""
+    note: str = ""
+    shipping_address: Address | None = None
     user_id: str = ""
     """The account that placed the order; empty if it has none here."""
     recipient_confirmed: bool = False
@@ -67,6 +88,30 @@ class OrderCancelled(_OrderEvent, frozen=True):
     type: ClassVar = "order.cancelled"
 
     reason: str = ""
+
+
+class OrderPaid(_OrderEvent, frozen=True):
+    """The payment of an order was received."""
+
+    type: ClassVar = "order.paid"
+
+
+class OrderRefunded(_OrderEvent, frozen=True):
+    """The payment of an order was refunded."""
+
+    type: ClassVar = "order.refunded"
+
+
+ORDER_LINK = "order link"
+"""The purpose of the tokens in links to an order (``kit.link_tokens``).
+
+A token is about the order's id and bound to the buyer's email address, so that it ends with the buyer's erasure.
+"""
+
+
+def order_page(token: str) -> str:
+    """The path of the page that shows an order without log-in."""
+    return f"/order/{token}"
 
 
 class OrderDataErased(Event, frozen=True):
@@ -217,7 +262,7 @@ class TooManyStreams(TooManyRequests):
 
 
 class ProductsUnavailable(Unavailable):
-    """The product API did not return a valid price, and the last known price is too old. Orders are never placed
+    """The product API as a whole cannot be asked, and the last known prices are too old. Orders are never placed
     at outdated prices. Try again after the number of seconds in Retry-After.
     """
 
@@ -232,14 +277,20 @@ class UnknownProduct(InvalidInput):
 
     code, title = "unknown-product", "Unknown product"
 
-    @classmethod
-    def at(cls, unknown: Mapping[int, int]) -> "UnknownProduct":
-        """The error for these lines of an order: position in ``items`` to product id."""
-        ids = ", ".join(str(product_id) for product_id in dict.fromkeys(unknown.values()))
-        return cls(
-            f"The catalog does not contain these products: {ids}.",
-            errors=[
-                FieldError(f"/items/{position}/product_id", f"there is no product {product_id}")
-                for position, product_id in unknown.items()
-            ],
-        )
+
+class ProductUnavailable(InvalidInput):
+    """The order contains products that cannot be sold now, for example because the product API gives no valid
+    price for them, or a price in another currency than the shop's.
+
+    Each entry of errors points at one of them and says why. Remove these products from the order.
+    """
+
+    code, title = "product-unavailable", "Product cannot be sold"
+
+
+class PriceChanged(Conflict):
+    """The order would not cost the expected_total of the request. The members items, total_amount, total_minor and
+    currency show what it would cost now. To accept that, send the request again with the new total.
+    """
+
+    code, title = "price-changed", "The total differs from the expected total"

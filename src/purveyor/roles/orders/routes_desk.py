@@ -20,7 +20,7 @@ from purveyor.kit.http.routes import (
     number_schema,
     read_number,
 )
-from purveyor.kit.http.web import ApiResponse, find_header
+from purveyor.kit.http.web import ApiResponse, find_list_header
 from purveyor.kit.ids import parse_id
 from purveyor.kit.money import Amount, to_major
 from purveyor.kit.text import LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text, invalid
@@ -131,7 +131,7 @@ def _undo_routes(undo: Undo, group: RouteGroup) -> list[Any]:
 
 
 def _condition(request: Request[Principal, Any, Any]) -> IfMatch | None:
-    return IfMatch.read(find_header(request, b"if-match"))
+    return IfMatch.read(find_list_header(request, b"if-match"))
 
 
 def _changed(stored: StoredOrder) -> Response[OrderView]:
@@ -358,6 +358,7 @@ class DayView(msgspec.Struct, frozen=True, kw_only=True):
     date: date
     orders: int
     revenue: Amount
+    revenue_minor: int
     mail_p50_s: float | None
     """Seconds from the order to its email, median."""
     mail_p95_s: float | None
@@ -373,7 +374,16 @@ class FiguresView(msgspec.Struct, frozen=True, kw_only=True):
 _COUNTS = {"to_confirm": 12, "to_ship": 3, "mail_trouble": 0}
 _FIGURES = {
     "currency": "EUR",
-    "days": [{"date": "2026-03-01", "orders": 12, "revenue": 719.76, "mail_p50_s": 0.4, "mail_p95_s": 1.2}],
+    "days": [
+        {
+            "date": "2026-03-01",
+            "orders": 12,
+            "revenue": 719.76,
+            "revenue_minor": 71976,
+            "mail_p50_s": 0.4,
+            "mail_p95_s": 1.2,
+        }
+    ],
 }
 Days = Annotated[
     str, QueryParameter(description="How many days", schema_extra=number_schema(MAX_DAYS, default=30))
@@ -407,7 +417,8 @@ def _figure_routes(figures: Figures, group: RouteGroup) -> list[Any]:
             DayView(
                 date=day.date,
                 orders=day.orders,
-                revenue=to_major(day.revenue),
+                revenue=to_major(day.revenue, figures.currency),
+                revenue_minor=day.revenue,
                 mail_p50_s=day.mail_p50_s,
                 mail_p95_s=day.mail_p95_s,
             )

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
 
@@ -16,8 +17,9 @@ from purveyor.kit.events.outbox import Backlog
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import new_id, parse_id
 from purveyor.kit.limits.memory import Decision, Limiter, Rate
+from purveyor.kit.money import to_major
 from purveyor.roles.auth.client import Identity
-from purveyor.roles.auth.contract import Address, Principal
+from purveyor.roles.auth.contract import Address, Principal, Profile
 from purveyor.roles.email.contract import MailSettled
 from purveyor.roles.orders.contract import (
     AnnounceOrders,
@@ -25,13 +27,17 @@ from purveyor.roles.orders.contract import (
     OrderCreated,
     OrderTrace,
     PreconditionRequired,
+    ProductId,
+    ProductUnavailable,
     RequestInProgress,
     TraceOrder,
     Unannounced,
+    shown,
 )
 from purveyor.roles.orders.etag import IfMatch
-from purveyor.roles.orders.events import announcement, created_event, status_event
+from purveyor.roles.orders.events import announcement, created_event, payment_event, status_event
 from purveyor.roles.orders.model import (
+    Buyer,
     ChangedBy,
     Draft,
     IdempotencyKey,
@@ -40,12 +46,14 @@ from purveyor.roles.orders.model import (
     Order,
     OrderFilter,
     Product,
+    ProductSlice,
     StoredAnswer,
     StoredOrder,
     Timeline,
     Transition,
+    Unsellable,
 )
-from purveyor.roles.orders.schemas import answer_of
+from purveyor.roles.orders.schemas import answer_of, price_changed
 from purveyor.roles.orders.store import HistoryStore, OrderStore
 
 _TRIES = 5
@@ -54,15 +62,18 @@ _TRIES = 5
 class Products(Protocol):
     """Where products and their prices come from: the bundled catalog or a product API."""
 
-    async def fetch(self, ids: Collection[int]) -> Mapping[int, Product]:
+    async def fetch(self, ids: Collection[ProductId]) -> Mapping[ProductId, Product | Unsellable]:
         """The products with these ids, in one call for a whole order; unknown ids are absent.
 
-        Raises ``ProductsUnavailable`` when there is no trustworthy answer for one of them.
+        Raises ``ProductsUnavailable`` when the source cannot be asked.
         """
         ...
 
-    async def page(self, page: int, limit: int, category: str | None) -> Sequence[Product]:
-        """One page of the catalog, counted from 1; empty past the end. Raises ``ProductsUnavailable``."""
+    async def page(self, page: int, limit: int, category: str | None) -> ProductSlice:
+        """One page of the catalog, counted from 1; empty past the end. Raises ``ProductsUnavailable``.
+
+        A product costs what ``fetch`` says, until ``fetch`` or ``page`` reads it again from the source.
+        """
         ...
 
     async def check(self) -> str:
@@ -102,21 +113,28 @@ class Orders:
         return decision
 
     async def place(
-        self, buyer: Principal, draft: Draft, *, address_id: str | None = None, key: str | None = None
+        self,
+        buyer: Principal,
+        draft: Draft,
+        *,
+        address_id: str | None = None,
+        key: str | None = None,
+        expected_total: Decimal | None = None,
     ) -> StoredAnswer:
         """Place an order at the catalog's prices; with a key, at most once.
 
-        Raises ``UnknownProduct``, ``ProductsUnavailable``, ``EventBacklog``, ``KeyReused``, ``RequestInProgress``.
+        Raises ``UnknownProduct``, ``ProductUnavailable``, ``PriceChanged`` unless the total is as expected,
+        ``ProductsUnavailable``, ``EventBacklog``, ``KeyReused``, ``RequestInProgress``.
         """
         if key is None:
-            return await self._place(buyer, draft, address_id, None)
+            return await self._place(buyer, draft, address_id, expected_total, None)
         running = (buyer.user_id, key)
         if running in self._running:
             raise RequestInProgress
         self._running.add(running)
-        kept = IdempotencyKey(buyer.user_id, key, _fingerprint(draft, address_id))
+        kept = IdempotencyKey(buyer.user_id, key, _fingerprint(draft, address_id, expected_total))
         try:
-            return await self._place(buyer, draft, address_id, kept)
+            return await self._place(buyer, draft, address_id, expected_total, kept)
         except Problem:
             # An equal request may have been answered before: that answer stands, whatever fails now.
             if (stored := await self._store.find_answer(kept)) is not None:
@@ -126,24 +144,38 @@ class Orders:
             self._running.discard(running)
 
     async def _place(
-        self, buyer: Principal, draft: Draft, address_id: str | None, key: IdempotencyKey | None
+        self,
+        buyer: Principal,
+        draft: Draft,
+        address_id: str | None,
+        expected_total: Decimal | None,
+        key: IdempotencyKey | None,
     ) -> StoredAnswer:
         self._backlog.require_room()
         fetching = self._products.fetch({line.product_id for line in draft.lines})
+        asking = self._identity.profile(buyer, buyer.user_id)
         if address_id is None:
-            products = await fetching
+            products, profile = await asyncio.gather(fetching, asking)
         else:
-            products, address = await asyncio.gather(fetching, self._address(buyer, address_id))
+            products, profile, address = await asyncio.gather(fetching, asking, self._address(buyer, address_id))
             draft = msgspec.structs.replace(draft, shipping_address=address)
+        recipient = Buyer(
+            name=profile.name or buyer.name,
+            email=profile.email or buyer.email,
+            language=profile.language or buyer.language,
+            confirmed=profile.email_confirmed is True,
+        )
         failpoint("order.priced")
         order = Order.place(new_id(), buyer, draft, products, currency=self._currency, at=now())
+        if expected_total is not None and expected_total != to_major(order.total, order.currency):
+            raise price_changed(order, expected_total)
         stored = await self._store.add(
             NewOrder(
                 order=order,
-                buyer_email=buyer.email,
-                buyer_name=buyer.name,
+                buyer_email=recipient.email,
+                buyer_name=recipient.name,
                 answer=answer_of(order),
-                event=created_event(order, buyer),
+                event=created_event(order, recipient),
                 key=key,
             )
         )
@@ -175,15 +207,17 @@ class Orders:
         page = found[:limit]
         return page, page[-1].order.id if len(found) > limit else None
 
-    async def products(self, page: int, limit: int, category: str | None) -> Sequence[Product]:
+    async def products(self, page: int, limit: int, category: str | None) -> ProductSlice:
         """A page of the catalog. Raises ``ProductsUnavailable``."""
         return await self._products.page(page, limit, category)
 
-    async def product(self, product_id: int) -> Product:
-        """One product. Raises ``NotFound``, ``ProductsUnavailable``."""
+    async def product(self, product_id: ProductId) -> Product:
+        """One product. Raises ``NotFound``, ``ProductUnavailable``, ``ProductsUnavailable``."""
         found = (await self._products.fetch({product_id})).get(product_id)
         if found is None:
             raise NotFound("There is no such product.")
+        if isinstance(found, Unsellable):
+            raise ProductUnavailable(f"Product {shown(product_id)} cannot be sold now: {found.why}.")
         return found
 
     async def trace(self, ask: TraceOrder) -> OrderTrace:
@@ -191,9 +225,12 @@ class Orders:
         return await self._store.trace(ask.order)
 
 
-def _fingerprint(draft: Draft, address_id: str | None) -> bytes:
+def _fingerprint(draft: Draft, address_id: str | None, expected_total: Decimal | None) -> bytes:
     """The SHA-256 of the decoded request: white space and the order of members do not matter."""
-    return hashlib.sha256(msgspec.json.encode((draft, address_id))).digest()
+    request: tuple[object, ...] = (draft, address_id)
+    if expected_total is not None:
+        request = (*request, expected_total.normalize())
+    return hashlib.sha256(msgspec.json.encode(request)).digest()
 
 
 class OrderChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,8 +246,9 @@ class OrderChange(msgspec.Struct, frozen=True, kw_only=True):
 class Changes:
     """Change orders. ``committed`` is called with the id of each changed order."""
 
-    def __init__(self, store: OrderStore, *, committed: Callable[[UUID], None]) -> None:
+    def __init__(self, store: OrderStore, identity: Identity, *, committed: Callable[[UUID], None]) -> None:
         self._store = store
+        self._identity = identity
         self._committed = committed
 
     async def change(
@@ -228,7 +266,7 @@ class Changes:
             )
         if condition is None:
             raise PreconditionRequired
-        return await self._apply(stored, change, ChangedBy("staff", caller.user_id, caller.name), condition)
+        return await self._apply(caller, stored, change, "staff", condition)
 
     async def cancel(
         self, caller: Principal, order_id: str, reason: str, condition: IfMatch | None, hold_mail_s: int = 0
@@ -242,15 +280,19 @@ class Changes:
         if hold_mail_s and not caller.is_staff:
             raise Forbidden("Only staff may use hold_mail_s.")
         kind = "customer" if caller.user_id == stored.order.user_id else "staff"
-        by = ChangedBy(kind, caller.user_id, caller.name)
         change = OrderChange(status="cancelled", reason=reason, hold_mail_s=hold_mail_s)
-        return await self._apply(stored, change, by, condition or IfMatch(None))
+        return await self._apply(caller, stored, change, kind, condition or IfMatch(None))
 
-    async def _apply(self, stored: StoredOrder, change: OrderChange, by: ChangedBy, condition: IfMatch) -> Order:
+    async def _apply(
+        self, caller: Principal, stored: StoredOrder, change: OrderChange, kind: str, condition: IfMatch
+    ) -> Order:
         """Retry when another change came first: condition and rules then apply to its result."""
+        by = ChangedBy(kind, caller.user_id, caller.name)
+        condition.require(stored.order.version)
+        profile = await self._identity.profile(caller, stored.order.user_id)
         for _ in range(_TRIES):
             condition.require(stored.order.version)
-            transition = transition_of(stored, change, by)
+            transition = transition_of(_with_profile(stored, profile), change, by)
             if await self._store.change(transition):
                 self._committed(transition.order.id)
                 return transition.order
@@ -264,6 +306,16 @@ class Changes:
         return await self._store.find(found, None if caller.is_staff else caller.user_id)
 
 
+def _with_profile(stored: StoredOrder, profile: Profile) -> StoredOrder:
+    """The order with the buyer's current name and language, in which the mail about a change is written."""
+    if stored.erased:
+        return stored
+    known = stored.buyer
+    confirmed = profile.email_confirmed is True and profile.email == known.email
+    buyer = Buyer(profile.name or known.name, known.email, profile.language or known.language, confirmed)
+    return msgspec.structs.replace(stored, buyer=buyer)
+
+
 def transition_of(stored: StoredOrder, change: OrderChange, by: ChangedBy) -> Transition:
     """What is stored of a change. Raises ``IllegalTransition``."""
     order = stored.order.become(status=change.status, payment_status=change.payment_status, at=now())
@@ -275,6 +327,7 @@ def transition_of(stored: StoredOrder, change: OrderChange, by: ChangedBy) -> Tr
         reason=change.reason,
         request_id=log.request_id.get(),
         event=status_event(order, stored, change.reason) if change.status else None,
+        payment_event=payment_event(order, stored) if change.payment_status else None,
         hold_mail_s=change.hold_mail_s,
         restores=(stored.order.status, stored.order.payment_status),
     )
