@@ -90,7 +90,6 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
 
     identity, currency = env.port(Identity), str(settings.currency)  # msgspec encodes no subclass of str
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
-    persons = privacy.PersonalDataStore(database)
     most, oldest_s = settings.event_backlog_max_events, settings.event_backlog_max_age_s
     backlog = Backlog("orders", max_events=most, max_age_s=oldest_s)
     relay = Relay(database, "orders", env.events, backlog)
@@ -106,10 +105,10 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     )
     tickets = store_tickets.LiveTickets(database)
     streams = live.Live(histories, identity, stopping=env.stopping)
-    timelines = service.Timelines(histories, committed=streams.wake)
-    changed = partial(_changed, relay, streams)
+    timelines, changed = service.Timelines(histories, committed=streams.wake), partial(_changed, relay, streams)
     changes = service.Changes(order_store, identity, committed=changed)
     desk = _desk(database, order_store, identity, settings, changed)
+    persons = privacy.PersonalDataStore(database)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
