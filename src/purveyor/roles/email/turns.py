@@ -25,8 +25,6 @@ SUPERSEDED_BY: Mapping[str, tuple[str, ...]] = {
     OrderShipped.type: (OrderDelivered.type,),
 }
 """Which later mails make an unsent one about an order pointless. One that may have been sent is never dropped."""
-SUPERSEDED = "superseded by "
-"""How the error of a dropped mail begins; the kind of the later mail follows."""
 
 UNCONFIRMED = Rate(5, 3600)
 """How many mails a mailbox gets that nobody has confirmed, over all accounts."""

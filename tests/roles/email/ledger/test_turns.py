@@ -7,7 +7,7 @@ import pytest
 
 from purveyor.kit.clock import now
 from purveyor.roles.email import turns
-from purveyor.roles.email.contract import MailRecord
+from purveyor.roles.email.contract import SUPERSEDED, MailRecord
 from purveyor.roles.email.ledger.mongo import MongoLedger
 from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import Account, Claim, Ledger, NewMail
@@ -125,7 +125,7 @@ async def test_a_waiting_mail_that_a_later_one_makes_pointless_is_dropped(
     await recorded(ledger, about(later, 3))
     claim = await one(ledger, me)
     assert (claim.kind, claim.superseded_by) == (earlier, later)
-    await ledger.mark_failed(claim, reply="", error=turns.SUPERSEDED + later)
+    await ledger.mark_failed(claim, reply="", error=SUPERSEDED + later)
     claim = await one(ledger, me)
     assert (claim.kind, claim.superseded_by) == (later, "")
 
@@ -147,7 +147,7 @@ async def test_the_first_mail_and_what_an_operator_resends_are_never_dropped(led
     assert (claim.event_id, claim.superseded_by) == (first.event_id, "")
     await finish(ledger, claim)
     dropped = await one(ledger, me)
-    await ledger.mark_failed(dropped, reply="", error=turns.SUPERSEDED + CANCELLED)
+    await ledger.mark_failed(dropped, reply="", error=SUPERSEDED + CANCELLED)
     assert await ledger.resend(confirmed.event_id)
     claims = {claim.event_id: claim for claim in await ledger.claim(me, 10)}
     assert claims[confirmed.event_id].superseded_by == ""
