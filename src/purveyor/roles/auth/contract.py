@@ -135,14 +135,16 @@ class VerifyToken(Ask[VerifiedToken], frozen=True):
 
 
 class Profile(Message, frozen=True):
-    """Name and email address of a user. Foreign services may add members."""
+    """Name, email address and language of a user. Foreign services may add members."""
 
     email: str | None = ""
     name: str | None = ""
+    language: str | None = ""
+    email_confirmed: bool | None = False
 
 
 class GetProfile(Ask[Profile], frozen=True):
-    """The profile of the token's holder, when ``VerifyToken`` did not return one. Raises ``NotFound``."""
+    """The current profile of the token's holder, or of any user for staff. Raises ``NotFound``."""
 
     reply: ClassVar = Profile
     route: ClassVar = "GET /user/{user_id}"
@@ -269,6 +271,18 @@ class PasswordResetRequested(Event, frozen=True):
     """Whether the owner of the mail address has confirmed it."""
 
 
+class PasswordChanged(Event, frozen=True):
+    """A password was changed or reset."""
+
+    type: ClassVar = "user.password_changed"
+
+    user_id: str
+    user_email: str
+    user_name: str
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
+
+
 class UserErased(Event, frozen=True):
     """An account was deleted. Every role erases its personal data and confirms that with an event."""
 
@@ -276,6 +290,9 @@ class UserErased(Event, frozen=True):
 
     user_id: str
     user_email: str
+    user_name: str = ""
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class UserExportRequested(Event, frozen=True):

@@ -24,6 +24,7 @@ from purveyor.roles.auth.contract import (
     GetProfile,
     ListErasures,
     OpenAccount,
+    PasswordChanged,
     PasswordResetRequested,
     SetAccess,
     UserErased,
@@ -182,7 +183,7 @@ ROLE = Role(
     },
     emits=(
         *(UserRegistered, EmailConfirmationRequested, EmailChanged, PasswordResetRequested),
-        *(UserErased, UserExportRequested),
+        *(PasswordChanged, UserErased, UserExportRequested),
     ),
     collects_personal_data=(UserErased, UserExportRequested),
     migrations=Path(__file__).with_name("migrations"),

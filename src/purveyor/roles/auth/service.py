@@ -189,11 +189,13 @@ class Auth:
 
     async def answer_profile(self, ask: GetProfile) -> Profile:
         """Answer ``GetProfile``."""
-        holder = self._sessions.read(ask.token).user_id
-        if str(holder) != ask.user_id:
+        token = self._sessions.read(ask.token)
+        if str(token.user_id) != ask.user_id and token.holder.access not in ("staff", "admin"):
             raise NotFound(NO_ACCOUNT)
-        user = await self._accounts.get(holder)
-        return Profile(email=user.email, name=user.name)
+        user = await self._accounts.get(parsed_id(ask.user_id, NO_ACCOUNT))
+        return Profile(
+            email=user.email, name=user.name, language=user.language, email_confirmed=user.email_confirmed
+        )
 
     async def answer_address(self, ask: GetAddress) -> Address:
         """Answer ``GetAddress``."""

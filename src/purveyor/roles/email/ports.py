@@ -152,6 +152,12 @@ class Ledger(Protocol):
         mailed either.
         """
 
+    async def erase_farewells(self) -> int:
+        """Erase the last mails to deleted accounts that were sent or have failed; return how many.
+
+        ``erase`` leaves these mails out, since it may be repeated before they are sent.
+        """
+
     async def forget_old(self, erased_days: int) -> None:
         """Delete the digests of accounts that were erased so long ago, and quotas that nothing counts against."""
 
