@@ -7,6 +7,7 @@ import msgspec
 
 from purveyor.kit.limits.memory import Rate
 from purveyor.roles.auth.contract import UserErased
+from purveyor.roles.email.contract import HELD
 from purveyor.roles.orders.contract import (
     OrderCancelled,
     OrderConfirmed,
@@ -36,7 +37,7 @@ FAREWELL = UserErased.type
 
 def held_error(quota: Rate) -> str:
     """Return the error of a mail that waits for its quota."""
-    return f"held: emails to an unconfirmed address are limited to {quota}"
+    return f"{HELD}emails to an unconfirmed address are limited to {quota}"
 
 
 def superseded_kinds(kind: str) -> list[str]:
