@@ -188,6 +188,7 @@ export default {
   "Reconnecting…": "Verbindung wird wiederhergestellt …",
   "{mail} sent": "{mail} gesendet",
   "{mail} could not be delivered": "{mail} konnte nicht zugestellt werden",
+  "{mail} was no longer needed": "{mail} war nicht mehr nötig",
   "{mail} may have been sent": "{mail} wurde möglicherweise gesendet",
   "Order confirmation": "Eingangsbestätigung",
   "Order acceptance": "Auftragsbestätigung",

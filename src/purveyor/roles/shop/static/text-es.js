@@ -188,6 +188,7 @@ export default {
   "Reconnecting…": "Reconectando…",
   "{mail} sent": "{mail}: enviado",
   "{mail} could not be delivered": "{mail}: no se ha podido entregar",
+  "{mail} was no longer needed": "{mail}: ya no era necesario",
   "{mail} may have been sent": "{mail}: puede que se haya enviado",
   "Order confirmation": "Confirmación del pedido",
   "Order acceptance": "Aceptación del pedido",

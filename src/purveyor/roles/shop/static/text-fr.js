@@ -188,6 +188,7 @@ export default {
   "Reconnecting…": "Reconnexion…",
   "{mail} sent": "{mail} : envoyé",
   "{mail} could not be delivered": "{mail} : non distribué",
+  "{mail} was no longer needed": "{mail} : n’était plus nécessaire",
   "{mail} may have been sent": "{mail} : peut-être envoyé",
   "Order confirmation": "E-mail de confirmation de commande",
   "Order acceptance": "E-mail d’acceptation de commande",
