@@ -113,7 +113,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
-    purges = (order_store.purge, persons.sweep, tickets.purge)
+    purges = (order_store.purge, personal.sweep, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
