@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -215,7 +216,7 @@ class Changes:
 
     async def change(
         self, caller: Principal, order_id: str, change: OrderChange, condition: IfMatch | None
-    ) -> Order:
+    ) -> StoredOrder:
         """Change an order's status, payment status or both, as staff.
 
         Raises ``NotFound``, ``Forbidden`` for a customer's own order, ``PreconditionRequired`` without a
@@ -232,7 +233,7 @@ class Changes:
 
     async def cancel(
         self, caller: Principal, order_id: str, reason: str, condition: IfMatch | None, hold_mail_s: int = 0
-    ) -> Order:
+    ) -> StoredOrder:
         """Cancel an order: customers their own, staff any.
 
         Raises ``NotFound``, ``PreconditionFailed``, ``Forbidden`` for a customer who wants to hold the mail back,
@@ -246,14 +247,16 @@ class Changes:
         change = OrderChange(status="cancelled", reason=reason, hold_mail_s=hold_mail_s)
         return await self._apply(stored, change, by, condition or IfMatch(None))
 
-    async def _apply(self, stored: StoredOrder, change: OrderChange, by: ChangedBy, condition: IfMatch) -> Order:
+    async def _apply(
+        self, stored: StoredOrder, change: OrderChange, by: ChangedBy, condition: IfMatch
+    ) -> StoredOrder:
         """Retry when another change came first: condition and rules then apply to its result."""
         for _ in range(_TRIES):
             condition.require(stored.order.version)
             transition = transition_of(stored, change, by)
             if await self._store.change(transition):
                 self._committed(transition.order.id)
-                return transition.order
+                return _changed(stored, transition)
             stored = await self._store.find(stored.order.id, None)
         raise Conflict("The order was changed by others at the same time. Try again.")
 
@@ -278,6 +281,12 @@ def transition_of(stored: StoredOrder, change: OrderChange, by: ChangedBy) -> Tr
         hold_mail_s=change.hold_mail_s,
         restores=(stored.order.status, stored.order.payment_status),
     )
+
+
+def _changed(stored: StoredOrder, transition: Transition) -> StoredOrder:
+    order, hold_s = transition.order, transition.hold_mail_s
+    until = order.updated_at + timedelta(seconds=hold_s) if hold_s else None
+    return msgspec.structs.replace(stored, order=order, undo_until=until)
 
 
 class Timelines:
