@@ -57,7 +57,18 @@ def test_version_and_completion(console: Console) -> None:
 
 
 def test_whatever_looks_can_print_json() -> None:
-    looks = {"roles", "config", "doctor", "status", "trace", "events list", "events show", "mail list"}
+    looks = {
+        "roles",
+        "config",
+        "doctor",
+        "status",
+        "trace",
+        "events list",
+        "events show",
+        "mail list",
+        "mail show",
+        "user erasures",
+    }
     with_json = {
         words for words, command in commands().items() if any("--json" in param.opts for param in command.params)
     }

@@ -15,7 +15,7 @@ from purveyor.cli.options import (
     role_names,
     run,
 )
-from purveyor.cli.output import out, table
+from purveyor.cli.output import JsonOption, out, print_json, table
 from purveyor.kit import log
 from purveyor.kit.mode import Mode
 from purveyor.registry import ROLES
@@ -84,9 +84,13 @@ def erasures(
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Only erasures that are not complete.")] = False,
     limit: Annotated[int, typer.Option(help="Maximum number of accounts.", min=1, max=1000)] = 50,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List deleted accounts and when each role erased their data."""
     found = run(asked(AccountAdmin, lambda auth: auth.erasures(unfinished=unfinished, limit=limit), config))
+    if as_json:
+        print_json(found)
+        return
     holders = [name for name, role in ROLES.items() if role.personal_data]
     shown = table("User", "Deleted", *(f"Erased by {name}" for name in holders))
     for one in found:

@@ -66,8 +66,7 @@ def show(
         return
     headers, text = read_mail(shown.message)
     if as_json:
-        found = {"record": shown.record, "headers": headers, "text": text, "message": shown.message}
-        print_json(found)
+        print_json({"record": shown.record, "headers": headers, "text": text, "message": shown.message})
         return
     facts = table("", "")
     for field in shown.record.__struct_fields__:

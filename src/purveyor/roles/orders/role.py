@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
 from purveyor.kit.limits.memory import Rate
@@ -18,6 +17,7 @@ from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import UserErased, UserExportRequested
 from purveyor.roles.email.contract import Email, MailSettled
 from purveyor.roles.orders.contract import (
+    ORDER_LINK,
     AnnounceOrders,
     FindUnannounced,
     OrderCancelled,
@@ -26,11 +26,14 @@ from purveyor.roles.orders.contract import (
     OrderDataErased,
     OrderDataExported,
     OrderDelivered,
+    OrderPaid,
+    OrderRefunded,
     Orders,
     OrderShipped,
     TraceOrder,
 )
-from purveyor.settings import Url
+from purveyor.settings import Secret, Url
+from purveyor.shop_details import ShopDetails
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
@@ -41,16 +44,21 @@ if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
 
 _PURGE_EVERY_S = 600.0
 _LOOK_EVERY_S = 300.0
-_MAILED = (OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled)
+_MAILED = (
+    *(OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled),
+    *(OrderPaid, OrderRefunded),
+)
 
 
-class OrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
+class OrdersSettings(ShopDetails, frozen=True, kw_only=True):
     """Settings of role orders."""
 
     products_api: Annotated[Url, Meta(description="base URL of the product API; empty: bundled catalog")] = Url()
     rate_limit_orders: Annotated[Rate, Meta(description="rate limit for placing orders, per user")] = Rate(60, 60)
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217 code of all prices")] = "EUR"
-    shop_time_zone: Annotated[str, Meta(description="IANA time zone of the shop, such as Europe/Berlin")] = "UTC"
+    jwt_secret: Annotated[
+        Secret, Meta(description="key that signs access tokens, at least 32 bytes; required in production")
+    ] = Secret()
     event_backlog_max_events: Annotated[
         int, Meta(ge=1, description="refuse new orders while this many events wait for the broker")
     ] = 100_000
@@ -99,7 +107,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     streams = live.Live(histories, identity, stopping=env.stopping)
     timelines = service.Timelines(histories, committed=streams.wake)
     changed = partial(_changed, relay, streams)
-    changes = service.Changes(order_store, committed=changed)
+    changes = service.Changes(order_store, identity, committed=changed)
     desk = _desk(database, order_store, identity, settings, changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
@@ -111,6 +119,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
             *routes.list_routes(orders, order_store, identity),
             *routes.change_routes(changes, identity),
             *live.history_routes(timelines, streams, tickets, identity),
+            *_pages(env, settings, order_store),
             *routes_products.product_routes(orders, currency),
             *desk.routes,
         ],
@@ -166,6 +175,15 @@ def _desk(
             ),
         ],
     )
+
+
+def _pages(env: Env, settings: OrdersSettings, store: "OrderStore") -> list[Any]:
+    """The page of each order, for whoever has its link."""
+    from purveyor.kit.link_tokens import LinkTokens
+    from purveyor.roles.orders.order_page import OrderPages, page_routes
+
+    links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
+    return page_routes(OrderPages(store, links, settings))
 
 
 def _changed(relay: "Relay", streams: "Live", order_id: UUID) -> None:
@@ -224,6 +242,8 @@ ROLE = Role(
         OrderShipped,
         OrderDelivered,
         OrderCancelled,
+        OrderPaid,
+        OrderRefunded,
         OrderDataErased,
         OrderDataExported,
     ),
