@@ -264,7 +264,7 @@ class Changes:
         profile = await self._identity.profile(caller, stored.order.user_id)
         for _ in range(_TRIES):
             condition.require(stored.order.version)
-            transition = transition_of(_with_profile(stored, profile), change, by)
+            transition = transition_of(with_profile(stored, profile), change, by)
             if await self._store.change(transition):
                 self._committed(transition.order.id)
                 return _changed(stored, transition)
@@ -278,7 +278,7 @@ class Changes:
         return await self._store.find(found, None if caller.is_staff else caller.user_id)
 
 
-def _with_profile(stored: StoredOrder, profile: Profile) -> StoredOrder:
+def with_profile(stored: StoredOrder, profile: Profile) -> StoredOrder:
     """The order with the buyer's current name and language, in which the mail about a change is written."""
     if stored.erased:
         return stored
