@@ -158,7 +158,7 @@ def _desk(
     from purveyor.roles.orders.routes_desk import desk_routes
 
     jobs, undoing = (
-        bulk.BulkJobs(database, store, committed=changed),
+        bulk.BulkJobs(database, store, identity, committed=changed),
         undo.Undo(database, store, committed=changed),
     )
     return Actor(
