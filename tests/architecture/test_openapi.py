@@ -216,6 +216,7 @@ def expected_errors(route: str, operation: dict[str, Any]) -> set[str]:
 
 LIMITED = {
     *("POST /login", "POST /password", "POST /register", "POST /password/forgot", "POST /password/reset"),
+    *("POST /email/confirm", "POST /user/{user_id}/email"),
     *("POST /api/orders", "GET /api/orders/{order_id}/live"),
 }
 FOR_STAFF = {

@@ -224,7 +224,9 @@ async def test_an_erasure_leaves_nothing_of_the_person_but_the_id(here: Process,
     assert {"users", "addresses", "sessions", "outbox", "exports", "export_parts"} <= set(before)
     after = await rows_about(here.database, ada.user_id, user.email)
     assert after == {"erasures": 1, "outbox": 1, "revocations": 1}
-    assert await here.events(UserErased, user.id) == [UserErased(user_id=ada.user_id, user_email=user.email)]
+    assert await here.events(UserErased, user.id) == [
+        UserErased(user_id=ada.user_id, user_email=user.email, user_name=user.name)
+    ]
     assert await here.events(UserRegistered, user.id) == []
     assert here.wakes.count == woken + 1
     await neighbour.revocations.sync()

@@ -14,7 +14,7 @@ from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import NotFound, TokenInvalid, Unavailable
 from purveyor.kit.ids import new_id
 from purveyor.roles.auth.client import Identity
-from purveyor.roles.auth.contract import GetAddress, Principal, VerifiedToken, VerifyToken
+from purveyor.roles.auth.contract import GetAddress, GetProfile, Principal, VerifiedToken, VerifyToken
 from purveyor.roles.orders.contract import TooManyStreams
 from purveyor.roles.orders.etag import IfMatch
 from purveyor.roles.orders.live import POLL_S, Live, Stream
@@ -23,7 +23,7 @@ from purveyor.roles.orders.service import Changes, OrderChange
 from purveyor.roles.orders.store import HistoryStore, OrderStore
 from purveyor.roles.orders.store_tickets import PER_USER, LiveTickets
 from purveyor.transports.local import LocalAsker
-from roles.orders.samples import buyer, home_of_ada, new_order
+from roles.orders.samples import buyer, home_of_ada, new_order, no_profile
 from waiting import PATIENCE_S, until
 
 
@@ -50,9 +50,10 @@ class Window:
         self.store = OrderStore(database)
         self.histories = HistoryStore(database)
         self.stopping = False
-        identity = Identity(LocalAsker({VerifyToken: auth.verify, GetAddress: home_of_ada}, timeout_s=2))
+        answers = {VerifyToken: auth.verify, GetAddress: home_of_ada, GetProfile: no_profile}
+        identity = Identity(LocalAsker(answers, timeout_s=2))
         self.live = Live(self.histories, identity, stopping=lambda: self.stopping, **bounds)  # type: ignore[arg-type]
-        self.changes = Changes(self.store, committed=self.live.wake)
+        self.changes = Changes(self.store, identity, committed=self.live.wake)
 
 
 @pytest.fixture

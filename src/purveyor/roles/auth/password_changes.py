@@ -16,7 +16,13 @@ from purveyor.kit.events.outbox import emit
 from purveyor.kit.limits.memory import Decision
 from purveyor.roles.auth import model
 from purveyor.roles.auth.admission import Admission, count_mail
-from purveyor.roles.auth.contract import PasswordResetRequested, Principal, ResetTokenInvalid, WrongPassword
+from purveyor.roles.auth.contract import (
+    PasswordChanged,
+    PasswordResetRequested,
+    Principal,
+    ResetTokenInvalid,
+    WrongPassword,
+)
 from purveyor.roles.auth.model import Credentials, User, about
 from purveyor.roles.auth.passwords import Passwords, Verdict, Work
 from purveyor.roles.auth.revocations import end_sessions, revoke_account
@@ -67,6 +73,7 @@ class PasswordChanges:
             new_hash = await self._passwords.hash(new, Work.CHANGE)
             if not await self._store.change(known, new_hash, token.session_id):
                 raise WrongPassword  # changed by someone else during the check
+        self._committed()
         await self._sessions.heed_revocations()
         security_log.record("password.changed", subject=caller.user_id, actor=caller.user_id, by="password")
         return limit
@@ -98,6 +105,7 @@ class PasswordChanges:
         user = await self._store.reset(_hash(token), await self._passwords.hash(password, Work.CHANGE))
         if user is None:
             raise ResetTokenInvalid
+        self._committed()
         await self._throttle.forgive(user.email, network)
         await self._sessions.heed_revocations()
         security_log.record("password.changed", subject=str(user.id), actor=str(user.id), by="reset")
@@ -112,8 +120,19 @@ def _granted(user: User, cause: Cause) -> tuple[bytes, Envelope]:
         user_name=user.name,
         token=token,
         expires_at=now() + _RESET_LIFETIME,
+        recipient_confirmed=user.email_confirmed,
     )
     return _hash(token), about(user, event, cause)
+
+
+def _changed(user: User) -> Envelope:
+    event = PasswordChanged(
+        user_id=str(user.id),
+        user_email=user.email,
+        user_name=user.name,
+        recipient_confirmed=user.email_confirmed,
+    )
+    return about(user, event)
 
 
 def _hash(token: str) -> bytes:
@@ -155,6 +174,7 @@ class PasswordStore:
             if changed:
                 await end_sessions(connection, user_id, self._token_lifetime_s, kept_session)
                 await _use_up_resets(connection, user_id)
+                await emit(connection, "auth", _changed(known.user))
         return bool(changed)
 
     async def note_wish(self, email: str, cause: Cause) -> None:
@@ -248,6 +268,7 @@ class PasswordStore:
             await end_sessions(connection, user_id, self._token_lifetime_s, None)
             await revoke_account(connection, user_id, self._token_lifetime_s, row["token_version"])
             await _use_up_resets(connection, user_id)
+            await emit(connection, "auth", _changed(user_of(row)))
         return user_of(row)
 
     async def purge(self) -> int:

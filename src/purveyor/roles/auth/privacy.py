@@ -99,8 +99,13 @@ class Privacy:
         Users may delete their own account, admins any. Raises ``NotFound`` and ``LastAdmin``.
         """
         user = await self._accounts.get(visible(caller, user_id, to="admin"))
-        event = about(user, UserErased(user_id=str(user.id), user_email=user.email))
-        await self._store.erase(user.id, event)
+        event = UserErased(
+            user_id=str(user.id),
+            user_email=user.email,
+            user_name=user.name,
+            recipient_confirmed=user.email_confirmed,
+        )
+        await self._store.erase(user.id, about(user, event))
         self._committed()
         await self._sessions.heed_revocations()
         security_log.record("erased", subject=str(user.id), actor=caller.user_id)

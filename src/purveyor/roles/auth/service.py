@@ -14,6 +14,7 @@ from purveyor.kit.ids import new_id
 from purveyor.kit.text import clean_phone
 from purveyor.roles.auth import model
 from purveyor.roles.auth.admission import Admission
+from purveyor.roles.auth.confirmation import ConfirmationToken
 from purveyor.roles.auth.contract import (
     Account,
     Address,
@@ -95,9 +96,16 @@ class Auth:
             created_at=now(),
             email_confirmed=network is None,
         )
-        event = UserRegistered(user_id=str(user.id), user_email=user.email, user_name=user.name)
+        token = None if user.email_confirmed else ConfirmationToken()
+        event = UserRegistered(
+            user_id=str(user.id),
+            user_email=user.email,
+            user_name=user.name,
+            recipient_confirmed=user.email_confirmed,
+            confirmation_token=token.text if token else "",
+        )
         password_hash = await self._passwords.hash(registration.password, Work.REGISTRATION)
-        await self._accounts.add(user, password_hash, about(user, event))
+        await self._accounts.add(user, password_hash, about(user, event), token)
         self._committed()
         return user
 
@@ -181,11 +189,13 @@ class Auth:
 
     async def answer_profile(self, ask: GetProfile) -> Profile:
         """Answer ``GetProfile``."""
-        holder = self._sessions.read(ask.token).user_id
-        if str(holder) != ask.user_id:
+        token = self._sessions.read(ask.token)
+        if str(token.user_id) != ask.user_id and token.holder.access not in ("staff", "admin"):
             raise NotFound(NO_ACCOUNT)
-        user = await self._accounts.get(holder)
-        return Profile(email=user.email, name=user.name)
+        user = await self._accounts.get(parsed_id(ask.user_id, NO_ACCOUNT))
+        return Profile(
+            email=user.email, name=user.name, language=user.language, email_confirmed=user.email_confirmed
+        )
 
     async def answer_address(self, ask: GetAddress) -> Address:
         """Answer ``GetAddress``."""

@@ -40,6 +40,7 @@ _FRAME = (
     "Date: {date}\r\n"
     "From: {sender}\r\n"
     "To: {recipient}\r\n"
+    "{reply_to}"
     "Message-ID: {message_id}\r\n"
     "Subject: {subject}\r\n"
     "Auto-Submitted: auto-generated\r\n"
@@ -103,12 +104,13 @@ def compose(
     date: datetime,
     rendered: Rendered,
     request_id: str = "",
+    reply_to: str = "",
 ) -> bytes:
     """Compose the mail with CRLF line ends. Equal arguments give equal bytes.
 
-    ``sender`` is ``Name <address>`` or an address, ``recipient`` an address, and ``date`` aware. A ``request_id``
-    that is not 1 to 128 printable ASCII characters without spaces is omitted. Raises ``ValueError`` for other
-    values that could end a header or be read as more than one address or name.
+    ``sender`` is ``Name <address>`` or an address, ``recipient`` and ``reply_to`` an address, and ``date`` aware.
+    A ``request_id`` that is not 1 to 128 printable ASCII characters without spaces is omitted. Raises
+    ``ValueError`` for other values that could end a header or be read as more than one address or name.
     """
     if not _MESSAGE_ID.fullmatch(message_id):
         raise ValueError(f"not a message id: {message_id!r}")
@@ -120,6 +122,7 @@ def compose(
         date=format_datetime(date),
         sender=_sender(sender),
         recipient=_mailbox(recipient_name, recipient),
+        reply_to=f"Reply-To: {ascii_address(reply_to)}\r\n" if reply_to else "",
         message_id=message_id,
         subject=_unstructured(rendered.subject),
         trace=f"X-Request-ID: {request_id}\r\n" if _is_plain_id(request_id) else "",

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from purveyor.kit.limits.memory import Rate
+from purveyor.roles.auth.contract import UserErased
 from purveyor.roles.orders.contract import (
     OrderCancelled,
     OrderConfirmed,
@@ -30,6 +31,9 @@ SUPERSEDED = "superseded by "
 
 UNCONFIRMED = Rate(5, 3600)
 """How many mails a mailbox gets that nobody has confirmed, over all accounts."""
+
+FAREWELL = UserErased.type
+"""The last mail to a deleted account. It outlives the erasure until it is sent."""
 
 
 def held_error(quota: Rate) -> str:

@@ -182,6 +182,14 @@ async def test_an_unconfirmed_mailbox_gets_five_mails_an_hour_and_the_others_lat
     assert len(new) == len(claims) + len(held)
 
 
+async def test_an_operator_can_send_a_held_mail_at_once(ledger: Ledger, me: str) -> None:
+    new = await recorded(ledger, *map(unconfirmed, range(turns.UNCONFIRMED.quota + 1)))
+    claims = await ledger.claim(me, 10)
+    (held,) = {each.event_id for each in new} - {claim.event_id for claim in claims}
+    assert await ledger.resend(held)
+    assert (await one(ledger, me)).event_id == held
+
+
 async def test_a_mail_that_was_not_sent_gives_its_quota_back(ledger: Ledger, me: str) -> None:
     await recorded(ledger, unconfirmed())
     for _ in range(turns.UNCONFIRMED.quota + 1):

@@ -259,7 +259,7 @@ async function follow() {
 
 async function remove(path) {
   try {
-    const response = await fetch(path, { method: "DELETE", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const response = await fetch(new URL(path, base), { method: "DELETE", signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!response.ok && response.status !== 404) throw new Error(`status ${response.status}`);
   } catch (error) {
     console.warn("Could not delete:", error);

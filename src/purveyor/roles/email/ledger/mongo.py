@@ -42,6 +42,7 @@ from purveyor.roles.email.ledger.mongo_documents import (
     SETTLED,
     SHOWN,
     WITH_MESSAGE,
+    WITH_RECIPIENT,
     WITH_TEXT,
     Change,
     Condition,
@@ -65,7 +66,7 @@ from purveyor.roles.email.ledger.mongo_documents import (
 )
 from purveyor.roles.email.ports import Account, Claim, ClaimLost, DoubtPolicy, Lease, NewMail, Report
 from purveyor.roles.email.privacy import digest_of
-from purveyor.roles.email.turns import UNCONFIRMED, Place, Turn, held_error, superseded_kinds, turn_of
+from purveyor.roles.email.turns import FAREWELL, UNCONFIRMED, Place, Turn, held_error, superseded_kinds, turn_of
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,9 @@ _MAILS = (
     pymongo.IndexModel([("user_id", 1), ("created_at", 1), ("_id", 1)], name="of_user"),
     pymongo.IndexModel([("order_id", 1), ("sequence", 1)], name="of_order"),
     pymongo.IndexModel([("updated_at", 1)], name="unreported", partialFilterExpression={"unreported": True}),
+    pymongo.IndexModel(
+        [("kind", 1), ("state", 1)], name="farewells", partialFilterExpression={"kind": FAREWELL, **WITH_RECIPIENT}
+    ),
     pymongo.IndexModel(
         [("state", 1), ("updated_at", 1)], name="kept", partialFilterExpression={"message": {"$gt": b""}}
     ),
@@ -400,12 +404,22 @@ class MongoLedger:
         erased = 0
         while True:
             async with bounded():
-                documents = await self._mails.find(of_account(account)).to_list(_ERASE_BATCH)
+                wanted = {"$and": [of_account(account), {"kind": {"$ne": FAREWELL}}]}
+                documents = await self._mails.find(wanted).to_list(_ERASE_BATCH)
                 if not documents:
                     return erased
                 now = await self._now()
                 await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
             erased += len(documents)
+
+    async def erase_farewells(self) -> int:
+        wanted = {"kind": FAREWELL, "state": {"$in": ["sent", "failed"]}, **WITH_RECIPIENT}
+        async with bounded():
+            documents = await self._mails.find(wanted).to_list(_ERASE_BATCH)
+            if documents:
+                now = await self._now()
+                await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
+        return len(documents)
 
     async def forget_old(self, erased_days: int) -> None:
         async with bounded():
@@ -438,20 +452,27 @@ class MongoLedger:
 
     async def resend(self, event_id: str) -> bool:
         update = change(
-            state="retry", owner=None, resends=1, doubted=False, error="sent again by an operator", due_in_s=0
+            state="retry",
+            owner=None,
+            resends=1,
+            doubted=False,
+            mailbox="",
+            error="sent again by an operator",
+            due_in_s=0,
         )
-        return await self._operate(event_id, SETTLED, update)
+        held = {"state": "pending", "error": {"$regex": "^held: "}}
+        return await self._operate(event_id, {"$or": [{"state": SETTLED}, held]}, update)
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
         state, resends = ("sent", 0) if sent else ("retry", 1)
         update = change(
             state=state, owner=None, resends=resends, doubted=False, error="resolved by an operator", due_in_s=0
         )
-        return await self._operate(event_id, "unknown", update)
+        return await self._operate(event_id, {"state": "unknown"}, update)
 
-    async def _operate(self, event_id: str, state: Condition, update: Change) -> bool:
+    async def _operate(self, event_id: str, wanted: Document, update: Change) -> bool:
         async with bounded():
-            result = await self._mails.update_many({"event_id": event_id, "state": state, **WITH_TEXT}, update)
+            result = await self._mails.update_many({"event_id": event_id, **wanted, **WITH_TEXT}, update)
             return result.matched_count > 0
 
     async def check(self) -> str:

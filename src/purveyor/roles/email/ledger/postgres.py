@@ -29,6 +29,7 @@ from purveyor.roles.email.ports import (
 )
 from purveyor.roles.email.privacy import digest_of
 from purveyor.roles.email.turns import (
+    FAREWELL,
     FIRST,
     FIRST_WITHIN_S,
     SUPERSEDED_BY,
@@ -54,9 +55,9 @@ _PAGE_OF_ACCOUNT = f"""
 (select {_RECORD}, message from email.mails where {_BY_USER} and {_PAGE})
 union all (select {_RECORD}, message from email.mails where {_BEFORE_USERS} and {_PAGE})
 order by created_at, event_id, kind limit $6"""  # noqa: S608 - constants
-_ERASE = f"""
+_ERASING = """
 with erased as (
-    delete from email.mails where {_BY_USER} or {_BEFORE_USERS} returning *,
+    delete from email.mails where {which} returning *,
         case state when 'sent' then 'sent' else 'failed' end as outcome
 ), kept as (
     insert into email.mails (event_id, kind, recipient, order_number, subject, message_id, message,
@@ -65,7 +66,11 @@ with erased as (
         created_at, order_id, sequence, request_id, outcome || ':' || resends::text
     from erased on conflict do nothing
 )
-select event_id::text as event_id from erased"""  # noqa: S608 - constants
+select event_id::text as event_id from erased"""
+_ERASE = _ERASING.format(which=f"({_BY_USER} or {_BEFORE_USERS}) and kind <> '{FAREWELL}'")
+_ERASE_FAREWELLS = _ERASING.format(
+    which=f"kind = '{FAREWELL}' and recipient <> '' and state in ('sent', 'failed')"
+)
 _EMPTY_SENT = """
 update email.mails m set message = '' from (
     select event_id, kind, recipient from email.mails
@@ -385,6 +390,9 @@ class PostgresLedger:
         await self._database.execute(_WITHDRAW, MailSettled.type, [row["event_id"] for row in erased])
         return len(erased)
 
+    async def erase_farewells(self) -> int:
+        return len(await self._database.fetch(_ERASE_FAREWELLS))
+
     async def forget_old(self, erased_days: int) -> None:
         await self._database.execute(
             "delete from email.erased_recipients where erased_at < now() - make_interval(days => $1)", erased_days
@@ -425,9 +433,10 @@ class PostgresLedger:
         changed = await self._database.execute(
             """
             update email.mails set state = 'retry', owner = null, resends = resends + 1, doubted = false,
-                error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
-            where event_id = $1 and octet_length(message) > 0
-                and state in ('sent', 'failed', 'unknown', 'retry')""",
+                mailbox = '', error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
+            where event_id = $1 and octet_length(message) > 0 and (
+                state in ('sent', 'failed', 'unknown', 'retry') or state = 'pending' and error like 'held: %'
+            )""",
             parse_id(event_id),
         )
         return changed > 0
