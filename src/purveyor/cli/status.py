@@ -19,6 +19,7 @@ from purveyor.kit.clock import now
 from purveyor.kit.errors import Problem, StartupError
 from purveyor.registry import ROLES
 from purveyor.roles.email.contract import Email, MailRecord, State
+from purveyor.roles.email.turns import SUPERSEDED
 from purveyor.settings import Settings
 
 _PERIOD = timedelta(hours=1)
@@ -103,7 +104,9 @@ async def _count_mails(config: ConfigOption, found: Status) -> None:
         return await asyncio.gather(*(email.mails(state=state, limit=_MOST) for state in states))
 
     *others, sent = await asked(Email, count, config)
-    counts = dict(zip((*_WAITING, *_FAILED), map(len, others), strict=True))
+    # A mail that a later one made pointless needs nobody's attention.
+    needed = [[each for each in group if not each.error.startswith(SUPERSEDED)] for group in others]
+    counts = dict(zip((*_WAITING, *_FAILED), map(len, needed), strict=True))
     found.mails_waiting = {state: counts[state] for state in _WAITING if counts[state]}
     found.mails_failed = {state: counts[state] for state in _FAILED if counts[state]}
     since = now() - _PERIOD
