@@ -49,7 +49,7 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "roles apart in production": (
         ("serve", "--roles", "auth"),
         {"ENVIRONMENT": "production", "JWT_SECRET": _SECRET},
-        ("SERVICE_SECRET", "production", "here auth; elsewhere orders, shop", "32 bytes"),
+        ("SERVICE_SECRET", "production", "here auth; elsewhere orders, email, shop", "32 bytes"),
     ),
     "short service secret": (("serve",), {"SERVICE_SECRET": _SECRET[:-1]}, ("SERVICE_SECRET", "32 bytes")),
     "bad address of a role": (
