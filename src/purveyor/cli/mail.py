@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from purveyor.cli.inspect import out, table
+from purveyor.cli.mail_preview import preview
 from purveyor.cli.options import ConfigOption, asked, reaching, run
 from purveyor.roles.email.contract import Email, State
 from purveyor.roles.orders.contract import Orders
@@ -65,6 +66,9 @@ def resolve(
     """Resolve an email in state unknown: mark it as sent, or send it again."""
     record = run(asked(Email, lambda email: email.resolve(event_id, sent=outcome == "sent"), config))
     out.print(f"The email to {record.recipient} is now {record.state}.")
+
+
+mail.command("preview", epilog="Example: app mail preview order.created --language de --open")(preview)
 
 
 def trace(

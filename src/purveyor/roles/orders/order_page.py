@@ -3,12 +3,12 @@
 import base64
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from litestar import Response
+from litestar import MediaType, Response
 from litestar.params import PathParameter
 
 from purveyor.kit.errors import NotFound
@@ -80,7 +80,7 @@ def page_routes(pages: OrderPages) -> list[Any]:
     async def view_order(
         view_token: Annotated[str, PathParameter(description="Signed token from an email")],
     ) -> Response[str]:
-        return Response(await pages.page(view_token), media_type="text/html; charset=utf-8", headers=_HEADERS)
+        return Response(await pages.page(view_token), media_type=MediaType.HTML, headers=_HEADERS)
 
     return [view_order]
 
@@ -135,8 +135,18 @@ def _render(order: Order, tag: str, shop: ShopDetails) -> str:
             ],
             total=_amount(order.total, order.currency),
             bank_details=shop.bank_lines if is_payable else (),
+            links=list(_links(shop, words)),
         )
     )
+
+
+def _links(shop: ShopDetails, words: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if shop.public_url:
+        yield shop.name, f"{shop.public_url.rstrip('/')}/"
+    if contact := shop.shop_contact.strip():
+        yield contact, f"mailto:{contact}"
+    if shop.shop_legal_url:
+        yield words["legal"], shop.shop_legal_url
 
 
 def _amount(minor: int, currency: str) -> str:
