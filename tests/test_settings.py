@@ -341,14 +341,50 @@ def test_a_secret_is_masked_in_the_entries_and_may_be_anything(files: Any) -> No
 # --- profiles
 
 
-def test_a_name_that_no_setting_has_is_refused_in_a_profile_only(files: Any) -> None:
-    sources = files("siez = 3", "SIEZ=3", SIEZ="3")
-    with pytest.raises(ConfigError, match=r"^profile\.toml: there is no setting 'siez'\. Run app config"):
-        sources.refuse_unknown([Sample, Settings])
+KNOWN = {"SIZE", "TEXT", "LOG_LEVEL", "CURRENCY", "AUTH_SERVICE", "DATA_DIR", "ORTHERS_DATABASE_URL"}
 
-    files('text = "x"\nlog_level = "info"\northers_database_url = "x"').refuse_unknown(
-        [Sample, Settings], ["ORTHERS_DATABASE_URL"]
+
+def test_a_name_that_no_setting_has_is_refused_in_a_profile_only(files: Any) -> None:
+    sources = files("siez = 3\nCURENCY = 'EUR'", "SIEZ=3", SIEZ="3")
+    message = r"^profile\.toml: there is no setting 'siez', 'curency' \(did you mean 'currency'\?\)\."
+    with pytest.raises(ConfigError, match=message):
+        sources.refuse_unknown(KNOWN)
+
+    files('text = "x"\nlog_level = "info"\northers_database_url = "x"').refuse_unknown(KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("CURENCY", "CURRENCY"),
+        ("currency", "CURRENCY"),
+        ("DATADIR", "DATA_DIR"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("AUTH_SERVICE_URL", "AUTH_SERVICE"),
+        ("AUTH_SERVICE_HOST", ""),  # Kubernetes sets it for a service of that name
+        ("XDG_DATA_DIRS", ""),
+        ("PATH", ""),
+        ("CURRENCY", ""),
+    ],
+)
+def test_a_name_in_the_environment_that_is_nearly_a_setting_is_found(
+    files: Any, name: str, suggestion: str
+) -> None:
+    found = files(**{name: "x"}).unknown(KNOWN)
+
+    assert [(each.name, each.source, each.suggestion) for each in found] == (
+        [(name, "environment", suggestion)] if suggestion else []
     )
+
+
+def test_every_unknown_name_in_dotenv_is_found_but_those_of_compose(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CURENCY=x\nMY_OWN=1\nHTTP_PORT=80\nCOMPOSE_PROFILES=x\nSIZE=3\n")
+    (tmp_path / "compose.yaml").write_text("ports: ['${HTTP_PORT:-8080}:8000']\n")
+
+    assert [str(each) for each in Sources(environ={}, dotenv=tmp_path / ".env").unknown(KNOWN)] == [
+        "There is no setting CURENCY (.env). Did you mean CURRENCY?",
+        "There is no setting MY_OWN (.env). Run app config for a list.",
+    ]
 
 
 @pytest.mark.parametrize(

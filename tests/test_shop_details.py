@@ -7,7 +7,6 @@ import pytest
 from purveyor.kit.errors import ConfigError
 from purveyor.roles.email.role import EmailSettings, check, shop_of
 from purveyor.settings import Sources
-from purveyor.shop_details import ShopDetails
 
 
 def load(**environ: str) -> EmailSettings:
@@ -62,7 +61,7 @@ def test_an_unknown_language_of_the_shop_is_refused() -> None:
 )
 def test_the_name_of_the_shop_and_of_the_sender(environ: dict[str, str], name: str, sender: str) -> None:
     settings = load(**environ)
-    assert (shop_of(settings).name, settings.sender) == (name, sender)
+    assert (shop_of(settings, "").name, settings.sender) == (name, sender)
 
 
 def test_what_mails_say_of_the_shop() -> None:
@@ -71,9 +70,9 @@ def test_what_mails_say_of_the_shop() -> None:
             SHOP_CONTACT=" help@b.test ",
             SHOP_TIME_ZONE="Asia/Kolkata",
             BANK_DETAILS="Nordlicht GmbH\\nIBAN DE02\n BIC X \n",
-            PUBLIC_URL="https://b.test/store/",
             CURRENCY="CHF",
-        )
+        ),
+        "https://b.test/store",
     )
     assert (shop.contact, shop.url, shop.currency, str(shop.zone)) == (
         *("help@b.test", "https://b.test/store", "CHF"),
@@ -86,4 +85,4 @@ def test_what_mails_say_of_the_shop() -> None:
     ("text", "found"), [("", ()), ("a@b.test", ("a@b.test",)), ("a@b.test , c@b.test", ("a@b.test", "c@b.test"))]
 )
 def test_who_is_told_of_new_orders(text: str, found: Any) -> None:
-    assert ShopDetails(shop_notify=text).notified == found
+    assert EmailSettings(shop_notify=text).notified == found

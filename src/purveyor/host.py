@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
+from msgspec.structs import fields
 
 from purveyor.kit import failpoints
 from purveyor.kit.cache import SharedCache
@@ -59,6 +60,12 @@ def declared_settings(roles: Iterable[Role[Any]]) -> list[type[msgspec.Struct]]:
     return [Settings, *(each.settings for each in TRANSPORTS), peers, *(role.settings for role in roles)]
 
 
+def known_settings() -> frozenset[str]:
+    """The names of all settings of all roles."""
+    declared = {field.name.upper() for kind in declared_settings(ROLES.values()) for field in fields(kind)}
+    return frozenset(declared | {f"{name.upper()}_DATABASE_URL" for name in ROLES})
+
+
 def _peer_settings(ports: Iterable[type[Port]]) -> type[msgspec.Struct]:
     about = {port.setting: f"base URL of role {port.role}, if it runs in another process" for port in ports}
     return url_settings(about, "http", "https")
@@ -85,7 +92,8 @@ class Host:
     """Builds, supervises and stops the actors of one process.
 
     ``processes`` share this process's part of in-process limits. ``mode`` says how much of the roles is started.
-    ``events`` opens the event transport even where no role uses it.
+    ``events`` opens the event transport even where no role uses it. ``own_url`` takes the place of an empty
+    ``PUBLIC_URL``.
     """
 
     def __init__(
@@ -96,12 +104,14 @@ class Host:
         processes: int = 1,
         mode: Mode = Mode.SERVE,
         events: bool = False,
+        own_url: str = "",
     ) -> None:
         self.roles, self.sources, self.mode = list(roles), sources, mode
         self.settings = sources.load(Settings)
         self.actors: dict[str, Actor] = {}
         self.answers: dict[type[Ask[Any]], Any] = {}
         self.started = self.stopping = False
+        self.public_url = self.settings.public_url.rstrip("/") or own_url
         self.limiter: Limiter = MemoryLimiter(share=processes)
         self.backoff: Backoff = MemoryBackoff()
         self.shared_cache: SharedCache | None = None
@@ -174,7 +184,8 @@ class Host:
             console=self.console,
             database_kind="external" if self.databases.configured(role.name) else "embedded",
             data_dir=self.settings.data_dir,
-            service_secret=self.service_secret,
+            link_secrets=self.link_secrets,
+            public_url=self.public_url,
             limiter=self.limiter,
             backoff=self.backoff,
             shared_cache=self.shared_cache,
@@ -262,6 +273,16 @@ class Host:
             return kept_secret(self.settings.data_dir / "service-secret")
         except OSError as error:
             raise ConfigError(f"SERVICE_SECRET: is empty, and none can be kept in DATA_DIR ({error}).") from error
+
+    def link_secrets(self) -> Sequence[str]:
+        """The secrets that sign links: the shared one, then those in the settings of the roles here."""
+        try:
+            shared = self.service_secret()
+        except ConfigError as error:
+            log.warning("%s Emails have no signed links.", error)
+            shared = ""
+        own = [role.secret(self._role_settings[role.name]) for role in self.roles]
+        return [secret for secret in (shared, *own) if secret]
 
     @property
     def can_be_asked(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from purveyor import __version__
 from purveyor.api_info import ABOUT
-from purveyor.host import Host, choose_roles
+from purveyor.host import Host, choose_roles, known_settings
 from purveyor.kit import log as logs
 from purveyor.kit.db.embedded.owner import EmbeddedPostgres
 from purveyor.kit.errors import ConfigError, StartupError
@@ -21,6 +21,7 @@ from purveyor.kit.events.asyncapi import asyncapi
 from purveyor.kit.http.app import web_app
 from purveyor.kit.http.cors import Cors
 from purveyor.kit.http.health import health_routes
+from purveyor.kit.http.loopback import is_loopback
 from purveyor.kit.http.middleware import LoadShedding, RequestContext
 from purveyor.kit.http.pages import event_routes, page_routes
 from purveyor.kit.http.server import http_server
@@ -87,8 +88,11 @@ def configure_logging(plan: Plan) -> None:
 
 def run(plan: Plan) -> int:
     """Run until SIGTERM or SIGINT and return the exit code. Raises ``ConfigError`` and ``StartupError``."""
-    Host(choose_roles(plan.roles), plan.make_sources())  # refuses invalid settings before anything is started
+    sources = plan.make_sources()
+    Host(choose_roles(plan.roles), sources)  # refuses invalid settings before anything is started
     configure_logging(plan)
+    for unknown in sources.unknown(known_settings()):
+        log.warning("%s", unknown)
     option = "--port" if plan.public else "--health-port"
     listener = bind(plan.host, plan.port, option) if plan.port is not None else None
     with contextlib.closing(listener) if listener else contextlib.nullcontext():
@@ -131,7 +135,9 @@ async def stop_signal(at_once: Callable[[], None] = lambda: None) -> AsyncIterat
 async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int) -> int:
     async with stop_signal() as stop:
         watching = asyncio.ensure_future(_stop_when_orphaned(stop))
-        host = Host(choose_roles(plan.roles), plan.make_sources(), processes=processes)
+        host = Host(
+            choose_roles(plan.roles), plan.make_sources(), processes=processes, own_url=_development_url(plan)
+        )
         running = asyncio.ensure_future(_run_host(host, plan, listener, stop))
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -164,13 +170,30 @@ async def _run_host(host: Host, plan: Plan, listener: socket.socket | None, stop
         host.failed.result()
 
 
+def _url_of(plan: Plan, host: str = "") -> str:
+    """The URL of this process's port, if it has one."""
+    host = host or plan.host
+    return "" if plan.port is None else f"http://{f'[{host}]' if ':' in host else host}:{plan.port}"
+
+
+def _development_url(plan: Plan) -> str:
+    """The base URL of links without ``PUBLIC_URL``: in development the process's own."""
+    if not plan.public or plan.make_sources().load(Settings).production:
+        return ""
+    return _url_of(plan, "localhost" if plan.host in ("0.0.0.0", "::") else "")  # noqa: S104 - compared
+
+
 def _announce(host: Host, plan: Plan) -> None:
     roles = ",".join(host.actors)
-    url = (
-        None if plan.port is None else f"http://{f'[{plan.host}]' if ':' in plan.host else plan.host}:{plan.port}"
-    )
+    url = _url_of(plan)
     log.info("ready", extra={"roles": roles, **({"url": url} if url else {})})
-    if not sys.stderr.isatty() or url is None or not plan.public:
+    if url and plan.public and not host.settings.production and not is_loopback(plan.host):
+        log.warning(
+            "%s listens beyond this machine in development mode. Set ENVIRONMENT=production before others use it. "
+            "Development pages, such as the mailbox, answer only this machine.",
+            url,
+        )
+    if not sys.stderr.isatty() or not url or not plan.public:
         return
     pages = {**_pages(host), "API docs": "/docs", "Health": "/health/ready"}
     lines = "".join(f"  {name + ':':<10} {url}{path}\n" for name, path in pages.items())

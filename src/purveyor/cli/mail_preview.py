@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from purveyor.cli.inspect import out, table
 from purveyor.cli.options import ConfigOption, read_sources
+from purveyor.cli.output import out, table
 from purveyor.kit.errors import ConfigError
+from purveyor.settings import Settings
 
 if TYPE_CHECKING:
     from purveyor.roles.email.rendering import Rendered
@@ -58,9 +59,10 @@ def _rendered(kind: str, language: str, config: Path | None) -> "Iterator[tuple[
     from purveyor.roles.email.role import EmailSettings, check, shop_of
     from purveyor.roles.email.template_check import samples
 
-    settings = read_sources(config).load(EmailSettings)
+    sources = read_sources(config)
+    settings = sources.load(EmailSettings)
     check(settings, production=False)
-    shop = shop_of(settings)
+    shop = shop_of(settings, sources.load(Settings).public_url.rstrip("/"))
     renderer = Renderer(shop, settings.mail_templates)
     letters = samples(shop)
     if kind and kind not in letters:

@@ -13,6 +13,7 @@ from purveyor.kit.ids import new_id
 from purveyor.kit.limits.memory import Backoff, MemoryBackoff, MemoryLimiter, Rate
 from purveyor.roles.auth.admission import Admission
 from purveyor.roles.auth.contract import Address, Principal, UserRegistered
+from purveyor.roles.auth.email_addresses import EmailAddresses, EmailStore
 from purveyor.roles.auth.model import User, about
 from purveyor.roles.auth.password_changes import PasswordChanges, PasswordStore
 from purveyor.roles.auth.passwords import Passwords
@@ -51,6 +52,7 @@ class Stores:
         self.addresses = AddressStore(database)
         self.sessions = SessionStore(database, LIFETIME_S)
         self.passwords = PasswordStore(database, LIFETIME_S)
+        self.emails = EmailStore(database, LIFETIME_S)
         self.data = PersonalDataStore(database, LIFETIME_S)
         self.revocations = RevocationStore(database)
 
@@ -105,6 +107,14 @@ class Process:
         }
         self.auth = Auth(self.stores.accounts, self.stores.addresses, passwords, self.sessions, **common)
         self.changes = PasswordChanges(self.stores.passwords, passwords, self.sessions, throttle, **common)
+        self.emails = EmailAddresses(
+            self.stores.emails,
+            passwords,
+            self.sessions,
+            throttle,
+            admission=Admission(MemoryLimiter(), public_rate),
+            committed=self.wakes,
+        )
         self.privacy = Privacy(
             self.stores.data,
             self.stores.accounts,

@@ -42,8 +42,10 @@ async def test_who_registers_is_told_of_in_the_same_transaction(here: Process) -
     user = await here.registered(language="fr")
     row = await here.database.fetchrow("select language from auth.outbox where subject = $1", str(user.id))
 
-    expected = UserRegistered(user_id=str(user.id), user_email=user.email, user_name=user.name)
-    assert await here.events(UserRegistered, user.id) == [expected]
+    (event,) = await here.events(UserRegistered, user.id)
+    assert (event.user_email, event.user_name) == (user.email, user.name)
+    assert event.confirmation_token
+    assert not event.recipient_confirmed
     assert row is not None
     assert row["language"] == "fr"
     assert here.wakes.count == 1

@@ -42,7 +42,7 @@ from purveyor.roles.email.privacy import PersonalData
 from purveyor.roles.email.rendering import Renderer
 from purveyor.roles.email.role import MAILED
 from purveyor.roles.email.service import Mails
-from purveyor.roles.email.turns import UNCONFIRMED_PER_HOUR
+from purveyor.roles.email.turns import UNCONFIRMED
 from purveyor.roles.orders.contract import ORDER_LINK, OrderCancelled, OrderCreated, OrderedItem
 from purveyor.settings import Sources
 from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
@@ -235,7 +235,7 @@ async def test_unconfirmed_addresses_of_one_mailbox_share_a_quota(mails: Mails, 
         await mails.write(event, envelope_of(event))
     async with ledger.ownership() as owner:
         claims = await ledger.claim(owner.name, 20)
-        assert len([claim for claim in claims if claim.recipient in addresses]) == UNCONFIRMED_PER_HOUR
+        assert len([claim for claim in claims if claim.recipient in addresses]) == UNCONFIRMED.quota
     for address in addresses:
         await ledger.erase(account_of(address), LONG_AGO)
 

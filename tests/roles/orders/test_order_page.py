@@ -21,7 +21,6 @@ LINKS = LinkTokens(ORDER_LINK, "a secret")
 SHOP = ShopDetails(
     shop_name="Smith & Daughters",
     shop_contact="help@shop.test",
-    public_url="https://shop.test/store/",  # type: ignore[arg-type]
     bank_details="IBAN DE02",
 )
 
@@ -33,7 +32,7 @@ def store(database: Database) -> OrderStore:
 
 @pytest.fixture
 def pages(store: OrderStore) -> OrderPages:
-    return OrderPages(store, LINKS, SHOP)
+    return OrderPages(store, LINKS, SHOP, "https://shop.test/store")
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def openapi(
     config = OpenAPIConfig(
         title=about.title,
         version=version,
-        description=about.description,
+        description=about.description.replace("](/", f"]({base_path}/"),
         license=License(name=about.license, identifier=about.license),
         servers=[Server(url=base_path or "/", description="This server")],
         path="/unused",  # this application only generates the document and is never served

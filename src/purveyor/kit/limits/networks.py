@@ -6,6 +6,7 @@ an IPv4 address (IPv4-mapped, NAT64, 6to4) counts as that.
 
 import ipaddress
 import re
+from typing import Any
 
 from purveyor.kit.limits.memory import Decision, Limiter, Rate
 
@@ -50,6 +51,11 @@ def wider_network(network: str) -> str | None:
     if not network.endswith("/64"):
         return None
     return str(ipaddress.IPv6Network(network).supernet(new_prefix=48))
+
+
+def network_of(request: Any) -> str:
+    """The client network of an HTTP request."""
+    return client_network(request.client.host if request.client else "")
 
 
 async def hit_network(limiter: Limiter, policy: str, network: str, rate: Rate) -> Decision:

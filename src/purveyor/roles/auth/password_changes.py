@@ -120,6 +120,7 @@ def _granted(user: User, cause: Cause) -> tuple[bytes, Envelope]:
         user_name=user.name,
         token=token,
         expires_at=now() + _RESET_LIFETIME,
+        recipient_confirmed=user.email_confirmed,
     )
     return _hash(token), about(user, event, cause)
 

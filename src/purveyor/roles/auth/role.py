@@ -18,6 +18,8 @@ from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
 from purveyor.roles.auth.client import AccountAdmin, Identity
 from purveyor.roles.auth.contract import (
+    EmailChanged,
+    EmailConfirmationRequested,
     GetAddress,
     GetProfile,
     ListErasures,
@@ -86,6 +88,7 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Outbox, Relay
     from purveyor.roles.auth import (
+        email_addresses,
         password_changes,
         privacy,
         revocations,
@@ -121,11 +124,16 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
     auth = service.Auth(accounts, addresses, passwords, session, **common)
     changes = password_changes.PasswordChanges(resets, passwords, session, throttle, **common)
     holders = env.personal_data
+    confirmations = email_addresses.EmailStore(database, lifetime_s)
+    emails = email_addresses.EmailAddresses(
+        confirmations, passwords, session, throttle, admission=admission, committed=relay.wake
+    )
     person = privacy.Privacy(
         personal, accounts, addresses, session, holders=holders, committed=relay.wake, stopping=env.stopping
     )
+    purged = (logins, revoked, resets, confirmations, personal)
     return Actor(
-        routes=routes.auth_routes(auth, session, changes, person),
+        routes=routes.auth_routes(auth, session, changes, emails, person),
         answers=_answers(auth, session, person),
         subscriptions=_subscriptions(person, holders),
         background=[
@@ -134,7 +142,7 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
             Background("password resets", partial(regularly, _RESETS_EVERY_S, changes.send_tokens)),
             Background(
                 "purge",
-                partial(regularly, _PURGE_EVERY_S, logins.purge, revoked.purge, resets.purge, personal.purge),
+                partial(regularly, _PURGE_EVERY_S, *(store.purge for store in purged)),
             ),
         ],
         checks=[Check("postgres auth", env.database_kind, database.check), *env.shared_checks],
@@ -164,6 +172,7 @@ ROLE = Role(
     settings=AuthSettings,
     build=build,
     check=check,
+    secret=lambda settings: settings.jwt_secret.reveal(),
     offers=(Identity, AccountAdmin),
     tags={
         "accounts": "Create an account, read and update the profile.",
@@ -173,7 +182,10 @@ ROLE = Role(
         "privacy": "Export or erase the personal data of a user.",
         "staff": "For staff and admins: find users and change their roles.",
     },
-    emits=(UserRegistered, PasswordResetRequested, PasswordChanged, UserErased, UserExportRequested),
+    emits=(
+        *(UserRegistered, EmailConfirmationRequested, EmailChanged, PasswordResetRequested),
+        *(PasswordChanged, UserErased, UserExportRequested),
+    ),
     collects_personal_data=(UserErased, UserExportRequested),
     migrations=Path(__file__).with_name("migrations"),
 )

@@ -9,7 +9,7 @@ from msgspec import Meta
 from purveyor.kit.errors import NotFound, TooManyRequests, Unauthorized, Unavailable
 from purveyor.kit.http.routes import PathId, RouteGroup, Verify, answer, body, link
 from purveyor.kit.http.web import BEARER, ApiResponse, bearer_token, header
-from purveyor.kit.limits.networks import client_network
+from purveyor.kit.limits.networks import network_of
 from purveyor.roles.auth import schemas
 from purveyor.roles.auth.contract import (
     AccountBlocked,
@@ -24,6 +24,7 @@ from purveyor.roles.auth.contract import (
 from purveyor.roles.auth.devices import device_of
 from purveyor.roles.auth.password_changes import PasswordChanges
 from purveyor.roles.auth.schemas import (
+    LIMIT_HEADERS,
     Accepted,
     NewPassword,
     OwnSessionView,
@@ -46,10 +47,6 @@ _TO_ACCOUNT = tuple(
 )
 _HOLDER = link("verify_token")
 _NEXT_PAIR = link("refresh_tokens")
-_LIMIT_HEADERS = {
-    "RateLimit-Policy": "Allowed attempts and time window in seconds",
-    "RateLimit": "Remaining attempts and seconds until the window resets",
-}
 _MAIL_ON_ITS_WAY = "If an account with this address exists, we have sent it an email."
 
 Email = Annotated[str, Meta(max_length=254)]
@@ -128,7 +125,7 @@ def _login_route(sessions: Sessions, group: RouteGroup) -> Any:
             "unknown address return the same error. Attempts are limited per account and per network address, "
             "with growing delays after many wrong passwords."
         ),
-        headers=_LIMIT_HEADERS,
+        headers=LIMIT_HEADERS,
         links=(_NEXT_PAIR, _HOLDER),
         form={"username": "email", "password": "password"},
         responses=answer(TokenPair, "The tokens of the new session.", schemas.PAIR),
@@ -138,7 +135,7 @@ def _login_route(sessions: Sessions, group: RouteGroup) -> Any:
         data: Annotated[LoginBody, body(schemas.LOGIN)], request: Request[Any, Any, Any]
     ) -> Response[TokenPair]:
         device = device_of(header(request, b"user-agent"))
-        pair, limit = await sessions.log_in(data.email, data.password, _network(request), device)
+        pair, limit = await sessions.log_in(data.email, data.password, network_of(request), device)
         return ApiResponse(pair, headers=limit.headers())
 
     return login
@@ -261,7 +258,7 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
         operation_id="change_password",
         summary="Change your password",
         description="Ends all other sessions. Attempts are limited like sign-ins.",
-        headers=_LIMIT_HEADERS,
+        headers=LIMIT_HEADERS,
         problems=(WrongPassword, TooManyLogins),
         response_description="The password was changed.",
     )
@@ -269,7 +266,7 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
         data: Annotated[PasswordBody, body(schemas.PASSWORD)], request: Request[Principal, Any, Any]
     ) -> Response[None]:
         current, new = data.current_password, data.new_password
-        limit = await passwords.change(request.user, current, new, _network(request))
+        limit = await passwords.change(request.user, current, new, network_of(request))
         return Response(None, headers=limit.headers())
 
     @group.post(
@@ -286,7 +283,7 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
     async def forgot(
         data: Annotated[ForgotBody, body(schemas.FORGOT)], request: Request[Any, Any, Any]
     ) -> Accepted:
-        await passwords.forgot(data.email, _network(request))
+        await passwords.forgot(data.email, network_of(request))
         return Accepted(_MAIL_ON_ITS_WAY)
 
     @group.post(
@@ -301,10 +298,6 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
         response_description="The password was changed.",
     )
     async def reset(data: Annotated[ResetBody, body(schemas.RESET)], request: Request[Any, Any, Any]) -> None:
-        await passwords.reset(data.token, data.password, _network(request))
+        await passwords.reset(data.token, data.password, network_of(request))
 
     return [change, forgot, reset]
-
-
-def _network(request: Request[Any, Any, Any]) -> str:
-    return client_network(request.client.host if request.client else "")

@@ -14,6 +14,7 @@ from purveyor.kit.ids import new_id
 from purveyor.kit.text import clean_phone
 from purveyor.roles.auth import model
 from purveyor.roles.auth.admission import Admission
+from purveyor.roles.auth.confirmation import ConfirmationToken
 from purveyor.roles.auth.contract import (
     Account,
     Address,
@@ -95,9 +96,16 @@ class Auth:
             created_at=now(),
             email_confirmed=network is None,
         )
-        event = UserRegistered(user_id=str(user.id), user_email=user.email, user_name=user.name)
+        token = None if user.email_confirmed else ConfirmationToken()
+        event = UserRegistered(
+            user_id=str(user.id),
+            user_email=user.email,
+            user_name=user.name,
+            recipient_confirmed=user.email_confirmed,
+            confirmation_token=token.text if token else "",
+        )
         password_hash = await self._passwords.hash(registration.password, Work.REGISTRATION)
-        await self._accounts.add(user, password_hash, about(user, event))
+        await self._accounts.add(user, password_hash, about(user, event), token)
         self._committed()
         return user
 

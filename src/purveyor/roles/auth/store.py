@@ -11,6 +11,7 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import emit
 from purveyor.kit.text import invalid
 from purveyor.roles.auth.admission import require_mail
+from purveyor.roles.auth.confirmation import ConfirmationToken, store_token
 from purveyor.roles.auth.contract import EmailTaken, LastAdmin
 from purveyor.roles.auth.model import StoredAddress, User, UserFilter
 from purveyor.roles.auth.revocations import AGAIN, LEEWAY_S
@@ -47,8 +48,10 @@ class AccountStore:
         self._database = database
         self._remember_s = token_lifetime_s + LEEWAY_S
 
-    async def add(self, user: User, password_hash: str, event: Envelope) -> None:
-        """Store a new account together with its event.
+    async def add(
+        self, user: User, password_hash: str, event: Envelope, token: ConfirmationToken | None = None
+    ) -> None:
+        """Store a new account together with its event and the token that confirms its address.
 
         Raises ``EmailTaken``, and ``TooManyRequests`` for one account too many of a mailbox within an hour.
         """
@@ -71,6 +74,8 @@ class AccountStore:
                 )
                 if not user.email_confirmed:
                     await require_mail(connection, user.email)
+                if token is not None:
+                    await store_token(connection, user.id, user.email, token)
                 await emit(connection, "auth", event)
         except asyncpg.UniqueViolationError as error:
             raise EmailTaken from error

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from email import quoprimime
+from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import format_datetime
 from uuid import UUID
@@ -134,6 +135,22 @@ def compose(
 def text_of(message: bytes) -> str:
     """Return the text of a composed mail with ``\\n`` line ends."""
     return bodies(email.message_from_bytes(message)).get("text/plain", "").replace("\r\n", "\n")
+
+
+def decoded_headers(message: Message) -> list[tuple[str, str]]:
+    """Return the headers of a composed mail as a reader sees them, in their order."""
+    return [(name, decoded_header(str(value))) for name, value in message.items()]
+
+
+def decoded_header(value: str) -> str:
+    """Unfold a header value and decode its encoded words (RFC 2047)."""
+    return " ".join(str(make_header(decode_header(value))).split())
+
+
+def read_mail(source: str) -> tuple[list[tuple[str, str]], str]:
+    """Return the decoded headers and the text of a composed mail."""
+    message = email.message_from_string(source)
+    return decoded_headers(message), bodies(message).get("text/plain", "").replace("\r\n", "\n")
 
 
 def bodies(message: Message) -> dict[str, str]:

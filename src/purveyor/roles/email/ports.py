@@ -170,7 +170,10 @@ class Ledger(Protocol):
         """Return the newest records; an empty ``state`` or ``event_ids`` means any."""
 
     async def resend(self, event_id: str) -> bool:
-        """Make a mail due again. Returns ``False`` if it is being sent or its message was deleted."""
+        """Make a mail due again, without a quota.
+
+        Returns ``False`` if it is being sent, not held, or its message was deleted.
+        """
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
         """Settle an ``unknown`` mail. Returns ``False`` if it is in another state."""

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from purveyor.kit.errors import ConfigError, Unavailable
 from purveyor.kit.events.message import Envelope
+from purveyor.kit.limits.memory import Rate
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
@@ -23,6 +24,7 @@ from purveyor.roles.auth.contract import (
 )
 from purveyor.roles.email.contract import (
     Email,
+    EmptyMailbox,
     FindMailbox,
     ListMails,
     MailDataErased,
@@ -36,6 +38,7 @@ from purveyor.roles.email.contract import (
     WhichUnrecorded,
 )
 from purveyor.roles.email.ports import DoubtPolicy, Emit, Ledger
+from purveyor.roles.email.turns import UNCONFIRMED
 from purveyor.roles.orders.contract import (
     ORDER_LINK,
     OrderCancelled,
@@ -47,7 +50,7 @@ from purveyor.roles.orders.contract import (
     OrderShipped,
 )
 from purveyor.settings import Secret, Url
-from purveyor.shop_details import ShopDetails
+from purveyor.shop_details import ShopDetails, require_addresses
 
 if TYPE_CHECKING:  # slow to import, so build() imports them
     from purveyor.kit.events.outbox import Outbox, Relay
@@ -86,6 +89,9 @@ class EmailSettings(ShopDetails, frozen=True, kw_only=True):
     mail_doubtful: Annotated[
         DoubtPolicy, Meta(description="emails that may or may not have been sent: resend once, or park as unknown")
     ] = "resend"
+    rate_limit_unconfirmed_mail: Annotated[
+        Rate, Meta(description="emails to a mailbox whose address is not confirmed; more wait in the ledger")
+    ] = UNCONFIRMED
     mail_keep_days: Annotated[
         int, Meta(ge=0, le=36500, description="days after which the text of sent emails is deleted; 0: never")
     ] = 90
@@ -95,14 +101,26 @@ class EmailSettings(ShopDetails, frozen=True, kw_only=True):
     mail_templates: Annotated[
         Path | None, Meta(description="folder with your own mail templates; empty: built-in templates")
     ] = None
+    shop_language: Annotated[
+        str, Meta(description="language of emails to nobody in particular, such as SHOP_NOTIFY")
+    ] = "en"
+    shop_notify: Annotated[
+        str, Meta(description="email addresses, comma-separated, that get a notice of each new order")
+    ] = ""
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217 code of all prices")] = "EUR"
-    jwt_secret: Annotated[
-        Secret, Meta(description="key that signs access tokens, at least 32 bytes; required in production")
-    ] = Secret()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_addresses("SHOP_NOTIFY", self.shop_notify, most=20)
 
     @property
     def has_smtp(self) -> bool:
         return bool(self.smtp_url or self.email_user)
+
+    @property
+    def notified(self) -> tuple[str, ...]:
+        """The addresses that get a notice of each new order."""
+        return tuple(filter(None, (address.strip() for address in self.shop_notify.split(","))))
 
     @property
     def sender(self) -> str:
@@ -160,9 +178,9 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
             farewells.wake()
 
         sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=settled)
-        shop = shop_of(settings)
+        shop = shop_of(settings, env.public_url)
         renderer = Renderer(shop, settings.mail_templates)
-        links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
+        links = LinkTokens(ORDER_LINK, *env.link_secrets())
         letters = Letters(shop, links, settings.notified)
         mails = Mails(
             ledger, renderer, letters, settings.sender, sender.wake, reply_to=settings.shop_contact.strip()
@@ -182,6 +200,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
                 RecoverClaims: audit.recover,
                 FindMailbox: pages.find,
                 ReadMailbox: pages.read,
+                EmptyMailbox: pages.empty,
             },
             subscriptions={
                 **dict.fromkeys(MAILED, mails.write),
@@ -213,14 +232,14 @@ def _ledger_check(env: Env, settings: EmailSettings, ledger: Ledger) -> Check:
     return Check("mail ledger", "external", ledger.check, required=required, server=server, setting="MONGODB_URI")
 
 
-def shop_of(settings: EmailSettings) -> "Shop":
+def shop_of(settings: EmailSettings, public_url: str) -> "Shop":
     """What mails say of the shop."""
     from purveyor.roles.email.mail_models import Shop
     from purveyor.roles.email.mime import sender_parts
 
     return Shop(
         name=settings.shop_name or sender_parts(settings.sender)[0] or settings.name,
-        url=settings.public_url.rstrip("/"),
+        url=public_url,
         contact=settings.shop_contact.strip(),
         legal_url=settings.shop_legal_url,
         logo_url=settings.shop_logo_url,
@@ -240,11 +259,12 @@ class _Storage(NamedTuple):
 
 
 async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> _Storage:
+    quota = settings.rate_limit_unconfirmed_mail
     if settings.mongodb_uri:
         from purveyor.roles.email.ledger.mongo import MongoLedger, MongoRelay, open_ledger
 
         mongo: MongoLedger = await env.connect(
-            lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri))
+            lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri, quota=quota))
         )
         own = MongoRelay(mongo, env.events)
         return _Storage(mongo, own.emit, own)
@@ -252,7 +272,7 @@ async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack)
     from purveyor.roles.email.ledger.postgres import PostgresLedger
 
     database = await stack.enter_async_context(env.database())
-    ledger = PostgresLedger(database)
+    ledger = PostgresLedger(database, quota=quota)
     relay = Relay(database, "email", env.events, forget=True, order_by="occurred_at, id")
 
     async def emit(*events: Envelope) -> None:

@@ -79,8 +79,9 @@ class PersonalData:
 def _described(stored: StoredOrder, later: Sequence[Entry]) -> str:
     order, buyer = stored.order, stored.buyer
     entries = (placed(order.user_id, buyer.name, order.created_at), *later)
+    view = msgspec.structs.asdict(order_view(order))
     members = {
-        **msgspec.structs.asdict(order_view(order)),
+        **{name: value for name, value in view.items() if value is not msgspec.UNSET},
         "user_name": buyer.name,
         "user_email": buyer.email,
         "language": buyer.language,

@@ -1,6 +1,6 @@
 """Declaration and assembly of role orders."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from purveyor.roles.orders.contract import (
     OrderShipped,
     TraceOrder,
 )
-from purveyor.settings import Secret, Url
+from purveyor.settings import Url
 from purveyor.shop_details import ShopDetails
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
@@ -56,9 +56,6 @@ class OrdersSettings(ShopDetails, frozen=True, kw_only=True):
     products_api: Annotated[Url, Meta(description="base URL of the product API; empty: bundled catalog")] = Url()
     rate_limit_orders: Annotated[Rate, Meta(description="rate limit for placing orders, per user")] = Rate(60, 60)
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217 code of all prices")] = "EUR"
-    jwt_secret: Annotated[
-        Secret, Meta(description="key that signs access tokens, at least 32 bytes; required in production")
-    ] = Secret()
     event_backlog_max_events: Annotated[
         int, Meta(ge=1, description="refuse new orders while this many events wait for the broker")
     ] = 100_000
@@ -85,27 +82,13 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-    from purveyor.roles.orders import (
-        bulk,
-        figures,
-        live,
-        notes,
-        privacy,
-        routes,
-        routes_desk,
-        routes_products,
-        service,
-        store,
-        store_tickets,
-        undo,
-    )
+    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store, store_tickets
 
     identity, currency = env.port(Identity), settings.currency
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
     persons = privacy.PersonalDataStore(database)
-    backlog = Backlog(
-        "orders", max_events=settings.event_backlog_max_events, max_age_s=settings.event_backlog_max_age_s
-    )
+    most, oldest_s = settings.event_backlog_max_events, settings.event_backlog_max_age_s
+    backlog = Backlog("orders", max_events=most, max_age_s=oldest_s)
     relay = Relay(database, "orders", env.events, backlog)
     orders = service.Orders(
         order_store,
@@ -119,15 +102,14 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     )
     tickets = store_tickets.LiveTickets(database)
     streams = live.Live(histories, identity, stopping=env.stopping)
-
     timelines = service.Timelines(histories, committed=streams.wake)
     changed = partial(_changed, relay, streams)
     changes = service.Changes(order_store, identity, committed=changed)
-    jobs = bulk.BulkJobs(database, order_store, committed=changed)
+    desk = _desk(database, order_store, identity, settings, changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
-    outbox = Outbox(database, "orders")
-    purges = (order_store.purge, persons.sweep, jobs.purge, tickets.purge)
+    checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
+    purges = (order_store.purge, persons.sweep, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
@@ -136,13 +118,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
             *live.history_routes(timelines, streams, tickets, identity),
             *_pages(env, settings, order_store),
             *routes_products.product_routes(orders, currency),
-            *routes_desk.desk_routes(
-                undo.Undo(database, order_store, committed=changed),
-                jobs,
-                notes.Notes(database),
-                figures.Figures(database, settings.shop_time_zone, currency),
-                identity,
-            ),
+            *desk.routes,
         ],
         answers={
             TraceOrder: orders.trace,
@@ -157,16 +133,44 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         background=[
             Background("relay", relay.run),
             Background("live", streams.run),
-            Background("bulk jobs", jobs.run),
             Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
-            Background("search texts", partial(regularly, _PURGE_EVERY_S, order_store.search.complete)),
+            *desk.background,
             *_looks(env, outbox),
         ],
-        checks=[
-            Check("postgres orders", env.database_kind, database.check),
-            *_checks(env, settings, products, relay, backlog),
-        ],
+        checks=[Check("postgres orders", env.database_kind, database.check), *checks],
         outbox=outbox,
+    )
+
+
+def _desk(
+    database: "Database",
+    store: "OrderStore",
+    identity: Identity,
+    settings: OrdersSettings,
+    changed: Callable[[UUID], None],
+) -> Actor:
+    """The part of the role that only the order desk uses."""
+    from purveyor.roles.orders import bulk, figures, notes, undo
+    from purveyor.roles.orders.routes_desk import desk_routes
+
+    jobs, undoing = (
+        bulk.BulkJobs(database, store, committed=changed),
+        undo.Undo(database, store, committed=changed),
+    )
+    return Actor(
+        routes=desk_routes(
+            undoing,
+            jobs,
+            notes.Notes(database),
+            figures.Figures(database, settings.shop_time_zone, settings.currency),
+            identity,
+        ),
+        background=[
+            Background("bulk jobs", jobs.run),
+            Background(
+                "desk", partial(regularly, _PURGE_EVERY_S, store.search.complete, jobs.purge, undoing.purge)
+            ),
+        ],
     )
 
 
@@ -175,8 +179,8 @@ def _pages(env: Env, settings: OrdersSettings, store: "OrderStore") -> list[Any]
     from purveyor.kit.link_tokens import LinkTokens
     from purveyor.roles.orders.order_page import OrderPages, page_routes
 
-    links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
-    return page_routes(OrderPages(store, links, settings))
+    links = LinkTokens(ORDER_LINK, *env.link_secrets())
+    return page_routes(OrderPages(store, links, settings, env.public_url))
 
 
 def _changed(relay: "Relay", streams: "Live", order_id: UUID) -> None:

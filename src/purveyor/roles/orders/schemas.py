@@ -56,10 +56,10 @@ class OrderView(msgspec.Struct, frozen=True):
     version: int
     created_at: datetime
     updated_at: datetime
-    buyer: BuyerView | None = None
-    """For staff; ``null`` after erasure."""
-    undo_until: datetime | None = None
-    """For staff: until when the last change can be undone."""
+    buyer: BuyerView | msgspec.UnsetType | None = msgspec.UNSET
+    """For staff who read an order; ``null`` after erasure."""
+    undo_until: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    """For staff who read an order: until when its last change can be undone."""
 
 
 class OrderPage(msgspec.Struct, frozen=True):
@@ -122,8 +122,8 @@ def order_view(order: Order, for_staff: StoredOrder | None = None) -> OrderView:
         version=order.version,
         created_at=order.created_at,
         updated_at=order.updated_at,
-        buyer=buyer,
-        undo_until=for_staff.undo_until if for_staff else None,
+        buyer=buyer if for_staff else msgspec.UNSET,
+        undo_until=for_staff.undo_until if for_staff else msgspec.UNSET,
     )
 
 
