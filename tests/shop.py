@@ -7,7 +7,7 @@ import re
 import secrets
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -363,10 +363,12 @@ class Shop:
         """The price of every product."""
         found: dict[int, Decimal] = {}
         page = 1
-        while products := exact(await self.products(page=page, limit=100))["products"]:
-            found |= {product["id"]: product["price"] for product in products}
+        while True:
+            listed = exact(await self.products(page=page, limit=100))
+            found |= {product["id"]: product["price"] for product in listed["products"]}
             page += 1
-        return found
+            if not listed["has_more"]:
+                return found
 
     async def mails(self, to: str, *, at_least: int = 1, account: bool = False) -> Sequence[Mail]:
         """Every mail to an address about orders, once there are ``at_least`` so many; fails when they do not come.
@@ -432,13 +434,15 @@ def exact(answer: httpx.Response) -> Any:
     return json.loads(answer.content, parse_float=Decimal)
 
 
-def problem(answer: httpx.Response, status: int, code: str, *pointers: str) -> dict[str, Any]:
-    """Check that the answer is this problem (RFC 9457), pointing at these places; its body."""
+def problem(
+    answer: httpx.Response, status: int, code: str, *pointers: str, more: Collection[str] = ()
+) -> dict[str, Any]:
+    """Check that the answer is this problem (RFC 9457), with these pointers and ``more`` members; its body."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = answer.json()
     expected = {"type", "title", "status", "detail", "instance", "request_id"}
-    assert set(body) - {"errors"} == expected
+    assert set(body) - {"errors"} == expected | set(more)
     assert body["type"] == f"/problems/{code}"
     assert body["status"] == status
     assert body["title"]

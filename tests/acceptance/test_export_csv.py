@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 
 import httpx
+import openpyxl
 import pytest
 
 from shop import Customer, Shop, an_address, exact, problem
@@ -16,7 +17,8 @@ pytestmark = pytest.mark.one_shape
 def rows(answer: httpx.Response) -> list[dict[str, str]]:
     """The lines of the file by the names of their columns."""
     assert answer.status_code == 200, answer.text
-    text = answer.content.decode("utf-8")
+    assert answer.content.startswith(b"\xef\xbb\xbf"), "Excel takes the file for UTF-8 only with a byte order mark"
+    text = answer.content.decode("utf-8-sig")
     assert text.endswith("\r\n")
     return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
 
@@ -65,7 +67,7 @@ async def test_the_filters_are_those_of_the_list(shop: Shop, ada: Customer, staf
 async def test_no_orders_are_a_file_too(shop: Shop, staff: Customer) -> None:
     answer = await shop.export(staff, user_id="nobody")
     assert rows(answer) == []
-    assert answer.text.startswith("order_number,id,")
+    assert answer.content.startswith(b'\xef\xbb\xbf"order_number","id",')
 
 
 async def test_a_large_file_has_every_order_once(shop: Shop, staff: Customer) -> None:
@@ -105,3 +107,36 @@ async def test_head_tells_of_the_file_without_sending_it(shop: Shop, staff: Cust
     head = await shop.raw("HEAD", "/api/orders/export.csv", staff)
     assert (head.status_code, head.content) == (200, b"")
     assert "attachment" in head.headers["content-disposition"]
+
+
+async def test_a_row_can_be_an_item(shop: Shop, ada: Customer, staff: Customer) -> None:
+    order = exact(await shop.place(ada, [(1, 2), (2, 1)]))
+    answer = await shop.export(staff, user_id=ada.id, rows="items")
+    assert "order-items-" in answer.headers["content-disposition"]
+    for row, item in zip(rows(answer), order["items"], strict=True):
+        assert (row["order_number"], row["product_id"]) == (str(order["order_number"]), str(item["product_id"]))
+        assert (row["title"], row["quantity"]) == (item["title"], str(item["quantity"]))
+        assert (Decimal(row["unit_price"]), Decimal(row["amount"])) == (item["price"], item["total_amt"])
+
+
+async def test_the_file_can_be_a_workbook(shop: Shop, ada: Customer, staff: Customer) -> None:
+    order = exact(await shop.place(ada, [(1, 2)], note="=1+1", shipping_address=an_address()))
+    answer = await shop.export(staff, user_id=ada.id, format="xlsx")
+    assert answer.headers["content-type"].startswith("application/vnd.openxmlformats-officedocument.spreadsheetml")
+    assert answer.headers["content-disposition"].endswith('.xlsx"')
+    header, cells = openpyxl.load_workbook(io.BytesIO(answer.content)).active.iter_rows(values_only=True)
+    row = dict(zip(header, cells, strict=True))
+    assert (row["order_number"], row["note"], row["currency"]) == (
+        order["order_number"],
+        "=1+1",
+        order["currency"],
+    )
+    assert Decimal(str(row["total_amount"])) == order["total_amount"]
+    assert row["postal_code"] == an_address()["postal_code"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("format", "pdf"), ("rows", "cells"), ("rows", "null")])
+async def test_there_are_two_formats_and_two_kinds_of_rows(
+    shop: Shop, staff: Customer, name: str, value: str
+) -> None:
+    problem(await shop.export(staff, **{name: value}), 422, "invalid-input", f"/{name}")

@@ -1,5 +1,6 @@
 """Placing an order and reading it: prices, totals, the shipping address, who sees it."""
 
+import json
 import re
 from decimal import Decimal
 
@@ -22,10 +23,13 @@ async def test_an_order_is_priced_from_the_catalogue(shop: Shop, ada: Customer) 
             "title": product["title"],
             "quantity": 3,
             "price": product["price"],
+            "price_minor": product["price_minor"],
             "total_amt": 3 * product["price"],
+            "total_amt_minor": 3 * product["price_minor"],
         }
     ]
     assert order["total_amount"] == 3 * product["price"]
+    assert order["total_minor"] == 3 * product["price_minor"] == order["total_amount"] * 100
     assert order["currency"] == product["currency"]
     assert (order["user_id"], order["note"], order["version"]) == (ada.id, "ring twice", 1)
     assert (order["status"], order["payment_status"]) == ("pending", "unpaid")
@@ -87,6 +91,50 @@ async def test_unknown_products_are_named(shop: Shop, ada: Customer) -> None:
 
 
 @pytest.mark.one_shape
+async def test_a_text_is_another_product_than_the_number(shop: Shop, ada: Customer) -> None:
+    for product_id in ("1", "SKU-1", 2**53 - 1):
+        body = problem(await shop.place(ada, [(product_id, 1)]), 422, "unknown-product", "/items/0/product_id")
+        assert json.dumps(product_id) in body["detail"]
+
+
+@pytest.mark.one_shape
+async def test_whole_numbers_may_be_written_with_a_fraction(shop: Shop, ada: Customer) -> None:
+    order = exact(await shop.place(ada, [(2.0, 3.0)]))
+    assert [(line["product_id"], line["quantity"]) for line in order["items"]] == [(2, 3)]
+
+
+@pytest.mark.one_shape
+async def test_an_order_of_the_expected_total_is_placed(shop: Shop, ada: Customer) -> None:
+    price = exact(await shop.product(1))["price"]
+    for expected in (float(2 * price), str(2 * price), f"{2 * price:.4f}"):
+        assert (await shop.place(ada, [(1, 2)], expected_total=expected)).status_code == 201
+
+
+@pytest.mark.one_shape
+async def test_an_order_of_another_total_is_refused_with_what_it_costs(shop: Shop, ada: Customer) -> None:
+    costs = exact(await shop.place(ada, [(1, 2), (2, 1)]))
+    for expected in (0, "1.00", 0.001, costs["total_minor"]):
+        answer = await shop.place(ada, [(1, 2), (2, 1)], key=f"key-{expected}", expected_total=expected)
+        told = ("items", "total_amount", "total_minor", "currency")
+        body = problem(answer, 409, "price-changed", more=told)
+        for name in told:
+            assert exact(answer)[name] == costs[name]
+        assert str(costs["total_amount"]) in body["detail"]
+        agreed = await shop.place(
+            ada, [(1, 2), (2, 1)], key=f"key-{expected}", expected_total=body["total_amount"]
+        )
+        assert agreed.status_code == 201, "what was refused does not use up the key"
+
+
+@pytest.mark.one_shape
+async def test_a_replayed_order_must_expect_the_same(shop: Shop, ada: Customer) -> None:
+    total = exact(await shop.product(1))["price"]
+    first = await shop.place(ada, key="k", expected_total=str(total))
+    assert (await shop.place(ada, key="k", expected_total=f"{total}00")).json() == first.json()
+    problem(await shop.place(ada, key="k"), 422, "idempotency-key-reused")
+
+
+@pytest.mark.one_shape
 @pytest.mark.parametrize(
     ("items", "pointer"),
     [
@@ -120,7 +168,16 @@ async def test_an_order_at_its_bounds_is_placed(shop: Shop, ada: Customer) -> No
         ("note", "ring\n\x1b[2Jtwice", "/note"),
         ("items", "1", "/items"),
         ("items", [{"product_id": 1}], "/items/0/quantity"),
-        ("items", [{"product_id": "1", "quantity": 1}], "/items/0/product_id"),
+        ("items", [{"product_id": "", "quantity": 1}], "/items/0/product_id"),
+        ("items", [{"product_id": "a\nb", "quantity": 1}], "/items/0/product_id"),
+        ("items", [{"product_id": "x" * 101, "quantity": 1}], "/items/0/product_id"),
+        ("items", [{"product_id": 2**53, "quantity": 1}], "/items/0/product_id"),
+        ("items", [{"product_id": 1.5, "quantity": 1}], "/items/0/product_id"),
+        ("expected_total", -1, "/expected_total"),
+        ("expected_total", "NaN", "/expected_total"),
+        ("expected_total", "1e999999", "/expected_total"),
+        ("expected_total", "much", "/expected_total"),
+        ("expected_total", True, "/expected_total"),
         ("items", [{"product_id": 1, "quantity": 1.5}], "/items/0/quantity"),
         ("user_id", NO_ID, "/user_id"),
         ("total_amount", 1, "/total_amount"),
@@ -236,7 +293,9 @@ async def test_the_catalogue_can_be_read(shop: Shop) -> None:
     assert first["price"] > 0
     of_one = exact(await shop.products(category=first["category"]))["products"]
     assert {product["category"] for product in of_one} == {first["category"]}
-    assert exact(await shop.products(page=1000))["products"] == []
+    assert page["has_more"] is True
+    last = exact(await shop.products(page=1000))
+    assert (last["products"], last["has_more"]) == ([], False)
     assert exact(await shop.products(category="no such thing"))["products"] == []
 
 

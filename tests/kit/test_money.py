@@ -10,22 +10,38 @@ from hypothesis import strategies as st
 
 from purveyor.kit.events.message import encode
 from purveyor.kit.http.web import decode
-from purveyor.kit.money import MAX_MINOR, Amount, from_major, to_major
+from purveyor.kit.money import MAX_MINOR, Amount, Currency, decimals, from_major, rounded, to_fixed, to_major
+
+currencies = st.sampled_from(["EUR", "JPY", "KWD", "CLF"])
 
 
 class Priced(msgspec.Struct):
     price: Amount
 
 
-@given(st.integers(0, MAX_MINOR))
-@example(0)
-@example(1)
-@example(5998)
-@example(MAX_MINOR)
-def test_minor_units_come_back_over_the_wire(minor: int) -> None:
-    wire = encode(Priced(to_major(minor)))
+@pytest.mark.parametrize(
+    ("currency", "digits"),
+    [("EUR", 2), ("USD", 2), ("JPY", 0), ("KRW", 0), ("ISK", 0), ("KWD", 3), ("IQD", 3), ("TND", 3), ("CLF", 4)],
+)
+def test_decimals_are_those_of_iso_4217(currency: str, digits: int) -> None:
+    assert decimals(Currency.parse(currency)) == digits
 
-    assert from_major(decode(wire, Priced).price) == minor
+
+@pytest.mark.parametrize("code", ["", "XYZ", "eur", "EURO", "EU", "XXX", "XTS", "XAU", "HRK", "€"])
+def test_code_outside_iso_4217_is_refused(code: str) -> None:
+    with pytest.raises(ValueError, match="ISO 4217"):
+        Currency.parse(code)
+
+
+@given(st.integers(0, MAX_MINOR), currencies)
+@example(0, "EUR")
+@example(1, "KWD")
+@example(5998, "EUR")
+@example(MAX_MINOR, "JPY")
+def test_minor_units_come_back_over_the_wire(minor: int, currency: str) -> None:
+    wire = encode(Priced(to_major(minor, currency)))
+
+    assert from_major(decode(wire, Priced).price, currency) == minor
     assert isinstance(json.loads(wire)["price"], int | float), "a JSON number, not a string"
 
 
@@ -33,22 +49,53 @@ def test_minor_units_come_back_over_the_wire(minor: int) -> None:
 def test_zeros_at_the_end_change_nothing(minor: int, zeros: int) -> None:
     written = f"{minor // 100}.{minor % 100:02}{'0' * zeros}"
 
-    assert from_major(Decimal(written)) == minor
+    assert from_major(Decimal(written), "EUR") == minor
 
 
-@given(st.integers(-(10**12), 10**12))
-def test_major_units_are_exact_and_have_two_decimals_at_most(minor: int) -> None:
-    major = to_major(minor)
+@given(st.integers(-(10**12), 10**12), currencies)
+def test_major_units_are_exact_and_have_the_decimals_of_the_currency(minor: int, currency: str) -> None:
+    digits = decimals(currency)
+    major, fixed = to_major(minor, currency), to_fixed(minor, currency)
 
-    assert major * 100 == minor
-    assert -2 <= int(major.as_tuple().exponent) <= 0
+    assert major * 10**digits == minor
+    assert fixed == major
+    assert -digits <= int(major.as_tuple().exponent) <= 0
+    assert int(fixed.as_tuple().exponent) == -digits
 
 
 @pytest.mark.parametrize(
-    ("minor", "text"), [(0, "0"), (5, "0.05"), (50, "0.50"), (10_000, "100"), (5998, "59.98"), (-150, "-1.50")]
+    ("minor", "currency", "text"),
+    [
+        (0, "EUR", "0"),
+        (5, "EUR", "0.05"),
+        (50, "EUR", "0.50"),
+        (10_000, "EUR", "100"),
+        (5998, "EUR", "59.98"),
+        (-150, "EUR", "-1.50"),
+        (1255, "KWD", "1.255"),
+        (3765, "KWD", "3.765"),
+        (1980, "JPY", "1980"),
+        (1, "CLF", "0.0001"),
+    ],
 )
-def test_how_it_is_written(minor: int, text: str) -> None:
-    assert str(to_major(minor)) == text
+def test_major_units_are_written_with_all_decimals_or_none(minor: int, currency: str, text: str) -> None:
+    assert str(to_major(minor, currency)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "minor"),
+    [("59.955", "EUR", 5996), ("59.95", "JPY", 60), ("59.95", "KWD", 59_950), ("0", "JPY", 0)],
+)
+def test_amount_is_rounded_to_the_decimals_of_the_currency(text: str, currency: str, minor: int) -> None:
+    assert rounded(Decimal(text), currency) == minor
+
+
+@pytest.mark.parametrize(
+    ("text", "currency"), [("1.5", "JPY"), ("0.1", "JPY"), ("1.2555", "KWD"), ("1.255", "EUR")]
+)
+def test_more_decimals_than_the_currency_has_are_refused(text: str, currency: str) -> None:
+    with pytest.raises(ValueError, match="not an amount of money"):
+        from_major(Decimal(text), currency)
 
 
 @pytest.mark.parametrize(
@@ -79,24 +126,24 @@ def test_how_it_is_written(minor: int, text: str) -> None:
 )
 def test_what_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an amount of money"):
-        from_major(Decimal(text))
+        from_major(Decimal(text), "EUR")
 
 
-@given(st.floats(allow_nan=True, allow_infinity=True))
-def test_what_a_float_leaves_behind_is_refused_not_rounded(value: float) -> None:
+@given(st.floats(allow_nan=True, allow_infinity=True), currencies)
+def test_what_a_float_leaves_behind_is_refused_not_rounded(value: float, currency: str) -> None:
     major = Decimal(value)  # the float's exact value, with all its digits
     try:
-        minor = from_major(major)
+        minor = from_major(major, currency)
     except ValueError:
         return
-    assert to_major(minor) == major
+    assert to_major(minor, currency) == major
 
 
-@given(st.decimals())
-def test_any_decimal_is_an_exact_amount_or_a_value_error(value: Decimal) -> None:
+@given(st.decimals(), currencies)
+def test_any_decimal_is_an_exact_amount_or_a_value_error(value: Decimal, currency: str) -> None:
     try:
-        minor = from_major(value)
+        minor = from_major(value, currency)
     except ValueError:
         return
     assert 0 <= minor <= MAX_MINOR
-    assert to_major(minor) == value
+    assert to_major(minor, currency) == value

@@ -121,6 +121,8 @@ class ProductApiServer:
         self.answers: dict[int, list[Answer]] = {}
         self.default: Answer = wrapped()
         self.listing: Answer = text('{"status": "SUCCESS", "products": []}')
+        self.by_path: Answer | None = None
+        """Answers every request, whatever its path."""
         self.requests: list[str] = []
         """Every request target, in order."""
         self.calls: Counter[int] = Counter()
@@ -162,6 +164,9 @@ class ProductApiServer:
     async def _answer(self, target: str, writer: asyncio.StreamWriter) -> None:
         self.requests.append(target)
         parts = urlsplit(target)
+        if self.by_path:
+            await self.by_path(self, writer, 0)
+            return
         last = parts.path.rsplit("/", 1)[-1]
         if not last.isdecimal():
             self.queries.append(parse_qs(parts.query))

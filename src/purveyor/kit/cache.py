@@ -106,6 +106,20 @@ class Cache(Generic[K, V]):
                 values[key] = self._result(key, flight)
         return values
 
+    def peek(self, key: K) -> V | None:
+        """The value in the cache, fresh or stale, without a load."""
+        entry = self._stale(key)
+        return None if entry is None else entry.value
+
+    def put(self, key: K, value: V) -> None:
+        """Store a value that was loaded in another way."""
+        now, (fresh_s, stale_s) = self._clock(), self._lifetime(value)
+        fresh_s = min(max(fresh_s, _RETRY_S), stale_s)  # a loader may return an old value
+        self._entries[key] = _Entry(value, now + fresh_s, now + stale_s)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)
+
     async def aclose(self) -> None:
         """Cancel the loads in progress, and with them their waiters."""
         flights = list(self._flights.values())
@@ -139,12 +153,7 @@ class Cache(Generic[K, V]):
         except Exception:
             self._entries.pop(key, None)  # the error is an answer, such as "not found"
             raise
-        now, (fresh_s, stale_s) = self._clock(), self._lifetime(value)
-        fresh_s = min(max(fresh_s, _RETRY_S), stale_s)  # a loader may return an old value
-        self._entries[key] = _Entry(value, now + fresh_s, now + stale_s)
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._max_entries:
-            self._entries.popitem(last=False)
+        self.put(key, value)
         return value
 
     def _forget_flight(self, key: K, flight: asyncio.Task[V]) -> None:
@@ -200,7 +209,7 @@ class SharedLoader(Generic[K, V]):
     async def load(self, key: K) -> Dated[V]:
         if self._shared is None:
             return Dated(await self._load(key), time.time())
-        name = f"{self._prefix}:{key}"
+        name = self._name(key)
         found = await self._find_or_claim(self._shared, name)
         if found is not None and self.lifetime(found).fresh_s > 0:
             return found
@@ -211,8 +220,17 @@ class SharedLoader(Generic[K, V]):
             if found is None:
                 raise
             return found
-        await self._shared.put(name, msgspec.msgpack.encode(loaded), self._lifetime(loaded.value).stale_s)
+        await self.share(key, loaded)
         return loaded
+
+    async def share(self, key: K, loaded: Dated[V]) -> None:
+        """Give other processes a value that was just loaded."""
+        if self._shared is not None:
+            stale_s = self._lifetime(loaded.value).stale_s
+            await self._shared.put(self._name(key), msgspec.msgpack.encode(loaded), stale_s)
+
+    def _name(self, key: K) -> str:
+        return f"{self._prefix}:{key!r}"  # 1 and "1" are different keys
 
     async def _find_or_claim(self, shared: SharedCache, name: str) -> Dated[V] | None:
         """Return a fresh value, or a stale one or ``None`` when this process has to load."""

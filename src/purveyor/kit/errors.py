@@ -37,9 +37,16 @@ class Problem(Exception):
     default_headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
-        self, detail: str = "", *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None
+        self,
+        detail: str = "",
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, object] | None = None,
     ) -> None:
+        """``members`` are extension members of the problem document (RFC 9457 section 3.2)."""
         super().__init__(detail or self.title)
+        self.members = members or {}
         self.detail = detail or self.title
         self.errors = tuple(errors or self.default_errors)
         self.headers = {**self.default_headers, **(headers or {})}

@@ -1,6 +1,6 @@
 """Money as an integer of minor units, and as a decimal number of major units on the wire. Never a float."""
 
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated
 
 from msgspec import Meta
@@ -8,22 +8,78 @@ from msgspec import Meta
 Amount = Annotated[Decimal, Meta(extra_json_schema={"extra": {"type": "number"}})]
 """Money in major units, documented as a JSON number (Litestar would document a decimal as a string)."""
 
-MINOR_DIGITS = 2
+AMOUNT_SCHEMA = {
+    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^[0-9]{1,16}(\.[0-9]{1,4})?$"}]
+}
+"""JSON Schema of an amount in a request."""
 MAX_MINOR = 2**53
 """The largest integer that every JSON parser keeps exact (RFC 8259 section 6)."""
+_MAX_EXPONENT = 18
+_TWO_DECIMALS = """
+    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE CHF CHW CNY
+    COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS
+    INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR
+    MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP
+    STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES WST XAD XCD XCG YER ZAR ZMW ZWG
+"""
+_OTHER_DECIMALS = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}
+_DECIMALS = dict.fromkeys(_TWO_DECIMALS.split(), 2) | {
+    code: count for count, codes in _OTHER_DECIMALS.items() for code in codes.split()
+}
+"""Decimals by currency: list one of ISO 4217, published 2026-01-01, without metals and test codes, which have no
+minor unit. CLDR is no source for this: it has the decimals that are customary in shops, such as 0 for IQD."""
 
 
-def to_major(minor: int) -> Decimal:
-    """Convert minor to major units: 5998 to ``59.98``, 10000 to ``100``."""
-    whole, rest = divmod(minor, 10**MINOR_DIGITS)
-    return Decimal(whole) if rest == 0 else Decimal(minor).scaleb(-MINOR_DIGITS)
+class Currency(str):
+    """The code of a currency with a minor unit (ISO 4217)."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Currency":
+        """Raises ``ValueError``."""
+        if text not in _DECIMALS:
+            raise ValueError("expected the code of a currency in ISO 4217, in capitals, such as EUR")
+        return cls(text)
 
 
-def from_major(major: Decimal) -> int:
-    """Convert major to minor units. Raises ``ValueError`` for negative amounts and for more than two decimals."""
-    if not major.is_finite() or major < 0 or major.adjusted() > 18:  # noqa: PLR2004 - more digits than MAX_MINOR
+def decimals(currency: str) -> int:
+    """How many decimals amounts of a currency have; 2 for codes that ISO 4217 does not list (any more)."""
+    return _DECIMALS.get(currency, 2)
+
+
+def to_major(minor: int, currency: str) -> Decimal:
+    """Convert minor to major units: 5998 EUR cents to ``59.98``, 10000 to ``100``."""
+    digits = decimals(currency)
+    whole, rest = divmod(minor, 10**digits)
+    return Decimal(whole) if rest == 0 else Decimal(minor).scaleb(-digits)
+
+
+def to_fixed(minor: int, currency: str) -> Decimal:
+    """Like ``to_major``, always with all decimals of the currency: ``100.00``."""
+    return Decimal(minor).scaleb(-decimals(currency))
+
+
+def from_major(major: Decimal, currency: str) -> int:
+    """Convert major to minor units. Raises ``ValueError`` for negative amounts and for too many decimals."""
+    if not major.is_finite() or major < 0 or major.adjusted() > _MAX_EXPONENT:
         raise ValueError(f"not an amount of money: {major}")
-    minor = int(major.scaleb(MINOR_DIGITS))
-    if minor > MAX_MINOR or to_major(minor) != major:  # scaleb and int round; the way back shows it
+    minor = int(major.scaleb(decimals(currency)))
+    if minor > MAX_MINOR or to_major(minor, currency) != major:  # scaleb and int round; the way back shows it
         raise ValueError(f"not an amount of money: {major}")
     return minor
+
+
+def is_amount(major: Decimal) -> bool:
+    """Whether this is an amount of some currency: not negative, finite and of a reasonable length."""
+    exponent = major.as_tuple().exponent
+    return isinstance(exponent, int) and abs(exponent) <= _MAX_EXPONENT >= major.adjusted() and major >= 0
+
+
+def rounded(major: Decimal, currency: str) -> int:
+    """Convert a valid amount to minor units, rounding half up to the decimals of the currency."""
+    return int(major.scaleb(decimals(currency)).to_integral_value(ROUND_HALF_UP))

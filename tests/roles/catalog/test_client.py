@@ -52,7 +52,7 @@ def test_texts_are_worth_reading() -> None:
 def test_prices_are_the_exact_decimals_of_the_file() -> None:
     assert [product.price for product in PRODUCTS] == [Decimal(item["price"]) for item in RAW]
     assert all(type(product.price) is Decimal for product in PRODUCTS)
-    assert all(from_major(product.price) >= 1 for product in PRODUCTS)
+    assert all(from_major(product.price, "EUR") >= 1 for product in PRODUCTS)
 
 
 def test_many_prices_are_not_whole() -> None:

@@ -1,6 +1,6 @@
 """What the tests of role orders share: buyers, products, drafts, orders as they are stored."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 
 import msgspec
@@ -11,16 +11,26 @@ from purveyor.kit.ids import first_id_of, new_id
 from purveyor.kit.limits.memory import MemoryLimiter, Rate
 from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import Address, GetAddress, GetProfile, Principal, Profile
-from purveyor.roles.orders.contract import ProductsUnavailable
+from purveyor.roles.orders.contract import ProductId, ProductsUnavailable
 from purveyor.roles.orders.events import created_event
-from purveyor.roles.orders.model import Buyer, Draft, DraftLine, IdempotencyKey, NewOrder, Order, Product
+from purveyor.roles.orders.model import (
+    Buyer,
+    Draft,
+    DraftLine,
+    IdempotencyKey,
+    NewOrder,
+    Order,
+    Product,
+    ProductSlice,
+    Unsellable,
+)
 from purveyor.roles.orders.schemas import answer_of
 from purveyor.roles.orders.service import Orders
 from purveyor.roles.orders.store import OrderStore
 from purveyor.transports.local import LocalAsker
 
 HOME = Address(recipient="Ada", line1="1 High Street", city="Berlin", postal_code="10115", country="DE")
-SHELF = {
+SHELF: dict[ProductId, Product] = {
     1: Product(id=1, title="Kettle", price=2999),
     2: Product(id=2, title='Cup "Ada"', price=550),
     3: Product(id=3, title="Tea, \u6f22 \U0001f375", price=1),
@@ -40,7 +50,7 @@ def buyer(access: str = "customer") -> Principal:
     )
 
 
-def draft(*lines: tuple[int, int], address: Address | None = None, note: str = "") -> Draft:
+def draft(*lines: tuple[ProductId, int], address: Address | None = None, note: str = "") -> Draft:
     wanted = lines or ((1, 2), (2, 1))
     return Draft(
         lines=tuple(DraftLine(product_id, quantity) for product_id, quantity in wanted),
@@ -73,16 +83,17 @@ class Shelf:
     """Satisfies ``Products`` from a table that a test may empty, change or close."""
 
     def __init__(self) -> None:
-        self.products = dict(SHELF)
+        self.products: dict[ProductId, Product | Unsellable] = dict(SHELF)
         self.closed = False
 
-    async def fetch(self, ids: Collection[int]) -> Mapping[int, Product]:
+    async def fetch(self, ids: Collection[ProductId]) -> Mapping[ProductId, Product | Unsellable]:
         if self.closed:
             raise ProductsUnavailable
         return {number: self.products[number] for number in ids if number in self.products}
 
-    async def page(self, page: int, limit: int, category: str | None) -> Sequence[Product]:
-        return list(self.products.values())[(page - 1) * limit : page * limit]
+    async def page(self, page: int, limit: int, category: str | None) -> ProductSlice:
+        sellable = [product for product in self.products.values() if isinstance(product, Product)]
+        return ProductSlice(sellable[(page - 1) * limit : page * limit], len(self.products) > page * limit)
 
     async def check(self) -> str:
         return f"{len(self.products)} products"

@@ -1,27 +1,56 @@
-"""The CSV file: guarded, and read in batches, each when the one before has been taken."""
+"""The files for spreadsheets: without formulas, and read in batches, each when the one before has been taken."""
 
 import csv
 import io
+from decimal import Decimal
 
+import msgspec
+import openpyxl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from purveyor.kit.db.postgres import Database
-from purveyor.roles.auth.contract import Address
-from purveyor.roles.orders.export import BATCH, COLUMNS, export, guarded
-from purveyor.roles.orders.model import OrderFilter
+from purveyor.roles.auth.contract import Address, Principal
+from purveyor.roles.orders import export as exports
+from purveyor.roles.orders.export import BATCH, COLUMNS, Format, Rows, export, guarded
+from purveyor.roles.orders.model import OrderFilter, Product
 from purveyor.roles.orders.store import OrderStore
-from roles.orders.samples import buyer, draft, new_order
+from roles.orders.samples import SHELF, buyer, draft, new_order
+
+FORMULA = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
+ADDRESS = Address(
+    recipient='O\'Hara, "Zoë"', line1="line; one", city="\u6f22", postal_code="01067", country="DE", phone="+49 1"
+)
 
 
-@given(st.text(max_size=20))
-def test_no_text_begins_like_a_formula(text: str) -> None:
-    cell = guarded(text)
+def cells(text: str, delimiter: str) -> list[str]:
+    written = exports._csv([["before", text, "after"]]).decode()
+    return [cell for row in csv.reader(io.StringIO(written, newline=""), delimiter=delimiter) for cell in row]
 
-    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
-    assert cell.removeprefix("'") == text.removeprefix("'")
-    assert cell == text or text.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+@given(st.text(st.sampled_from([*FORMULA, *"ab1 ;,|\n\"'"]), max_size=12), st.sampled_from(";,|\t"))
+def test_no_cell_is_a_formula_whatever_the_separator(text: str, delimiter: str) -> None:
+    assert not [cell for cell in cells(text, delimiter) if cell.lstrip(' "').startswith(FORMULA)]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("hi;=1+1", "hi;'=1+1"),
+        ("=1+1", "'=1+1"),
+        ("+49 30 1", "'+49 30 1"),
+        ("a\n-1\t@b", "a\n'-1\t'@b"),
+        ("x; \uff1d1", "x;' \uff1d1"),
+        ('x;"=1', "x;'\"=1"),
+        ("\tx", "'\tx"),
+        ("5 - 3 = 2", "5 - 3 = 2"),
+        ("ada@example.com", "ada@example.com"),
+        ("2 x Tea; 1 x Cup", "2 x Tea; 1 x Cup"),
+    ],
+)
+def test_formula_gets_an_apostrophe_where_it_begins(text: str, written: str) -> None:
+    assert guarded(text) == written
 
 
 @pytest.fixture
@@ -29,16 +58,22 @@ def store(database: Database) -> OrderStore:
     return OrderStore(database)
 
 
+async def exported(store: OrderStore, ada: Principal, rows: Rows = "orders", kind: Format = "csv") -> bytes:
+    return b"".join([piece async for piece in export(store, OrderFilter(user_id=ada.user_id), rows, kind)])
+
+
+def read_csv(data: bytes) -> list[dict[str, str]]:
+    assert data.startswith(b"\xef\xbb\xbf")
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
+
+
 async def test_every_kind_of_text_survives(store: OrderStore) -> None:
     ada = buyer()
-    address = Address(
-        recipient='O\'Hara, "Zoë"', line1="line; one", city="\u6f22", postal_code="1", country="DE", phone="+49 1"
-    )
-    await store.add(new_order(ada, draft((2, 3), address=address, note="=1+1")))
-    pieces = [piece async for piece in export(store, OrderFilter(user_id=ada.user_id))]
-    (row,) = csv.DictReader(io.StringIO(b"".join(pieces).decode(), newline=""), strict=True)
+    await store.add(new_order(ada, draft((2, 3), address=ADDRESS, note="=1+1")))
+    data = await exported(store, ada)
+    (row,) = read_csv(data)
 
-    assert tuple(row) == COLUMNS
+    assert tuple(row) == COLUMNS["orders"]
     assert (row["recipient"], row["line1"], row["city"], row["phone"]) == (
         'O\'Hara, "Zoë"',
         "line; one",
@@ -46,6 +81,75 @@ async def test_every_kind_of_text_survives(store: OrderStore) -> None:
         "'+49 1",
     )
     assert (row["note"], row["items"], row["total_amount"]) == ("'=1+1", '3 x Cup "Ada"', "16.50")
+    assert b',"pending","unpaid","card","EUR",16.50,3,"3 x Cup ""Ada""",' in data, "every text is quoted"
+
+
+async def test_rows_can_be_items(store: OrderStore) -> None:
+    ada = buyer()
+    await store.add(new_order(ada, draft((2, 3), (1, 1), address=ADDRESS)))
+    first, second = read_csv(await exported(store, ada, "items"))
+
+    assert tuple(first) == COLUMNS["items"]
+    assert first["id"] == second["id"]
+    wanted = ("product_id", "title", "quantity", "unit_price", "amount")
+    assert [first[name] for name in wanted] == ["2", 'Cup "Ada"', "3", "5.50", "16.50"]
+    assert [second[name] for name in wanted] == ["1", "Kettle", "1", "29.99", "29.99"]
+
+
+@pytest.mark.parametrize(
+    ("currency", "total", "form"), [("EUR", 100, "0.00"), ("KWD", 3765, "0.000"), ("JPY", 1980, "0")]
+)
+async def test_amounts_have_the_decimals_of_their_currency(
+    store: OrderStore, currency: str, total: int, form: str
+) -> None:
+    ada = buyer()
+    new = new_order(ada)
+    await store.add(
+        msgspec.structs.replace(new, order=msgspec.structs.replace(new.order, currency=currency, total=total))
+    )
+    (row,) = read_csv(await exported(store, ada))
+    _, (cell, *_) = openpyxl.load_workbook(io.BytesIO(await exported(store, ada, kind="xlsx"))).active.iter_rows(
+        min_col=COLUMNS["orders"].index("total_amount") + 1
+    )
+
+    assert row["total_amount"] == str(Decimal(total).scaleb(-len(form.partition(".")[2])))
+    assert (Decimal(str(cell.value)), cell.number_format) == (Decimal(row["total_amount"]), form)
+
+
+async def test_workbook_has_numbers_and_texts(store: OrderStore) -> None:
+    ada = buyer()
+    await store.add(new_order(ada, draft((2, 3), (1, 1), address=ADDRESS, note="=1+1")))
+    sheet = openpyxl.load_workbook(io.BytesIO(await exported(store, ada, "items", "xlsx"))).active
+    header, first, second = ([cell.value for cell in row] for row in sheet.iter_rows())
+    row = dict(zip(header, first, strict=True))
+
+    assert tuple(header) == COLUMNS["items"]
+    assert (row["unit_price"], row["amount"], row["quantity"]) == (5.5, 16.5, 3)
+    assert (row["product_id"], row["postal_code"], row["phone"]) == ("2", "01067", "+49 1")
+    assert (row["note"], row["city"]) == ("=1+1", "\u6f22")
+    assert {cell.data_type for cell in sheet[2]} <= {"s", "n", "d"}, "no formula"
+    assert second[header.index("title")] == "Kettle"
+
+
+async def test_workbook_goes_on_in_another_sheet(store: OrderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "_MAX_SHEET_ROWS", 3)
+    ada = buyer()
+    for _ in range(5):
+        await store.add(new_order(ada))
+    book = openpyxl.load_workbook(io.BytesIO(await exported(store, ada, kind="xlsx")))
+
+    assert [sheet.max_row for sheet in book] == [3, 3, 2]
+
+
+async def test_text_ids_stay_texts(store: OrderStore) -> None:
+    ada = buyer()
+    shelf = SHELF | {"-SKU": Product(id="-SKU", title="Lamp", price=0)}
+    wanted = draft(("-SKU", 1), (1, 1))
+    new = new_order(ada)
+    order = type(new.order).place(new.order.id, ada, wanted, shelf, currency="EUR", at=new.order.created_at)
+    await store.add(msgspec.structs.replace(new, order=order))
+
+    assert [row["product_id"] for row in read_csv(await exported(store, ada, "items"))] == ["'-SKU", "1"]
 
 
 async def test_pieces_are_read_one_at_a_time_and_hold_no_connection(store: OrderStore, database: Database) -> None:
@@ -59,14 +163,12 @@ async def test_pieces_are_read_one_at_a_time_and_hold_no_connection(store: Order
     rest = b"".join([piece async for piece in pieces])
 
     assert first.count(b"\r\n") == BATCH + 1
-    lines = (first + rest).decode().splitlines()[1:]
-    assert [line.split(",")[1] for line in lines] == [str(order_id) for order_id in ids[::-1]]
+    assert [row["id"] for row in read_csv(first + rest)] == [str(order_id) for order_id in ids[::-1]]
 
 
 async def test_a_last_batch_that_is_full_is_followed_by_nothing(store: OrderStore) -> None:
     ada = buyer()
     for _ in range(BATCH):
         await store.add(new_order(ada, draft((1, 1))))
-    text = b"".join([piece async for piece in export(store, OrderFilter(user_id=ada.user_id))])
 
-    assert text.count(b"\r\n") == BATCH + 1
+    assert (await exported(store, ada)).count(b"\r\n") == BATCH + 1

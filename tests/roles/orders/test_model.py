@@ -12,8 +12,8 @@ from purveyor.kit.clock import now
 from purveyor.kit.errors import InvalidInput
 from purveyor.kit.ids import new_id
 from purveyor.kit.money import MAX_MINOR
-from purveyor.roles.orders.contract import IllegalTransition, UnknownProduct
-from purveyor.roles.orders.model import MAX_QUANTITY, NEXT_PAYMENT_STATUS, NEXT_STATUS, Order, Product
+from purveyor.roles.orders.contract import IllegalTransition, ProductUnavailable, UnknownProduct
+from purveyor.roles.orders.model import MAX_QUANTITY, NEXT_PAYMENT_STATUS, NEXT_STATUS, Order, Product, Unsellable
 from roles.orders.samples import HOME, SHELF, buyer, draft
 
 ADA = buyer()
@@ -105,6 +105,38 @@ def test_each_line_with_an_unknown_product_is_named() -> None:
         "/items/3/product_id",
         "/items/4/product_id",
     ]
+
+
+def test_each_line_that_cannot_be_sold_is_named() -> None:
+    unsellable = {number: Unsellable(id=number, why="its price is missing") for number in (7, "7")}
+    with pytest.raises(ProductUnavailable) as refusal:
+        Order.place(new_id(), ADA, draft((1, 1), (7, 1), ("7", 2)), SHELF | unsellable, currency="EUR", at=now())
+
+    assert (refusal.value.code, refusal.value.status) == ("product-unavailable", 422)
+    assert refusal.value.detail == (
+        'These products cannot be sold now: 7 (its price is missing), "7" (its price is missing).'
+    )
+    assert [(field.pointer, field.detail) for field in refusal.value.errors] == [
+        ("/items/1/product_id", "product 7 cannot be sold now: its price is missing"),
+        ("/items/2/product_id", 'product "7" cannot be sold now: its price is missing'),
+    ]
+
+    with pytest.raises(UnknownProduct) as both:
+        Order.place(new_id(), ADA, draft((7, 1), (99, 1)), SHELF | unsellable, currency="EUR", at=now())
+    assert [field.pointer for field in both.value.errors] == ["/items/0/product_id", "/items/1/product_id"]
+
+
+def test_number_and_text_are_different_products() -> None:
+    products: dict[int | str, Product | Unsellable] = {
+        number: Product(id=number, title="Lamp", price=price) for number, price in ((1, 100), ("1", 200))
+    }
+    order = Order.place(new_id(), ADA, draft((1, 1), ("1", 2), (1, 3)), products, currency="EUR", at=now())
+
+    assert [(line.product_id, line.quantity, line.total) for line in order.lines] == [(1, 4, 400), ("1", 2, 400)]
+
+
+def test_a_gift_costs_nothing() -> None:
+    assert place((7, 3), prices={7: 0}).total == 0
 
 
 def test_unknown_products_are_told_before_quantities() -> None:

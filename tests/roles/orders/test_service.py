@@ -44,8 +44,24 @@ async def test_an_order_is_answered_as_it_is_read(store: OrderStore) -> None:
     assert wakes.count == 1
     assert (answer["id"], answer["order_number"], answer["user_id"]) == (str(order.id), order.number, ada.user_id)
     assert answer["items"] == [
-        {"product_id": 1, "title": "Kettle", "quantity": 3, "price": 29.99, "total_amt": 89.97},
-        {"product_id": 3, "title": "Tea, \u6f22 \U0001f375", "quantity": 1, "price": 0.01, "total_amt": 0.01},
+        {
+            "product_id": 1,
+            "title": "Kettle",
+            "quantity": 3,
+            "price": 29.99,
+            "price_minor": 2999,
+            "total_amt": 89.97,
+            "total_amt_minor": 8997,
+        },
+        {
+            "product_id": 3,
+            "title": "Tea, \u6f22 \U0001f375",
+            "quantity": 1,
+            "price": 0.01,
+            "price_minor": 1,
+            "total_amt": 0.01,
+            "total_amt_minor": 1,
+        },
     ]
     assert (answer["total_amount"], answer["currency"], order.total) == (89.98, "EUR", 8998)
 
@@ -243,7 +259,7 @@ async def test_products_as_they_can_be_ordered(store: OrderStore) -> None:
     orders = shop(store, shelf)
 
     assert (await orders.product(2)).price == 550
-    assert [product.id for product in await orders.products(2, 2, None)] == [3]
+    assert [product.id for product in (await orders.products(2, 2, None)).products] == [3]
     with pytest.raises(NotFound):
         await orders.product(99)
     shelf.closed = True

@@ -7,14 +7,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
+from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import NotFound
 from purveyor.kit.ids import new_id
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.contract import KeyReused, RequestInProgress
-from purveyor.roles.orders.model import IdempotencyKey, Order, OrderFilter, StoredAnswer
+from purveyor.roles.orders.model import IdempotencyKey, Order, OrderFilter, Product, StoredAnswer
 from purveyor.roles.orders.store import OrderStore
 from roles.orders.samples import HOME, SHELF, buyer, draft, new_order
 from waiting import PATIENCE_S
@@ -57,6 +59,17 @@ async def test_an_order_comes_back_as_it_was_placed(store: OrderStore) -> None:
     assert [(line.product_id, line.quantity) for line in found.lines] == [(3, 1000), (2, 1), (1, 7)]
     for name in Order.__struct_fields__:
         assert name == "number" or getattr(found, name) == getattr(new.order, name)
+
+
+async def test_product_ids_are_stored_as_they_came(store: OrderStore) -> None:
+    ada = buyer()
+    ids: list[int | str] = [2**53 - 1, "SKU-1", 1, "1", '"', "Ärmel 漢/\\"]
+    shelf = {number: Product(id=number, title="Lamp", price=1) for number in ids}
+    order = Order.place(new_id(), ada, draft(*((number, 1) for number in ids)), shelf, currency="EUR", at=now())
+    new = msgspec.structs.replace(new_order(ada), order=order)
+    await store.add(new)
+
+    assert (await store.get(order.id, None)).lines == order.lines
 
 
 async def test_no_two_orders_have_the_same_number(store: OrderStore) -> None:

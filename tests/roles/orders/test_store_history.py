@@ -14,6 +14,7 @@ from purveyor.kit.db.migrate import load, migrate
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import NotFound
 from purveyor.kit.ids import new_id
+from purveyor.kit.money import to_major
 from purveyor.registry import ROLES
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.events import status_event
@@ -267,3 +268,35 @@ async def test_orders_from_before_the_history_have_one(postgres_server: Postgres
             (1, "placed", "Ada"),
             (2, "confirmed", "Grace"),
         ]
+
+
+async def test_amounts_of_before_stay_right_in_every_currency(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """Every amount was stored in hundredths."""
+    migrations = ROLES["orders"].migrations
+    assert migrations is not None
+    for old in load(migrations)[:2]:
+        (tmp_path / f"{old.name}.sql").write_text(old.sql)
+    url = postgres_server.create_database("orders_in_hundredths")
+    await migrate(url, "orders", tmp_path)
+    ids = {currency: new_id() for currency in ("EUR", "JPY", "KWD", "CLF", "ABC")}
+    async with open_database(url, application="tests", max_size=2) as opened:
+        for number, (currency, order_id) in enumerate(ids.items()):
+            await opened.execute(
+                "insert into orders.orders values ($1, $2, 'u', 'a@x', 'Ada', 'pending', 'unpaid', 'card', $3, "
+                "7000, null, '', 1, 'request 1', now(), now())",
+                order_id,
+                number,
+                currency,
+            )
+            await opened.execute(
+                "insert into orders.order_items values ($1, 1, 1, 'Kettle', 2, 2500), ($1, 2, 2, 'Cup', 1, 2000)",
+                order_id,
+            )
+    await migrate(url, "orders", migrations)
+    async with open_database(url, application="tests", max_size=2) as opened:
+        for currency, order_id in ids.items():
+            order = await OrderStore(opened).get(order_id, None)
+            assert (to_major(order.total, currency), order.total) == (70, sum(line.total for line in order.lines))
+            assert [to_major(line.price, currency) for line in order.lines] == [25, 20]

@@ -6,6 +6,7 @@ msgspec stops at the first fault. This walk runs only after it has refused a bod
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from difflib import get_close_matches
 from functools import cache
 from itertools import chain
@@ -236,6 +237,8 @@ def _text(value: Any, kind: inspect.StrType) -> str:
 
 
 def _number(value: Any, kind: Any) -> str:
+    if isinstance(kind, inspect.DecimalType) and isinstance(value, str):
+        return _unless_converted(value, Decimal, "a number")
     whole = isinstance(kind, inspect.IntType)
     name = "a whole number" if whole else "a number"
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):

@@ -252,7 +252,9 @@ def problem_body(problem: Problem, instance: str, request_id: str, base: str) ->
         request_id=request_id,
         errors=problem.errors,
     )
-    return encode(body)
+    if not problem.members:
+        return encode(body)
+    return encode({**msgspec.to_builtins(body), **problem.members})
 
 
 def sent_path(scope: Any) -> str:

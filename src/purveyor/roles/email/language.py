@@ -7,12 +7,11 @@ from typing import Annotated
 
 import msgspec
 
+from purveyor.kit.money import decimals
+
 FALLBACK = "en"
 _SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
 _MAX_DIGITS = 18
-_WITHOUT_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
-_WITH_THREE_DECIMALS = "BHD IQD JOD KWD LYD OMR TND"
-"""The currencies whose minor units are not hundredths (ISO 4217)."""
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,10 +47,8 @@ class MoneyFormat(_Section, frozen=True):
 
 
 def _decimals(amount: Decimal, currency: str) -> int:
-    if currency in _WITH_THREE_DECIMALS.split():
-        return 3
     # A fraction that the currency does not have looks odd, but rounding it would be wrong.
-    return 0 if currency in _WITHOUT_DECIMALS.split() and amount == amount.to_integral_value() else 2
+    return decimals(currency) or (0 if amount == amount.to_integral_value() else 2)
 
 
 class DateFormat(_Section, frozen=True):

@@ -1,13 +1,13 @@
 """What other roles may ask and hear of orders, and its errors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from purveyor.kit.errors import Conflict, FieldError, InvalidInput, Problem, TooManyRequests, Unavailable
+from purveyor.kit.errors import Conflict, InvalidInput, Problem, TooManyRequests, Unavailable
 from purveyor.kit.events.message import Ask, Event, Message
 from purveyor.kit.role import Port
 from purveyor.roles.auth.contract import Address
@@ -16,10 +16,19 @@ OrderNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """A 64-bit integer. A consumer could never store a larger one."""
 
 
+ProductId = int | str
+"""Opaque: a JSON number or a text, kept as it came. ``1`` and ``"1"`` are different products."""
+
+
+def shown(product_id: ProductId) -> str:
+    """An id in a text for people and logs: text ids have quotes."""
+    return f'"{product_id}"' if isinstance(product_id, str) else str(product_id)
+
+
 class OrderedItem(Message, frozen=True, omit_defaults=True):
     """An order line in an event. Amounts are in major units."""
 
-    product_id: int
+    product_id: ProductId
     quantity: int
     price: Decimal
     total_amt: Decimal
@@ -248,7 +257,7 @@ class TooManyStreams(TooManyRequests):
 
 
 class ProductsUnavailable(Unavailable):
-    """The product API did not return a valid price, and the last known price is too old. Orders are never placed
+    """The product API as a whole cannot be asked, and the last known prices are too old. Orders are never placed
     at outdated prices. Try again after the number of seconds in Retry-After.
     """
 
@@ -263,14 +272,20 @@ class UnknownProduct(InvalidInput):
 
     code, title = "unknown-product", "Unknown product"
 
-    @classmethod
-    def at(cls, unknown: Mapping[int, int]) -> "UnknownProduct":
-        """The error for these lines of an order: position in ``items`` to product id."""
-        ids = ", ".join(str(product_id) for product_id in dict.fromkeys(unknown.values()))
-        return cls(
-            f"The catalog does not contain these products: {ids}.",
-            errors=[
-                FieldError(f"/items/{position}/product_id", f"there is no product {product_id}")
-                for position, product_id in unknown.items()
-            ],
-        )
+
+class ProductUnavailable(InvalidInput):
+    """The order contains products that cannot be sold now, for example because the product API gives no valid
+    price for them, or a price in another currency than the shop's.
+
+    Each entry of errors points at one of them and says why. Remove these products from the order.
+    """
+
+    code, title = "product-unavailable", "Product cannot be sold"
+
+
+class PriceChanged(Conflict):
+    """The order would not cost the expected_total of the request. The members items, total_amount, total_minor and
+    currency show what it would cost now. To accept that, send the request again with the new total.
+    """
+
+    code, title = "price-changed", "The total differs from the expected total"

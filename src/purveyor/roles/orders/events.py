@@ -76,8 +76,8 @@ def _members(order: Order, buyer: Buyer) -> dict[str, Any]:
         OrderedItem(
             product_id=line.product_id,
             quantity=line.quantity,
-            price=to_major(line.price),
-            total_amt=to_major(line.total),
+            price=to_major(line.price, order.currency),
+            total_amt=to_major(line.total, order.currency),
             title=line.title,
         )
         for line in order.lines
@@ -86,7 +86,7 @@ def _members(order: Order, buyer: Buyer) -> dict[str, Any]:
         "order_number": order.number,
         "user_email": buyer.email,
         "user_name": buyer.name,
-        "total_amount": to_major(order.total),
+        "total_amount": to_major(order.total, order.currency),
         "items": items,
         "payment_method": order.payment_method,
         "order_id": str(order.id),

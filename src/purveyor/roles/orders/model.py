@@ -12,7 +12,13 @@ from purveyor.kit.errors import FieldError, InvalidInput
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.money import MAX_MINOR
 from purveyor.roles.auth.contract import Address, Principal
-from purveyor.roles.orders.contract import IllegalTransition, UnknownProduct
+from purveyor.roles.orders.contract import (
+    IllegalTransition,
+    ProductId,
+    ProductUnavailable,
+    UnknownProduct,
+    shown,
+)
 
 MAX_QUANTITY = 1000
 NEXT_STATUS: Mapping[str, tuple[str, ...]] = {
@@ -25,19 +31,24 @@ NEXT_STATUS: Mapping[str, tuple[str, ...]] = {
 """Allowed transitions of an order's status."""
 NEXT_PAYMENT_STATUS: Mapping[str, tuple[str, ...]] = {"unpaid": ("paid",), "paid": ("refunded",), "refunded": ()}
 """Allowed transitions of the payment status. It is independent of the order's status."""
+MAX_PRODUCT_NUMBER = 2**53 - 1
+"""The largest id that every JSON parser keeps exact (RFC 8259 section 6)."""
+MAX_PRODUCT_TEXT = 100
+PRODUCT_TEXT = r"^[^\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]+$"
+"""Text ids are one line without control characters."""
 _NO_NUMBER = b'"order_number":0,'
 
 
-class Product(msgspec.Struct, frozen=True, kw_only=True):
+class Product(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A product as orders know it. The texts are plain: one line, no control characters.
 
     ``image`` is never fetched. ``discount`` (percent) is for display: the price already includes it.
     """
 
-    id: int
+    id: ProductId
     title: str
     price: int
-    """In minor units, exact."""
+    """In minor units of the shop's currency, exact. May be 0: samples and gifts can be ordered."""
     image: str = ""
     description: str = ""
     brand: str = ""
@@ -47,10 +58,27 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
     discount: int = 0
 
 
+class Unsellable(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A product that exists and cannot be sold. ``why`` goes into a sentence: "its price is missing"."""
+
+    id: ProductId
+    why: str
+
+
+class ProductSlice(msgspec.Struct, frozen=True):
+    """The sellable products of one page of the catalog. ``has_more`` also counts products that are left out."""
+
+    products: Sequence[Product]
+    has_more: bool
+
+
 class DraftLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A product and how many of it."""
 
-    product_id: Annotated[int, Meta(ge=1, le=2**31 - 1, examples=[1])]
+    product_id: (
+        Annotated[int, Meta(ge=1, le=MAX_PRODUCT_NUMBER, examples=[1])]
+        | Annotated[str, Meta(min_length=1, max_length=MAX_PRODUCT_TEXT, pattern=PRODUCT_TEXT, examples=["SKU-1"])]
+    )
     quantity: Annotated[int, Meta(ge=1, le=MAX_QUANTITY, examples=[2])]
 
 
@@ -66,7 +94,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 class LineFields(msgspec.Struct, frozen=True, kw_only=True):
     """The members of an order line that are the same inside and on the wire."""
 
-    product_id: int
+    product_id: ProductId
     title: str
     quantity: int
 
@@ -107,15 +135,15 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         order_id: UUID,
         buyer: Principal,
         draft: Draft,
-        products: Mapping[int, Product],
+        products: Mapping[ProductId, Product | Unsellable],
         *,
         currency: str,
         at: datetime,
     ) -> "Order":
         """Create an order at the products' prices.
 
-        Raises ``UnknownProduct``, which points at each line with an unknown product, and ``InvalidInput`` for a
-        merged quantity over 1000 or a total that JSON readers could not keep exact.
+        Raises ``UnknownProduct`` or ``ProductUnavailable``, which point at each line that cannot be ordered, and
+        ``InvalidInput`` for a merged quantity over 1000 or a total that JSON readers could not keep exact.
         """
         lines = _priced(draft.lines, products)
         total = sum(line.total for line in lines)
@@ -162,11 +190,36 @@ def _require_transition(what: str, now: str, wanted: str, following: Mapping[str
         raise IllegalTransition(f"The {what} is {now} and cannot become {wanted}. It can become {allowed}.")
 
 
-def _priced(draft: Sequence[DraftLine], products: Mapping[int, Product]) -> tuple[Line, ...]:
-    unknown = {place: line.product_id for place, line in enumerate(draft) if line.product_id not in products}
-    if unknown:
-        raise UnknownProduct.at(unknown)
-    quantities: dict[int, int] = {}
+def _sellable(
+    draft: Sequence[DraftLine], products: Mapping[ProductId, Product | Unsellable]
+) -> Mapping[ProductId, Product]:
+    """The products of the draft. Raises one error that points at every line that cannot be ordered."""
+    sellable: dict[ProductId, Product] = {}
+    unknown: dict[str, None] = {}
+    unsellable: dict[str, None] = {}
+    errors: list[FieldError] = []
+    for place, line in enumerate(draft):
+        pointer, name = f"/items/{place}/product_id", shown(line.product_id)
+        match products.get(line.product_id):
+            case Product() as product:
+                sellable[line.product_id] = product
+            case Unsellable(why=why):
+                unsellable[f"{name} ({why})"] = None
+                errors.append(FieldError(pointer, f"product {name} cannot be sold now: {why}"))
+            case _:
+                unknown[name] = None
+                errors.append(FieldError(pointer, f"there is no product {name}"))
+    missing = f"The catalog does not contain these products: {', '.join(unknown)}." if unknown else ""
+    refused = f"These products cannot be sold now: {', '.join(unsellable)}." if unsellable else ""
+    if errors:
+        kind = UnknownProduct if unknown else ProductUnavailable
+        raise kind(f"{missing} {refused}".strip(), errors=errors)
+    return sellable
+
+
+def _priced(draft: Sequence[DraftLine], wanted: Mapping[ProductId, Product | Unsellable]) -> tuple[Line, ...]:
+    products = _sellable(draft, wanted)
+    quantities: dict[ProductId, int] = {}
     for place, line in enumerate(draft):
         quantities[line.product_id] = quantities.get(line.product_id, 0) + line.quantity
         if quantities[line.product_id] > MAX_QUANTITY:

@@ -14,7 +14,7 @@ from litestar.params import PathParameter
 from purveyor.kit.errors import NotFound
 from purveyor.kit.http.routes import RouteGroup, answer
 from purveyor.kit.link_tokens import LinkTokens, id_in
-from purveyor.kit.money import to_major
+from purveyor.kit.money import to_fixed
 from purveyor.roles.orders.contract import order_page
 from purveyor.roles.orders.model import Order
 from purveyor.roles.orders.store import OrderStore
@@ -151,4 +151,4 @@ def _links(shop: ShopDetails, public_url: str, words: Mapping[str, str]) -> Iter
 
 
 def _amount(minor: int, currency: str) -> str:
-    return f"{to_major(minor):.2f}\N{NO-BREAK SPACE}{currency}"
+    return f"{to_fixed(minor, currency)}\N{NO-BREAK SPACE}{currency}"

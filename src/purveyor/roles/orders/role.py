@@ -10,6 +10,7 @@ from uuid import UUID
 from msgspec import Meta
 
 from purveyor.kit.limits.memory import Rate
+from purveyor.kit.money import Currency
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
@@ -55,7 +56,7 @@ class OrdersSettings(ShopDetails, frozen=True, kw_only=True):
 
     products_api: Annotated[Url, Meta(description="base URL of the product API; empty: bundled catalog")] = Url()
     rate_limit_orders: Annotated[Rate, Meta(description="rate limit for placing orders, per user")] = Rate(60, 60)
-    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217 code of all prices")] = "EUR"
+    currency: Annotated[Currency, Meta(description="ISO 4217 code of all prices")] = Currency("EUR")
     event_backlog_max_events: Annotated[
         int, Meta(ge=1, description="refuse new orders while this many events wait for the broker")
     ] = 100_000
@@ -72,9 +73,9 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(env.database())
-        products: Products = BundledProducts()
+        products: Products = BundledProducts(str(settings.currency))
         if settings.products_api:
-            api = ProductApi(settings.products_api, shared=env.shared_cache)
+            api = ProductApi(settings.products_api, str(settings.currency), shared=env.shared_cache)
             products = await stack.enter_async_context(aclosing(api))
         yield _assemble(env, settings, database, products)
 
@@ -84,7 +85,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
     from purveyor.roles.orders import live, privacy, routes, routes_products, service, store, store_tickets
 
-    identity, currency = env.port(Identity), settings.currency
+    identity, currency = env.port(Identity), str(settings.currency)  # msgspec encodes no subclass of str
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
     persons = privacy.PersonalDataStore(database)
     most, oldest_s = settings.event_backlog_max_events, settings.event_backlog_max_age_s

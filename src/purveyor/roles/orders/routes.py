@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, cast
 from urllib.parse import urlencode
 
@@ -43,6 +44,7 @@ from purveyor.kit.http.routes import (
     read_number,
 )
 from purveyor.kit.http.web import ApiResponse, find_header, find_list_header
+from purveyor.kit.money import AMOUNT_SCHEMA, is_amount
 from purveyor.kit.text import OPTIONAL_LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text, invalid
 from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import AddressBody, Principal
@@ -52,12 +54,14 @@ from purveyor.roles.orders.contract import (
     KeyReused,
     PreconditionFailed,
     PreconditionRequired,
+    PriceChanged,
     ProductsUnavailable,
+    ProductUnavailable,
     RequestInProgress,
     UnknownProduct,
 )
 from purveyor.roles.orders.etag import IF_MATCH, PRIVATE, IfMatch, etag, none_matches
-from purveyor.roles.orders.export import export
+from purveyor.roles.orders.export import MEDIA_TYPES, Format, Rows, export
 from purveyor.roles.orders.model import Draft, DraftLine, Order, OrderFilter, Sort
 from purveyor.roles.orders.routes_desk import HoldMail
 from purveyor.roles.orders.schemas import OrderPage, OrderView, PaymentMethod, PaymentStatus, Status, order_view
@@ -78,6 +82,8 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     shipping_address: AddressBody | None = None
     note: Annotated[str, Meta(max_length=500, extra_json_schema=TEXT_SCHEMA)] | None = None
     """May have several lines."""
+    expected_total: Annotated[Decimal, Meta(extra_json_schema=AMOUNT_SCHEMA)] | None = None
+    """What the order may cost: a number or a decimal in a text. A different total is refused with 409."""
     checks: ClassVar = {"note": clean_text}
     rules: ClassVar = {
         "not": {
@@ -97,6 +103,9 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             address = self.shipping_address.checked("/shipping_address") if self.shipping_address else None
         with faults:
             note = clean_text(self.note, "/note") if self.note else ""
+        with faults:
+            if self.expected_total is not None and not is_amount(self.expected_total):
+                raise invalid("/expected_total", "must be an amount of money of at least 0, such as 59.98")
         faults.raise_if_any()
         return Draft(lines=self.items, payment_method=self.payment_method, shipping_address=address, note=note)
 
@@ -136,8 +145,9 @@ def _place_route(orders: Orders, group: RouteGroup) -> Any:
         operation_id="place_order",
         summary="Place an order",
         description=(
-            "Prices come from the catalog. With an `Idempotency-Key` header the request can be repeated safely "
-            "for 24 hours: the order is placed once, and every repetition returns the first response."
+            "Prices come from the catalog. With `expected_total` the order is only placed if it costs just that. "
+            "With an `Idempotency-Key` header the request can be repeated safely for 24 hours: the order is "
+            "placed once, and every repetition returns the first response."
         ),
         reads=(_READS_KEY,),
         headers=_PLACE_HEADERS,
@@ -147,7 +157,9 @@ def _place_route(orders: Orders, group: RouteGroup) -> Any:
         ),
         problems=(
             RequestInProgress,
+            PriceChanged,
             UnknownProduct,
+            ProductUnavailable,
             KeyReused,
             TooManyRequests,
             ProductsUnavailable,
@@ -161,7 +173,11 @@ def _place_route(orders: Orders, group: RouteGroup) -> Any:
         admitted = await orders.admit(request.user)
         with admitted.with_headers():
             stored = await orders.place(
-                request.user, data.draft(), address_id=data.shipping_address_id, key=_key(request)
+                request.user,
+                data.draft(),
+                address_id=data.shipping_address_id,
+                key=_key(request),
+                expected_total=data.expected_total,
             )
         headers = admitted.headers() | {"Location": f"/api/orders/{stored.order_id}", "ETag": etag(1)}
         if stored.replayed:
@@ -369,26 +385,35 @@ def _export_route(store: OrderStore, group: RouteGroup) -> Any:
     @group.get(
         "/api/orders/export.csv",
         operation_id="export_orders",
-        summary="Export orders as CSV",
+        summary="Export orders for a spreadsheet",
         description=(
-            "For staff. All orders that match the filters, newest first, one per line (RFC 4180, UTF-8), as a "
-            "stream. Texts that a spreadsheet would read as formulas start with an apostrophe."
+            "For staff. All orders that match the filters, newest first, with a row per order or, with "
+            "`rows=items`, per item. CSV (RFC 4180, UTF-8 with a byte order mark) is streamed. An apostrophe "
+            "stands wherever a spreadsheet would begin a formula. With `format=xlsx` the answer is an Excel "
+            f"workbook (`{MEDIA_TYPES['xlsx']}`), in which amounts are numbers, and ids, postal codes and phone "
+            "numbers are texts."
         ),
         headers={"Content-Disposition": "File name"},
-        responses=answer(str, "The CSV file.", schemas.CSV, media_type="text/csv"),
+        responses=answer(str, "The file.", schemas.CSV, media_type="text/csv"),
         problems=(Forbidden,),
         dependencies={"wanted": Provide(_wanted)},
     )
-    async def export_orders(request: Request[Principal, Any, Any], wanted: NamedDependency[OrderFilter]) -> Stream:
+    async def export_orders(
+        request: Request[Principal, Any, Any],
+        wanted: NamedDependency[OrderFilter],
+        format: Annotated[Format, QueryParameter(description="Kind of file")] = "csv",  # noqa: A002
+        rows: Annotated[Rows, QueryParameter(description="What a row is about")] = "orders",
+    ) -> Stream:
         if not request.user.is_staff:
             raise Forbidden("Only staff may export orders.")
-        pieces = export(store, wanted)
+        pieces = export(store, wanted, rows, format)
         first = await anext(pieces)  # a database error becomes an error response, not a truncated file
+        name = "order-items" if rows == "items" else "orders"
         return Stream(
             _after(first, pieces),
-            media_type="text/csv",
             headers={
-                "Content-Disposition": f'attachment; filename="orders-{now():%Y-%m-%d}.csv"',
+                "Content-Type": MEDIA_TYPES[format],  # a handler's own media type would win over the response's
+                "Content-Disposition": f'attachment; filename="{name}-{now():%Y-%m-%d}.{format}"',
                 "X-Accel-Buffering": "no",
             },
         )

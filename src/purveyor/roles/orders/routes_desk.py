@@ -358,6 +358,7 @@ class DayView(msgspec.Struct, frozen=True, kw_only=True):
     date: date
     orders: int
     revenue: Amount
+    revenue_minor: int
     mail_p50_s: float | None
     """Seconds from the order to its email, median."""
     mail_p95_s: float | None
@@ -373,7 +374,16 @@ class FiguresView(msgspec.Struct, frozen=True, kw_only=True):
 _COUNTS = {"to_confirm": 12, "to_ship": 3, "mail_trouble": 0}
 _FIGURES = {
     "currency": "EUR",
-    "days": [{"date": "2026-03-01", "orders": 12, "revenue": 719.76, "mail_p50_s": 0.4, "mail_p95_s": 1.2}],
+    "days": [
+        {
+            "date": "2026-03-01",
+            "orders": 12,
+            "revenue": 719.76,
+            "revenue_minor": 71976,
+            "mail_p50_s": 0.4,
+            "mail_p95_s": 1.2,
+        }
+    ],
 }
 Days = Annotated[
     str, QueryParameter(description="How many days", schema_extra=number_schema(MAX_DAYS, default=30))
@@ -407,7 +417,8 @@ def _figure_routes(figures: Figures, group: RouteGroup) -> list[Any]:
             DayView(
                 date=day.date,
                 orders=day.orders,
-                revenue=to_major(day.revenue),
+                revenue=to_major(day.revenue, figures.currency),
+                revenue_minor=day.revenue,
                 mail_p50_s=day.mail_p50_s,
                 mail_p95_s=day.mail_p95_s,
             )

@@ -17,17 +17,21 @@ from purveyor.kit.http.routes import (
     read_number,
 )
 from purveyor.roles.orders import schemas
-from purveyor.roles.orders.contract import ProductsUnavailable
+from purveyor.roles.orders.contract import ProductId, ProductsUnavailable, ProductUnavailable
+from purveyor.roles.orders.model import MAX_PRODUCT_NUMBER, MAX_PRODUCT_TEXT
 from purveyor.roles.orders.schemas import ProductPage, ProductView, product_view
 from purveyor.roles.orders.service import Orders
 
 _FIRST = "$response.body#/products/0/id"
-
 _MAX_PAGE = 100_000
+_NUMBER = re.compile(r"[1-9][0-9]{0,15}")
 
-# Ids are parsed here: anything but a number is a product that does not exist.
-ProductId = Annotated[
-    str, PathParameter(description="Product ID.", schema_extra={"type": "integer", "minimum": 1})
+PathProductId = Annotated[
+    str,
+    PathParameter(
+        description="Product ID, percent-encoded. Digits are a number; where no product has that number, a text.",
+        schema_extra={"minLength": 1, "examples": ["1", "SKU-1"]},
+    ),
 ]
 Page = Annotated[
     str, QueryParameter(description="Page number, starting at 1", schema_extra=number_schema(_MAX_PAGE, default=1))
@@ -43,8 +47,9 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         operation_id="list_products",
         summary="List products",
         description=(
-            "Products in the order of the catalog, at the prices that a new order would have. A page past the end "
-            "is empty."
+            "Products in the order of the catalog, at the prices that a new order would have. Products that "
+            "cannot be sold now are left out, so a page may be short: only `has_more` says whether there are "
+            "more. A page past the end is empty."
         ),
         links=(link("get_product", product_id=_FIRST), link("place_order")),
         responses=answer(ProductPage, "A page of products.", schemas.PRODUCTS),
@@ -58,7 +63,8 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
     ) -> ProductPage:
         number, size = read_number("page", page, _MAX_PAGE), read_limit(limit)
         found = await orders.products(number, size, category)
-        return ProductPage([product_view(product, currency) for product in found], number, size)
+        views = [product_view(product, currency) for product in found.products]
+        return ProductPage(views, number, size, found.has_more)
 
     @group.get(
         "/api/products/{product_id:str}",
@@ -67,11 +73,23 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         description="The price is the one that a new order would have.",
         links=(link("place_order"),),
         responses=answer(ProductView, "The product.", schemas.PRODUCT),
-        problems=(NotFound,),
+        problems=(NotFound, ProductUnavailable),
     )
-    async def product(product_id: ProductId) -> ProductView:
-        if not re.fullmatch(r"[1-9][0-9]{0,9}", product_id):
-            raise NotFound("There is no such product.")
-        return product_view(await orders.product(int(product_id)), currency)
+    async def product(product_id: PathProductId) -> ProductView:
+        last = NotFound("There is no such product.")
+        for wanted in _meant(product_id):
+            try:
+                return product_view(await orders.product(wanted), currency)
+            except NotFound as error:
+                last = error
+        raise last
 
     return [products, product]
+
+
+def _meant(text: str) -> list[ProductId]:
+    """The ids that a text in a path can mean, the likelier one first."""
+    texts: list[ProductId] = [text] if len(text) <= MAX_PRODUCT_TEXT else []
+    if _NUMBER.fullmatch(text) and int(text) <= MAX_PRODUCT_NUMBER:
+        return [int(text), *texts]
+    return texts

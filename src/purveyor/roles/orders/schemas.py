@@ -1,13 +1,15 @@
 """Response bodies of role orders, and their examples."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
 
 from purveyor.kit.events.message import encode
-from purveyor.kit.money import Amount, to_major
+from purveyor.kit.money import Amount, to_fixed, to_major
 from purveyor.roles.auth.contract import PostalAddressView
+from purveyor.roles.orders.contract import PriceChanged, ProductId
 from purveyor.roles.orders.model import (
     ChangedBy,
     Entry,
@@ -26,10 +28,12 @@ PaymentMethod = Literal["cash_on_delivery", "card", "bank_transfer"]
 
 
 class ItemView(LineFields, frozen=True, kw_only=True):
-    """An order line. Amounts are in major units."""
+    """An order line. Amounts are in major units, and beside each in integers of minor units."""
 
     price: Amount
+    price_minor: int
     total_amt: Amount
+    total_amt_minor: int
 
 
 class BuyerView(msgspec.Struct, frozen=True):
@@ -40,7 +44,7 @@ class BuyerView(msgspec.Struct, frozen=True):
 
 
 class OrderView(msgspec.Struct, frozen=True):
-    """An order. Amounts are in major units of ``currency``."""
+    """An order. Amounts are in major units of ``currency``; ``total_minor`` is an integer of minor units."""
 
     id: str
     order_number: int
@@ -50,6 +54,7 @@ class OrderView(msgspec.Struct, frozen=True):
     payment_method: str
     currency: str
     total_amount: Amount
+    total_minor: int
     items: list[ItemView]
     shipping_address: PostalAddressView | None
     note: str | None
@@ -71,11 +76,12 @@ class OrderPage(msgspec.Struct, frozen=True):
 
 
 class ProductView(msgspec.Struct, frozen=True):
-    """A product with its current price in major units of ``currency``."""
+    """A product with its current price in major units of ``currency``, and in integers of minor units."""
 
-    id: int
+    id: ProductId
     title: str
     price: Amount
+    price_minor: int
     currency: str
     image: str
     description: str
@@ -87,11 +93,16 @@ class ProductView(msgspec.Struct, frozen=True):
 
 
 class ProductPage(msgspec.Struct, frozen=True):
-    """A page of products in the order of the catalog."""
+    """A page of products in the order of the catalog, without those that cannot be sold now.
+
+    It may be shorter than ``limit`` and even empty when there are more pages: only ``has_more`` says whether there
+    are.
+    """
 
     products: list[ProductView]
     page: int
     limit: int
+    has_more: bool
 
 
 def order_view(order: Order, for_staff: StoredOrder | None = None) -> OrderView:
@@ -106,17 +117,9 @@ def order_view(order: Order, for_staff: StoredOrder | None = None) -> OrderView:
         payment_status=order.payment_status,
         payment_method=order.payment_method,
         currency=order.currency,
-        total_amount=to_major(order.total),
-        items=[
-            ItemView(
-                product_id=line.product_id,
-                title=line.title,
-                quantity=line.quantity,
-                price=to_major(line.price),
-                total_amt=to_major(line.total),
-            )
-            for line in order.lines
-        ],
+        total_amount=to_major(order.total, order.currency),
+        total_minor=order.total,
+        items=item_views(order),
         shipping_address=PostalAddressView(**msgspec.structs.asdict(address)) if address else None,
         note=order.note or None,
         version=order.version,
@@ -127,10 +130,40 @@ def order_view(order: Order, for_staff: StoredOrder | None = None) -> OrderView:
     )
 
 
+def item_views(order: Order) -> list[ItemView]:
+    """The lines of an order in major and minor units."""
+    return [
+        ItemView(
+            product_id=line.product_id,
+            title=line.title,
+            quantity=line.quantity,
+            price=to_major(line.price, order.currency),
+            price_minor=line.price,
+            total_amt=to_major(line.total, order.currency),
+            total_amt_minor=line.total,
+        )
+        for line in order.lines
+    ]
+
+
+def price_changed(order: Order, expected: Decimal) -> PriceChanged:
+    """The error for an order that costs something else than its buyer expected."""
+    total = to_major(order.total, order.currency)
+    return PriceChanged(
+        f"The order would cost {to_fixed(order.total, order.currency)} {order.currency}, not {expected:f}.",
+        members={
+            "items": item_views(order),
+            "total_amount": total,
+            "total_minor": order.total,
+            "currency": order.currency,
+        },
+    )
+
+
 def product_view(product: Product, currency: str) -> ProductView:
-    """A product in major units."""
-    members = {**msgspec.structs.asdict(product), "price": to_major(product.price)}
-    return ProductView(**members, currency=currency)
+    """A product in major and minor units."""
+    members = {**msgspec.structs.asdict(product), "price": to_major(product.price, currency)}
+    return ProductView(**members, price_minor=product.price, currency=currency)
 
 
 def answer_of(order: Order) -> NumberPlaceholder:
@@ -243,7 +276,18 @@ ORDER: dict[str, Any] = {
     "payment_method": "card",
     "currency": "EUR",
     "total_amount": 59.98,
-    "items": [{"product_id": 1, "title": "Kettle", "quantity": 2, "price": 29.99, "total_amt": 59.98}],
+    "total_minor": 5998,
+    "items": [
+        {
+            "product_id": 1,
+            "title": "Kettle",
+            "quantity": 2,
+            "price": 29.99,
+            "price_minor": 2999,
+            "total_amt": 59.98,
+            "total_amt_minor": 5998,
+        }
+    ],
     "shipping_address": PLACE["shipping_address"] | {"line2": "", "region": "", "phone": ""},  # type: ignore[operator]
     "note": "ring twice",
     "version": 1,
@@ -298,16 +342,18 @@ STREAM = (
     'data: {"id":2,"at":"2026-03-01T09:30:01.480Z","what":"mail_sent",...}\n\n: nothing new\n\n'
 )
 CSV = (
-    "order_number,id,created_at,updated_at,status,payment_status,payment_method,currency,total_amount,quantity,"
-    "items,user_id,user_name,user_email,recipient,line1,line2,city,region,postal_code,country,phone,note\r\n"
-    f"10001,{ORDER_ID},2026-03-01T09:30:00.125000Z,2026-03-01T09:30:00.125Z,pending,unpaid,card,EUR,59.98,2,"
-    f"2 x Kettle,{_USER_ID},Ada Lovelace,ada@example.com,Ada Lovelace,12 St James's Square,,London,,SW1Y 4JH,GB,,"
-    "ring twice\r\n"
+    '"order_number","id","created_at","updated_at","status","payment_status","payment_method","currency",'
+    '"total_amount","quantity","items","user_id","user_name","user_email","recipient","line1","line2","city",'
+    '"region","postal_code","country","phone","note"\r\n'
+    f'10001,"{ORDER_ID}","2026-03-01T09:30:00.125000Z","2026-03-01T09:30:00.125000Z","pending","unpaid","card",'
+    f'"EUR",59.98,2,"2 x Kettle","{_USER_ID}","Ada Lovelace","ada@example.com","Ada Lovelace",'
+    '"12 St James\'s Square","","London","","SW1Y 4JH","GB","","ring twice"\r\n'
 )
 PRODUCT = {
     "id": 1,
     "title": "Kettle",
     "price": 29.99,
+    "price_minor": 2999,
     "currency": "EUR",
     "image": "/catalog/images/1.svg",
     "description": "Boils water.",
@@ -317,4 +363,4 @@ PRODUCT = {
     "category": "kitchen",
     "discount": 10,
 }
-PRODUCTS = {"products": [PRODUCT], "page": 1, "limit": 20}
+PRODUCTS = {"products": [PRODUCT], "page": 1, "limit": 20, "has_more": True}

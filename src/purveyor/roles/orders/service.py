@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from purveyor.kit.events.outbox import Backlog
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import new_id, parse_id
 from purveyor.kit.limits.memory import Decision, Limiter, Rate
+from purveyor.kit.money import to_major
 from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import Address, Principal, Profile
 from purveyor.roles.email.contract import MailSettled
@@ -25,9 +27,12 @@ from purveyor.roles.orders.contract import (
     OrderCreated,
     OrderTrace,
     PreconditionRequired,
+    ProductId,
+    ProductUnavailable,
     RequestInProgress,
     TraceOrder,
     Unannounced,
+    shown,
 )
 from purveyor.roles.orders.etag import IfMatch
 from purveyor.roles.orders.events import announcement, created_event, payment_event, status_event
@@ -41,12 +46,14 @@ from purveyor.roles.orders.model import (
     Order,
     OrderFilter,
     Product,
+    ProductSlice,
     StoredAnswer,
     StoredOrder,
     Timeline,
     Transition,
+    Unsellable,
 )
-from purveyor.roles.orders.schemas import answer_of
+from purveyor.roles.orders.schemas import answer_of, price_changed
 from purveyor.roles.orders.store import HistoryStore, OrderStore
 
 _TRIES = 5
@@ -55,15 +62,18 @@ _TRIES = 5
 class Products(Protocol):
     """Where products and their prices come from: the bundled catalog or a product API."""
 
-    async def fetch(self, ids: Collection[int]) -> Mapping[int, Product]:
+    async def fetch(self, ids: Collection[ProductId]) -> Mapping[ProductId, Product | Unsellable]:
         """The products with these ids, in one call for a whole order; unknown ids are absent.
 
-        Raises ``ProductsUnavailable`` when there is no trustworthy answer for one of them.
+        Raises ``ProductsUnavailable`` when the source cannot be asked.
         """
         ...
 
-    async def page(self, page: int, limit: int, category: str | None) -> Sequence[Product]:
-        """One page of the catalog, counted from 1; empty past the end. Raises ``ProductsUnavailable``."""
+    async def page(self, page: int, limit: int, category: str | None) -> ProductSlice:
+        """One page of the catalog, counted from 1; empty past the end. Raises ``ProductsUnavailable``.
+
+        A product costs what ``fetch`` says, until ``fetch`` or ``page`` reads it again from the source.
+        """
         ...
 
     async def check(self) -> str:
@@ -103,21 +113,28 @@ class Orders:
         return decision
 
     async def place(
-        self, buyer: Principal, draft: Draft, *, address_id: str | None = None, key: str | None = None
+        self,
+        buyer: Principal,
+        draft: Draft,
+        *,
+        address_id: str | None = None,
+        key: str | None = None,
+        expected_total: Decimal | None = None,
     ) -> StoredAnswer:
         """Place an order at the catalog's prices; with a key, at most once.
 
-        Raises ``UnknownProduct``, ``ProductsUnavailable``, ``EventBacklog``, ``KeyReused``, ``RequestInProgress``.
+        Raises ``UnknownProduct``, ``ProductUnavailable``, ``PriceChanged`` unless the total is as expected,
+        ``ProductsUnavailable``, ``EventBacklog``, ``KeyReused``, ``RequestInProgress``.
         """
         if key is None:
-            return await self._place(buyer, draft, address_id, None)
+            return await self._place(buyer, draft, address_id, expected_total, None)
         running = (buyer.user_id, key)
         if running in self._running:
             raise RequestInProgress
         self._running.add(running)
-        kept = IdempotencyKey(buyer.user_id, key, _fingerprint(draft, address_id))
+        kept = IdempotencyKey(buyer.user_id, key, _fingerprint(draft, address_id, expected_total))
         try:
-            return await self._place(buyer, draft, address_id, kept)
+            return await self._place(buyer, draft, address_id, expected_total, kept)
         except Problem:
             # An equal request may have been answered before: that answer stands, whatever fails now.
             if (stored := await self._store.find_answer(kept)) is not None:
@@ -127,7 +144,12 @@ class Orders:
             self._running.discard(running)
 
     async def _place(
-        self, buyer: Principal, draft: Draft, address_id: str | None, key: IdempotencyKey | None
+        self,
+        buyer: Principal,
+        draft: Draft,
+        address_id: str | None,
+        expected_total: Decimal | None,
+        key: IdempotencyKey | None,
     ) -> StoredAnswer:
         self._backlog.require_room()
         fetching = self._products.fetch({line.product_id for line in draft.lines})
@@ -145,6 +167,8 @@ class Orders:
         )
         failpoint("order.priced")
         order = Order.place(new_id(), buyer, draft, products, currency=self._currency, at=now())
+        if expected_total is not None and expected_total != to_major(order.total, order.currency):
+            raise price_changed(order, expected_total)
         stored = await self._store.add(
             NewOrder(
                 order=order,
@@ -183,15 +207,17 @@ class Orders:
         page = found[:limit]
         return page, page[-1].order.id if len(found) > limit else None
 
-    async def products(self, page: int, limit: int, category: str | None) -> Sequence[Product]:
+    async def products(self, page: int, limit: int, category: str | None) -> ProductSlice:
         """A page of the catalog. Raises ``ProductsUnavailable``."""
         return await self._products.page(page, limit, category)
 
-    async def product(self, product_id: int) -> Product:
-        """One product. Raises ``NotFound``, ``ProductsUnavailable``."""
+    async def product(self, product_id: ProductId) -> Product:
+        """One product. Raises ``NotFound``, ``ProductUnavailable``, ``ProductsUnavailable``."""
         found = (await self._products.fetch({product_id})).get(product_id)
         if found is None:
             raise NotFound("There is no such product.")
+        if isinstance(found, Unsellable):
+            raise ProductUnavailable(f"Product {shown(product_id)} cannot be sold now: {found.why}.")
         return found
 
     async def trace(self, ask: TraceOrder) -> OrderTrace:
@@ -199,9 +225,12 @@ class Orders:
         return await self._store.trace(ask.order)
 
 
-def _fingerprint(draft: Draft, address_id: str | None) -> bytes:
+def _fingerprint(draft: Draft, address_id: str | None, expected_total: Decimal | None) -> bytes:
     """The SHA-256 of the decoded request: white space and the order of members do not matter."""
-    return hashlib.sha256(msgspec.json.encode((draft, address_id))).digest()
+    request: tuple[object, ...] = (draft, address_id)
+    if expected_total is not None:
+        request = (*request, expected_total.normalize())
+    return hashlib.sha256(msgspec.json.encode(request)).digest()
 
 
 class OrderChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import KEEP, emit, insert_into, values
 from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.roles.auth.contract import Address
-from purveyor.roles.orders.contract import KeyReused, OrderTrace, RequestInProgress, TraceStep
+from purveyor.roles.orders.contract import KeyReused, OrderTrace, ProductId, RequestInProgress, TraceStep
 from purveyor.roles.orders.model import (
     Buyer,
     ChangedBy,
@@ -46,9 +46,9 @@ placed as (
     select $1, number, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $28 from gate
     returning number
 ), lines as (
-    insert into orders.order_items (order_id, line, product_id, title, quantity, price)
-    select $1, line.* from placed, unnest($15::smallint[], $16::bigint[], $17::text[], $18::int[], $19::bigint[])
-        as line
+    insert into orders.order_items (order_id, line, product_id, title, quantity, price, product_text)
+    select $1, line.* from placed,
+        unnest($15::smallint[], $16::bigint[], $17::text[], $18::int[], $19::bigint[], $32::text[]) as line
 ), event as (
     {insert_into("orders", first=20, source="placed", body=_NUMBERED)}
 ), searched as (
@@ -66,12 +66,12 @@ select number from placed"""  # noqa: S608 - constants
 # second of two would wait inside "on conflict" for the first one's commit, and then not see its row.
 _ADD_WITH_KEY = f"""
 with free as materialized (
-    select pg_try_advisory_xact_lock(hashtextextended($2 || ' ' || $32, 0)) as free, {_ERASED} as erased
+    select pg_try_advisory_xact_lock(hashtextextended($2 || ' ' || $33, 0)) as free, {_ERASED} as erased
 ), numbered as materialized (
     select nextval('orders.order_number') as number from free where free and not erased
 ), kept as (
     insert into orders.idempotency_keys as kept (user_id, key, fingerprint, order_id, answer, expires_at)
-    select $2, $32, $33, $1, $34::bytea || convert_to(number::text, 'UTF8') || $35::bytea,
+    select $2, $33, $34, $1, $35::bytea || convert_to(number::text, 'UTF8') || $36::bytea,
         now() + interval '24 hours'
     from numbered
     on conflict (user_id, key) do update set fingerprint = excluded.fingerprint, order_id = excluded.order_id,
@@ -85,7 +85,8 @@ select free, erased, (select number from placed) as number from free"""  # noqa:
 _ORDER = """
     o.id, o.number, o.user_id, o.status, o.payment_status, o.payment_method, o.currency, o.total,
     o.shipping_address, o.note, o.version, o.created_at, o.updated_at,
-    (select json_agg(json_build_array(i.product_id, i.title, i.quantity, i.price) order by i.line)
+    (select json_agg(json_build_array(
+        coalesce(to_json(i.product_id), to_json(i.product_text)), i.title, i.quantity, i.price) order by i.line)
      from orders.order_items i where i.order_id = o.id)::text as lines"""
 _KEPT = f"""{_ORDER}, o.user_email, o.user_name, o.language, o.erased_at is not null as erased,
     (select u.until from orders.undoable u where u.order_id = o.id and u.version = o.version and u.until > now())
@@ -133,7 +134,7 @@ _ENTRY = """
 _ID_MARGIN = timedelta(minutes=1)
 _FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _KEEP_MARGIN = timedelta(days=1)
-_lines = msgspec.json.Decoder(list[tuple[int, str, int, int]])
+_lines = msgspec.json.Decoder(list[tuple[ProductId, str, int, int]])
 _address = msgspec.json.Decoder(Address)
 
 
@@ -419,13 +420,14 @@ def _arguments(new: NewOrder) -> tuple[object, ...]:
         event.correlation_id,
         order.created_at,
         list(range(1, len(lines) + 1)),
-        [line.product_id for line in lines],
+        [None if isinstance(line.product_id, str) else line.product_id for line in lines],
         [line.title for line in lines],
         [line.quantity for line in lines],
         [line.price for line in lines],
         *values(msgspec.structs.replace(event, body=body.before)),
         body.after,
         text_of(order, new.buyer_name, new.buyer_email),
+        [line.product_id if isinstance(line.product_id, str) else None for line in lines],
     )
 
 

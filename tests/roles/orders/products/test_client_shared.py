@@ -81,7 +81,7 @@ async def process(
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(open_redis(server.url)) for _ in range(3)]
         made = [
-            ProductApi(api.url, deadline_s=PATIENCE_S, shared=RedisCache(client), clock=clock)
+            ProductApi(api.url, "EUR", deadline_s=PATIENCE_S, shared=RedisCache(client), clock=clock)
             for client in clients
         ]
         for product_api in made:
@@ -91,13 +91,13 @@ async def process(
 
 def stored(product_id: int = 7, *, age_s: float, price: int = 500, **members: object) -> bytes:
     """A product as a process that loaded it ``age_s`` seconds ago has left it."""
-    value = {"id": product_id, "title": "From Redis", "price": price} | members
+    value = {"type": "Product", "id": product_id, "title": "From Redis", "price": price} | members
     return msgspec.msgpack.encode({"value": value, "loaded_at": time.time() - age_s})
 
 
 async def price(products: ProductApi, product_id: int = 7) -> int | None:
     view = (await products.fetch([product_id])).get(product_id)
-    return view.price if view else None
+    return view.price if isinstance(view, Product) else None
 
 
 async def test_second_process_asks_nobody(api: ProductApiServer, process: Process) -> None:
@@ -127,14 +127,14 @@ async def test_unknown_products_are_shared_too(
     assert await price(process()) is None
     assert await price(process()) is None
     assert api.calls[7] == 1
-    assert 20_000 < await raw.pttl("purveyor:product:7") <= 30_000
+    assert 20_000 < await raw.pttl("purveyor:product:EUR:7") <= 30_000
 
 
 async def test_redis_keeps_plain_data_for_ten_minutes(process: Process, raw: redis.asyncio.Redis) -> None:
     began = time.time()
     await process().fetch([7])
-    assert 500_000 < await raw.pttl("purveyor:product:7") <= 600_000
-    data = await raw.get("purveyor:product:7")
+    assert 500_000 < await raw.pttl("purveyor:product:EUR:7") <= 600_000
+    data = await raw.get("purveyor:product:EUR:7")
     assert isinstance(data, bytes)
     kept: dict[str, Any] = msgspec.msgpack.decode(data)
     assert kept["value"]["price"] == 1999
@@ -144,22 +144,22 @@ async def test_redis_keeps_plain_data_for_ten_minutes(process: Process, raw: red
 async def test_age_counts_from_the_request_and_not_from_the_look_into_redis(
     api: ProductApiServer, process: Process, raw: redis.asyncio.Redis, clock: Clock
 ) -> None:
-    await raw.set("purveyor:product:7", stored(age_s=50))
+    await raw.set("purveyor:product:EUR:7", stored(age_s=50))
     products = process()
     assert await price(products) == 500
     clock.now += 8
     assert await price(products) == 500
     assert not api.requests
     clock.now += 4
-    await raw.set("purveyor:product:7", stored(age_s=62))
+    await raw.set("purveyor:product:EUR:7", stored(age_s=62))
     assert await price(products) == 1999
 
 
 async def test_stale_value_of_another_process_serves_while_the_api_fails(
     api: ProductApiServer, process: Process, raw: redis.asyncio.Redis, clock: Clock
 ) -> None:
-    await raw.set("purveyor:product:7", stored(age_s=590))
-    api.default = status(400)
+    await raw.set("purveyor:product:EUR:7", stored(age_s=590))
+    api.default = status(403)
     products = process()
     assert await price(products) == 500
     assert await price(products) == 500
@@ -172,8 +172,8 @@ async def test_stale_value_of_another_process_serves_while_the_api_fails(
 async def test_too_old_is_as_good_as_absent(
     api: ProductApiServer, process: Process, raw: redis.asyncio.Redis
 ) -> None:
-    await raw.set("purveyor:product:7", stored(age_s=601))
-    api.default = status(400)
+    await raw.set("purveyor:product:EUR:7", stored(age_s=601))
+    api.default = status(403)
     with pytest.raises(ProductsUnavailable):
         await process().fetch([7])
 
@@ -191,7 +191,7 @@ POISON = {
     "empty": b"",
     "garbage": b"\xff\xc1\x00garbage",
     "pickle": pickle.dumps(Trap()),
-    "JSON": b'{"value": {"id": 7, "title": "x", "price": 1}, "loaded_at": 0}',
+    "JSON": b'{"value": {"type": "Product", "id": 7, "title": "x", "price": 1}, "loaded_at": 0}',
     "cut short": stored(age_s=1)[:-3],
     "more behind it": stored(age_s=1) + b"\x00",
     "another type": stored(age_s=1, price="1"),  # type: ignore[arg-type]
@@ -209,7 +209,7 @@ POISON = {
 async def test_poison_is_replaced(
     api: ProductApiServer, process: Process, raw: redis.asyncio.Redis, poison: bytes
 ) -> None:
-    await raw.set("purveyor:product:7", poison)
+    await raw.set("purveyor:product:EUR:7", poison)
     assert await price(process()) == 1999
     assert await price(process()) == 1999
     assert api.calls[7] == 1
@@ -219,7 +219,7 @@ async def test_poison_is_replaced(
 async def test_key_of_another_type_is_replaced(
     api: ProductApiServer, process: Process, raw: redis.asyncio.Redis
 ) -> None:
-    await raw.lpush("purveyor:product:7", "x")
+    await raw.lpush("purveyor:product:EUR:7", "x")
     assert await price(process()) == 1999
     assert await price(process()) == 1999
     assert api.calls[7] == 1
@@ -229,7 +229,7 @@ async def test_failure_of_one_process_does_not_hold_up_the_others(
     api: ProductApiServer, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "_LEASE_S", 10 * PATIENCE_S)
-    api.answers[7] = [slowly(0.1, status(400)), wrapped()]
+    api.answers[7] = [slowly(0.1, status(403)), wrapped()]
     async with asyncio.timeout(PATIENCE_S):  # the second takes over when the first gives up
         answers = await asyncio.gather(price(process()), price(process()), return_exceptions=True)
     assert any(isinstance(answer, ProductsUnavailable) for answer in answers)
@@ -237,7 +237,7 @@ async def test_failure_of_one_process_does_not_hold_up_the_others(
 
 
 async def test_process_that_never_comes_back_is_not_waited_for(process: Process, raw: redis.asyncio.Redis) -> None:
-    await raw.set("purveyor:product:7:lease", b"")
+    await raw.set("purveyor:product:EUR:7:lease", b"")
     async with asyncio.timeout(PATIENCE_S):
         assert await price(process()) == 1999
 

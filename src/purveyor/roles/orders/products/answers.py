@@ -1,76 +1,105 @@
-"""Parses responses of the product API into trustworthy products."""
+"""Parses responses of the product API into trustworthy products.
 
+A response is either no product data at all (HTML, a redirect, broken JSON), which is the API's fault, or contains
+products, of which each can be at fault by itself: it then becomes an ``Unsellable``.
+"""
+
+import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import msgspec
 
-from purveyor.kit.money import from_major
-from purveyor.roles.orders.model import Product
+from purveyor.kit.money import decimals, from_major
+from purveyor.roles.orders.contract import ProductId, shown
+from purveyor.roles.orders.model import (
+    MAX_PRODUCT_NUMBER,
+    MAX_PRODUCT_TEXT,
+    PRODUCT_TEXT,
+    Product,
+    Unsellable,
+)
 
 _decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(float_hook=Decimal)
+_BOM = b"\xef\xbb\xbf"
 _TEXTS = {"image": 2000, "description": 2000, "brand": 100, "model": 100, "color": 100, "category": 100}
 """The optional texts of a product, with their maximum lengths."""
+_CURRENCY = ("currency", "currency_code", "currencyCode", "priceCurrency")
 _UNFIT = {"Cc": " ", "Zl": " ", "Zp": " ", "Cf": ""}
 """Replacements by Unicode category: a space for breaks, nothing for bidirectional controls."""
 _JOINERS = "\u200c\u200d"
 """Invisible, but needed in Persian, in Indian languages and in many emoji."""
+_MAX_PRICE_TEXT = 40
 
 
 class Unusable(Exception):
-    """The API returned an untrustworthy response. ``status`` is 0 when the body was at fault."""
-
-    def __init__(self, why: str, status: int = 0) -> None:
-        super().__init__(why)
-        self.status = status
-
-
-class Broken(Unusable):
-    """The API itself is at fault, not one product: a status of 500 or above, or a body that is not JSON."""
+    """The API returned something that is no product data."""
 
 
 def decode(body: bytes) -> object:
-    """Decode JSON with exact decimals. Raises ``Broken``, and ``Unusable`` for ``null``."""
+    """Decode JSON with exact decimals. Raises ``Unusable``.
+
+    Accepts a byte order mark, and the NaN and overlong numbers of other encoders: they spoil one product, not all.
+    """
+    body = body.removeprefix(_BOM)
+    with suppress(ValueError, ArithmeticError, RecursionError):
+        return _decoder.decode(body)
     try:
-        answer = _decoder.decode(body)
+        text = body.decode()
+        return json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_number)
     except (ValueError, ArithmeticError, RecursionError) as error:
-        raise Broken("the body is not JSON") from error
-    if answer is None:
-        raise Unusable("the answer is null")
-    return answer
+        raise Unusable("the body is not JSON") from error
 
 
-def read_product(answer: object, wanted: int) -> Product | None:
-    """The product in a response (``None``: 404), or ``None``. Raises ``Unusable``."""
-    product = _inside(answer, "product")
+def _number(text: str) -> int | Decimal:
+    try:
+        return int(text) if len(text) <= _MAX_PRICE_TEXT and text.lstrip("-").isdigit() else Decimal(text)
+    except InvalidOperation:  # an exponent beyond all bounds
+        return Decimal("NaN")
+
+
+def read_product(answer: object, wanted: ProductId, currency: str) -> Product | Unsellable | None:
+    """The product in a response; ``None`` when there is none with this id."""
+    try:
+        product = _inside(answer, "product")
+    except Unusable as error:
+        return Unsellable(id=wanted, why=str(error))
     if product is None:
         return None
-    view = _view(product)
-    if view.id != wanted:
-        raise Unusable(f"asked for product {wanted}, got {view.id}")
-    return view
+    number = _id(product)
+    if number is None:
+        return Unsellable(id=wanted, why="the product API returned something that is no product")
+    if type(number) is not type(wanted) and str(number) == str(wanted):
+        return None  # 1 is another product than "1"
+    if number != wanted:
+        return Unsellable(id=wanted, why=f"the product API returned product {shown(number)} instead")
+    return _view(product, number, currency)
 
 
-def read_products(answer: object) -> Sequence[Product]:
-    """The products of a list, without untrustworthy ones, which cannot be ordered either.
+class Listed(msgspec.Struct, frozen=True):
+    """A list of products as the API returned it. ``length`` counts entries without an id too."""
 
-    Raises ``Unusable`` without a list or without any trustworthy product.
-    """
+    products: Sequence[Product | Unsellable]
+    length: int
+
+
+def read_products(answer: object, currency: str) -> Listed:
+    """The products of a list. Raises ``Unusable`` without a list, or when no entry is a product."""
+    if answer is None:
+        raise Unusable("the answer is null")
     products = _inside(answer, "products")
     if products is None:
-        return ()
+        return Listed((), 0)
     if not isinstance(products, list):
-        raise Unusable("there is no list of products")
-    views: list[Product] = []
-    for product in products:
-        with suppress(Unusable):
-            views.append(_view(product))
-    if products and not views:
-        raise Unusable("no product of the list can be trusted")
-    return views
+        raise Unusable("there is no list of products in the answer")
+    identified = [(product, number) for product in products if (number := _id(product)) is not None]
+    if products and not identified:
+        raise Unusable("no entry of the list is a product with an id")
+    return Listed([_view(product, number, currency) for product, number in identified], len(products))
 
 
 def _inside(answer: object, member: str) -> object:
@@ -79,33 +108,64 @@ def _inside(answer: object, member: str) -> object:
         if str(answer.get("status")).casefold() == "error":
             return None
         if member not in answer:
-            raise Unusable(f"there is no {member!r} in the answer, and no error")
+            raise Unusable(f"there is no {member!r} in the answer of the product API, and no error")
         return answer[member]
     return answer
 
 
-def _view(product: object) -> Product:
-    if not isinstance(product, dict):
-        raise Unusable("a product is not an object")
-    number, title = product.get("id"), product.get("title")
-    if type(number) is not int or not isinstance(title, str) or not (title := _text(title, 300)):
-        raise Unusable("a product has no numeric id, or no title")
+def _id(product: object) -> ProductId | None:
+    """The id, kept as it came; ``2.0`` is the integer 2."""
+    number = product.get("id") if isinstance(product, dict) else None
+    if isinstance(number, Decimal) and number.is_finite() and abs(number) <= MAX_PRODUCT_NUMBER:
+        number = int(number) if number == int(number) else None
+    if isinstance(number, str):
+        return number if len(number) <= MAX_PRODUCT_TEXT and re.fullmatch(PRODUCT_TEXT, number) else None
+    return number if type(number) is int and 0 < number <= MAX_PRODUCT_NUMBER else None
+
+
+def _view(product: Any, number: ProductId, currency: str) -> Product | Unsellable:
+    title = product.get("title")
+    if not isinstance(title, str) or not (title := _text(title, 300)):
+        return Unsellable(id=number, why="it has no title")
+    try:
+        _require_currency(product, currency)
+        price = _minor(product.get("price"), currency)
+    except ValueError as error:
+        return Unsellable(id=number, why=str(error))
     discount = product.get("discount")
     return Product(
         id=number,
         title=title,
-        price=_minor(number, product.get("price")),
+        price=price,
         discount=discount if type(discount) is int and 0 <= discount <= 100 else 0,  # noqa: PLR2004
         **{name: _text(product.get(name), limit) for name, limit in _TEXTS.items()},
     )
 
 
-def _minor(number: int, price: object) -> int:
-    if isinstance(price, int | Decimal) and not isinstance(price, bool):
+def _require_currency(product: Mapping[str, object], currency: str) -> None:
+    for name in _CURRENCY:
+        said = product.get(name)
+        if isinstance(said, str) and said.strip() and said.strip().upper() != currency:
+            raise ValueError(f"its price is in {_text(said, 20)}, and the shop sells in {currency}")
+
+
+def _minor(price: object, currency: str) -> int:
+    """Minor units of a price, which may be a number or a decimal in a text. Raises ``ValueError``."""
+    if price is None or price == "":
+        raise ValueError("its price is missing")
+    if isinstance(price, bool) or not isinstance(price, int | Decimal | str):
+        raise ValueError("its price is not a number")  # noqa: TRY004 - a fault of the data
+    if isinstance(price, str) and not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", price.strip(), re.ASCII):
+        raise ValueError(f"its price is not a number: {_text(price, _MAX_PRICE_TEXT)!r}")
+    with suppress(InvalidOperation):
+        amount = Decimal(price)
         with suppress(ValueError):
-            if (minor := from_major(Decimal(price))) > 0:
-                return minor
-    raise Unusable(f"product {number} has no price in whole minor units")
+            return from_major(amount, currency)
+        if not amount.is_finite():
+            raise ValueError("its price is not a number")
+        if amount < 0:
+            raise ValueError("its price is negative")
+    raise ValueError(f"its price is too large, or has more than the {decimals(currency)} decimals of {currency}")
 
 
 def _text(value: object, limit: int) -> str:
