@@ -54,6 +54,9 @@ export default {
   "The server is overloaded": "Der Shop ist überlastet",
   "Product prices are unavailable": "Die Preise sind zurzeit nicht verfügbar",
   "Temporarily unavailable": "Vorübergehend nicht verfügbar",
+  "This account is blocked": "Dieses Konto ist gesperrt",
+  "The confirmation token is not valid": "Dieser Bestätigungslink ist nicht gültig",
+  "Product unavailable": "Produkt nicht verfügbar",
   // Products
   "All": "Alle",
   "All products": "Alle Produkte",
@@ -246,7 +249,7 @@ export default {
   "New email address": "Neue E-Mail-Adresse",
   "Send confirmation": "Bestätigung senden",
   "We have sent an email to {email}. Your address changes when you open the link in it.": "Wir haben eine E-Mail an {email} gesendet. Ihre Adresse wird geändert, sobald Sie den Link darin öffnen.",
-  "This address is not confirmed yet. Open the link in the email that we sent you.": "Diese Adresse ist noch nicht bestätigt. Öffnen Sie den Link in der E-Mail, die wir Ihnen gesendet haben.",
+  "Enter your current address to get a new link to confirm it.": "Geben Sie Ihre aktuelle Adresse ein, um einen neuen Link zu ihrer Bestätigung zu erhalten.",
   "Current password": "Aktuelles Passwort",
   "Your password was changed. Other devices were signed out.": "Ihr Passwort wurde geändert. Andere Geräte wurden abgemeldet.",
   "Addresses": "Adressen",

@@ -54,6 +54,9 @@ export default {
   "The server is overloaded": "La tienda está sobrecargada",
   "Product prices are unavailable": "Los precios no están disponibles en este momento",
   "Temporarily unavailable": "No disponible temporalmente",
+  "This account is blocked": "Esta cuenta está bloqueada",
+  "The confirmation token is not valid": "El enlace de confirmación no es válido",
+  "Product unavailable": "Producto no disponible",
   // Products
   "All": "Todo",
   "All products": "Todos los productos",
@@ -246,7 +249,7 @@ export default {
   "New email address": "Correo electrónico nuevo",
   "Send confirmation": "Enviar confirmación",
   "We have sent an email to {email}. Your address changes when you open the link in it.": "Hemos enviado un correo a {email}. Su dirección cambiará cuando abra el enlace que contiene.",
-  "This address is not confirmed yet. Open the link in the email that we sent you.": "Esta dirección aún no está confirmada. Abra el enlace del correo que le hemos enviado.",
+  "Enter your current address to get a new link to confirm it.": "Introduzca su dirección actual para recibir un nuevo enlace con el que confirmarla.",
   "Current password": "Contraseña actual",
   "Your password was changed. Other devices were signed out.": "Su contraseña se ha cambiado. Se ha cerrado la sesión en otros dispositivos.",
   "Addresses": "Direcciones",

@@ -54,6 +54,9 @@ export default {
   "The server is overloaded": "La boutique est surchargée",
   "Product prices are unavailable": "Les prix sont actuellement indisponibles",
   "Temporarily unavailable": "Temporairement indisponible",
+  "This account is blocked": "Ce compte est bloqué",
+  "The confirmation token is not valid": "Ce lien de confirmation n’est pas valide",
+  "Product unavailable": "Produit indisponible",
   // Products
   "All": "Tout",
   "All products": "Tous les produits",
@@ -246,7 +249,7 @@ export default {
   "New email address": "Nouvelle adresse e-mail",
   "Send confirmation": "Envoyer la confirmation",
   "We have sent an email to {email}. Your address changes when you open the link in it.": "Nous avons envoyé un e-mail à {email}. Votre adresse sera modifiée lorsque vous ouvrirez le lien qu’il contient.",
-  "This address is not confirmed yet. Open the link in the email that we sent you.": "Cette adresse n’est pas encore confirmée. Ouvrez le lien dans l’e-mail que nous vous avons envoyé.",
+  "Enter your current address to get a new link to confirm it.": "Saisissez votre adresse actuelle pour recevoir un nouveau lien de confirmation.",
   "Current password": "Mot de passe actuel",
   "Your password was changed. Other devices were signed out.": "Votre mot de passe a été modifié. Les autres appareils ont été déconnectés.",
   "Addresses": "Adresses",
