@@ -16,6 +16,8 @@ from waiting import PATIENCE_S, until
 SETTINGS = {
     "TRUSTED_PROXIES": "127.0.0.0/8",  # a test says where a customer comes from with X-Forwarded-For
     "RATE_LIMIT_ORDERS": "200/minute",
+    "RATE_LIMIT_REGISTER": "10000/minute",  # most customers of the tests register from one address
+    "RATE_LIMIT_UNCONFIRMED_MAIL": "1000/hour",
     "LOG_LEVEL": "warning",
 }
 """What every shape is started with."""

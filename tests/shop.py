@@ -334,11 +334,11 @@ class Shop:
 
     @asynccontextmanager
     async def live(
-        self, by: Customer, order_id: str, last_event_id: str | None = None
+        self, by: Customer | None, order_id: str, last_event_id: str | None = None, *, ticket: str = ""
     ) -> AsyncIterator["EventSource"]:
         """What happens to an order, while it happens."""
-        path = f"/api/orders/{order_id}/live"
-        headers = {"authorization": f"Bearer {by.token}"}
+        path = f"/api/orders/{order_id}/live{'?ticket=' if ticket else ''}{ticket}"
+        headers = {"authorization": f"Bearer {by.token}"} if by else {}
         headers |= {} if last_event_id is None else {"last-event-id": last_event_id}
         async with self._client(path).stream("GET", path, headers=headers, timeout=PATIENCE_S) as answer:
             yield EventSource(answer)

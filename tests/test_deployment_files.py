@@ -12,10 +12,10 @@ import msgspec
 import pytest
 import yaml
 
-from purveyor.host import declared_settings
+from purveyor.host import declared_settings, known_settings
 from purveyor.kit.metrics import REGISTRY
 from purveyor.registry import ROLES
-from purveyor.settings import Sources
+from purveyor.settings import Settings, Sources
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = declared_settings(ROLES.values())
@@ -30,6 +30,8 @@ USED_BY: Mapping[str, set[str]] = {
     "DATABASE_STATEMENT_CACHE": {"auth", "orders"},
     "REDIS_URL": {"auth", "orders"},
     "TRUSTED_PROXIES": {"auth", "orders", "shop"},
+    "CORS_ORIGINS": EVERY,
+    "PUBLIC_URL": EVERY,
     "RABBITMQ_URL": {"auth", "orders", "email", "shop"},
     "RABBITMQ_QUEUE_TYPE": {"auth", "orders", "email", "shop"},
     "AUTH_SERVICE": {"orders", "shop"},
@@ -72,7 +74,8 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def test_used_by_covers_every_shared_setting() -> None:
     own = {field.name.upper() for role in ROLES.values() for field in msgspec.structs.fields(role.settings)}
-    assert set(USED_BY) == set(FIELDS) - own
+    shared = {field.name.upper() for field in msgspec.structs.fields(Settings)}
+    assert set(USED_BY) == shared | set(FIELDS) - own
 
 
 @pytest.mark.parametrize("process", ENV_FILES)
@@ -114,10 +117,18 @@ def test_documented_ranges_match_the_settings(path: Path) -> None:
             assert (name, int(said[1]), int(said[2])) == (name, meta.ge, meta.le)
 
 
+@pytest.mark.parametrize("path", [ROOT / ".env.example", *ENV_FILES.values()], ids=lambda path: path.name)
+def test_no_name_in_an_example_is_taken_for_a_mistake(tmp_path: Path, path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(COMPOSE)
+    (tmp_path / ".env").write_text("".join(f"{name}={value or 'x'}\n" for name, value in lines(path)))
+
+    assert Sources(environ={}, dotenv=tmp_path / ".env").unknown(known_settings()) == []
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
 def test_profile_loads_as_it_is(path: Path) -> None:
     sources = Sources(path, environ={}, dotenv=None)
-    sources.refuse_unknown(KINDS)
+    sources.refuse_unknown(known_settings())
     for kind in KINDS:
         sources.load(kind)
 

@@ -13,7 +13,7 @@ from purveyor.host import choose_transport, declared_settings
 from purveyor.kit.errors import ConfigError
 from purveyor.kit.limits.memory import Rate
 from purveyor.registry import ROLES
-from purveyor.settings import Networks, Secret, Settings, Sources, Url
+from purveyor.settings import Networks, Secret, Settings, Sources, Url, base_path_of, origin_of
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,6 +216,11 @@ def test_a_bad_value_in_dotenv_names_it(files: Any) -> None:
         ("REDIS_URL", f"redis://:{CANARY}@h:x/", "a host and a port"),
         ("AUTH_SERVICE", f"http://u:{CANARY}@[::", "a host and a port"),
         ("SERVICE_SECRET", f"{CANARY}-short", "at least 32 bytes"),
+        ("PUBLIC_URL", "shop.example", "http://"),
+        ("CORS_ORIGINS", "https://a.test https://b.test/path", "'https://b.test/path'"),
+        ("CORS_ORIGINS", "front.test", "https://store.example"),
+        ("CORS_ORIGINS", "https://user@a.test", "https://store.example"),
+        ("CORS_ORIGINS", "null", "https://store.example"),
     ],
 )
 def test_the_settings_of_every_process(files: Any, name: str, value: str, allowed: str) -> None:
@@ -241,6 +246,35 @@ def test_the_settings_of_every_process(files: Any, name: str, value: str, allowe
 def test_urls_of_every_form(files: Any, name: str, value: str) -> None:
     loaded = load_all(files(**{name: value}))
     assert [getattr(each, name.lower()) for each in loaded if hasattr(each, name.lower())] == [value]
+
+
+_THREE = ("https://a.test", "http://localhost:5173", "https://*.b.test")
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("https://Front.test/", ("https://front.test",)),
+        ("https://a.test, http://localhost:5173  https://*.b.test", _THREE),
+        ("*", ("*",)),
+        ("https://[::1]:8000", ("https://[::1]:8000",)),
+    ],
+)
+def test_origins_are_read_from_a_list(files: Any, text: str, origins: tuple[str, ...]) -> None:
+    assert files(CORS_ORIGINS=text).load(Settings).cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "path"),
+    [
+        ("https://x.test/store/", "https://x.test", "/store"),
+        ("http://u:p@X.test:8000", "http://x.test:8000", ""),
+        ("https://x.test/", "https://x.test", ""),
+        ("", "", ""),
+    ],
+)
+def test_origin_and_path_of_a_url(url: str, origin: str, path: str) -> None:
+    assert (origin_of(url), base_path_of(url)) == (origin, path)
 
 
 def test_a_choice_may_be_written_in_capitals(files: Any) -> None:
@@ -307,14 +341,50 @@ def test_a_secret_is_masked_in_the_entries_and_may_be_anything(files: Any) -> No
 # --- profiles
 
 
-def test_a_name_that_no_setting_has_is_refused_in_a_profile_only(files: Any) -> None:
-    sources = files("siez = 3", "SIEZ=3", SIEZ="3")
-    with pytest.raises(ConfigError, match=r"^profile\.toml: there is no setting 'siez'\. Run app config"):
-        sources.refuse_unknown([Sample, Settings])
+KNOWN = {"SIZE", "TEXT", "LOG_LEVEL", "CURRENCY", "AUTH_SERVICE", "DATA_DIR", "ORTHERS_DATABASE_URL"}
 
-    files('text = "x"\nlog_level = "info"\northers_database_url = "x"').refuse_unknown(
-        [Sample, Settings], ["ORTHERS_DATABASE_URL"]
+
+def test_a_name_that_no_setting_has_is_refused_in_a_profile_only(files: Any) -> None:
+    sources = files("siez = 3\nCURENCY = 'EUR'", "SIEZ=3", SIEZ="3")
+    message = r"^profile\.toml: there is no setting 'siez', 'curency' \(did you mean 'currency'\?\)\."
+    with pytest.raises(ConfigError, match=message):
+        sources.refuse_unknown(KNOWN)
+
+    files('text = "x"\nlog_level = "info"\northers_database_url = "x"').refuse_unknown(KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("CURENCY", "CURRENCY"),
+        ("currency", "CURRENCY"),
+        ("DATADIR", "DATA_DIR"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("AUTH_SERVICE_URL", "AUTH_SERVICE"),
+        ("AUTH_SERVICE_HOST", ""),  # Kubernetes sets it for a service of that name
+        ("XDG_DATA_DIRS", ""),
+        ("PATH", ""),
+        ("CURRENCY", ""),
+    ],
+)
+def test_a_name_in_the_environment_that_is_nearly_a_setting_is_found(
+    files: Any, name: str, suggestion: str
+) -> None:
+    found = files(**{name: "x"}).unknown(KNOWN)
+
+    assert [(each.name, each.source, each.suggestion) for each in found] == (
+        [(name, "environment", suggestion)] if suggestion else []
     )
+
+
+def test_every_unknown_name_in_dotenv_is_found_but_those_of_compose(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CURENCY=x\nMY_OWN=1\nHTTP_PORT=80\nCOMPOSE_PROFILES=x\nSIZE=3\n")
+    (tmp_path / "compose.yaml").write_text("ports: ['${HTTP_PORT:-8080}:8000']\n")
+
+    assert [str(each) for each in Sources(environ={}, dotenv=tmp_path / ".env").unknown(KNOWN)] == [
+        "There is no setting CURENCY (.env). Did you mean CURRENCY?",
+        "There is no setting MY_OWN (.env). Run app config for a list.",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
+from msgspec.structs import fields
 
 from purveyor.kit import failpoints
 from purveyor.kit.cache import SharedCache
@@ -57,6 +58,12 @@ def declared_settings(roles: Iterable[Role[Any]]) -> list[type[msgspec.Struct]]:
     roles = list(roles)
     peers = _peer_settings([port for role in roles for port in (*role.needs, *role.wants)])
     return [Settings, *(each.settings for each in TRANSPORTS), peers, *(role.settings for role in roles)]
+
+
+def known_settings() -> frozenset[str]:
+    """The names of all settings of all roles."""
+    declared = {field.name.upper() for kind in declared_settings(ROLES.values()) for field in fields(kind)}
+    return frozenset(declared | {f"{name.upper()}_DATABASE_URL" for name in ROLES})
 
 
 def _peer_settings(ports: Iterable[type[Port]]) -> type[msgspec.Struct]:
@@ -174,6 +181,7 @@ class Host:
             console=self.console,
             database_kind="external" if self.databases.configured(role.name) else "embedded",
             data_dir=self.settings.data_dir,
+            service_secret=self.service_secret,
             limiter=self.limiter,
             backoff=self.backoff,
             shared_cache=self.shared_cache,
@@ -246,12 +254,19 @@ class Host:
         """The identity of this installation's roles. Raises ``ConfigError`` in production without a secret."""
         from purveyor.kit.service_tokens import ServiceTokens
 
-        if secret := self.settings.service_secret.reveal():
-            return ServiceTokens(secret)
-        if self.settings.production:
+        if not (secret := self.service_secret()):
             raise ConfigError("SERVICE_SECRET: must be set when ENVIRONMENT=production and roles run apart.")
+        return ServiceTokens(secret)
+
+    def service_secret(self) -> str:
+        """The secret that all processes share: ``SERVICE_SECRET``, else in development the one in ``DATA_DIR``.
+
+        Empty in production without a setting. Raises ``ConfigError`` if none can be kept.
+        """
+        if self.settings.service_secret or self.settings.production:
+            return self.settings.service_secret.reveal()
         try:
-            return ServiceTokens(kept_secret(self.settings.data_dir / "service-secret"))
+            return kept_secret(self.settings.data_dir / "service-secret")
         except OSError as error:
             raise ConfigError(f"SERVICE_SECRET: is empty, and none can be kept in DATA_DIR ({error}).") from error
 

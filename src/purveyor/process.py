@@ -13,7 +13,7 @@ from typing import Any
 
 from purveyor import __version__
 from purveyor.api_info import ABOUT
-from purveyor.host import Host, choose_roles
+from purveyor.host import Host, choose_roles, known_settings
 from purveyor.kit import log as logs
 from purveyor.kit.db.embedded.owner import EmbeddedPostgres
 from purveyor.kit.errors import ConfigError, StartupError
@@ -21,6 +21,7 @@ from purveyor.kit.events.asyncapi import asyncapi
 from purveyor.kit.http.app import web_app
 from purveyor.kit.http.cors import Cors
 from purveyor.kit.http.health import health_routes
+from purveyor.kit.http.loopback import is_loopback
 from purveyor.kit.http.middleware import LoadShedding, RequestContext
 from purveyor.kit.http.pages import event_routes, page_routes
 from purveyor.kit.http.server import http_server
@@ -87,8 +88,11 @@ def configure_logging(plan: Plan) -> None:
 
 def run(plan: Plan) -> int:
     """Run until SIGTERM or SIGINT and return the exit code. Raises ``ConfigError`` and ``StartupError``."""
-    Host(choose_roles(plan.roles), plan.make_sources())  # refuses invalid settings before anything is started
+    sources = plan.make_sources()
+    Host(choose_roles(plan.roles), sources)  # refuses invalid settings before anything is started
     configure_logging(plan)
+    for unknown in sources.unknown(known_settings()):
+        log.warning("%s", unknown)
     option = "--port" if plan.public else "--health-port"
     listener = bind(plan.host, plan.port, option) if plan.port is not None else None
     with contextlib.closing(listener) if listener else contextlib.nullcontext():
@@ -170,6 +174,12 @@ def _announce(host: Host, plan: Plan) -> None:
         None if plan.port is None else f"http://{f'[{plan.host}]' if ':' in plan.host else plan.host}:{plan.port}"
     )
     log.info("ready", extra={"roles": roles, **({"url": url} if url else {})})
+    if url and plan.public and not host.settings.production and not is_loopback(plan.host):
+        log.warning(
+            "%s listens beyond this machine in development mode. Set ENVIRONMENT=production before others use it. "
+            "Development pages, such as the mailbox, answer only this machine.",
+            url,
+        )
     if not sys.stderr.isatty() or url is None or not plan.public:
         return
     pages = {**_pages(host), "API docs": "/docs", "Health": "/health/ready"}
@@ -185,7 +195,7 @@ def _pages(host: Host) -> dict[str, str]:
 
 def application(host: Host, *, public: bool = True) -> LoadShedding:
     """The ASGI application of a running host."""
-    routes = health_routes(host.health, lambda: host.stopping)
+    routes = health_routes(host.health, lambda: host.stopping, production=host.settings.production)
     if public:
         mailbox = "/mailbox" in _pages(host).values()
         routes += page_routes(development=mailbox)

@@ -4,11 +4,12 @@ A setting is a field of a frozen struct: the shared ones stand here, each role a
 The environment variable is the field's name in capitals; empty means unset.
 """
 
+import difflib
 import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -223,6 +224,7 @@ class Sources:
         dotenv: Path | None = Path(".env"),
     ) -> None:
         self._profile_name = profile.name if profile else ""
+        self._of_compose = _names_in_compose(dotenv)
         self._layers: list[tuple[str, Mapping[str, Any]]] = [
             (
                 "environment",
@@ -263,14 +265,58 @@ class Sources:
                 entries[name] = Entry(name, shown, self.find(name)[1], _about(field.type))
         return list(entries.values())
 
-    def refuse_unknown(self, kinds: Sequence[type[msgspec.Struct]], extra: Sequence[str] = ()) -> None:
-        """Raise ``ConfigError`` for a name in the profile that no setting has."""
-        known = {field.name.upper() for kind in kinds for field in msgspec.structs.fields(kind)} | set(extra)
-        for name in self._layers[-1][1]:
-            if name not in known:
-                raise ConfigError(
-                    f"{self._profile_name}: there is no setting {name.lower()!r}. Run app config for a list."
-                )
+    def refuse_unknown(self, known: Collection[str]) -> None:
+        """Raise ``ConfigError`` for names in the profile that no setting has."""
+        names = [name for name in self._layers[-1][1] if name not in known]
+        if names:
+            near = {name: _nearest(name, known).lower() for name in names}
+            texts = [f"{name.lower()!r}{near[name] and f' (did you mean {near[name]!r}?)'}" for name in names]
+            raise ConfigError(
+                f"{self._profile_name}: there is no setting {', '.join(texts)}. Run app config for a list."
+            )
+
+    def unknown(self, known: Collection[str]) -> list["UnknownSetting"]:
+        """Names in ``.env`` that no setting has, and names in the environment that are nearly a setting's."""
+        (environment, environ), (dotenv, lines), _ = self._layers
+        found = [UnknownSetting(name, environment, near) for name in environ if (near := _nearest(name, known))]
+        found += [
+            UnknownSetting(name, dotenv, _nearest(name, known))
+            for name in lines
+            if not (name in known or name in self._of_compose or _OF_OTHERS.fullmatch(name))
+        ]
+        return found
+
+
+_OF_OTHERS = re.compile(r"(COMPOSE|OTEL)_\w+")
+_ALIKE = 0.85
+"""Least ratio of difflib for two names to be taken for the same, misspelled."""
+
+
+class UnknownSetting(msgspec.Struct, frozen=True):
+    """A name that no setting has."""
+
+    name: str
+    source: str
+    suggestion: str
+
+    def __str__(self) -> str:
+        hint = f" Did you mean {self.suggestion}?" if self.suggestion else " Run app config for a list."
+        return f"There is no setting {self.name} ({self.source}).{hint}"
+
+
+def _names_in_compose(dotenv: Path | None) -> frozenset[str]:
+    """The variables that the compose file beside ``.env`` reads from it."""
+    compose = dotenv.with_name("compose.yaml") if dotenv else None
+    if compose is None or not compose.is_file():
+        return frozenset()
+    return frozenset(re.findall(r"\$\{(\w+)", compose.read_text(encoding="utf-8", errors="replace")))
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """The setting that an unknown name is most like; empty if there is none, or the name is known."""
+    if name in known:
+        return ""
+    return next(iter(difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=_ALIKE)), "")
 
 
 def _convert(field: msgspec.structs.FieldInfo, raw: Any, source: str) -> Any:

@@ -1,4 +1,4 @@
-"""Reads what the application stored in PostgreSQL, with the drill's own SQL: a judge shares no code."""
+"""What the application stored in PostgreSQL, by the drill's own SQL: a judge shares no code."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -21,6 +21,12 @@ class Database:
         self._connection = connection
         self._pattern = f"%@{domain}"
         self._since = since
+
+    async def confirm_customers(self) -> None:
+        """Confirm the addresses of all customers. Unconfirmed ones get only a few mails an hour."""
+        await self._connection.execute(
+            "update auth.users set email_confirmed_at = now() where email like $1", self._pattern
+        )
 
     async def orders(self) -> list[OrderRow]:
         rows = await self._connection.fetch(

@@ -135,6 +135,8 @@ class Runner:
                     auth = self._testbed.running("auth")[0]
                     password = self._canaries["the password"]
                     known = await register(client, customers, self._domain, password, auth)
+                    async with collector.database() as database:
+                        await database.confirm_customers()
                     load = Load(
                         plan,
                         client=client,

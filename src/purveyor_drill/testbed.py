@@ -34,7 +34,9 @@ PROGRAM = (sys.executable, "-m", "purveyor")
 _COMMON = ("LOG_LEVEL", "LOG_FORMAT", "DATA_DIR", "SERVICE_SECRET")
 _SECRETS = ("JWT_SECRET", "SERVICE_SECRET")
 _SETTINGS: Mapping[str, Sequence[str]] = {
-    "auth": ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "JWT_SECRET", "RATE_LIMIT_LOGIN"),
+    "auth": (
+        "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "JWT_SECRET", "RATE_LIMIT_LOGIN", "RATE_LIMIT_REGISTER",
+    ),
     "catalog": (),
     "orders": (
         "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "AUTH_SERVICE", "PRODUCTS_API", "RATE_LIMIT_ORDERS",
@@ -227,6 +229,7 @@ async def _settings(testbed: Testbed) -> dict[str, str]:
         "MAIL_DOUBTFUL": testbed.policy,
         "RATE_LIMIT_ORDERS": "1000000/minute",
         "RATE_LIMIT_LOGIN": "1000000/minute",
+        "RATE_LIMIT_REGISTER": "1000000/minute",
         "LOG_LEVEL": "info",
         "LOG_FORMAT": "json",
     }

@@ -43,7 +43,7 @@ async def test_an_undone_change_is_never_mailed(shop: Shop, ada: Customer, staff
     held = (await shop.change(staff, order["id"], status="confirmed", hold_mail_s=300)).json()
     assert (held["status"], held["version"]) == ("confirmed", 2)
     assert (await shop.get(staff, order["id"])).json()["undo_until"] is not None
-    assert (await shop.get(ada, order["id"])).json()["undo_until"] is None
+    assert (await shop.get(ada, order["id"])).json().get("undo_until") is None
 
     restored = await undo(shop, staff, held)
     assert restored.status_code == 200, restored.text
@@ -69,7 +69,8 @@ async def test_a_held_mail_leaves_before_that_of_the_next_change(
     await shop.change(staff, order["id"], if_match='"2"', status="shipped")
     entries = await shop.happened(ada, order["id"], "confirmed", "shipped")
     assert [entry["what"] for entry in entries if not entry["mail"]] == ["placed", "confirmed", "shipped"]
-    assert len(await shop.mails(ada.email, at_least=3)) == 3
+    subjects = [mail.subject for mail in await shop.mails(ada.email, at_least=2)]
+    assert "confirmed" not in subjects[-1], "the mail of a step leaves before that of the next one, or not at all"
     problem(await undo(shop, staff, order, 3), 409, "undo-over")
 
 

@@ -69,6 +69,20 @@ async def test_an_id_that_was_never_given_tells_everything(shop: Shop, ada: Cust
         assert (await source.next()).event == "placed"
 
 
+@pytest.mark.one_shape
+async def test_a_ticket_opens_the_stream_once(shop: Shop, ada: Customer, stranger: Customer) -> None:
+    order_id, other = [(await shop.place(ada)).json()["id"] for _ in range(2)]
+    problem(await shop.raw("POST", f"/api/orders/{order_id}/live-ticket", stranger), 404, "not-found")
+    issued = await shop.raw("POST", f"/api/orders/{order_id}/live-ticket", ada)
+    assert (issued.status_code, issued.json()["expires_in"]) == (201, 60)
+    ticket = issued.json()["ticket"]
+    problem(await shop.raw("GET", f"/api/orders/{other}/live?ticket={ticket}"), 401, "token-invalid")
+    problem(await shop.raw("GET", f"/api/orders/{order_id}?ticket={ticket}"), 401, "unauthorized")
+    async with shop.live(None, order_id, ticket=ticket) as source:
+        assert (await source.next()).event == "placed"
+    problem(await shop.raw("GET", f"/api/orders/{order_id}/live?ticket={ticket}"), 401, "token-invalid")
+
+
 async def test_many_watch_one_order(shop: Shop, ada: Customer, staff: Customer) -> None:
     order_id = (await shop.place(ada)).json()["id"]
     async with AsyncExitStack() as stack:

@@ -157,7 +157,7 @@ async def moved(shop: Shop, staff: Customer, order_id: str, status: str) -> None
     assert answer.status_code == 200, answer.text
 
 
-async def test_a_cancellation_gives_its_reason_as_text(shop: Shop, ada: Customer) -> None:
+async def test_a_mail_to_an_unconfirmed_address_repeats_no_text_of_the_customer(shop: Shop, ada: Customer) -> None:
     order = exact(await shop.place(ada))
     reason = "<b>Bought</b> {{ 7 * 7 }} twice"
     answer = await shop.raw("POST", f"/api/orders/{order['id']}/cancel", ada, json={"reason": reason})
@@ -165,8 +165,8 @@ async def test_a_cancellation_gives_its_reason_as_text(shop: Shop, ada: Customer
     mails = await shop.mails(ada.email, at_least=2)
     (mail,) = [mail for mail in mails if "cancelled" in mail.subject]
     assert str(order["order_number"]) in mail.subject
-    assert reason in mail.text
-    assert "&lt;b&gt;Bought&lt;/b&gt; {{ 7 * 7 }} twice" in mail.html
+    assert str(order["order_number"]) in mail.text
+    assert "twice" not in mail.text + mail.html
 
 
 async def test_a_new_customer_is_welcomed_once(shop: Shop) -> None:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from shop import Customer, Shop
+from waiting import until
 
 CONTRACT = {
     "/register": {"post"},
@@ -81,7 +82,11 @@ async def test_metrics_count_requests_by_route(shop: Shop, ada: Customer) -> Non
 
     before = await placed_everywhere()
     await shop.place(ada)
-    assert await placed_everywhere() == before + 1
+
+    async def counted() -> bool:
+        return await placed_everywhere() == before + 1
+
+    await until(counted)
     assert all(ada.id not in answer.text for answer in await shop.everywhere("/metrics"))
 
 

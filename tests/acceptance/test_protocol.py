@@ -1,5 +1,6 @@
 """What holds for every path: problems, request ids, slashes, methods, media types, sizes."""
 
+import gzip
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -37,6 +38,85 @@ async def test_what_is_protected_asks_who_is_there_before_anything_else(shop: Sh
                 problem(answer, 401, "unauthorized")
                 asked += 1
     assert asked > 15
+
+
+async def test_unknown_query_parameters_are_refused_on_every_route(shop: Shop) -> None:
+    admin = await shop.staff()
+    asked = 0
+    for document in await shop.everywhere("/openapi.json"):
+        for template, item in document.json()["paths"].items():
+            for method in METHODS:
+                if method not in item:
+                    continue
+                path = re.sub(r"\{\w+\}", "1", template)
+                answer = await shop.raw(method, f"{path}?stauts=x", admin, json={} if method != "get" else None)
+                assert answer.status_code == 422, (method, template, answer.text)
+                assert "/stauts" in [error["pointer"] for error in answer.json()["errors"]]
+                asked += 1
+    assert asked > 25
+
+
+@pytest.mark.parametrize("path", ["/docs", "/problems", "/docs/events", "/static/purveyor.css"])
+async def test_pages_ignore_what_is_appended_to_their_links(shop: Shop, path: str) -> None:
+    assert (await shop.raw("GET", f"{path}?utm_source=mail")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/api/orders/"), ("POST", "/api/orders/"), ("POST", "/logout")]
+)
+async def test_two_access_tokens_are_refused(shop: Shop, ada: Customer, method: str, path: str) -> None:
+    headers = [("authorization", f"Bearer {ada.token}")] * 2
+    answer = await shop.raw(method, path, headers=headers)
+    assert "Authorization" in problem(answer, 400, "bad-request")["detail"]
+
+
+async def test_two_idempotency_keys_are_refused(shop: Shop, ada: Customer) -> None:
+    headers = [("idempotency-key", "a"), ("idempotency-key", "b")]
+    body = {"items": [{"product_id": 1, "quantity": 1}]}
+    problem(await shop.raw("POST", "/api/orders/", ada, headers=headers, json=body), 400, "bad-request")
+    assert (await shop.list(ada)).json()["orders"] == []
+
+
+@pytest.mark.parametrize(
+    "sent", [[('W/"1"')], ['"7", W/"1"'], ['"7"', '"1"'], ["*"], ['"1-gzip"'], ["1"], ['W/"7"', 'W/"1"', '"9"']]
+)
+async def test_entity_tags_are_taken_as_proxies_deliver_them(shop: Shop, ada: Customer, sent: list[str]) -> None:
+    order = (await shop.place(ada)).json()
+    path = f"/api/orders/{order['id']}"
+    known = await shop.raw("GET", path, ada, headers=[("if-none-match", tag) for tag in sent])
+    assert known.status_code == 304
+    stale = await shop.raw("POST", f"{path}/cancel", ada, json={}, headers=[("if-match", 'W/"7"')])
+    problem(stale, 412, "precondition-failed")
+    headers = [("if-match", tag) for tag in sent]
+    assert (await shop.raw("POST", f"{path}/cancel", ada, json={}, headers=headers)).status_code == 200
+
+
+async def test_a_body_may_begin_with_a_byte_order_mark_and_write_2_as_2_0(shop: Shop, ada: Customer) -> None:
+    body = b'\xef\xbb\xbf{"items": [{"product_id": 1, "quantity": 2.0}]}'
+    answer = await shop.raw("POST", "/api/orders/", ada, content=body, headers=JSON)
+    assert (answer.status_code, answer.json()["items"][0]["quantity"]) == (201, 2)
+
+
+async def test_a_compressed_body_is_refused_with_what_is_taken(shop: Shop, ada: Customer) -> None:
+    headers = {"content-encoding": "gzip", **JSON}
+    answer = await shop.raw("POST", "/api/orders/", ada, content=gzip.compress(b"{}"), headers=headers)
+    problem(answer, 415, "unsupported-media-type")
+    assert answer.headers["accept-encoding"] == "identity"
+
+
+async def test_nul_in_a_text_is_pointed_at(shop: Shop, ada: Customer) -> None:
+    body = {"items": [{"product_id": 1, "quantity": 1}], "note": "a\0b"}
+    problem(await shop.raw("POST", "/api/orders/", ada, json=body), 422, "invalid-input", "/note")
+    account = {"email": fresh_email(), "password": "a long enough password", "name": "A\0da", "phone": "\0"}
+    problem(await shop.raw("POST", "/register", json=account), 422, "invalid-input", "/name", "/phone")
+
+
+async def test_invisible_characters_are_removed_from_what_was_pasted(shop: Shop) -> None:
+    customer = await shop.customer(name="Zo\u00adë\u200b \u202aMüller\u202c\ufeff")
+    assert (await shop.profile(customer)).json()["name"] == "Zoë Müller"
+    address = an_address() | {"line1": "\u200eHauptstr.\u00ad 1", "phone": "\u202a+49 30 123456\u202c"}
+    added = await shop.raw("POST", f"/user/{customer.id}/addresses", customer, json=address)
+    assert (added.json()["line1"], added.json()["phone"]) == ("Hauptstr. 1", "+49 30 123456")
 
 
 async def test_every_path_answers_with_and_without_its_slash(shop: Shop) -> None:

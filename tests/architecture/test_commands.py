@@ -1,10 +1,14 @@
-"""Every test has a command that runs it: ``scripts/test``, ``scripts/drill`` or ``scripts/test-containers``."""
+"""Every test has a command that runs it: ``scripts/test`` or one of those named here."""
 
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_ELSEWHERE = {"tests/faults": "scripts/drill", "tests/containers": "scripts/test-containers"}
+_ELSEWHERE = {
+    "tests/clients": "scripts/test-clients",
+    "tests/containers": "scripts/test-containers",
+    "tests/faults": "scripts/drill",
+}
 
 
 def test_no_folder_of_tests_is_forgotten() -> None:

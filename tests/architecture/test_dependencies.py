@@ -1,5 +1,6 @@
 """The committed locks: complete, hashed, without a URL, and never below the floors of pyproject.toml."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 RUN, DEV = "requirements.lock", "requirements-dev.lock"
+CLIENTS = "tests/clients/requirements.lock"
 ENTRY = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+)(?P<rest>.*(?:\n .*)*)", re.MULTILINE)
 
 
@@ -59,7 +61,7 @@ def test_every_direct_dependency_has_a_floor() -> None:
     ] == []
 
 
-@pytest.mark.parametrize("lock", [RUN, DEV])
+@pytest.mark.parametrize("lock", [RUN, DEV, CLIENTS])
 def test_a_lock_has_hashes_and_no_url(lock: str) -> None:
     text = (ROOT / lock).read_text()
     entries = list(ENTRY.finditer(text))
@@ -68,6 +70,13 @@ def test_a_lock_has_hashes_and_no_url(lock: str) -> None:
     assert " @ " not in text
     assert len(entries) == len(re.findall(r"^[^\s#]", text, re.MULTILINE)), "a line that is not NAME==VERSION"
     assert [entry["name"] for entry in entries if "--hash=sha256:" not in entry["rest"]] == []
+
+
+def test_the_npm_lock_has_hashes_and_no_address() -> None:
+    packages = json.loads((ROOT / "tests/clients/package-lock.json").read_text())["packages"]
+
+    assert [name for name, package in packages.items() if "resolved" in package] == []
+    assert [name for name, package in packages.items() if name and "integrity" not in package] == []
 
 
 def test_the_dev_lock_holds_the_run_lock() -> None:

@@ -20,7 +20,8 @@ _SQL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SQL_MAY_STAND_IN = re.compile(
-    r"kit/(db|events)/|transports/|roles/\w+/(store|sessions|password_changes|revocations|privacy)\.py"
+    r"kit/(db|events)/|transports/|roles/\w+/(store(_\w+)?|sessions|password_changes|revocations|privacy)\.py"
+    r"|roles/orders/(bulk|figures|notes|search|undo)\.py"
     r"|roles/email/ledger/postgres\.py"
 )
 

@@ -10,7 +10,8 @@ from typing import Any
 from browser.chromium import Chromium
 from waiting import PATIENCE_S, until
 
-_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowDown": 40}
+_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowDown": 40, "/": 191, "?": 191}
+_KEYS |= {letter: ord(letter.upper()) for letter in "cjksx"}
 
 # What people see or hear of an element, and where it is found by that.
 _FINDER = """
@@ -139,7 +140,7 @@ class Page:
     async def press(self, key: str, *, shift: bool = False) -> None:
         """Press a key."""
         common = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": _KEYS[key]}
-        text = {"Enter": "\r", " ": " "}.get(key)
+        text = "\r" if key == "Enter" else key if len(key) == 1 else None
         extra = {"text": text} if text else {}
         await self.call("Input.dispatchKeyEvent", type="keyDown", modifiers=8 if shift else 0, **common, **extra)
         await self.call("Input.dispatchKeyEvent", type="keyUp", modifiers=8 if shift else 0, **common)
@@ -218,17 +219,34 @@ async def open_page(browser: Chromium, origin: str, downloads: str = "") -> Asyn
 
     Files that are saved land in the folder ``downloads``.
     """
+    async with _open_context(browser) as context:
+        if downloads:
+            allowed = {"behavior": "allow", "browserContextId": context, "downloadPath": downloads}
+            await browser.call("Browser.setDownloadBehavior", **allowed)
+        yield await _open_tab(browser, context, origin)
+
+
+@asynccontextmanager
+async def open_pages(browser: Chromium, origin: str, count: int) -> AsyncIterator[list[Page]]:
+    """Tabs of one person, in one browser."""
+    async with _open_context(browser) as context:
+        yield [await _open_tab(browser, context, origin) for _ in range(count)]
+
+
+@asynccontextmanager
+async def _open_context(browser: Chromium) -> AsyncIterator[str]:
     context = (await browser.call("Target.createBrowserContext"))["browserContextId"]
+    try:
+        yield context
+    finally:
+        await browser.call("Target.disposeBrowserContext", browserContextId=context)
+
+
+async def _open_tab(browser: Chromium, context: str, origin: str) -> Page:
     target = await browser.call("Target.createTarget", url="about:blank", browserContextId=context)
     attached = await browser.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-    if downloads:
-        allowed = {"behavior": "allow", "browserContextId": context, "downloadPath": downloads}
-        await browser.call("Browser.setDownloadBehavior", **allowed)
     page = Page(browser, attached["sessionId"], origin)
     for domain in ("Page", "Runtime", "Log", "Network"):
         await page.call(f"{domain}.enable")
     await page.look()
-    try:
-        yield page
-    finally:
-        await browser.call("Target.disposeBrowserContext", browserContextId=context)
+    return page

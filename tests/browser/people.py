@@ -77,11 +77,11 @@ async def new_person(client: httpx.AsyncClient, stem: str = "customer", name: st
     return Person(client, email, opened.json()["id"], await _token(client, email))
 
 
-async def new_staff(client: httpx.AsyncClient, processes: Processes) -> Person:
+async def new_staff(client: httpx.AsyncClient, processes: Processes, role: str = "staff") -> Person:
     """Open an account, and make it one of the staff from the console."""
     person = await new_person(client, "staff", "Grace Hopper")
     console = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "purveyor", "user", "role", person.email, "staff"),
+        *(sys.executable, "-m", "purveyor", "user", "role", person.email, role),
         env=environment(processes.settings),
         cwd=processes.folder,
         stdout=asyncio.subprocess.PIPE,

@@ -1,13 +1,15 @@
 """Accounts: staying signed in, leaving, and a forgotten password."""
 
 import asyncio
+import json
 import re
+from pathlib import Path
 
 import httpx
 
 from browser.conftest import OpenTab
 from browser.people import PASSWORD, Person
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, until
 
 NEW_PASSWORD = "seven wooden spoons"
 _TOKEN = re.compile(r"#/reset\?token=([\w%.~-]+)|^\s*([\w-]{32,})\s*$", re.MULTILINE)
@@ -49,7 +51,7 @@ async def test_a_forgotten_password_is_replaced(tab: OpenTab, customer: Person) 
         await page.click("a", "Forgot password?")
         await page.shows("/forgot")
         await page.fill("Email", customer.email)
-        await page.click("button", "Send reset code")
+        await page.click("button", "Send reset link")
         await page.sees("we have sent it an email")
         token = await reset_token(customer.client, customer.email)
         await page.go("#/reset?token=" + "x" * len(token))
@@ -77,10 +79,10 @@ async def test_profile_and_password_are_changed(tab: OpenTab, customer: Person) 
     async with tab() as page:
         await customer.sign_in(page, "#/account")
         await page.fill("Name", "Ada King")
-        await page.choose("Email language", "de")
         await page.click("button", "Save")
         await page.sees("Your profile was saved.")
         assert await page.run("document.querySelector('#nav-account').textContent") == "Ada King"
+        await page.click("summary", "Change password")
         await page.fill("Current password", PASSWORD)
         await page.fill("New password", NEW_PASSWORD)
         await page.click("button", "Change password")
@@ -89,3 +91,69 @@ async def test_profile_and_password_are_changed(tab: OpenTab, customer: Person) 
         await page.sees("No orders yet")
     answer = await customer.client.post("/login", json={"email": customer.email, "password": NEW_PASSWORD})
     assert answer.status_code == 200
+
+
+async def test_addresses_are_added_edited_and_deleted(tab: OpenTab, customer: Person) -> None:
+    async def saved() -> list[dict[str, object]]:
+        found: list[dict[str, object]] = (await customer.call("GET", f"/user/{customer.id}/addresses")).json()
+        return found
+
+    async with tab() as page:
+        await customer.sign_in(page, "#/account")
+        await page.sees("No saved addresses.")
+        await page.click("summary", "Add address")
+        await page.fill("Address", "12 St James's Square")
+        await page.fill("Postal code", "SW1Y 4JH")
+        await page.fill("City", "London")
+        await page.choose("Country", "GB")
+        await page.run("document.querySelector('[name=is_default]').click()")
+        await page.run("document.querySelectorAll('details [aria-label=\"Add address\"] .button')[0].click()")
+        await page.sees("SW1Y 4JH London")
+        assert [(one["line1"], one["is_default"]) for one in await saved()] == [("12 St James's Square", True)]
+        await page.click(
+            "button", "Edit address: Ada Lovelace, 12 St James's Square, SW1Y 4JH London, United Kingdom"
+        )
+        await page.run("document.querySelector('[aria-label=\"Edit address\"] [name=line2]').value = 'Room 7'")
+        await page.run("document.querySelector('[aria-label=\"Edit address\"] .button').click()")
+        await page.sees("Room 7")
+        assert [(one["line2"], one["is_default"]) for one in await saved()] == [("Room 7", True)]
+        await page.run("document.querySelector('[aria-label^=\"Delete address\"]').click()")
+        await page.sees("No saved addresses.")
+    assert await saved() == []
+
+
+async def test_other_sessions_are_signed_out(tab: OpenTab, customer: Person) -> None:
+    await customer.client.post("/login", json={"email": customer.email, "password": PASSWORD})
+    async with tab() as page:
+        await customer.sign_in(page, "#/account")
+        await page.sees("Where you are signed in")
+        sessions = "document.querySelectorAll('[aria-labelledby=sessions] .entries > li')"
+        assert await page.run(f"{sessions}.length") == 3
+        await page.run("document.querySelector('[aria-labelledby=sessions] .link').click()")
+        await page.until(f"{sessions}.length === 2")
+        await page.click("button", "Sign out all other devices")
+        await page.until(f"{sessions}.length === 1")
+        await page.sees("This device")
+        await page.go("#/orders")
+        await page.sees("No orders yet")
+
+
+async def test_personal_data_is_saved_and_the_account_deleted(
+    tab: OpenTab, customer: Person, tmp_path: Path
+) -> None:
+    async with tab() as page:
+        await customer.sign_in(page, "#/account")
+        await page.click("button", "Export my data")
+        file = tmp_path / "personal-data.json"
+        await until(file.exists)
+        assert json.loads(file.read_text(encoding="utf-8"))["profile"]["email"] == customer.email
+        await page.click("summary", "Delete account")
+        await page.click("button", "Delete account for good")
+        await page.until("document.querySelector('[name=sure][aria-invalid]')", "that it must be ticked")
+        await page.run("document.querySelector('[name=sure]').click()")
+        await page.click("button", "Delete account for good")
+        await page.shows("/")
+        await page.sees("Your account was deleted.")
+        assert await page.run("localStorage['purveyor.session']") is None
+    answer = await customer.client.post("/login", json={"email": customer.email, "password": PASSWORD})
+    assert answer.status_code == 401

@@ -10,8 +10,11 @@ from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
 from purveyor.kit.errors import Unavailable
+from purveyor.kit.http.base_path import base_path
 from purveyor.roles.email.contract import Email, FindMailbox, MailboxFound
 from purveyor.roles.shop.routes import storefront_routes
+from purveyor.roles.shop.settings import ShopSettings
+from purveyor.settings import Origins, Url
 from purveyor.transports.local import LocalAsker
 
 STATIC = files("purveyor.roles.shop") / "static"
@@ -70,7 +73,56 @@ async def away(_: FindMailbox) -> MailboxFound:
 )
 async def test_page_is_told_whether_there_is_a_mailbox(*, development: bool, email: Any, mailbox: bool) -> None:
     port = Email(LocalAsker({FindMailbox: email}, timeout_s=1))
-    routes = storefront_routes(port, development=development)
+    settings = ShopSettings(
+        shop_name="Tea & Sons", shop_contact="help@tea.test", shop_legal_url=Url("https://tea.test/legal")
+    )
+    routes = storefront_routes(port, settings, development=development)
     async with AsyncTestClient(Litestar(list(routes), openapi_config=None)) as client:
         answer = await client.get("/static/shop/config.json")
-    assert answer.json() == {"development": development, "mailbox": mailbox}
+    assert answer.json() == {
+        "name": "Tea & Sons",
+        "contact": "help@tea.test",
+        "legal_url": "https://tea.test/legal",
+        "image_origins": [],
+        "development": development,
+        "mailbox": mailbox,
+    }
+
+
+@pytest.mark.parametrize("base", ["", "/store", "/a/b"])
+async def test_page_has_the_shops_name_and_the_base_path(base: str) -> None:
+    settings = ShopSettings(shop_name="Tea & <Sons>")
+    email = Email(LocalAsker({FindMailbox: found}, timeout_s=1))
+    token = base_path.set(base)
+    try:
+        routes = storefront_routes(email, settings, development=True)
+        async with AsyncTestClient(Litestar(list(routes), openapi_config=None)) as client:
+            page = await client.get("/")
+    finally:
+        base_path.reset(token)
+    assert re.findall(r'(?:href|src)="(/[^"]*)"', page.text) == [f"{base}/"]
+    assert "<title>Tea &amp; &lt;Sons&gt;</title>" in page.text
+    assert "{{" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"),
+    [
+        ({}, "'self'"),
+        ({"products_api": Url("https://api.test:8443/v1/products")}, "'self' https://api.test:8443"),
+        (
+            {"products_api": Url("https://api.test/v1"), "image_origins": Origins.parse("https://cdn.test")},
+            "'self' https://cdn.test",
+        ),
+    ],
+)
+async def test_pictures_are_allowed_from_the_product_api_or_the_named_origins(
+    given: dict[str, Any], allowed: str
+) -> None:
+    email = Email(LocalAsker({FindMailbox: found}, timeout_s=1))
+    routes = storefront_routes(email, ShopSettings(**given), development=True)
+    async with AsyncTestClient(Litestar(list(routes), openapi_config=None)) as client:
+        policy = (await client.get("/")).headers["content-security-policy"]
+        shown = (await client.get("/static/shop/config.json")).json()["image_origins"]
+    assert f"img-src {allowed};" in policy
+    assert " ".join(("'self'", *shown)) == allowed

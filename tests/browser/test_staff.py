@@ -13,23 +13,21 @@ async def test_orders_are_filtered(tab: OpenTab, customer: Person, staff: Person
     rows = "[...document.querySelectorAll('.desk tbody th')].map((cell) => Number(cell.textContent))"
     async with tab() as page:
         await staff.sign_in(page, "#/desk")
-        await page.fill("Customer ID", customer.id)
-        await page.click("button", "Filter")
+        await page.fill("Search", customer.email)
+        await page.click("button", "Search")
         await page.sees("Clear filters")  # the list may have had just these two rows before, and is made anew
         await page.until(f"{rows}.length === 2")
         assert await page.run(rows) == [second["order_number"], first["order_number"]]
-        await page.fill("Order number", str(first["order_number"]))
-        await page.click("button", "Filter")
+        await page.sees(customer.email)
+        await page.choose("Sort by", "created_at")
+        await page.until(f"{rows}[0] === {first['order_number']}")
+        await page.fill("Search", str(first["order_number"]))
+        await page.press("Enter")
         await page.until(f"{rows}.length === 1")
         await page.choose("Status", "delivered")
-        await page.click("button", "Filter")
         await page.sees("No orders match these filters.")
         await page.click("a", "Clear filters")
         await page.until(f"{rows}.length >= 2")
-        await page.fill("Order number", "not a number")
-        await page.click("button", "Filter")
-        await page.until("document.querySelector('[name=order_number][aria-invalid]')", "what is wrong with it")
-        page.forgive("422")
 
 
 async def test_an_order_is_moved_on_and_a_stale_decision_is_not_made(
@@ -59,7 +57,7 @@ async def test_orders_are_saved_as_csv(tab: OpenTab, customer: Person, staff: Pe
     order = await customer.place()
     await customer.place()
     async with tab() as page:
-        await staff.sign_in(page, f"#/desk?order_number={order['order_number']}")
+        await staff.sign_in(page, f"#/desk?q={order['order_number']}")
         await page.click("button", "Export CSV")
         await page.sees("saved as orders.csv")
         file = tmp_path / "orders.csv"
@@ -88,8 +86,8 @@ async def test_a_mail_is_sent_again(tab: OpenTab, customer: Person, staff: Perso
         await page.until("document.querySelectorAll('.mail-shown').length === 2", "the second copy in the mailbox")
         await page.go("#/desk/mails?state=sent")
         await page.sees(f"Order {order['order_number']}")
-        await page.go("#/desk/dead-letters")
+        await page.go("#/desk/system")
         await page.sees("All events were handled.")
         assert await page.run(
             "[...document.querySelectorAll('.chips [aria-current]')].map((one) => one.textContent)"
-        ) == ["Dead letters"]
+        ) == ["System"]

@@ -1,5 +1,6 @@
 """What cannot work ends with one line on stderr that says what is wrong and what is allowed, and an exit code."""
 
+import json
 import re
 import signal
 import socket
@@ -22,7 +23,7 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "worker without roles": (("worker",), {}, ("--roles",)),
     "no such role to migrate": (("migrate", "--roles", "x"), {}, ("'x'", "auth")),
     "no such role to describe": (("openapi", "--roles", "x"), {}, ("'x'", "auth")),
-    "no such command": (("sevre",), {}, ("sevre", "serve")),
+    "no such command": (("sevre",), {}, ("'sevre'. Did you mean 'serve'", "? Available commands: ", "serve")),
     "no such option": (("serve", "--prot", "1"), {}, ("--prot", "--port")),
     "option without a value": (("serve", "--port"), {}, ("--port",)),
     "port that is none": (("serve", "--port", "eighty"), {}, ("--port", "integer")),
@@ -67,7 +68,11 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "bad mail server": (("worker", "--roles", "email"), {"SMTP_URL": f"smtp://me:{_SECRET}@x:0"}, ("SMTP_URL",)),
     "password of nobody": (("serve",), {"EMAIL_PASS": _SECRET}, ("EMAIL_PASS", "EMAIL_USER")),
     "no such file": (("serve", "--config", "none.toml"), {}, ("none.toml", "No such file")),
-    "unknown name in the profile": (("config", "--config", "unknown.toml"), {}, ("unknown.toml", "'databse_url'")),
+    "unknown name in the profile": (
+        ("config", "--config", "unknown.toml"),
+        {},
+        ("unknown.toml", "'databse_url' (did you mean 'database_url'?)"),
+    ),
     "profile that is no TOML": (("config", "--config", "broken.toml"), {}, ("broken.toml", "line 1")),
     "URL with half a bracket": (("demo", "--url", "http://[::1"), {}, ("--url", "http://127.0.0.1:8000")),
     "URL with no such port": (("demo", "--url", "http://127.0.0.1:99999"), {}, ("--url",)),
@@ -195,13 +200,39 @@ def test_doctor_names_everything_that_is_down_once_with_what_to_do(console: Cons
     assert done.returncode == 1
     assert sorted(re.sub(r"\(external\):.*correct", "->", line) for line in ill) == [
         "down  auth at 127.0.0.1:1 -> AUTH_SERVICE.",
+        "down  mail delivery -> SMTP_URL.",
         "down  mail ledger -> MONGODB_URI.",
         "down  postgres orders, event backlog -> DATABASE_URL.",
+        "down  products -> PRODUCTS_API.",
         "down  rabbitmq -> RABBITMQ_URL.",
-        "warn  mail delivery -> SMTP_URL.",
-        "warn  products -> PRODUCTS_API.",
-        "warn  redis -> REDIS_URL.",
+        "down  redis -> REDIS_URL.",
     ]
+
+
+def test_doctor_fails_for_a_configured_server_that_the_roles_can_do_without(console: Console) -> None:
+    done = console("doctor", "--roles", "catalog,auth", settings={"REDIS_URL": "redis://127.0.0.1:1"})
+
+    assert done.returncode == 1
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("down")] == ["redis"]
+
+
+def test_doctor_and_serve_name_misspelled_settings(console: Console, folder: Path, taken: int) -> None:
+    settings = {"CURENCY": "EUR", "UNRELATED": "x"}
+    doctor = console("doctor", "--roles", "catalog", "--json", settings=settings)
+    process = subprocess.run(
+        [*APP, "serve", "--roles", "catalog", "--port", str(taken)],
+        env=environment(folder, settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    expected = "There is no setting CURENCY (environment). Did you mean CURRENCY?"
+    findings = json.loads(doctor.stdout)["findings"]
+    assert [each["detail"] for each in findings if each["status"] == "warn"] == [expected]
+    assert [json.loads(line)["event"] for line in process.stderr.splitlines() if "CURENCY" in line] == [expected]
+    assert "UNRELATED" not in process.stderr
 
 
 def test_doctor_says_what_one_dead_server_takes_away_on_one_line(console: Console) -> None:

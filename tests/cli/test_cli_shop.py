@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from app_process import APP, Console, environment
 
-from purveyor.cli.inspect import out, table
+from purveyor.cli.output import out, table
 from purveyor.registry import ROLES
 from purveyor_drill.servers.process import free_port
 from waiting import PATIENCE_S, wait_until
@@ -110,6 +110,18 @@ def test_mail_show(running: Shop, console: Console) -> None:
     assert "Subject: " in shown
     assert str(running.order_number) in shown
     assert "To: Ada Lovelace <ada@example.com>" in shown
+    assert "\nHello Ada Lovelace,\n" in shown
+    assert "=3D" not in shown
+
+    source = console("mail", "show", running.event_id, "--source").stdout
+    assert source.startswith("Date: ")
+    assert "Content-Transfer-Encoding: quoted-printable" in source
+
+    found = json.loads(console("mail", "show", running.event_id, "--json").stdout)
+    assert found["record"]["event_id"] == running.event_id
+    assert "Ada Lovelace <ada@example.com>" in dict(found["headers"])["To"]
+    assert found["text"].startswith("Hello Ada Lovelace,")
+    assert found["message"].split() == source.split()
 
 
 def test_mail_resend_and_resolve(running: Shop, console: Console) -> None:
@@ -151,6 +163,27 @@ def test_trace(running: Shop, console: Console, by: str) -> None:
         "mail sent",
     ):
         assert step in traced
+
+
+def test_json_of_mails_events_and_traces(running: Shop, console: Console) -> None:
+    mails = json.loads(console("mail", "list", "--json").stdout)
+    event = json.loads(console("events", "show", running.event_id, "--json").stdout)["events"][0]
+    traced = json.loads(console("trace", running.order_id, "--json").stdout)
+
+    assert running.event_id in {mail["event_id"] for mail in mails}
+    assert event["body"]["order_number"] == running.order_number
+    assert (traced["order_number"], traced["order_id"]) == (running.order_number, running.order_id)
+    assert "order stored" in {step["what"] for step in traced["steps"]}
+
+
+def test_status_counts_the_last_hour(running: Shop, console: Console) -> None:
+    screen, found = console("status"), json.loads(console("status", "--json").stdout)
+
+    assert screen.returncode == 0, screen.stderr
+    assert len(screen.stdout.splitlines()) <= 24
+    assert found["last_hour"]["order.created"] >= 1
+    assert found["last_hour"]["emails sent"] >= 1
+    assert (found["dead_letters"], found["mails_failed"]) == (0, {})
 
 
 def test_what_people_write_is_shown_as_it_is(running: Shop, console: Console) -> None:

@@ -44,7 +44,17 @@ _MAIL = email.MailRecord(
     created_at=_AT,
     updated_at=_AT,
 )
-_ITEM = orders.OrderedItem(product_id=1, quantity=2, price=Decimal(50), total_amt=Decimal(100))
+_ADDRESS = auth.Address(
+    recipient="John Doe",
+    line1="1 High Street",
+    city="Leeds",
+    postal_code="LS1 1UR",
+    country="GB",
+    line2="Flat 2",
+    region="Yorkshire",
+    phone="+44 113 1",
+)
+_ITEM = orders.OrderedItem(product_id=1, quantity=2, price=Decimal(50), total_amt=Decimal(100), title="Kettle")
 
 _ORDER_EVENT: dict[str, Any] = {
     "order_number": 12345,
@@ -53,6 +63,12 @@ _ORDER_EVENT: dict[str, Any] = {
     "total_amount": Decimal(100),
     "items": (_ITEM,),
     "payment_method": "cash_on_delivery",
+    "order_id": _ORDER,
+    "currency": "EUR",
+    "language": "en",
+    "payment_status": "unpaid",
+    "note": "Please ring twice.",
+    "shipping_address": _ADDRESS,
 }
 _ANSWER = auth.ErasureAnswer(role="orders", erased_at=_AT)
 _ERASURE = auth.Erasure(user_id=_USER, requested_at=_AT, answers=(_ANSWER,))
@@ -68,18 +84,9 @@ EXAMPLES: tuple[Message, ...] = (
         exp=1_767_323_045,
     ),
     auth.VerifyToken(token="header.claims.signature"),
-    auth.Address(
-        recipient="John Doe",
-        line1="1 High Street",
-        city="Leeds",
-        postal_code="LS1 1UR",
-        country="GB",
-        line2="Flat 2",
-        region="Yorkshire",
-        phone="+44 113 1",
-    ),
+    _ADDRESS,
     auth.GetProfile(user_id=_USER, token="header.claims.signature"),
-    auth.Profile(email="jane@example.com", name="Jane Doe"),
+    auth.Profile(email="jane@example.com", name="Jane Doe", language="de-AT", email_confirmed=True),
     auth.GetAddress(user_id=_USER, address_id=_ORDER, token="header.claims.signature"),
     auth.Account(id=_USER, email="user@example.com", name="John Doe", access="staff"),
     auth.OpenAccount(email="user@example.com", name="John Doe", password="correct horse", access="staff"),
@@ -88,9 +95,12 @@ EXAMPLES: tuple[Message, ...] = (
     _ERASURE,
     auth.Erasures(erasures=(_ERASURE,)),
     auth.ListErasures(unfinished=True, limit=50),
-    auth.UserRegistered(**_PERSON, user_name="John Doe"),
+    auth.UserRegistered(**_PERSON, user_name="John Doe", confirmation_token="a token"),
+    auth.EmailConfirmationRequested(**_PERSON, user_name="John Doe", token="a token", expires_at=_AT),
+    auth.EmailChanged(**_PERSON, user_name="John Doe"),
     auth.PasswordResetRequested(**_PERSON, user_name="John Doe", token="a token", expires_at=_AT),
-    auth.UserErased(**_PERSON),
+    auth.PasswordChanged(**_PERSON, user_name="John Doe"),
+    auth.UserErased(**_PERSON, user_name="John Doe"),
     auth.UserExportRequested(export_id=_EVENT, **_PERSON),
     auth.Principal(
         user_id=_USER,
@@ -106,6 +116,8 @@ EXAMPLES: tuple[Message, ...] = (
     orders.OrderShipped(**_ORDER_EVENT),
     orders.OrderDelivered(**_ORDER_EVENT),
     orders.OrderCancelled(**_ORDER_EVENT, reason="bought twice"),
+    orders.OrderPaid(**_ORDER_EVENT),
+    orders.OrderRefunded(**_ORDER_EVENT),
     orders.OrderDataErased(user_id=_USER),
     orders.OrderDataExported(export_id=_EVENT, part=1, parts=2, document="[]"),
     _ITEM,
@@ -140,8 +152,9 @@ EXAMPLES: tuple[Message, ...] = (
     email.WhichUnrecorded(event_ids=(_EVENT,)),
     email.FindMailbox(),
     email.MailboxFound(found=True),
-    email.ReadMailbox(part="messages", limit=50),
-    email.MailboxContent(content="[]"),
+    email.ReadMailbox(part="messages", limit=50, cursor=_EVENT, query="order", id=_EVENT),
+    email.EmptyMailbox(id=_EVENT),
+    email.MailboxContent(content="[]", next_cursor=_EVENT, total=1),
     email.EventIds(event_ids=(_EVENT,)),
     email.RecoverClaims(apply=True),
     email.ClaimsFound(senders=("17",), mails=2),

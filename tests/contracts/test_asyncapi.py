@@ -18,6 +18,7 @@ TYPES: dict[str, Any] = {
     "boolean": bool,
     "array": list,
     "object": dict,
+    "null": type(None),
 }
 
 
@@ -26,11 +27,7 @@ def complaints(value: Any, schema: dict[str, Any], where: str = "") -> list[str]
     if "$ref" in schema:
         schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     if "anyOf" in schema:
-        options = schema["anyOf"]
-        schema = next((option for option in options if isinstance(value, TYPES[option["type"]])), options[0])
-    if "anyOf" in schema:
-        options = schema["anyOf"]
-        schema = next((option for option in options if isinstance(value, TYPES[option["type"]])), options[0])
+        return min((complaints(value, each, where) for each in schema["anyOf"]), key=len)
     if "enum" in schema:
         return [] if value in schema["enum"] else [f"{where}: {value!r} is none of {schema['enum']}"]
     if not isinstance(value, TYPES[schema["type"]]):
@@ -59,7 +56,7 @@ def test_the_golden_body_is_as_documented(name: str) -> None:
     if "order_number" in body:
         wrong = complaints({**body, "order_number": "1"}, message["payload"])
         assert wrong == [".order_number: '1' is no integer"]
-    for member in body:
+    for member in body.keys() - {"shipping_address"}:
         assert complaints({**body, member: None}, message["payload"]) != []
 
 

@@ -86,6 +86,44 @@ async def test_an_order_passes_through_all_roles(gateway: Gateway) -> None:
         assert listed.json()["product"]["price"] == placed.json()["items"][0]["price"]
 
 
+async def test_an_order_is_changed_with_the_tag_that_compression_weakened(gateway: Gateway) -> None:
+    async with gateway.client("127.0.0.11") as client:
+        bearer = await signed_in(client, "weak@example.com")
+        order = {"items": [{"product_id": 1, "quantity": 2}], "note": "ring twice " * 20}
+        placed = await client.post("/api/orders/", json=order, headers=bearer)
+        path = placed.headers["location"]
+        read = await client.get(path, headers=bearer)
+        assert read.headers["content-encoding"] == "gzip"
+        assert read.headers["etag"] == 'W/"1"'
+        fresh = await client.get(path, headers=bearer | {"If-None-Match": read.headers["etag"]})
+        assert fresh.status_code == 304
+        stale = await client.post(f"{path}/cancel", json={}, headers=bearer | {"If-Match": 'W/"2"'})
+        problem(stale, 412, "precondition-failed")
+        cancelled = await client.post(f"{path}/cancel", json={}, headers=bearer | {"If-Match": 'W/"1"'})
+        assert cancelled.status_code == 200
+
+
+async def test_a_stream_is_opened_by_ticket_and_not_compressed(gateway: Gateway) -> None:
+    async with gateway.client("127.0.0.12") as client:
+        bearer = await signed_in(client, "ticket@example.com")
+        order = {"items": [{"product_id": 1, "quantity": 1}]}
+        path = (await client.post("/api/orders/", json=order, headers=bearer)).headers["location"]
+        ticket = (await client.post(f"{path}/live-ticket", headers=bearer)).json()["ticket"]
+        async with client.stream("GET", f"{path}/live?ticket={ticket}") as answer:
+            assert answer.status_code == 200
+            assert "content-encoding" not in answer.headers
+            assert "event: placed" in [line async for line in _until(answer, "event: placed")]
+
+
+async def _until(answer: httpx.Response, last: str) -> AsyncIterator[str]:
+    """The lines of a stream up to this one."""
+    async with asyncio.timeout(waiting.PATIENCE_S):
+        async for line in answer.aiter_lines():
+            yield line
+            if line == last:
+                return
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/static/shop/app.js", "/docs", "/openapi.json", "/problems/body-too-large", "/health/ready"]
 )

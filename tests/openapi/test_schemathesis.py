@@ -80,7 +80,7 @@ async def run(*command: str, settings: dict[str, str], folder: Path | None = Non
 @pytest_asyncio.fixture(scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     folder = tmp_path_factory.mktemp("openapi")
-    limits = {"RATE_LIMIT_ORDERS": "100000/second", "RATE_LIMIT_LOGIN": "100000/second"}
+    limits = dict.fromkeys(("RATE_LIMIT_ORDERS", "RATE_LIMIT_LOGIN", "RATE_LIMIT_REGISTER"), "100000/second")
     async with own_processes(folder, **limits, **PATIENT) as processes:
         processes.start("shop", "serve", "auth,orders,email,catalog,shop")
         await processes.ready("shop")

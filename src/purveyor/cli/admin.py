@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from purveyor.cli.inspect import out, table
+from purveyor.cli.help import GroupedHelp
 from purveyor.cli.options import (
     ALL_ROLES,
     ConfigOption,
@@ -15,6 +15,7 @@ from purveyor.cli.options import (
     role_names,
     run,
 )
+from purveyor.cli.output import JsonOption, out, print_json, table
 from purveyor.kit import log
 from purveyor.kit.mode import Mode
 from purveyor.registry import ROLES
@@ -22,7 +23,13 @@ from purveyor.roles.auth.client import AccountAdmin
 
 Access = Literal["customer", "staff", "admin"]
 Email = Annotated[str, typer.Argument(help="Email address of the user.")]
-user = typer.Typer(no_args_is_help=True, help="Create users, change roles and list deleted accounts.")
+user = typer.Typer(
+    cls=GroupedHelp,
+    name="user",
+    no_args_is_help=True,
+    help="Create users, change roles and list deleted accounts.",
+    epilog="Example: app user role ada@example.com staff",
+)
 
 
 def migrate(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
@@ -72,14 +79,18 @@ def set_role(
     out.print(f"{account.email} now has role {account.access}.")
 
 
-@user.command("erasures")
+@user.command("erasures", epilog="Example: app user erasures --unfinished")
 def erasures(
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Only erasures that are not complete.")] = False,
     limit: Annotated[int, typer.Option(help="Maximum number of accounts.", min=1, max=1000)] = 50,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List deleted accounts and when each role erased their data."""
     found = run(asked(AccountAdmin, lambda auth: auth.erasures(unfinished=unfinished, limit=limit), config))
+    if as_json:
+        print_json(found)
+        return
     holders = [name for name, role in ROLES.items() if role.personal_data]
     shown = table("User", "Deleted", *(f"Erased by {name}" for name in holders))
     for one in found:

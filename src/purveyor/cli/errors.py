@@ -24,7 +24,8 @@ def exit_with_one_line() -> Iterator[None]:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help text
             sys.stdout.write(error.format_message() + "\n")
             sys.exit(exits.WRONG_USE)
-        exits.end(f"{error.format_message().rstrip('.')}.{_allowed(error)}", error.exit_code)
+        message = error.format_message()
+        exits.end(f"{message}{'' if message.endswith(('.', '?')) else '.'}{_allowed(error)}", error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except OSError as error:

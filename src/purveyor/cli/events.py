@@ -6,18 +6,28 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
-from purveyor.cli.inspect import out, table
+from purveyor.cli.help import GroupedHelp
 from purveyor.cli.options import ConfigOption, console, read_sources, run
+from purveyor.cli.output import JsonOption, out, print_json, table
 from purveyor.kit.errors import NotFound, StartupError
 from purveyor.kit.role import Role
 from purveyor.registry import ROLES
 
 if TYPE_CHECKING:  # see cli.options
     from purveyor.host import Host
+    from purveyor.kit.events.outbox import OutboxEntry
+    from purveyor.kit.events.transport import DeadLetter
 
-events = typer.Typer(no_args_is_help=True, help="Inspect and replay events in outbox and dead letters.")
+events = typer.Typer(
+    cls=GroupedHelp,
+    name="events",
+    no_args_is_help=True,
+    help="Inspect and replay events in outbox and dead letters.",
+    epilog="Example: app events list --all",
+)
 
 EventId = Annotated[str, typer.Argument(help="Event ID from app events list.")]
 
@@ -27,25 +37,34 @@ def list_events(
     recent: Annotated[bool, typer.Option("--all", help="Include published events, newest first.")] = False,
     limit: Annotated[int, typer.Option(help="Maximum number of each.", min=1, max=1000)] = 50,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the events that wait in the outbox, and the dead letters."""
-    run(_list(recent, limit, config))
+    run(_list(recent, limit, config, as_json))
 
 
-async def _list(recent: bool, limit: int, config: ConfigOption) -> None:
-    async with _outboxes(config) as host:
+async def _list(recent: bool, limit: int, config: ConfigOption, as_json: bool) -> None:
+    async with outboxes(config) as host:
         await host.check_events()
-        shown = table("Event", "Type", "Location", "Attempts", "Reason")
-        waiting = 0
-        for actor in host.actors.values():
-            waiting += await actor.outbox.waiting() if actor.outbox else 0
-            for entry in await actor.outbox.entries(waiting=not recent, limit=limit) if actor.outbox else ():
-                where = "published" if entry.published_at else "outbox"
-                shown.add_row(entry.event_id, entry.type, where, str(entry.attempts), entry.last_error)
+        emitting = [actor.outbox for actor in host.actors.values() if actor.outbox]
+        waiting = sum([await outbox.waiting() for outbox in emitting])
+        entries = [e for outbox in emitting for e in await outbox.entries(waiting=not recent, limit=limit)]
         dead = await host.events.dead_letters()
-        for letter in dead[:limit]:
-            where = f"dead letter in {letter.queue}"
-            shown.add_row(letter.event_id, letter.type, where, str(letter.attempts), letter.reason)
+    if as_json:
+        counts = {"events_waiting": waiting, "dead_letters_waiting": len(dead)}
+        print_json({**counts, "events": [*map(_head, entries)], "dead_letters": [*map(_head, dead[:limit])]})
+        return
+    shown = table(
+        *("Event", "Type", "Location", "Attempts", "Reason"),
+        whole=["Event", "Type", "Location", "Attempts"],
+        drop=["Reason", "Attempts", "Location", "Type"],
+    )
+    for entry in entries:
+        where = "published" if entry.published_at else "outbox"
+        shown.add_row(entry.event_id, entry.type, where, str(entry.attempts), entry.last_error)
+    for letter in dead[:limit]:
+        where = f"dead letter in {letter.queue}"
+        shown.add_row(letter.event_id, letter.type, where, str(letter.attempts), letter.reason)
     if shown.row_count:
         out.print(shown)
     if waiting or dead:
@@ -55,35 +74,54 @@ async def _list(recent: bool, limit: int, config: ConfigOption) -> None:
 
 
 @events.command("show", epilog="Example: app events show 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
-def show(event_id: EventId, config: ConfigOption = None) -> None:
+def show(event_id: EventId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show an event with its body. Tokens are masked."""
-    run(_show(event_id, config))
+    run(_show(event_id, config, as_json))
 
 
-async def _show(event_id: str, config: ConfigOption) -> None:
-    async with _outboxes(config) as host:
+async def _show(event_id: str, config: ConfigOption, as_json: bool) -> None:
+    async with outboxes(config) as host:
         await host.check_events()
-        shown = table("", "")
-        for entry in [await actor.outbox.find(event_id) for actor in host.actors.values() if actor.outbox]:
-            if entry is not None:
-                shown.add_row("type", entry.type)
-                shown.add_row("subject", entry.subject)
-                shown.add_row("occurred", entry.occurred_at.isoformat())
-                shown.add_row("published", entry.published_at.isoformat() if entry.published_at else "not yet")
-                shown.add_row("attempts", f"{entry.attempts} {entry.last_error}")
-                shown.add_row("body", _masked(entry.body))
-        for letter in await host.events.dead_letters():
-            if letter.event_id == event_id:
-                shown.add_row("dead letter", f"{letter.queue}, {letter.attempts} attempts, {letter.died_at:%F %T}")
-                shown.add_row("reason", letter.reason)
-                shown.add_row("body", _masked(letter.body))
-    if not shown.row_count:
+        found = [await actor.outbox.find(event_id) for actor in host.actors.values() if actor.outbox]
+        letters = [letter for letter in await host.events.dead_letters() if letter.event_id == event_id]
+    entries = [entry for entry in found if entry is not None]
+    if not entries and not letters:
         raise NotFound(f"There is no event {event_id}.")
+    if as_json:
+        print_json({"events": [*map(_whole, entries)], "dead_letters": [*map(_whole, letters)]})
+        return
+    shown = table("", "")
+    for entry in entries:
+        shown.add_row("type", entry.type)
+        shown.add_row("subject", entry.subject)
+        shown.add_row("occurred", entry.occurred_at.isoformat())
+        shown.add_row("published", entry.published_at.isoformat() if entry.published_at else "not yet")
+        shown.add_row("attempts", f"{entry.attempts} {entry.last_error}")
+        shown.add_row("body", _masked(entry.body))
+    for letter in letters:
+        shown.add_row("dead letter", f"{letter.queue}, {letter.attempts} attempts, {letter.died_at:%F %T}")
+        shown.add_row("reason", letter.reason)
+        shown.add_row("body", _masked(letter.body))
     out.print(shown)
 
 
+def _head(record: "OutboxEntry | DeadLetter") -> dict[str, Any]:
+    """An event without its body."""
+    return {name: value for name, value in msgspec.structs.asdict(record).items() if name != "body"}
+
+
+def _whole(record: "OutboxEntry | DeadLetter") -> dict[str, Any]:
+    """An event with its body, tokens masked. It is text if it is not JSON, as a foreign dead letter may be."""
+    masked = _masked(record.body)
+    try:
+        body = msgspec.json.decode(masked)
+    except msgspec.DecodeError:
+        body = masked
+    return {**_head(record), "body": body}
+
+
 @asynccontextmanager
-async def _outboxes(config: Path | None) -> "AsyncIterator[Host]":
+async def outboxes(config: Path | None) -> "AsyncIterator[Host]":
     """A console of the roles whose events leave through an outbox.
 
     A role that may keep its rows elsewhere is left out where its schema is missing: its settings may be known only
@@ -119,7 +157,7 @@ def replay(event_id: EventId, config: ConfigOption = None) -> None:
 
 
 async def _replay(event_id: str, config: ConfigOption) -> None:
-    async with _outboxes(config) as host:
+    async with outboxes(config) as host:
         await host.check_events()
         if await _from_dead_letters(host, event_id) or await _from_outbox(host, event_id):
             out.print(f"Event {event_id} will be delivered again.")
@@ -140,7 +178,7 @@ def drop(
 
 
 async def _drop(event_id: str, config: ConfigOption) -> None:
-    async with _outboxes(config) as host:
+    async with outboxes(config) as host:
         await host.check_events()
         letters = [letter for letter in await host.events.dead_letters() if letter.event_id == event_id]
         dropped = [letter.queue for letter in letters if await host.events.drop(letter.queue, event_id)]

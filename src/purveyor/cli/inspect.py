@@ -1,14 +1,12 @@
-"""``app roles``, ``app config`` and ``app doctor``, and the output of all commands."""
+"""``app roles``, ``app config`` and ``app doctor``."""
 
 import asyncio
 import re
-import sys
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from purveyor.cli.options import (
@@ -19,95 +17,122 @@ from purveyor.cli.options import (
     role_names,
     run,
 )
+from purveyor.cli.output import JsonOption, out, print_json, table
 from purveyor.kit import log
 from purveyor.kit.log import printable
 from purveyor.kit.mode import Mode
 from purveyor.registry import ROLES
-from purveyor.settings import Url
-
-_UNBOUNDED = 10_000
+from purveyor.settings import Entry, Url
 
 
-class _Out(Console):
-    """Console that prints texts literally, because they may come from customers or foreign servers."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        """Convert a string to text without interpreting markup; also used for table cells."""
-        return super().render_str(printable(text), **options)
-
-
-# No line wrapping in files and pipes, so that grep finds every id.
-out = _Out(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
-
-
-def table(*columns: str) -> Table:
-    """An empty table in the style of all commands."""
-    made = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
-
-
-def roles() -> None:
+def roles(as_json: JsonOption = False) -> None:
     """List the roles and what they serve, consume, emit and call."""
-    shown = table("Role", "Serves", "Consumes", "Emits", "Calls")
-    for role in ROLES.values():
-        consumes = ", ".join(role.consumes.values())
-        emits = ", ".join(event.type for event in role.emits)
-        asks = ", ".join(port.role for port in role.needs)
-        shown.add_row(role.name, role.serves, consumes or "-", emits or "-", asks or "-")
+    found: list[dict[str, Any]] = [
+        {
+            "role": role.name,
+            "serves": role.serves,
+            "consumes": list(role.consumes.values()),
+            "emits": [event.type for event in role.emits],
+            "calls": [port.role for port in role.needs],
+        }
+        for role in ROLES.values()
+    ]
+    if as_json:
+        print_json(found)
+        return
+    shown = table(
+        *("Role", "Serves", "Consumes", "Emits", "Calls"), whole=["Role"], drop=["Emits", "Consumes", "Calls"]
+    )
+    for role in found:
+        lists = (", ".join(role[each]) or "-" for each in ("consumes", "emits", "calls"))
+        shown.add_row(role["role"], role["serves"], *lists)
     out.print(shown)
 
 
-def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
+def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the effective settings and their sources. Secrets are masked."""
     from purveyor.host import choose_roles, choose_transport, declared_settings
 
     chosen = choose_roles(role_names(roles))
     sources = read_sources(config)
     choose_transport(sources)  # refuses the URL of a broker with a wrong scheme
-    shown = table("Setting", "Value", "Source", "Description")
-    for entry in sources.entries(declared_settings(chosen)):
-        shown.add_row(entry.name, entry.value or "-", entry.source, entry.about)
+    entries = sources.entries(declared_settings(chosen))
     for role in chosen:
-        value, source = sources.find(f"{role.name.upper()}_DATABASE_URL")
+        name = f"{role.name.upper()}_DATABASE_URL"
+        value, source = sources.find(name)
         if value:
-            name = f"{role.name.upper()}_DATABASE_URL"
-            shown.add_row(name, Url(value).masked, source, f"Database of role {role.name} only")
+            entries.append(Entry(name, Url(value).masked, source, f"Database of role {role.name} only"))
+    if as_json:
+        print_json(entries)
+        return
+    shown = table(
+        *("Setting", "Value", "Source", "Description"), whole=["Setting", "Source"], drop=["Description", "Source"]
+    )
+    for entry in entries:
+        shown.add_row(entry.name, entry.value or "-", entry.source, entry.about)
     out.print(shown)
 
 
-def doctor(roles: RolesOption = ALL_ROLES, config: ConfigOption = None) -> None:
+class Finding(msgspec.Struct, frozen=True):
+    """What ``app doctor`` found about one dependency or setting."""
+
+    name: str
+    status: str
+    """``ok``, ``warn`` (the roles work without it) or ``down``."""
+    kind: str
+    """``embedded``, ``external`` or ``setting``."""
+    detail: str
+
+
+def doctor(roles: RolesOption = ALL_ROLES, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check the configuration and every dependency of the roles.
 
-    Exit code 1 if a required dependency is down.
+    Exit code 1 if a required dependency or a configured server is down. Names settings that do not exist.
     """
-    if not run(_doctor(role_names(roles), config)):
+    found = run(examine(role_names(roles), config))
+    healthy = all(each.status != "down" for each in found)
+    if as_json:
+        print_json({"ok": healthy, "findings": found})
+    else:
+        _print(found)
+    if not healthy:
         raise typer.Exit(1)
 
 
-async def _doctor(roles: Sequence[str], config: ConfigOption) -> bool:
-    from purveyor.host import Host, choose_roles
+async def examine(roles: Sequence[str], config: ConfigOption) -> list[Finding]:
+    """The settings, and every dependency of the roles."""
+    from purveyor.host import Host, choose_roles, known_settings
     from purveyor.kit.http.health import probe
 
     log.configure("console", "critical")
     chosen, sources = choose_roles(roles), read_sources(config)
     Host(chosen, sources)
+    found = [Finding("configuration", "ok", "setting", "")]
+    found += [
+        Finding(unknown.name, "warn", "setting", str(unknown)) for unknown in sources.unknown(known_settings())
+    ]
     async with Host(chosen, sources, mode=Mode.DOCTOR).running() as host:
-        _say("ok", "configuration")
         checks = {check.name: (role, check) for role, group in host.checks().items() for check in group}
         results = await asyncio.gather(*(probe(check) for _, check in checks.values()))
-        lines: dict[tuple[str, str, str], list[str]] = {}  # one server may be several dependencies
         for (role, check), (well, detail) in zip(checks.values(), results, strict=True):
-            if well:
-                _say("ok", f"{check.name} ({check.kind}): {detail}")
-                continue
-            hint = _hint(detail, check.setting or host.database_setting(role)) if check.kind == "external" else ""
-            word = "down" if check.required else "warn"
-            lines.setdefault((word, check.kind, detail + hint), []).append(check.name)
-        for (word, kind, detail), names in lines.items():
-            _say(word, f"{', '.join(names)} ({kind}): {detail}")
-    return all(word != "down" for word, _, _ in lines)
+            state = "ok" if well else "down" if check.required or check.kind == "external" else "warn"
+            hint = ""
+            if not well and check.kind == "external":
+                hint = _hint(detail, check.setting or host.database_setting(role))
+            found.append(Finding(check.name, state, check.kind, detail + hint))
+    return found
+
+
+def _print(found: Sequence[Finding]) -> None:
+    """A line for each finding. Dependencies that fail alike are one line, because they are one server."""
+    failed: dict[tuple[str, str, str], list[str]] = {}
+    for each in found:
+        if each.status != "ok":
+            failed.setdefault((each.status, each.kind, each.detail), []).append(each.name)
+        else:
+            say(each.status, f"{each.name} ({each.kind}): {each.detail}" if each.detail else each.name)
+    for (status, kind, detail), names in failed.items():
+        say(status, detail if kind == "setting" else f"{', '.join(names)} ({kind}): {detail}")
 
 
 def _hint(detail: str, setting: str) -> str:
@@ -117,6 +142,7 @@ def _hint(detail: str, setting: str) -> str:
     return f"{'' if detail.endswith('.') else '.'} Start the server or correct {setting}."
 
 
-def _say(word: str, text: str) -> None:
+def say(word: str, text: str) -> None:
+    """Print a line that begins with ``ok``, ``warn`` or ``down``."""
     color = {"ok": "green", "warn": "yellow", "down": "red"}[word]
     out.print(Text.assemble((f"{word:<5} ", color), printable(text)), soft_wrap=True)

@@ -4,12 +4,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from purveyor.cli.inspect import out, table
+from purveyor.cli.help import GroupedHelp
 from purveyor.cli.options import ConfigOption, asked, reaching, run
-from purveyor.roles.email.contract import Email, State
-from purveyor.roles.orders.contract import Orders
+from purveyor.cli.output import JsonOption, out, print_json, table
+from purveyor.kit.events.transport import DeadLetter
+from purveyor.roles.email.contract import Email, MailRecord, State
+from purveyor.roles.orders.contract import Orders, OrderTrace, TraceStep
 
-mail = typer.Typer(no_args_is_help=True, help="Inspect, resend and resolve emails in the mail ledger.")
+mail = typer.Typer(
+    cls=GroupedHelp,
+    name="mail",
+    no_args_is_help=True,
+    help="Inspect, resend and resolve emails in the mail ledger.",
+    epilog="Example: app mail list --state failed",
+)
 
 EventId = Annotated[str, typer.Argument(help="Event ID from app mail list.")]
 
@@ -19,12 +27,18 @@ def list_mails(
     state: Annotated[State | None, typer.Option(help="Only emails in this state.", show_default=False)] = None,
     limit: Annotated[int, typer.Option(help="Maximum number of emails.", min=1, max=1000)] = 50,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the latest emails."""
     found = run(asked(Email, lambda email: email.mails(state=state or "", limit=limit), config))
-    shown = table("Event", "Order", "To", "State", "Reply")
-    for place in (0, 1, 3):  # ids must stay copyable
-        shown.columns[place].no_wrap = True
+    if as_json:
+        print_json(found)
+        return
+    shown = table(
+        *("Event", "Order", "To", "State", "Reply"),
+        whole=["Event", "Order", "State"],
+        drop=["Reply", "To", "Order"],
+    )
     for record in found:
         shown.add_row(
             record.event_id,
@@ -37,15 +51,28 @@ def list_mails(
 
 
 @mail.command("show", epilog="Example: app mail show 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
-def show(event_id: EventId, config: ConfigOption = None) -> None:
-    """Show an email as it is sent, with its ledger record."""
+def show(
+    event_id: EventId,
+    source: Annotated[bool, typer.Option("--source", help="Print only the message as it is sent.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an email with its ledger record, headers and text."""
+    from purveyor.roles.email.mime import read_mail
+
     shown = run(asked(Email, lambda email: email.show(event_id), config))
+    if source:
+        typer.echo(shown.message, nl=False)
+        return
+    headers, text = read_mail(shown.message)
+    if as_json:
+        print_json({"record": shown.record, "headers": headers, "text": text, "message": shown.message})
+        return
     facts = table("", "")
-    for name in shown.record.__struct_fields__:
-        facts.add_row(name, str(getattr(shown.record, name)))
+    for field in shown.record.__struct_fields__:
+        facts.add_row(field, str(getattr(shown.record, field)))
     out.print(facts)
-    out.print()
-    for line in shown.message.splitlines():
+    for line in ("", *(f"{name}: {value}" for name, value in headers), "", *text.splitlines()):
         out.print(line)
 
 
@@ -68,29 +95,45 @@ def resolve(
 
 
 def trace(
-    order: Annotated[str, typer.Argument(help="Order ID or order number.")], config: ConfigOption = None
+    order: Annotated[str, typer.Argument(help="Order ID or order number.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the history of an order, from request to email."""
-    run(_trace(order, config))
+    traced, steps = run(_trace(order, config))
+    if as_json:
+        print_json({"order_number": traced.order_number, "order_id": traced.order_id, "steps": steps})
+        return
+    shown = table("Time (UTC)", "Step", "Detail", whole=["Time (UTC)"], drop=["Detail"])
+    for step in steps:
+        shown.add_row(f"{step.at:%F %T}" if step.at else "-", step.what, step.detail)
+    out.print(f"order {traced.order_number}, {traced.order_id}")
+    out.print()
+    out.print(shown)
 
 
-async def _trace(order: str, config: ConfigOption) -> None:
+async def _trace(order: str, config: ConfigOption) -> tuple[OrderTrace, list[TraceStep]]:
     async with reaching(Orders, Email, profile=config, events=True) as host:
         traced = await host.port(Orders).trace(order)
         mails = await host.port(Email).mails(event_ids=traced.events) if traced.events else ()
         dead = [letter for letter in await host.events.dead_letters() if letter.event_id in traced.events]
-    rows = [(step.at, step.what, step.detail) for step in traced.steps]
-    rows += [(letter.died_at, f"dead letter in {letter.queue}", letter.reason) for letter in dead]
-    for record in mails:
-        rows.append((record.created_at, "mail in the ledger", f"to {record.recipient}, {record.message_id}"))
-        said = record.smtp_reply or record.error
-        detail = f"attempts {record.attempts}, resends {record.resends}{': ' + said if said else ''}"
-        rows.append((record.updated_at, f"mail {record.state}", detail))
-    shown = table("Time (UTC)", "Step", "Detail")
-    for at, what, detail in sorted(rows, key=lambda row: (row[0] is None, row[0])):
-        shown.add_row(f"{at:%F %T}" if at else "-", what, detail)
+    steps = [*traced.steps, *map(_died, dead), *(step for record in mails for step in _mailed(record))]
+    steps.sort(key=lambda step: (step.at is None, step.at))
     if not dead and not mails:
-        shown.add_row("-", "no mail yet", "role email has not received the event")
-    out.print(f"order {traced.order_number}, {traced.order_id}")
-    out.print()
-    out.print(shown)
+        steps.append(TraceStep(at=None, what="no mail yet", detail="role email has not received the event"))
+    return traced, steps
+
+
+def _died(letter: DeadLetter) -> TraceStep:
+    return TraceStep(at=letter.died_at, what=f"dead letter in {letter.queue}", detail=letter.reason)
+
+
+def _mailed(record: MailRecord) -> tuple[TraceStep, TraceStep]:
+    said = record.smtp_reply or record.error
+    detail = f"attempts {record.attempts}, resends {record.resends}{': ' + said if said else ''}"
+    return (
+        TraceStep(
+            at=record.created_at, what="mail in the ledger", detail=f"to {record.recipient}, {record.message_id}"
+        ),
+        TraceStep(at=record.updated_at, what=f"mail {record.state}", detail=detail),
+    )

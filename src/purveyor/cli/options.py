@@ -37,12 +37,11 @@ def role_names(text: str) -> tuple[str, ...]:
 
 
 def read_sources(profile: Path | None) -> Sources:
-    """Read the sources of the settings. Raises ``ConfigError`` for unknown names."""
-    from purveyor.host import declared_settings
+    """Read the sources of the settings. Raises ``ConfigError`` for unknown names in the profile."""
+    from purveyor.host import known_settings
 
     sources = Sources(profile)
-    role_databases = [f"{name.upper()}_DATABASE_URL" for name in ROLES]
-    sources.refuse_unknown(declared_settings(ROLES.values()), role_databases)
+    sources.refuse_unknown(known_settings())
     return sources
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from purveyor.cli.inspect import out
 from purveyor.cli.options import ConfigOption, console, run
+from purveyor.cli.output import out
 from purveyor.kit.clock import now
 from purveyor.registry import ROLES
 from purveyor.roles.email.contract import Email

@@ -81,6 +81,8 @@ class Env:
     database_kind: str
     """``embedded`` or ``external``."""
     data_dir: Path
+    service_secret: Callable[[], str]
+    """The secret that all processes share; empty in production without a setting. Raises ``ConfigError``."""
     limiter: Limiter
     backoff: Backoff
     shared_cache: SharedCache | None

@@ -11,7 +11,9 @@ from purveyor.kit.db.postgres import Database
 from purveyor.kit.events.message import Envelope, Event
 from purveyor.kit.ids import new_id
 from purveyor.kit.limits.memory import Backoff, MemoryBackoff, MemoryLimiter, Rate
+from purveyor.roles.auth.admission import Admission
 from purveyor.roles.auth.contract import Address, Principal, UserRegistered
+from purveyor.roles.auth.email_addresses import EmailAddresses, EmailStore
 from purveyor.roles.auth.model import User, about
 from purveyor.roles.auth.password_changes import PasswordChanges, PasswordStore
 from purveyor.roles.auth.passwords import Passwords
@@ -50,6 +52,7 @@ class Stores:
         self.addresses = AddressStore(database)
         self.sessions = SessionStore(database, LIFETIME_S)
         self.passwords = PasswordStore(database, LIFETIME_S)
+        self.emails = EmailStore(database, LIFETIME_S)
         self.data = PersonalDataStore(database, LIFETIME_S)
         self.revocations = RevocationStore(database)
 
@@ -80,6 +83,7 @@ class Process:
         rate: Rate = GENEROUS,
         *,
         backoff: Backoff | None = None,
+        public_rate: Rate = GENEROUS,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.database = database
@@ -96,9 +100,21 @@ class Process:
             throttle=throttle,
             revocations=self.revocations,
         )
-        common: dict[str, Any] = {"password_min_length": 8, "committed": self.wakes}
+        common: dict[str, Any] = {
+            "admission": Admission(MemoryLimiter(), public_rate),
+            "password_min_length": 8,
+            "committed": self.wakes,
+        }
         self.auth = Auth(self.stores.accounts, self.stores.addresses, passwords, self.sessions, **common)
         self.changes = PasswordChanges(self.stores.passwords, passwords, self.sessions, throttle, **common)
+        self.emails = EmailAddresses(
+            self.stores.emails,
+            passwords,
+            self.sessions,
+            throttle,
+            admission=Admission(MemoryLimiter(), public_rate),
+            committed=self.wakes,
+        )
         self.privacy = Privacy(
             self.stores.data,
             self.stores.accounts,
@@ -112,7 +128,12 @@ class Process:
     async def registered(self, access: str = "customer", **members: str) -> User:
         """Somebody with an account."""
         given = {"email": fresh_email(), "password": PASSWORD, "name": "Ada Lovelace"} | members
-        return await self.auth.register(Registration(**given), access)
+        return await self.auth.register(Registration(**given), access, network=HERE)
+
+    async def forget_password(self, email: str) -> None:
+        """Ask for a reset token, and let it be sent."""
+        await self.changes.forgot(email, HERE)
+        await self.changes.send_tokens()
 
     async def logged_in(self, user: User, password: str = PASSWORD) -> TokenPair:
         """A session of theirs."""

@@ -23,9 +23,6 @@ _BREAKERS = {
     "NEL": "\x85",
     "line separator": "\u2028",
     "paragraph separator": "\u2029",
-    "right-to-left override": "\u202e",
-    "isolate": "\u2066",
-    "zero width space": "\u200b",
     "lone surrogate": "\ud800",
     "encoded word": "=?utf-8?q?=0D=0ABcc:x?=",
 }
@@ -125,10 +122,8 @@ def test_one_mailbox_has_one_spelling(typed: str, stored: str) -> None:
         "Ada <ada@example.com>",
         "ada@example.com> SIZE=1",
         "ada@example.com\r\nBcc: eve@example.com",
-        "ada@example.com\n",
         "ada\0@example.com",
         "ada@exam\u2028ple.com",
-        "a\u202eda@example.com",
         '"ada lovelace"@example.com',
         '"ada\r\n"@example.com',
         "ada@[127.0.0.1]",
@@ -201,3 +196,9 @@ def test_common_passwords_are_refused_in_any_case(password: str) -> None:
 
     assert pointers(refusal) == ["/new_password"]
     assert "common" in refusal.value.errors[0].detail
+
+
+@pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200b", "\u00ad", "\ufeff"])
+def test_invisible_marks_that_were_pasted_along_are_removed(mark: str) -> None:
+    assert clean_name(f"{mark}Ada {mark}Lovelace{mark}") == "Ada Lovelace"
+    assert normal_email(f" a{mark}da@example.com{mark}\n") == "ada@example.com"

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from purveyor.kit.clock import now
-from purveyor.kit.db.postgres import open_database
-from purveyor.kit.errors import InvalidInput, TokenInvalid
+from purveyor.kit.db.postgres import Database, open_database
+from purveyor.kit.errors import InvalidInput, TokenInvalid, TooManyRequests
 from purveyor.kit.limits.memory import Rate
 from purveyor.roles.auth.contract import (
     InvalidCredentials,
@@ -27,7 +27,7 @@ async def mailed(process: Process, user: User) -> list[str]:
 
 
 async def forgotten(process: Process, user: User) -> str:
-    await process.changes.forgot(user.email)
+    await process.forget_password(user.email)
     return (await mailed(process, user))[-1]
 
 
@@ -113,7 +113,7 @@ async def test_a_mailed_token_sets_a_password_once_and_ends_every_session(
 ) -> None:
     user = await here.registered()
     pairs = [await here.logged_in(user) for _ in range(2)]
-    await here.changes.reset(await forgotten(here, user), NEW_PASSWORD)
+    await here.changes.reset(await forgotten(here, user), NEW_PASSWORD, HERE)
     await neighbour.revocations.sync()
 
     assert [await works(process, pair) for process in (here, neighbour) for pair in pairs] == [False] * 4
@@ -122,7 +122,7 @@ async def test_a_mailed_token_sets_a_password_once_and_ends_every_session(
     assert await opens(here, user, NEW_PASSWORD)
     (token,) = await mailed(here, user)
     with pytest.raises(ResetTokenInvalid) as refusal:
-        await here.changes.reset(token, PASSWORD)
+        await here.changes.reset(token, PASSWORD, HERE)
     assert [field.pointer for field in refusal.value.errors] == ["/token"]
     assert await opens(here, user, NEW_PASSWORD)
 
@@ -130,7 +130,7 @@ async def test_a_mailed_token_sets_a_password_once_and_ends_every_session(
 async def test_the_event_says_who_it_is_for_and_until_when(here: Process) -> None:
     user = await here.registered(language="es")
     woken = here.wakes.count
-    await here.changes.forgot(user.email.upper())
+    await here.forget_password(user.email.upper())
     (event,) = await here.events(PasswordResetRequested, user.id)
     row = await here.database.fetchrow(
         "select language, correlation_id from auth.outbox where subject = $1 and type = $2",
@@ -159,13 +159,13 @@ async def test_a_token_works_for_thirty_minutes(here: Process) -> None:
     user = await here.registered()
     early, late = await forgotten(here, user), await forgotten(here, user)
     await grow_old(here, user, 29)
-    await here.changes.reset(early, NEW_PASSWORD)
+    await here.changes.reset(early, NEW_PASSWORD, HERE)
     with pytest.raises(ResetTokenInvalid):
-        await here.changes.reset(late, PASSWORD)
+        await here.changes.reset(late, PASSWORD, HERE)
     token = await forgotten(here, user)
     await grow_old(here, user, 31)
     with pytest.raises(ResetTokenInvalid):
-        await here.changes.reset(token, PASSWORD)
+        await here.changes.reset(token, PASSWORD, HERE)
 
 
 async def test_a_change_makes_tokens_that_are_out_worthless(here: Process) -> None:
@@ -174,14 +174,14 @@ async def test_a_change_makes_tokens_that_are_out_worthless(here: Process) -> No
     await here.changes.change(await here.signed_in(user), PASSWORD, NEW_PASSWORD, HERE)
 
     with pytest.raises(ResetTokenInvalid):
-        await here.changes.reset(token, PASSWORD)
+        await here.changes.reset(token, PASSWORD, HERE)
 
 
 @pytest.mark.parametrize("token", ["", "nonsense", "a" * 200, "' or 1=1 --", "\u00e9"])
 async def test_what_is_no_token_resets_nothing(here: Process, token: str) -> None:
-    await here.changes.forgot(fresh_email())
+    await here.forget_password(fresh_email())
     with pytest.raises(ResetTokenInvalid):
-        await here.changes.reset(token, NEW_PASSWORD)
+        await here.changes.reset(token, NEW_PASSWORD, HERE)
 
 
 async def test_a_password_that_is_refused_leaves_the_token(here: Process) -> None:
@@ -189,10 +189,10 @@ async def test_a_password_that_is_refused_leaves_the_token(here: Process) -> Non
     token = await forgotten(here, user)
     for bad in ("short", "password1"):
         with pytest.raises(InvalidInput) as refusal:
-            await here.changes.reset(token, bad)
+            await here.changes.reset(token, bad, HERE)
         assert [field.pointer for field in refusal.value.errors] == ["/password"]
 
-    await here.changes.reset(token, NEW_PASSWORD)
+    await here.changes.reset(token, NEW_PASSWORD, HERE)
 
 
 async def test_of_many_uses_at_once_one_counts(here: Process, neighbour: Process) -> None:
@@ -200,7 +200,7 @@ async def test_of_many_uses_at_once_one_counts(here: Process, neighbour: Process
         user = await here.registered()
         tokens = [await forgotten(here, user) for _ in range(2)]
         attempts = [
-            process.changes.reset(token, f"{NEW_PASSWORD} {number}")
+            process.changes.reset(token, f"{NEW_PASSWORD} {number}", HERE)
             for number, (process, token) in enumerate(
                 [(process, token) for process in (here, neighbour) for token in tokens for _ in range(3)]
             )
@@ -214,30 +214,34 @@ async def test_of_many_uses_at_once_one_counts(here: Process, neighbour: Process
 
 async def test_at_most_three_mails_an_hour_go_to_an_account(here: Process, neighbour: Process) -> None:
     user = await here.registered()
-    await asyncio.gather(*(process.changes.forgot(user.email) for process in (here, neighbour) * 10))
+    for _ in range(4):
+        await here.forget_password(user.email)
+    await asyncio.gather(*(process.forget_password(user.email) for process in (here, neighbour) * 5))
     assert len(await mailed(here, user)) == 3
-    await here.changes.reset((await mailed(here, user))[0], NEW_PASSWORD)
-    await here.changes.forgot(user.email)
+    await here.changes.reset((await mailed(here, user))[0], NEW_PASSWORD, HERE)
+    await here.forget_password(user.email)
     assert len(await mailed(here, user)) == 3, "a token that was used is a mail that was sent"
     await grow_old(here, user, 61)
-    await here.changes.forgot(user.email)
+    await here.forget_password(user.email)
 
     assert len(await mailed(here, user)) == 4
 
 
-async def test_asking_for_nobody_mails_nobody_and_costs_the_same(dsn: str, passwords: Passwords) -> None:
+async def test_asking_for_nobody_does_the_same_and_mails_nobody(dsn: str, passwords: Passwords) -> None:
     statements: list[str] = []
     async with open_database(dsn, application="counted", max_size=1) as database:
         here = Process(database, passwords)
         known, began = await here.registered(), now()
+        woken = here.wakes.count
         async with database.connection() as connection:
             connection.add_query_logger(lambda logged: statements.append(logged.query))
         costs = []
         for email in (known.email, "nobody@example.com", "no address"):
             statements.clear()
-            await here.changes.forgot(email)
+            await here.changes.forgot(email, HERE)
             costs.append([statement for statement in statements if "auth." in statement])
-        of_known, *of_others = costs
+        assert here.wakes.count == woken
+        await here.changes.send_tokens()
         told = await database.fetchval(
             "select array_agg(distinct subject) from auth.outbox where type = $1 and occurred_at >= $2",
             PasswordResetRequested.type,
@@ -245,16 +249,51 @@ async def test_asking_for_nobody_mails_nobody_and_costs_the_same(dsn: str, passw
         )
         assert told == [str(known.id)]
         assert len(await mailed(here, known)) == 1
+        assert await database.fetchval("select count(*) from auth.reset_wishes") == 0
 
-    without_the_mail = [statement for statement in of_known if "auth.outbox" not in statement]
-    assert len(without_the_mail) == len(of_known) - 1
-    assert of_others == [without_the_mail, without_the_mail]
+    of_known, *of_others = costs
+    assert of_others == [of_known, of_known]
+    assert len(of_known) == 1
+
+
+async def test_forgetting_and_resetting_are_limited_per_network(database: Database, passwords: Passwords) -> None:
+    process = Process(database, passwords, public_rate=Rate(3, 60))
+    token = await forgotten(process, await process.registered())
+    for _ in range(2):
+        await process.changes.forgot(fresh_email(), HERE)
+        with pytest.raises(ResetTokenInvalid):
+            await process.changes.reset("a guess", NEW_PASSWORD, HERE)
+    with pytest.raises(TooManyRequests):
+        await process.changes.forgot(fresh_email(), HERE)
+    with pytest.raises(ResetTokenInvalid):
+        await process.changes.reset("a guess", NEW_PASSWORD, HERE)
+    with pytest.raises(TooManyRequests):
+        await process.changes.reset(token, NEW_PASSWORD, HERE)
+    await process.changes.reset(token, NEW_PASSWORD, "198.51.100.1")
+
+
+async def test_all_addresses_of_a_mailbox_share_its_mails(here: Process) -> None:
+    """Registrations and resets count, also those of accounts that were erased since."""
+    name = fresh_email().partition("@")[0]
+    first = await here.registered(email=f"{name}@example.com")
+    for place in range(2):
+        caller = await here.signed_in(await here.registered(email=f"{name}+{place}@example.com"))
+        await here.privacy.erase(caller, caller.user_id)
+    for _ in range(3):
+        await here.forget_password(first.email)
+    with pytest.raises(TooManyRequests) as refusal:
+        await here.registered(email=f"{name}+another@example.com")
+
+    assert len(await mailed(here, first)) == 2
+    assert refusal.value.headers["Retry-After"] == "3600"
+    await here.database.execute("update auth.mailings set at = at - interval '61 minutes'")
+    assert await here.registered(email=f"{name}+another@example.com")
 
 
 async def test_tokens_are_thrown_away_after_an_hour(here: Process) -> None:
     user = await here.registered()
-    await here.changes.forgot(user.email)
-    await here.changes.forgot(fresh_email())
+    await here.forget_password(user.email)
+    await here.forget_password(fresh_email())
     await here.database.execute("update auth.password_resets set created_at = created_at - interval '59 minutes'")
     await here.stores.passwords.purge()
     assert await here.database.fetchval("select count(*) from auth.password_resets") >= 2

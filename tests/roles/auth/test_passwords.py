@@ -7,13 +7,11 @@ from argon2 import PasswordHasher, extract_parameters
 from argon2.low_level import Type
 
 from purveyor.kit.errors import Unavailable
-from purveyor.roles.auth.passwords import Passwords, Verdict
-
-QUEUE = 50
+from purveyor.roles.auth.passwords import Passwords, Verdict, Work
 
 
 async def test_a_hash_matches_its_password_only(passwords: Passwords) -> None:
-    stored = await passwords.hash("correct horse")
+    stored = await passwords.hash("correct horse", Work.LOGIN)
 
     assert await passwords.check("correct horse", stored) is Verdict.RIGHT
     assert await passwords.check("correct horse ", stored) is Verdict.WRONG
@@ -23,18 +21,18 @@ async def test_a_hash_matches_its_password_only(passwords: Passwords) -> None:
 
 
 async def test_equal_passwords_have_different_hashes(passwords: Passwords) -> None:
-    assert await passwords.hash("correct horse") != await passwords.hash("correct horse")
+    assert await passwords.hash("correct horse", Work.LOGIN) != await passwords.hash("correct horse", Work.LOGIN)
 
 
 async def test_nothing_of_a_long_password_is_cut_off(passwords: Passwords) -> None:
-    stored = await passwords.hash("x" * 127 + "a")
+    stored = await passwords.hash("x" * 127 + "a", Work.LOGIN)
 
     assert await passwords.check("x" * 127 + "b", stored) is Verdict.WRONG
 
 
 async def test_the_parameters_are_not_below_what_owasp_asks_for(passwords: Passwords) -> None:
     """OWASP Password Storage Cheat Sheet: Argon2id with 19 MiB, 2 iterations, 1 lane."""
-    parameters = extract_parameters(await passwords.hash("correct horse"))
+    parameters = extract_parameters(await passwords.hash("correct horse", Work.LOGIN))
 
     assert parameters.type is Type.ID
     assert parameters.memory_cost >= 19_456
@@ -60,7 +58,7 @@ _SPELLINGS = {
 @pytest.mark.parametrize("pair", _SPELLINGS.values(), ids=_SPELLINGS)
 async def test_one_password_however_a_keyboard_writes_it(passwords: Passwords, pair: tuple[str, str]) -> None:
     for one, other in (pair, pair[::-1]):
-        stored = await passwords.hash(one)
+        stored = await passwords.hash(one, Work.LOGIN)
         assert await passwords.check(other, stored) is Verdict.RIGHT
         assert await passwords.check(other + "x", stored) is Verdict.WRONG
 
@@ -75,7 +73,7 @@ async def test_a_hash_of_what_was_typed_still_works_and_is_outdated(passwords: P
 
 async def test_the_event_loop_goes_on_while_passwords_are_hashed(passwords: Passwords) -> None:
     turns, hashes = 0, 8
-    hashing = asyncio.gather(*(passwords.hash("correct horse") for _ in range(hashes)))
+    hashing = asyncio.gather(*(passwords.hash("correct horse", Work.LOGIN) for _ in range(hashes)))
     while not hashing.done():
         await asyncio.sleep(0)
         turns += 1
@@ -84,22 +82,33 @@ async def test_the_event_loop_goes_on_while_passwords_are_hashed(passwords: Pass
     assert turns > 10 * hashes, "the loop stood still while hashes were made"
 
 
-async def test_a_flood_is_refused_beyond_the_queue_and_the_queue_drains(passwords: Passwords) -> None:
-    outcomes = await asyncio.gather(*(passwords.hash("x") for _ in range(QUEUE + 20)), return_exceptions=True)
+@pytest.mark.parametrize("work", Work)
+async def test_a_flood_is_refused_beyond_its_queue_and_the_queue_drains(passwords: Passwords, work: Work) -> None:
+    flood = (passwords.hash("x", work) for _ in range(work.value + 20))
+    outcomes = await asyncio.gather(*flood, return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, Unavailable)]
 
     assert len(refused) == 20
-    assert sum(isinstance(outcome, str) for outcome in outcomes) == QUEUE
+    assert sum(isinstance(outcome, str) for outcome in outcomes) == work.value
     assert refused[0].status == 503
     assert int(refused[0].headers["Retry-After"]) >= 1
-    assert await passwords.check("x", await passwords.hash("x")) is Verdict.RIGHT
+    assert await passwords.check("x", await passwords.hash("x", Work.LOGIN)) is Verdict.RIGHT
 
 
 async def test_an_abandoned_attempt_gives_its_place_back(passwords: Passwords) -> None:
-    attempts = [asyncio.ensure_future(passwords.hash("x")) for _ in range(QUEUE)]
+    attempts = [asyncio.ensure_future(passwords.hash("x", Work.LOGIN)) for _ in range(Work.LOGIN.value)]
     await asyncio.sleep(0)
     for attempt in attempts:
         attempt.cancel()
     await asyncio.gather(*attempts, return_exceptions=True)
 
-    assert await passwords.hash("x")
+    assert await passwords.hash("x", Work.LOGIN)
+
+
+async def test_registrations_do_not_keep_anybody_from_signing_in(passwords: Passwords) -> None:
+    stored = await passwords.hash("x", Work.LOGIN)
+    flood = [asyncio.ensure_future(passwords.hash("x", Work.REGISTRATION)) for _ in range(100)]
+    log_ins = await asyncio.gather(*(passwords.check("x", stored) for _ in range(Work.LOGIN.value)))
+    await asyncio.gather(*flood, return_exceptions=True)
+
+    assert set(log_ins) == {Verdict.RIGHT}

@@ -29,7 +29,7 @@ from purveyor.roles.auth.passwords import Passwords
 from purveyor.roles.auth.privacy import PersonalExport
 from purveyor.roles.email.contract import MailDataErased, MailDataExported
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
-from roles.auth.samples import HOME, NEW_PASSWORD, Process, a_user
+from roles.auth.samples import HERE, HOME, NEW_PASSWORD, Process, a_user
 from roles.auth.test_password_changes import forgotten
 from roles.auth.test_sessions import works
 from waiting import PATIENCE_S
@@ -224,7 +224,9 @@ async def test_an_erasure_leaves_nothing_of_the_person_but_the_id(here: Process,
     assert {"users", "addresses", "sessions", "outbox", "exports", "export_parts"} <= set(before)
     after = await rows_about(here.database, ada.user_id, user.email)
     assert after == {"erasures": 1, "outbox": 1, "revocations": 1}
-    assert await here.events(UserErased, user.id) == [UserErased(user_id=ada.user_id, user_email=user.email)]
+    assert await here.events(UserErased, user.id) == [
+        UserErased(user_id=ada.user_id, user_email=user.email, user_name=user.name)
+    ]
     assert await here.events(UserRegistered, user.id) == []
     assert here.wakes.count == woken + 1
     await neighbour.revocations.sync()
@@ -235,7 +237,7 @@ async def test_an_erasure_leaves_nothing_of_the_person_but_the_id(here: Process,
     with pytest.raises(RefreshTokenInvalid):
         await here.sessions.refresh(pair.refresh_token)
     with pytest.raises(ResetTokenInvalid):
-        await here.changes.reset(token, NEW_PASSWORD)
+        await here.changes.reset(token, NEW_PASSWORD, HERE)
     with pytest.raises(InvalidCredentials):
         await here.logged_in(user)
     assert await here.logged_in(await here.registered(email=user.email)), "the address is free again"

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from purveyor.kit.errors import Forbidden, InvalidInput, NotFound, TokenInvalid
+from purveyor.kit.db.postgres import Database
+from purveyor.kit.errors import Forbidden, InvalidInput, NotFound, TokenInvalid, TooManyRequests
 from purveyor.kit.ids import new_id
+from purveyor.kit.limits.memory import Rate
 from purveyor.roles.auth.contract import (
     AccountBlocked,
     AddressBody,
@@ -22,6 +24,7 @@ from purveyor.roles.auth.contract import (
     UserRegistered,
 )
 from purveyor.roles.auth.model import UserFilter
+from purveyor.roles.auth.passwords import Passwords
 from purveyor.roles.auth.service import Auth, Registration
 from roles.auth.samples import HERE, HOME, PASSWORD, Process, fresh_email
 
@@ -39,8 +42,10 @@ async def test_who_registers_is_told_of_in_the_same_transaction(here: Process) -
     user = await here.registered(language="fr")
     row = await here.database.fetchrow("select language from auth.outbox where subject = $1", str(user.id))
 
-    expected = UserRegistered(user_id=str(user.id), user_email=user.email, user_name=user.name)
-    assert await here.events(UserRegistered, user.id) == [expected]
+    (event,) = await here.events(UserRegistered, user.id)
+    assert (event.user_email, event.user_name) == (user.email, user.name)
+    assert event.confirmation_token
+    assert not event.recipient_confirmed
     assert row is not None
     assert row["language"] == "fr"
     assert here.wakes.count == 1
@@ -65,7 +70,7 @@ async def test_a_registration_is_refused_where_it_is_wrong(here: Process, member
     members = {"email": email, "password": PASSWORD, "name": "Ada", member: value}
 
     with pytest.raises(InvalidInput) as refusal:
-        await here.auth.register(Registration(**members))
+        await here.auth.register(Registration(**members), network=HERE)
 
     assert [field.pointer for field in refusal.value.errors] == [f"/{member}"]
     with pytest.raises(InvalidCredentials):
@@ -76,7 +81,7 @@ async def test_registration_names_every_wrong_member_at_once(here: Process) -> N
     wrong = Registration(email="nobody", password="short", name=" ", phone="call me", language="klingon!")
 
     with pytest.raises(InvalidInput) as refusal:
-        await here.auth.register(wrong)
+        await here.auth.register(wrong, network=HERE)
     pointers = [field.pointer for field in refusal.value.errors]
     assert pointers == ["/email", "/name", "/phone", "/language", "/password"]
 
@@ -290,3 +295,25 @@ async def test_of_two_admins_who_dismiss_each_other_one_stays(here: Process) -> 
 
         assert sorted(type(outcome).__name__ for outcome in outcomes) == ["LastAdmin", "User"]
         assert await here.database.fetchval("select count(*) from auth.users where access = 'admin'") == 1
+
+
+async def test_registrations_are_limited_per_network(database: Database, passwords: Passwords) -> None:
+    process = Process(database, passwords, public_rate=Rate(3, 60))
+    for _ in range(3):
+        await process.registered()
+    with pytest.raises(TooManyRequests) as refusal:
+        await process.registered()
+
+    assert refusal.value.headers["RateLimit-Policy"] == '"register";q=3;w=60'
+    ask = OpenAccount(email=fresh_email(), name="Ada", password=PASSWORD, access="staff")
+    assert (await process.auth.open_account(ask)).access == "staff", "the operator is not limited"
+
+
+async def test_operators_accounts_are_confirmed_and_others_are_not(here: Process) -> None:
+    opened = await here.auth.open_account(
+        OpenAccount(email=fresh_email(), name="Ada", password=PASSWORD, access="admin")
+    )
+    caller = await here.signed_in(await here.registered("admin"))
+
+    assert (await here.auth.profile(caller, opened.id))[0].email_confirmed
+    assert not (await here.auth.profile(caller, caller.user_id))[0].email_confirmed

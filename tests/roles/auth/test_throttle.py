@@ -10,6 +10,7 @@ from purveyor.kit.errors import Problem, Unavailable
 from purveyor.kit.ids import new_id
 from purveyor.kit.limits import redis as limits
 from purveyor.kit.limits.memory import Backoff, BackoffPolicy, MemoryBackoff, MemoryLimiter, Rate
+from purveyor.kit.limits.networks import WIDER_SHARE
 from purveyor.kit.limits.redis import RedisBackoff, open_redis
 from purveyor.roles.auth.contract import InvalidCredentials, TooManyLogins
 from purveyor.roles.auth.passwords import Passwords
@@ -52,7 +53,8 @@ class Slow:
 
     def __init__(self, backoff: Backoff, free: int) -> None:
         self.throttle = Throttle(MemoryLimiter(), backoff, Rate(10_000, 1))
-        self.throttle._account_policy = self.throttle._network_policy = BackoffPolicy(free=free, first_s=600)
+        policy = BackoffPolicy(free=free, first_s=600)
+        self.throttle._account_policy = self.throttle._pair_policy = self.throttle._network_policy = policy
         self.waits_s: list[int] = []
 
     async def attempt(self, account: str, network: str, outcome: Problem | None) -> bool:
@@ -148,10 +150,53 @@ async def test_a_mailed_token_ends_the_wait_of_an_account(database: Database, pa
     user = await process.registered()
     assert await Slow(backoff, 1).failures(user.email, 3, HERE) == [True, True, False]
     with pytest.raises(TooManyLogins):
-        await process.sessions.log_in(user.email, PASSWORD, ELSEWHERE)
-    await process.changes.reset(await forgotten(process, user), NEW_PASSWORD)
+        await process.sessions.log_in(user.email, PASSWORD, HERE)
+    await process.changes.reset(await forgotten(process, user), NEW_PASSWORD, HERE)
 
-    assert await process.sessions.log_in(user.email, NEW_PASSWORD, ELSEWHERE)
+    assert await process.sessions.log_in(user.email, NEW_PASSWORD, HERE)
+
+
+async def test_a_mailed_token_clears_the_limits_as_well(strict: Process) -> None:
+    user = await strict.registered()
+    await attempts(lambda _: strict.sessions.log_in(user.email, "wrong", HERE), 20)
+    with pytest.raises(TooManyLogins):
+        await strict.sessions.log_in(user.email, PASSWORD, HERE)
+    await strict.changes.reset(await forgotten(strict, user), NEW_PASSWORD, HERE)
+
+    assert await strict.sessions.log_in(user.email, NEW_PASSWORD, HERE)
+    assert await strict.sessions.log_in(user.email, NEW_PASSWORD, ELSEWHERE)
+
+
+async def test_one_network_cannot_keep_the_owner_out_elsewhere(strict: Process) -> None:
+    user = await strict.registered()
+    outcomes = await attempts(lambda _: strict.sessions.log_in(user.email, "wrong", HERE), 100)
+
+    assert outcomes == {InvalidCredentials: 5, TooManyLogins: 95}
+    assert await strict.sessions.log_in(user.email, PASSWORD, ELSEWHERE)
+
+
+async def test_right_passwords_do_not_use_up_the_limit_of_a_network(strict: Process) -> None:
+    """One after the other, and all at once: an office behind one address."""
+    users = [await strict.registered() for _ in range(12)]
+    for user in users:
+        assert await strict.sessions.log_in(user.email, PASSWORD, HERE)
+    outcomes = await attempts(lambda place: strict.sessions.log_in(users[place].email, PASSWORD, HERE), 12)
+
+    assert outcomes == {tuple: 12}
+    assert await attempts(lambda _: strict.sessions.log_in(fresh_email(), "wrong", HERE), 9) == {
+        InvalidCredentials: 5,
+        TooManyLogins: 4,
+    }
+
+
+async def test_networks_of_a_company_share_a_larger_limit(strict: Process) -> None:
+    networks = [f"2001:db8:1:{place:x}::/64" for place in range(60)]
+    refused = [
+        await attempts(lambda _, network=network: strict.sessions.log_in(fresh_email(), "wrong", network), 1)
+        for network in networks
+    ].count({TooManyLogins: 1})
+
+    assert refused == 60 - 5 * WIDER_SHARE
 
 
 # The growing delays alone
@@ -195,10 +240,11 @@ async def test_a_burst_cannot_pass(backoff: Backoff, account: str) -> None:
 
 async def test_nobody_waits_longer_than_fifteen_minutes() -> None:
     throttle = Throttle(MemoryLimiter(), MemoryBackoff(), Rate(10, 60))
-    accounts, networks = throttle._account_policy, throttle._network_policy
+    pairs, accounts, networks = throttle._pair_policy, throttle._account_policy, throttle._network_policy
 
-    assert (accounts.free, networks.free) == (10, 100)
-    assert max(accounts.delay_s(failures) for failures in range(10_000)) == 900
+    assert (pairs.free, accounts.free, networks.free) == (10, 100, 100)
+    assert max(pairs.delay_s(failures) for failures in range(10_000)) == 900
+    assert max(accounts.delay_s(failures) for failures in range(10_000)) == 60
     assert max(networks.delay_s(failures) for failures in range(10_000)) == networks.forget_s == 60
 
 

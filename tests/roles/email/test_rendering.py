@@ -4,21 +4,28 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from html.parser import HTMLParser
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from purveyor.roles.auth.contract import Address
 from purveyor.roles.email.mail_models import (
     CONTROLS,
     KINDS,
+    NEW_ORDER_NOTICE,
+    ErasedMail,
     Letter,
     Line,
+    NoticeMail,
     OrderMail,
+    PasswordChangedMail,
     ResetMail,
     Shop,
     WelcomeMail,
+    address_lines,
 )
 from purveyor.roles.email.rendering import Rendered, Renderer
 from purveyor.roles.email.template_check import SAMPLES
@@ -27,7 +34,27 @@ CODES = ("de", "en", "es", "fr")
 RENDERER = Renderer()
 LINKING = Renderer(Shop(url="https://shop.example"))
 AT = datetime(2026, 11, 22, 17, 48, tzinfo=UTC)
-ORDER_KINDS = [kind for kind, letter in KINDS.items() if letter is OrderMail]
+LINK = "https://shop.example/order/signed"
+TO_PEOPLE = [kind for kind in KINDS if kind != NEW_ORDER_NOTICE]
+TYPED_IN: dict[type[Letter], tuple[str, ...]] = {
+    OrderMail: ("customer", "payment_method", "payment_status", "reason", "currency", "note"),
+    NoticeMail: ("payment_method", "currency"),
+    WelcomeMail: ("customer", "address"),
+    ResetMail: ("customer", "token"),
+    PasswordChangedMail: ("customer",),
+    ErasedMail: ("customer",),
+}
+"""The texts of others that each mail shows."""
+FULL = Shop(
+    name="Nordlicht",
+    url="https://shop.example",
+    contact="help@shop.example",
+    legal_url="https://shop.example/legal",
+    logo_url="https://shop.example/logo.png",
+    bank_details=("Nordlicht GmbH", "IBAN DE02 1203 0000 0000 2020 51"),
+    zone=ZoneInfo("Europe/Berlin"),
+)
+ADDRESS = Address(recipient="Ada", line1="Torstraße 12", city="Berlin", postal_code="10119", country="DE")
 HOSTILE = [
     "{{ 7*7 }}",
     "{% for x in y %}",
@@ -48,10 +75,17 @@ def order(**changes: object) -> OrderMail:
         total=Decimal("1294.48"),
         currency="EUR",
         lines=(
-            Line(product_id=3, quantity=2, price=Decimal("29.99"), amount=Decimal("59.98")),
+            Line(
+                product_id=3,
+                title="Pour-over kettle",
+                quantity=2,
+                price=Decimal("29.99"),
+                amount=Decimal("59.98"),
+            ),
             Line(product_id=17, quantity=1, price=Decimal("1234.5"), amount=Decimal("1234.5")),
         ),
         payment_method="card",
+        payment_status="paid",
         at=AT,
     )
     return msgspec.structs.replace(mail, **changes)
@@ -68,7 +102,11 @@ def welcome(**changes: object) -> WelcomeMail:
 
 
 def letter(kind: str, **changes: object) -> Letter:
-    return {OrderMail: order, ResetMail: reset, WelcomeMail: welcome}[KINDS[kind]](**changes)
+    makers = {OrderMail: order, ResetMail: reset, WelcomeMail: welcome}
+    if (maker := makers.get(KINDS[kind])) is not None:
+        return maker(**changes)
+    no_link = {"link": ""} if KINDS[kind] is NoticeMail else {}
+    return msgspec.structs.replace(SAMPLES[kind], at=AT, **no_link, **changes)
 
 
 class Page(HTMLParser):
@@ -107,10 +145,10 @@ def test_every_mail_tells_the_same_in_text_and_html(kind: str, code: str) -> Non
     assert not CONTROLS.search(mail.subject)
     assert "=?" not in mail.subject
     for body in (mail.text, page.words):
-        assert "Zoë Müller" in body
+        assert ("Zoë Müller" in body) == (kind in TO_PEOPLE)
         assert "2026" in body
         assert not re.search(r"\{\w*\}|\{\{|\{%|Undefined|None", body)
-    if KINDS[kind] is OrderMail:
+    if kind.startswith("order.") or kind == NEW_ORDER_NOTICE:
         assert "10482" in mail.subject
         assert mail.text.count("10482") == 1
         money = RENDERER.languages[code].money
@@ -119,7 +157,7 @@ def test_every_mail_tells_the_same_in_text_and_html(kind: str, code: str) -> Non
             assert shown in mail.text
             assert shown in page.words
         assert amounts(mail.text) == amounts(page.words)
-    else:
+    elif kind != "user.erased":
         assert mail.text.count("https://shop.example/") == 1
         assert len(page.links) == 1
 
@@ -136,7 +174,15 @@ def test_every_kind_has_sentences_of_its_own(code: str) -> None:
         (
             "en",
             "We have received your order 10482",
-            ["Hello Zoë Müller,", "Product 3", "2 \u00d7 €29.99", "Product 17", "€1,294.48", "Card"],
+            [
+                "Hello Zoë Müller,",
+                "Pour-over kettle",
+                "Product 17",
+                "Paid",
+                "2 \u00d7 €29.99",
+                "€1,294.48",
+                "Card",
+            ],
         ),
         (
             "de",
@@ -168,13 +214,14 @@ def test_the_text_of_an_order_as_a_whole() -> None:
     assert RENDERER.render("order.cancelled", order(reason="Bought twice"), "en").text == (
         "Hello Zoë Müller,\n\n"
         "Your order has been cancelled and will not be shipped.\n\n"
-        "Order 10482\nCancelled on: 22 November 2026, 17:48 UTC\nPayment method: Card\nReason: Bought twice\n\n"
-        "- Product 3\n  2 \u00d7 €29.99 = €59.98\n"
+        "Order 10482\nCancelled on: 22 November 2026, 17:48 UTC\n"
+        "Payment method: Card\nPayment status: Paid\nReason: Bought twice\n\n"
+        "- Pour-over kettle\n  2 \u00d7 €29.99 = €59.98\n"
         "- Product 17\n  1 \u00d7 €1,234.50 = €1,234.50\n\n"
         "Total: €1,294.48\n\n"
         "If you have any questions, please contact us.\n\n"
         "-- \nPurveyor\n"
-        "You received this email because an order was placed at Purveyor with this email address."
+        "You received this email because an order was placed at Purveyor with this email address.\n"
     )
 
 
@@ -189,7 +236,7 @@ def test_the_text_of_a_reset_as_a_whole() -> None:
         "Requested on: 22 November 2026, 17:48 UTC\n\n"
         "If you did not request this, you can ignore this email. Your password will not change.\n\n"
         "-- \nPurveyor\n"
-        "You received this email because there is an account at Purveyor with this email address."
+        "You received this email because there is an account at Purveyor with this email address.\n"
     )
 
 
@@ -254,15 +301,11 @@ def test_there_is_a_sample_of_every_kind() -> None:
 @pytest.mark.parametrize("typed", HOSTILE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_somebody_typed_is_shown_as_typed(kind: str, typed: str) -> None:
-    fields = {
-        OrderMail: ("customer", "payment_method", "reason", "currency"),
-        WelcomeMail: ("customer", "address"),
-    }
-    typed_in = fields.get(KINDS[kind], ("customer", "token"))
+    typed_in = TYPED_IN[KINDS[kind]]
     usual = LINKING.render(kind, letter(kind, **dict.fromkeys(typed_in, "x")), "en")
     mail = LINKING.render(kind, letter(kind, **dict.fromkeys(typed_in, typed)), "en")
     page = Page(mail.html)
-    assert f"Hello {typed},\n" in mail.text
+    assert ("customer" not in typed_in) or f"Hello {typed},\n" in mail.text
     assert page.words.count(typed) >= len(typed_in)
     assert page.tags == Page(usual.html).tags
     assert mail.subject == usual.subject
@@ -271,14 +314,14 @@ def test_what_somebody_typed_is_shown_as_typed(kind: str, typed: str) -> None:
 @given(
     name=st.text(max_size=80),
     other=st.text(min_size=1, max_size=80).filter(lambda text: CONTROLS.sub(" ", text).strip()),
-    kind=st.sampled_from(list(KINDS)),
+    kind=st.sampled_from(TO_PEOPLE),
     code=st.sampled_from(CODES),
 )
 @settings(max_examples=150, deadline=None)
 def test_nothing_typed_adds_a_line_or_a_tag(name: str, other: str, kind: str, code: str) -> None:
-    field = {OrderMail: "reason", WelcomeMail: "address", ResetMail: "token"}[KINDS[kind]]
+    field = TYPED_IN[KINDS[kind]][-1]
     usual = LINKING.render(kind, letter(kind, **{field: "x"}), code)
-    mail = LINKING.render(kind, letter(kind, customer=name, **{field: other}), code)
+    mail = LINKING.render(kind, letter(kind, **{"customer": name, field: other}), code)
     assert mail.subject == usual.subject
     assert len(mail.text.splitlines()) == len(usual.text.splitlines())
     assert not CONTROLS.search(mail.text.replace("\n", ""))
@@ -301,3 +344,75 @@ def test_the_shop_signs_with_its_own_name() -> None:
         assert "\nSmith & Daughters\n" in mail.text
         assert "Smith &amp; Daughters" in mail.html
         assert "Purveyor" not in mail.subject + mail.text + mail.html
+
+
+@all_mails
+def test_every_mail_shows_what_is_known_of_the_shop(kind: str, code: str) -> None:
+    mail = Renderer(FULL).render(kind, letter(kind), code)
+    page = Page(mail.html)
+    assert ("src", "https://shop.example/logo.png") in page.attributes
+    assert ("alt", "Nordlicht") in page.attributes
+    assert "https://shop.example/legal" in page.links
+    assert ("mailto:help@shop.example" in page.links) == (kind in TO_PEOPLE)
+    assert ("help@shop.example" in mail.text) == (kind in TO_PEOPLE)
+    assert "18:48 CET" in mail.text
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_an_order_mail_shows_address_note_link_and_how_to_pay(code: str) -> None:
+    unpaid = order(
+        payment_method="bank_transfer",
+        payment_status="unpaid",
+        is_payable=True,
+        address=ADDRESS,
+        note="Ring twice",
+        link=LINK,
+    )
+    mail = Renderer(FULL).render("order.created", unpaid, code)
+    page = Page(mail.html)
+    assert LINK in page.links
+    assert LINK in mail.text
+    for shown in ("Torstraße 12", "10119 Berlin", "Ring twice", *FULL.bank_details):
+        assert shown in mail.text
+        assert shown in page.words
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"payment_method": "bank_transfer", "is_payable": True}, "IBAN"),
+        ({"payment_method": "bank_transfer", "is_payable": False}, ""),
+        ({"payment_method": "cash_on_delivery", "is_payable": True}, "You pay €1,294.48 on delivery."),
+        ({"payment_method": "card", "is_payable": True}, ""),
+    ],
+)
+def test_how_to_pay_is_shown_while_there_is_something_to_pay(changes: dict[str, object], shown: str) -> None:
+    text = Renderer(FULL).render("order.created", order(**changes), "en").text
+    assert shown in text
+    assert ("How to pay" in text) == bool(shown)
+
+
+def test_a_mail_without_free_text_shows_only_the_name() -> None:
+    mail = order(address=ADDRESS, note="Call +1 900", reason="evil.test")
+    text = RENDERER.render("order.cancelled", mail.without_free_text(), "en").text
+    assert "Zoë Müller" in text
+    assert not [word for word in ("Torstraße", "Ada", "+1 900", "evil.test") if word in text]
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({}, "10119 Berlin"),
+        ({"country": "US", "city": "Portland", "region": "OR", "postal_code": "97201"}, "Portland, OR 97201"),
+        ({"country": "GB", "city": "Leeds", "postal_code": "LS1 1UR"}, "Leeds, LS1 1UR"),
+        ({"country": "IT", "city": "Roma", "region": "RM", "postal_code": "00100"}, "00100 Roma, RM"),
+    ],
+)
+def test_an_address_is_written_as_usual_in_its_country(changes: dict[str, str], place: str) -> None:
+    assert address_lines(msgspec.structs.replace(ADDRESS, **changes))[2] == place
+
+
+def test_a_mail_to_nobody_in_particular_is_in_the_language_of_the_shop() -> None:
+    assert Renderer(Shop(language="de")).render(NEW_ORDER_NOTICE, letter(NEW_ORDER_NOTICE), "").subject == (
+        "Neue Bestellung 10482"
+    )

@@ -22,8 +22,10 @@ from purveyor.kit.errors import Conflict, Unavailable
 from purveyor.kit.events.message import Envelope, Event
 from purveyor.kit.events.outbox import Outbox, Relay
 from purveyor.kit.events.transport import MAX_BODY_BYTES, Queue, Undeliverable
-from purveyor.kit.ids import new_id
+from purveyor.kit.ids import new_id, stable_id
+from purveyor.kit.link_tokens import LinkTokens
 from purveyor.roles.auth.contract import (
+    PasswordChanged,
     PasswordResetRequested,
     UserErased,
     UserExportRequested,
@@ -32,15 +34,16 @@ from purveyor.roles.auth.contract import (
 from purveyor.roles.email.contract import MailDataErased, MailDataExported, ResendMail, ResolveMail, ShowMail
 from purveyor.roles.email.ledger.mongo import MongoLedger, MongoRelay
 from purveyor.roles.email.ledger.postgres import PostgresLedger
-from purveyor.roles.email.mail_models import KINDS, Shop
+from purveyor.roles.email.letters import Letters
+from purveyor.roles.email.mail_models import KINDS, NEW_ORDER_NOTICE, Shop
 from purveyor.roles.email.mime import text_of
 from purveyor.roles.email.ports import Account, Ledger
 from purveyor.roles.email.privacy import PersonalData
 from purveyor.roles.email.rendering import Renderer
 from purveyor.roles.email.role import MAILED
 from purveyor.roles.email.service import Mails
-from purveyor.roles.email.turns import UNCONFIRMED_PER_HOUR
-from purveyor.roles.orders.contract import OrderCancelled, OrderCreated, OrderedItem
+from purveyor.roles.email.turns import UNCONFIRMED
+from purveyor.roles.orders.contract import ORDER_LINK, OrderCancelled, OrderCreated, OrderedItem
 from purveyor.settings import Sources
 from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
 from purveyor.transports.postgres.events import PostgresEvents
@@ -50,11 +53,13 @@ from roles.email.ledger.ledger_owner import connected
 from waiting import PATIENCE_S
 
 ANN = "ann@b.test"
+EVENTS = [kind for kind in KINDS if kind != NEW_ORDER_NOTICE]
 TOKEN = "the-only-t0ken"
 ANSWERS = [
     Queue(name="tests.erased", event=MailDataErased, role="tests"),
     Queue(name="tests.exported", event=MailDataExported, role="tests"),
 ]
+DESKS = ("desk@shop.test", "boss@shop.test")
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 """To wipe what a test has left without a trace that could stop a later one's mails."""
 
@@ -72,9 +77,15 @@ async def ledger(request: pytest.FixtureRequest, dsn: str) -> AsyncIterator[Ledg
             await opened.erase(account_of(ANN), LONG_AGO)
 
 
+def mails_of(ledger: Ledger, sender: str = "Purveyor <orders@shop.test>", *notified: str) -> Mails:
+    shop = Shop(url="https://shop.test", currency="CHF", language="fr")
+    letters = Letters(shop, LinkTokens(ORDER_LINK, "a secret"), notified)
+    return Mails(ledger, Renderer(shop), letters, sender, lambda: None, reply_to="help@shop.test")
+
+
 @pytest.fixture
 def mails(ledger: Ledger) -> Mails:
-    return Mails(ledger, Renderer(Shop(url="https://shop.test")), "Purveyor <orders@shop.test>", lambda: None)
+    return mails_of(ledger)
 
 
 @pytest.fixture
@@ -89,11 +100,11 @@ async def events(dsn: str) -> AsyncIterator[PostgresEvents]:
 
 def event_of(kind: str, **fields: Any) -> Any:
     """An event of a kind of mail; what is not given is made up."""
-    (event,) = (event for event in MAILED if event.type == kind)
+    (event,) = (event for event in (*MAILED, UserErased) if event.type == kind)
     values: dict[str, Any] = {"user_email": ANN, "user_name": "Ann <b>Bee</b>", "recipient_confirmed": True}
     if event is PasswordResetRequested:
         values |= {"token": TOKEN, "expires_at": now() + timedelta(minutes=30)}
-    elif event is not UserRegistered:
+    elif event not in (UserRegistered, PasswordChanged, UserErased):
         item = OrderedItem(product_id=17, quantity=2, price=Decimal("12.50"), total_amt=Decimal(25))
         values |= {"order_number": 10482, "total_amount": Decimal(25), "items": (item,), "payment_method": "card"}
     if event is OrderCancelled:
@@ -173,7 +184,7 @@ async def heard(events: PostgresEvents, queue: Queue, count: int) -> list[tuple[
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVENTS)
 async def test_every_event_becomes_one_mail_however_often_it_comes(
     mails: Mails, ledger: Ledger, kind: str
 ) -> None:
@@ -188,6 +199,7 @@ async def test_every_event_becomes_one_mail_however_often_it_comes(
     assert record.order_number == (10482 if kind.startswith("order.") else None)
     assert record.message_id == f"<{envelope.id}@shop.test>"
     assert str(message["Subject"]) == record.subject
+    assert str(message["Reply-To"]) == "help@shop.test"
     assert 'lang="de"' in message.get_body(("html",)).get_content()  # type: ignore[union-attr]
     assert "Ann &lt;b&gt;Bee&lt;/b&gt;" in message.get_body(("html",)).get_content()  # type: ignore[union-attr]
 
@@ -223,7 +235,7 @@ async def test_unconfirmed_addresses_of_one_mailbox_share_a_quota(mails: Mails, 
         await mails.write(event, envelope_of(event))
     async with ledger.ownership() as owner:
         claims = await ledger.claim(owner.name, 20)
-        assert len([claim for claim in claims if claim.recipient in addresses]) == UNCONFIRMED_PER_HOUR
+        assert len([claim for claim in claims if claim.recipient in addresses]) == UNCONFIRMED.quota
     for address in addresses:
         await ledger.erase(account_of(address), LONG_AGO)
 
@@ -281,7 +293,7 @@ async def test_a_mail_whose_text_is_no_longer_kept_says_so_when_it_is_to_be_sent
 
 
 async def test_a_sender_with_an_international_domain_has_ascii_message_ids(ledger: Ledger) -> None:
-    mails = Mails(ledger, Renderer(Shop()), "Bücher <orders@bücher.de>", lambda: None)
+    mails = mails_of(ledger, "Bücher <orders@bücher.de>")
     event = event_of("order.created")
     envelope = envelope_of(event)
     await mails.write(event, envelope)
@@ -438,14 +450,21 @@ async def test_answer_is_not_lost_while_the_transport_is_away(ledger: Ledger) ->
 
 
 async def test_the_running_role_sends_every_kind_once_in_the_customers_language(dsn: str, tmp_path: Path) -> None:
-    settings = {"DATABASE_URL": dsn, "DATA_DIR": str(tmp_path), "PUBLIC_URL": "https://shop.test/"}
-    to = f"{new_id().hex}@b.test"
-    sent = [event_of(kind, user_email=to) for kind in KINDS]
+    to, shop = f"{new_id().hex}@b.test", f"{new_id().hex}@shop.test"
+    settings = {
+        "DATABASE_URL": dsn,
+        "DATA_DIR": str(tmp_path),
+        "PUBLIC_URL": "https://shop.test/",
+        "SHOP_NOTIFY": shop,
+        "SHOP_LANGUAGE": "fr",
+    }
+    kinds = [kind for kind in EVENTS if kind != UserErased.type]
+    sent = [event_of(kind, user_email=to) for kind in kinds]
     envelopes = [envelope_of(event, language="es") for event in sent]
     async with Host(choose_roles(["email"]), Sources(environ=settings, dotenv=None)).running() as host:
         await host.events.publish(envelopes)
         async with asyncio.timeout(PATIENCE_S):
-            while len(messages(tmp_path, to)) < len(KINDS):
+            while len(messages(tmp_path, to)) < len(kinds):
                 await asyncio.sleep(0.05)
         await host.events.publish(envelopes)
         marker = event_of("order.created", user_email=to, order_number=777777)
@@ -455,13 +474,78 @@ async def test_the_running_role_sends_every_kind_once_in_the_customers_language(
                 await asyncio.sleep(0.05)
     arrived = messages(tmp_path, to)
     texts = Renderer().languages["es"].mail
-    expected = [texts[kind].subject.format(number=10482, shop="Purveyor") for kind in KINDS]
+    expected = [texts[kind].subject.format(number=10482, shop="Purveyor") for kind in kinds]
     expected.append(texts["order.created"].subject.format(number=777777))
     assert sorted(str(message["Subject"]) for message in arrived) == sorted(expected)
     reset = next(message for message in arrived if "contraseña" in str(message["Subject"]))
     lines = reset.get_body(("plain",)).get_content().splitlines()
     assert TOKEN in lines
     assert f"https://shop.test/#/reset?token={TOKEN}" in lines
+    notices = [str(message["Subject"]) for message in messages(tmp_path, shop)]
+    assert sorted(notices) == ["Nouvelle commande 10482", "Nouvelle commande 777777"]
+
+
+async def test_the_last_mail_of_an_account_is_sent_and_then_erased(dsn: str, tmp_path: Path) -> None:
+    settings = {"DATABASE_URL": dsn, "DATA_DIR": str(tmp_path)}
+    to = f"{new_id().hex}@b.test"
+    erased = event_of("user.erased", user_id=str(new_id()), user_email=to)
+    envelope = envelope_of(erased, language="de")
+    async with Host(choose_roles(["email"]), Sources(environ=settings, dotenv=None)).running() as host:
+        await host.events.publish([envelope, envelope])
+
+        async def record() -> Any:
+            return (await host.answers[ShowMail](ShowMail(event_id=str(envelope.id)))).record
+
+        async with asyncio.timeout(PATIENCE_S):
+            while not messages(tmp_path, to) or (await record()).recipient:
+                await asyncio.sleep(0.05)
+        kept = await record()
+        await host.events.publish([envelope])  # delivered once more, much later
+        await asyncio.sleep(0.2)
+    assert (kept.state, kept.subject, kept.smtp_reply) == ("sent", "", "")
+    assert [str(message["Subject"]) for message in messages(tmp_path, to)] == ["Ihr Kundenkonto wurde gelöscht"]
+
+
+async def test_the_shop_hears_of_an_order_once_and_reads_nothing_of_the_person(ledger: Ledger) -> None:
+    mails = mails_of(ledger, "Shop <orders@shop.test>", *DESKS)
+    event = event_of("order.created", note="Ring twice", order_id=str(new_id()))
+    envelope = envelope_of(event)
+    for _ in range(2):
+        await mails.write(event, envelope)
+    found = [await ledger.find(str(stable_id(f"{NEW_ORDER_NOTICE}:{to}", envelope.id))) for to in DESKS]
+    for to, one in zip(DESKS, found, strict=True):
+        assert one is not None
+        record, message = one
+        text = text_of(message)
+        assert (record.recipient, record.kind, record.order_number) == (to, NEW_ORDER_NOTICE, 10482)
+        assert f"https://shop.test/#/desk/orders/{event.order_id}" in text
+        assert not [word for word in ("Ann", ANN, "Ring") if word in text]
+    assert len({one[0].message_id for one in found if one}) == len(DESKS)
+
+
+async def test_an_order_mail_links_to_the_order_with_a_signed_token(mails: Mails, ledger: Ledger) -> None:
+    order_id = new_id()
+    event = event_of("order.created", order_id=str(order_id))
+    envelope = envelope_of(event)
+    await mails.write(event, envelope)
+    found = await ledger.find(str(envelope.id))
+    assert found is not None
+    links = re.findall(r"https://shop.test/order/(\S+)", text_of(found[1]))
+    assert links == [LinkTokens(ORDER_LINK, "a secret").sign(order_id, ANN)]
+
+
+async def test_a_foreign_body_is_mailed_in_the_currency_and_language_of_the_shop(
+    mails: Mails, ledger: Ledger
+) -> None:
+    event = event_of("order.created", user_id="")
+    envelope = envelope_of(event, currency="", language="", subject="")
+    await mails.write(event, envelope)
+    found = await ledger.find(str(envelope.id))
+    assert found is not None
+    text = text_of(found[1])
+    assert "25,00\xa0CHF" in text
+    assert "Produit 17" in text
+    assert "/order/" not in text
 
 
 def messages(folder: Path, to: str) -> list[Any]:
@@ -472,5 +556,5 @@ def messages(folder: Path, to: str) -> list[Any]:
 
 
 def test_what_is_mailed_and_what_there_are_kinds_for_is_the_same() -> None:
-    assert [event.type for event in MAILED] == list(KINDS)
+    assert {event.type for event in MAILED} | {UserErased.type, NEW_ORDER_NOTICE} == set(KINDS)
     assert OrderCreated in MAILED

@@ -10,10 +10,11 @@ from purveyor.kit.errors import NotFound
 from purveyor.kit.ids import first_id_of, new_id
 from purveyor.kit.limits.memory import MemoryLimiter, Rate
 from purveyor.roles.auth.client import Identity
-from purveyor.roles.auth.contract import Address, GetAddress, Principal
+from purveyor.roles.auth.contract import Address, GetAddress, GetProfile, Principal, Profile
 from purveyor.roles.orders.contract import ProductId, ProductsUnavailable
 from purveyor.roles.orders.events import created_event
 from purveyor.roles.orders.model import (
+    Buyer,
     Draft,
     DraftLine,
     IdempotencyKey,
@@ -67,12 +68,13 @@ def new_order(
 ) -> NewOrder:
     order_id = first_id_of(at) if at else new_id()
     order = Order.place(order_id, who, wanted or draft(), SHELF, currency="EUR", at=at or now())
+    known = Buyer(who.name, who.email, who.language)
     return NewOrder(
         order=order,
         buyer_email=who.email,
         buyer_name=who.name,
         answer=answer_of(order),
-        event=msgspec.structs.replace(created_event(order, who), correlation_id="request 1"),
+        event=msgspec.structs.replace(created_event(order, known), correlation_id="request 1"),
         key=key,
     )
 
@@ -104,6 +106,19 @@ async def home_of_ada(ask: GetAddress) -> Address:
     return HOME
 
 
+async def no_profile(_: GetProfile) -> Profile:
+    """Answers as a foreign auth service without profiles does."""
+    raise NotFound("There is no such account.")
+
+
+def identity(
+    home: Callable[[GetAddress], Awaitable[Address]] = home_of_ada,
+    profile: Callable[[GetProfile], Awaitable[Profile]] = no_profile,
+) -> Identity:
+    """Role auth as orders ask it."""
+    return Identity(LocalAsker({GetAddress: home, GetProfile: profile}, timeout_s=2))
+
+
 class Wakes:
     """Counts how often the relay was woken."""
 
@@ -119,11 +134,13 @@ def shop(
     rate: Rate | None = None,
     wakes: Wakes | None = None,
     home: Callable[[GetAddress], Awaitable[Address]] = home_of_ada,
+    *,
+    profile: Callable[[GetProfile], Awaitable[Profile]] = no_profile,
 ) -> Orders:
     return Orders(
         store,
         shelf or Shelf(),
-        Identity(LocalAsker({GetAddress: home}, timeout_s=2)),
+        identity(home, profile),
         MemoryLimiter(),
         rate=rate or Rate(1000, 60),
         currency="EUR",

@@ -14,15 +14,16 @@ from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.errors import NotFound, TokenInvalid, Unavailable
 from purveyor.kit.ids import new_id
 from purveyor.roles.auth.client import Identity
-from purveyor.roles.auth.contract import GetAddress, Principal, VerifiedToken, VerifyToken
+from purveyor.roles.auth.contract import GetAddress, GetProfile, Principal, VerifiedToken, VerifyToken
 from purveyor.roles.orders.contract import TooManyStreams
 from purveyor.roles.orders.etag import IfMatch
 from purveyor.roles.orders.live import POLL_S, Live, Stream
 from purveyor.roles.orders.model import Entry, MailOutcome
 from purveyor.roles.orders.service import Changes, OrderChange
 from purveyor.roles.orders.store import HistoryStore, OrderStore
+from purveyor.roles.orders.store_tickets import PER_USER, LiveTickets
 from purveyor.transports.local import LocalAsker
-from roles.orders.samples import buyer, home_of_ada, new_order
+from roles.orders.samples import buyer, home_of_ada, new_order, no_profile
 from waiting import PATIENCE_S, until
 
 
@@ -49,9 +50,10 @@ class Window:
         self.store = OrderStore(database)
         self.histories = HistoryStore(database)
         self.stopping = False
-        identity = Identity(LocalAsker({VerifyToken: auth.verify, GetAddress: home_of_ada}, timeout_s=2))
+        answers = {VerifyToken: auth.verify, GetAddress: home_of_ada, GetProfile: no_profile}
+        identity = Identity(LocalAsker(answers, timeout_s=2))
         self.live = Live(self.histories, identity, stopping=lambda: self.stopping, **bounds)  # type: ignore[arg-type]
-        self.changes = Changes(self.store, committed=self.live.wake)
+        self.changes = Changes(self.store, identity, committed=self.live.wake)
 
 
 @pytest.fixture
@@ -275,3 +277,67 @@ async def test_who_is_refused_takes_no_place(dsn: str, auth: Auth) -> None:
                 with pytest.raises(NotFound):
                     await window.live.open(eve, which, 0)
         await (await watch(window, eve, await placed(window, eve))).until("placed")
+
+
+@pytest.mark.parametrize(
+    ("networks", "opened"),
+    [
+        (["203.0.113.7"] * 4, 2),
+        (["203.0.113.7", "203.0.113.8"] * 2, 4),
+        ([f"2001:db8:1:{number}::/64" for number in range(6)], 4),
+    ],
+)
+async def test_one_network_does_not_take_all_places(
+    dsn: str, auth: Auth, networks: list[str], opened: int
+) -> None:
+    async with process(dsn, auth, per_network=2) as window:
+
+        async def another(network: str) -> Stream:
+            who = signed_in()
+            return await window.live.open(who, str(await placed(window, who)), 0, network)
+
+        streams = [await another(network) for network in networks[:opened]]
+        for network in networks[opened:]:
+            with pytest.raises(TooManyStreams, match="network"):
+                await another(network)
+        streams[0].close()
+        streams.append(await another(networks[0]))
+        for stream in streams:
+            stream.close()
+
+
+async def test_a_ticket_is_good_once_for_one_order_and_a_minute(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_database(dsn, application="tests", max_size=5) as database:
+        tickets, ada = LiveTickets(database), signed_in()
+        order, other = new_id(), new_id()
+        ticket = await tickets.issue(ada, order)
+        for wrong in (ticket[:-1], ticket[:-1] + ("A" if ticket[-1] != "A" else "B"), "", "\x00" * 43):
+            with pytest.raises(TokenInvalid):
+                await tickets.redeem(wrong, str(order))
+        with pytest.raises(TokenInvalid):
+            await tickets.redeem(ticket, str(other))
+        assert await tickets.redeem(ticket, str(order)) == ada.token
+        with pytest.raises(TokenInvalid):
+            await tickets.redeem(ticket, str(order))
+
+        stored = await tickets.issue(ada, order)
+        (row,) = await database.fetch("select * from orders.live_tickets where user_id = $1", ada.user_id)
+        assert ada.token.encode() not in row["token"]
+        assert stored.encode() not in row["digest"]
+        monkeypatch.setattr("purveyor.roles.orders.store_tickets.LIFETIME_S", -1)
+        late = await tickets.issue(ada, order)
+        with pytest.raises(TokenInvalid):
+            await tickets.redeem(late, str(order))
+
+
+async def test_unused_tickets_of_a_user_are_bounded(dsn: str) -> None:
+    async with open_database(dsn, application="tests", max_size=5) as database:
+        tickets, ada, order = LiveTickets(database), signed_in(), new_id()
+        first = await tickets.issue(ada, order)
+        for _ in range(PER_USER):
+            last = await tickets.issue(ada, order)
+        kept = await database.fetchval("select count(*) from orders.live_tickets where user_id = $1", ada.user_id)
+        assert kept == PER_USER
+        with pytest.raises(TokenInvalid):
+            await tickets.redeem(first, str(order))
+        assert await tickets.redeem(last, str(order)) == ada.token

@@ -18,7 +18,7 @@ from purveyor.roles.orders.model import IdempotencyKey, MailOutcome, OrderFilter
 from purveyor.roles.orders.privacy import PersonalData, PersonalDataStore
 from purveyor.roles.orders.service import Changes, OrderChange
 from purveyor.roles.orders.store import HistoryStore, OrderStore
-from roles.orders.samples import HOME, Wakes, buyer, draft, new_order
+from roles.orders.samples import HOME, Wakes, buyer, draft, identity, new_order
 
 ENVELOPE = Envelope(id=new_id(), type="user.erased", body=b"{}", occurred_at=now())
 SECRETS = ("Ada Lovelace", "@example.com", "High Street", "ring twice", "bought twice", "550 no such user")
@@ -52,7 +52,7 @@ async def lived(store: OrderStore, histories: HistoryStore, who: Principal, cler
     """An order with an address, a note, a key, a history with a reason, and a mail that did not arrive."""
     key = IdempotencyKey(who.user_id, str(new_id()), b"the request")
     order_id = (await store.add(new_order(who, draft(address=HOME, note="ring twice"), key))).order_id
-    changes = Changes(store, committed=lambda _: None)
+    changes = Changes(store, identity(), committed=lambda _: None)
     await changes.change(
         clerk, str(order_id), OrderChange(status="confirmed", payment_status="paid"), IfMatch(None)
     )
@@ -145,10 +145,12 @@ async def test_published_events_stay_what_their_type_promises(
     rows = await database.fetch("select type, body from orders.outbox where subject = $1", str(order_id))
     bodies = {row["type"]: json.loads(row["body"]) for row in rows}
 
-    assert set(bodies) == {"order.created", "order.confirmed", "order.cancelled"}
+    assert set(bodies) == {"order.created", "order.confirmed", "order.paid", "order.cancelled"}
     for body in bodies.values():
         assert (body["user_email"], body["user_name"], body["total_amount"]) == ("", "", 65.48)
-        assert body["items"][0] == {"product_id": 1, "quantity": 2, "price": 29.99, "total_amt": 59.98}
+        item = {"product_id": 1, "quantity": 2, "price": 29.99, "total_amt": 59.98, "title": "Kettle"}
+        assert body["items"][0] == item
+        assert (body["note"], body["shipping_address"]) == ("", None)
     assert bodies["order.cancelled"]["reason"] == ""
 
 
@@ -278,7 +280,7 @@ async def test_an_erased_order_goes_on_and_nobody_is_written_to(
     ada, clerk = buyer(), buyer("staff")
     order_id = (await store.add(new_order(ada))).order_id
     await erase(personal, ada)
-    changes = Changes(store, committed=lambda _: None)
+    changes = Changes(store, identity(), committed=lambda _: None)
     changed = await changes.change(
         clerk, str(order_id), OrderChange(status="confirmed"), IfMatch(frozenset(["2"]))
     )

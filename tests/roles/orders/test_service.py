@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 import pytest
 
 from purveyor.kit.db.postgres import Database
-from purveyor.kit.errors import InvalidInput, NotFound, TooManyRequests
+from purveyor.kit.errors import InvalidInput, NotFound, TooManyRequests, Unavailable
 from purveyor.kit.ids import new_id
 from purveyor.kit.limits.memory import Rate
-from purveyor.roles.auth.contract import Address, GetAddress, Principal
+from purveyor.roles.auth.contract import Address, GetAddress, GetProfile, Principal, Profile
 from purveyor.roles.orders.contract import (
     KeyReused,
     ProductsUnavailable,
@@ -18,7 +18,7 @@ from purveyor.roles.orders.contract import (
     TraceOrder,
     UnknownProduct,
 )
-from purveyor.roles.orders.model import Draft, OrderFilter, Product, StoredAnswer
+from purveyor.roles.orders.model import Buyer, Draft, OrderFilter, Product, StoredAnswer
 from purveyor.roles.orders.service import Orders
 from purveyor.roles.orders.store import OrderStore
 from roles.orders.samples import HOME, Shelf, Wakes, buyer, draft, home_of_ada, shop
@@ -272,3 +272,26 @@ async def test_the_console_traces_an_order(store: OrderStore) -> None:
     stored = await orders.place(buyer(), draft(), key="key 1")
 
     assert (await orders.trace(TraceOrder(order=str(stored.order_id)))).order_id == str(stored.order_id)
+
+
+async def test_an_order_is_for_the_current_profile_and_not_for_that_of_the_token(store: OrderStore) -> None:
+    async def renamed(ask: GetProfile) -> Profile:
+        return Profile(email="new@example.com", name="Ada King", language="fr")
+
+    placed = await shop(store, profile=renamed).place(buyer(), draft())
+    stored = await store.find(placed.order_id, None)
+    assert stored.buyer == Buyer("Ada King", "new@example.com", "fr")
+
+
+async def test_an_order_does_not_wait_for_profiles_while_auth_is_away(store: OrderStore) -> None:
+    asked: list[str] = []
+
+    async def away(ask: GetProfile) -> Profile:
+        asked.append(ask.user_id)
+        raise Unavailable
+
+    orders, ada = shop(store, profile=away), buyer()
+    for _ in range(3):
+        placed = await orders.place(ada, draft())
+        assert (await store.find(placed.order_id, None)).buyer.name == ada.name
+    assert len(asked) == 1

@@ -15,7 +15,7 @@ from purveyor.roles.orders.etag import IfMatch
 from purveyor.roles.orders.model import OrderFilter
 from purveyor.roles.orders.service import Changes, OrderChange, Orders
 from purveyor.roles.orders.store import HistoryStore, OrderStore, _conditions
-from roles.orders.samples import buyer, draft, shop
+from roles.orders.samples import buyer, draft, identity, shop
 from servers.roundtrips import RoundTrips
 
 HEAVY, LIGHT = "heavy", "light"
@@ -56,7 +56,7 @@ async def change(orders: Orders, who: Principal) -> None:
     """By whoever knows the order: staff's read of it comes first."""
     order = (await orders.list(who, OrderFilter(status="pending"), 1))[0][0]
     clerk = buyer("staff")
-    await Changes(orders._store, committed=lambda _: None).change(
+    await Changes(orders._store, identity(), committed=lambda _: None).change(
         clerk, str(order.id), OrderChange(status="confirmed"), IfMatch(None)
     )
 

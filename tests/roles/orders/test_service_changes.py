@@ -3,22 +3,23 @@
 import asyncio
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from purveyor.kit.db.postgres import Database
 from purveyor.kit.errors import Conflict, Forbidden, NotFound
 from purveyor.kit.ids import new_id
-from purveyor.roles.auth.contract import Principal
+from purveyor.roles.auth.contract import GetProfile, Principal, Profile
 from purveyor.roles.orders.contract import IllegalTransition, PreconditionFailed, PreconditionRequired
 from purveyor.roles.orders.etag import IfMatch
 from purveyor.roles.orders.model import Transition
 from purveyor.roles.orders.service import Changes, OrderChange
 from purveyor.roles.orders.store import HistoryStore, OrderStore
-from roles.orders.samples import buyer, new_order
+from roles.orders.samples import buyer, identity, new_order
 
 CONFIRM = OrderChange(status="confirmed")
 ANY = IfMatch(None)
-FIRST = IfMatch(frozenset(['"1"']))
+FIRST = IfMatch(frozenset(["1"]))
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def committed() -> list[UUID]:
 
 @pytest.fixture
 def changes(store: OrderStore, committed: list[UUID]) -> Changes:
-    return Changes(store, committed=committed.append)
+    return Changes(store, identity(), committed=committed.append)
 
 
 async def placed(store: OrderStore, who: Principal) -> str:
@@ -96,7 +97,7 @@ class Contested(OrderStore):
 
 async def test_who_is_never_first_gives_up(database: Database, committed: list[UUID]) -> None:
     store = Contested(database)
-    changes = Changes(store, committed=committed.append)
+    changes = Changes(store, identity(), committed=committed.append)
     ada = buyer()
     order_id = await placed(store, ada)
 
@@ -114,3 +115,38 @@ async def test_the_owner_is_a_customer_even_among_staff(
     entries = (await HistoryStore(database).timeline(UUID(order_id), None)).entries
 
     assert [entry.by.kind for entry in entries] == ["customer", "customer"]
+
+
+async def test_an_event_about_a_change_is_for_the_current_profile(store: OrderStore, database: Database) -> None:
+    async def renamed(ask: GetProfile) -> Profile:
+        assert ask.user_id == ada.user_id
+        return Profile(email="elsewhere@example.com", name="Ada King", language="fr")
+
+    ada, clerk = buyer(), buyer("staff")
+    order_id = await placed(store, ada)
+    changes = Changes(store, identity(profile=renamed), committed=lambda _: None)
+    await changes.change(clerk, order_id, OrderChange(status="confirmed", payment_status="paid"), FIRST)
+    rows = await database.fetch(
+        "select type, language, convert_from(body, 'UTF8')::json as body from orders.outbox "
+        "where subject = $1 and sequence = 2 order by type",
+        order_id,
+    )
+    events = [(row["type"], row["language"], msgspec.json.decode(row["body"])) for row in rows]
+    assert [(kind, language) for kind, language, _ in events] == [("order.confirmed", "fr"), ("order.paid", "fr")]
+    for _, _, body in events:
+        assert (body["user_name"], body["user_email"]) == ("Ada King", ada.email)
+        assert (body["payment_status"], body["order_id"]) == ("paid", order_id)
+        assert [item["title"] for item in body["items"]]
+
+
+@pytest.mark.parametrize(("payment_status", "kind"), [("paid", "order.paid"), ("refunded", "order.refunded")])
+async def test_a_change_of_the_payment_alone_is_an_event(
+    store: OrderStore, changes: Changes, database: Database, payment_status: str, kind: str
+) -> None:
+    order_id = await placed(store, buyer())
+    if payment_status == "refunded":
+        await changes.change(buyer("staff"), order_id, OrderChange(payment_status="paid"), FIRST)
+    changed = await changes.change(buyer("staff"), order_id, OrderChange(payment_status=payment_status), ANY)
+    assert kind == await database.fetchval(
+        "select type from orders.outbox where subject = $1 and sequence = $2", order_id, changed.version
+    )

@@ -18,7 +18,7 @@ from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.contract import KeyReused, RequestInProgress
 from purveyor.roles.orders.model import IdempotencyKey, Order, OrderFilter, Product, StoredAnswer
 from purveyor.roles.orders.store import OrderStore
-from roles.orders.samples import HOME, buyer, draft, new_order
+from roles.orders.samples import HOME, SHELF, buyer, draft, new_order
 from waiting import PATIENCE_S
 
 
@@ -94,10 +94,16 @@ async def test_an_order_has_one_event_which_tells_what_the_contract_says(
         "user_name": "Ada Lovelace",
         "total_amount": 59.99,
         "items": [
-            {"product_id": 1, "quantity": 2, "price": 29.99, "total_amt": 59.98},
-            {"product_id": 3, "quantity": 1, "price": 0.01, "total_amt": 0.01},
+            {"product_id": 1, "quantity": 2, "price": 29.99, "total_amt": 59.98, "title": "Kettle"},
+            {"product_id": 3, "quantity": 1, "price": 0.01, "total_amt": 0.01, "title": SHELF[3].title},
         ],
         "payment_method": "card",
+        "order_id": str(stored.order_id),
+        "currency": "EUR",
+        "language": "de",
+        "payment_status": "unpaid",
+        "note": "",
+        "shipping_address": None,
         "user_id": ada.user_id,
         "recipient_confirmed": False,
     }

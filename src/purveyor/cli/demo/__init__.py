@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from purveyor.cli.inspect import out
 from purveyor.cli.options import ConfigOption, asked, run
+from purveyor.cli.output import out
 from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.roles.auth.client import AccountAdmin
 

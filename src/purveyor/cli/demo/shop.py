@@ -77,13 +77,13 @@ class DemoShop:
     async def join(self, number: int, password: str) -> Customer:
         """Register, sign in and save an address.
 
-        Sign-ins are rate-limited by network address. For a local server each customer uses another address of
-        127.0.0.0/8.
+        Registrations are rate-limited by network address. For a local server each customer uses another address
+        of 127.0.0.0/8.
         """
         new = person(self._chance, number, self._run, password)
         email = new.registration["email"]
-        user = await self._call("POST", "/register", json=new.registration)
         async with self._connect(f"127.0.1.{number % _LOOPBACK_CLIENTS + 2}") as client:
+            user = await self._call("POST", "/register", client=client, json=new.registration)
             token = await self._log_in(client, email, password)
         kept = await self._call("POST", f"/user/{user['id']}/addresses", token, json=new.address)
         return Customer(email, token, kept["id"])

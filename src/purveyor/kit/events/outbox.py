@@ -6,7 +6,7 @@ without ``published_at`` and never remembers a position: a transaction that comm
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
@@ -174,6 +174,17 @@ class Outbox:
             f"select count(*) from {self._schema}.outbox where published_at is null"  # noqa: S608 - our own name
         )
         return count
+
+    async def recent(self, period: timedelta) -> Mapping[str, int]:
+        """How many events of each type were emitted in the last period, for outboxes whose ids sort by time."""
+        since = now() - period
+        rows = await self._database.fetch(
+            f"select type, count(*) as events from {self._schema}.outbox "  # noqa: S608 - our own name
+            "where id >= $1 and occurred_at >= $2 group by type order by type",
+            first_id_of(since),
+            since,
+        )
+        return {row["type"]: row["events"] for row in rows}
 
     async def published(self, types: Sequence[str], before: datetime, after_id: str, limit: int) -> Sequence[str]:
         """The ids of events of these types that were published before a moment, in order, after the one given."""

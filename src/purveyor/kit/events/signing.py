@@ -51,8 +51,8 @@ class EventSigner:
 class SignedEvents:
     """An event transport that signs what it publishes and verifies what it delivers.
 
-    Without a ``signer``, events are neither signed nor verified. With ``exposed``, a warning is then logged with the
-    first event that should be signed, because others may write to the server.
+    Without a ``signer``, events are neither signed nor verified. With ``exposed``, the first one that should be
+    signed is then logged as a warning, because others may write to the server.
     """
 
     def __init__(self, transport: EventTransport, signer: EventSigner | None, *, exposed: bool) -> None:

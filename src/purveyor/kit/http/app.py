@@ -11,6 +11,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Server
 
 from purveyor.kit.http.openapi import complete
+from purveyor.kit.http.pages import for_browsers
 from purveyor.kit.http.web import (
     EXCEPTION_HANDLERS,
     MAX_BODY_BYTES,
@@ -67,7 +68,7 @@ def openapi(
     config = OpenAPIConfig(
         title=about.title,
         version=version,
-        description=about.description,
+        description=about.description.replace("](/", f"]({base_path}/"),
         license=License(name=about.license, identifier=about.license),
         servers=[Server(url=base_path or "/", description="This server")],
         path="/unused",  # this application only generates the document and is never served
@@ -105,7 +106,7 @@ def _litestar(routes: Sequence[Any], openapi_config: OpenAPIConfig | None) -> Li
         before_request=check_request,
         request_class=ApiRequest,
         response_class=ApiResponse,
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=for_browsers(EXCEPTION_HANDLERS),
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=openapi_config,
         logging_config=None,

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from purveyor.kit.http.pages import html_page, wants_html
 from purveyor.kit.http.routes import RouteGroup, answer
+from purveyor.kit.limits.networks import parse_address
 from purveyor.kit.metrics import REGISTRY
 from purveyor.kit.role import Check
 
@@ -139,7 +141,30 @@ class CachedMetrics:
         return self._text
 
 
-def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[], bool]) -> list[Any]:
+def _page_or(
+    request: Request[Any, Any, Any],
+    health: Health,
+    document: Any,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response[Any]:
+    """The page of a state for a browser, else its JSON document."""
+    if not wants_html(request):
+        return Response(document, status_code=status, headers=headers)
+    more = {**(headers or {}), "Cache-Control": "no-store", "Vary": "Accept"}
+    return html_page("health.html", development=False, status=status, headers=more, health=health)
+
+
+def _without_details(health: Health) -> Health:
+    roles = {name: RoleHealth(role.status) for name, role in health.roles.items()}
+    dependencies = {name: msgspec.structs.replace(each, detail="") for name, each in health.dependencies.items()}
+    return Health(health.status, roles, dependencies)
+
+
+def health_routes(
+    report: Callable[[], Awaitable[Health]], stopping: Callable[[], bool], *, production: bool = False
+) -> list[Any]:
     """The routes; ``report`` examines everything."""
     cached = CachedHealth(report)
     group = RouteGroup("operations")
@@ -151,8 +176,13 @@ def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[]
         description="Returns 200 as long as the process responds, whatever the state of its dependencies.",
         responses=answer(dict[str, str], "The process is alive.", {"status": "ok"}),
     )
-    async def live() -> dict[str, str]:
-        return {"status": "ok"}
+    async def live(request: Request[Any, Any, Any]) -> Response[Any]:
+        return _page_or(request, Health("ok", {}, {}), {"status": "ok"})
+
+    def shown(health: Health, request: Request[Any, Any, Any]) -> Health:
+        """In production only private networks see details, which name servers and versions."""
+        address = parse_address(request.client.host if request.client else "")
+        return health if not production or (address and address.is_private) else _without_details(health)
 
     @group.get(
         "/health/ready",
@@ -160,16 +190,17 @@ def health_routes(report: Callable[[], Awaitable[Health]], stopping: Callable[[]
         summary="Readiness check of roles and dependencies",
         description=(
             "`degraded` means that a dependency is down but requests are still served. 503 comes with "
-            "`Retry-After`."
+            "`Retry-After`. In production only clients on private networks see the details."
         ),
         responses=answer(Health, "Ready.", _HEALTHY) | answer(Health, "Not ready.", _DOWN, status=503),
     )
-    async def ready() -> Response[Health]:
-        health = await cached.health()
+    async def ready(request: Request[Any, Any, Any]) -> Response[Any]:
+        health = shown(await cached.health(), request)
         if stopping():
             health = msgspec.structs.replace(health, status="down")
         headers = {"Retry-After": "1"} if health.status == "down" else {}
-        return Response(health, status_code=503 if health.status == "down" else 200, headers=headers)
+        status = 503 if health.status == "down" else 200
+        return _page_or(request, health, health, status=status, headers=headers)
 
     exposition = CachedMetrics()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from litestar.types import ASGIApp, Message, Receive, Send
 
-from purveyor.kit import log, tracing
+from purveyor.kit import log, security_log, tracing
 from purveyor.kit.deadline import request_deadline
 from purveyor.kit.errors import BadRequest, MethodNotAllowed, Overloaded
 from purveyor.kit.http.base_path import base_path, strip_base_path, with_base_path
@@ -30,7 +30,7 @@ from purveyor.kit.http.refusals import (
     send_answer,
 )
 from purveyor.kit.http.web import MAX_BODY_BYTES, sent_path
-from purveyor.kit.limits.networks import Address, Network, parse_address
+from purveyor.kit.limits.networks import Address, Network, client_network, parse_address
 from purveyor.kit.metrics import HTTP_REQUESTS, HTTP_SECONDS, REQUESTS_SHED, REQUESTS_WAITED
 
 logger = logging.getLogger("purveyor.access")
@@ -79,6 +79,7 @@ class RequestContext:
         trace = tracing.traceparent.set(_traceparent_of(scope["headers"]))
         if self._trusted:
             self._find_client(scope)
+        network = security_log.network.set(client_network(scope["client"][0]) if scope.get("client") else "")
         base = base_path.set(self._base_path)
         if self._base_path:
             strip_base_path(scope, self._base_path)
@@ -108,6 +109,7 @@ class RequestContext:
             self._record(scope, status, time.perf_counter() - started)
             log.request_id.reset(token)
             tracing.traceparent.reset(trace)
+            security_log.network.reset(network)
             base_path.reset(base)
 
     def _answering(self, scope: Any) -> ASGIApp:
@@ -154,6 +156,7 @@ class RequestContext:
                     "method": method,
                     "path": scope["path"][:200],
                     "status": status,
+                    "network": security_log.network.get(),
                     "ms": round(seconds * 1000, 1),
                 },
             )

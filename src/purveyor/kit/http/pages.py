@@ -1,23 +1,28 @@
 """The pages that a developer opens in a browser: API documentation, events and problem types."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from litestar import MediaType, Response, get
+from litestar import MediaType, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from purveyor.kit.errors import NotFound, Problem, problem_for, problem_types
+from purveyor.kit.http.base_path import base_path
 from purveyor.kit.http.openapi import example_problem
 from purveyor.kit.http.static_files import REVALIDATE, SECURITY_HEADERS, load_assets, static_files
+from purveyor.kit.http.web import find_list_header
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
+Handler = Callable[[Request[Any, Any, Any], Any], Response[Any]]
 _STATIC = Path(__file__).parent / "static"
 
 
@@ -25,19 +30,72 @@ _STATIC = Path(__file__).parent / "static"
 def _templates() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # most processes never show a page
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _code
+    return environment
 
 
-def html_page(template: str, *, development: bool, **values: Any) -> Response[str]:
+def _code(text: str) -> "Markup":
+    """A template filter: plain text with `code` in backticks."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+
+
+def html_page(
+    template: str,
+    *,
+    development: bool,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **values: Any,
+) -> Response[str]:
     """A page with security headers. ``development`` links the mailbox; ``values`` are the template's."""
-    text = _templates().get_template(template).render(development=development, **values)
-    return Response(text, media_type=MediaType.HTML, headers={**SECURITY_HEADERS, "Cache-Control": REVALIDATE})
+    base = base_path.get()
+    text = _templates().get_template(template).render(development=development, base=base, **values)
+    every = {**SECURITY_HEADERS, "Cache-Control": REVALIDATE, **(headers or {})}
+    return Response(text, status_code=status, media_type=MediaType.HTML, headers=every)
+
+
+def wants_html(request: Request[Any, Any, Any]) -> bool:
+    """Whether a browser shows the answer to its user: ``Accept`` prefers HTML to JSON."""
+    if request.method != "GET":
+        return False
+    weights: dict[str, float] = {}
+    for item in (find_list_header(request, b"accept") or "").lower().split(","):
+        media, *parameters = (part.strip() for part in item.split(";"))
+        quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        weights[media] = float(quality) if re.fullmatch(r"[01](\.[0-9]*)?", quality) else 0.0
+    return weights.get("text/html", 0.0) > weights.get("application/json", 0.0)
+
+
+def for_browsers(handlers: Mapping[Any, Handler]) -> dict[Any, Handler]:
+    """Exception handlers whose problem documents are pages for browsers."""
+
+    def page_or_document(handler: Handler, request: Request[Any, Any, Any], error: Any) -> Response[Any]:
+        response = handler(request, error)
+        if not isinstance(response.content, bytes) or not wants_html(request):
+            return response
+        document = msgspec.json.decode(response.content)
+        kind = problem_for(document["type"].rpartition("/")[2]) or Problem
+        return html_page(
+            "error.html",
+            development=False,
+            status=response.status_code or Problem.status,
+            headers={**response.headers, "Cache-Control": "no-store", "Vary": "Accept"},
+            detail=document["detail"],
+            request_id=document["request_id"],
+            problem=_problem(kind),
+            errors=document.get("errors", ()),
+        )
+
+    return {kind: partial(page_or_document, handler) for kind, handler in handlers.items()}
 
 
 def page_routes(*, development: bool) -> Sequence[HTTPRouteHandler]:
@@ -98,6 +156,7 @@ def _channel(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
         "name": name,
         "summary": message["summary"],
         "operations": [each["summary"] for each in operations if each["channel"]["$ref"] == f"#/channels/{name}"],
+        "example": msgspec.json.format(msgspec.json.encode(_example(message["payload"], document))).decode(),
         "tables": {
             "Body": list(_members(message["payload"], document)),
             "Headers": list(_members(message["headers"], document)),
@@ -105,7 +164,7 @@ def _channel(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _members(schema: Mapping[str, Any], document: Mapping[str, Any], prefix: str = "") -> Iterator[dict[str, str]]:
+def _members(schema: Mapping[str, Any], document: Mapping[str, Any], prefix: str = "") -> Iterator[dict[str, Any]]:
     """The members of an object and of the objects in its arrays, as rows of a table."""
     whole = _resolved(schema, document)
     required = whole.get("required", ())
@@ -117,6 +176,7 @@ def _members(schema: Mapping[str, Any], document: Mapping[str, Any], prefix: str
             "path": f"{prefix}{name}",
             "type": _type(member, document),
             "about": "; ".join(filter(None, (about, optional))),
+            "choices": _choices(member),
         }
         if member.get("type") == "array":
             yield from _members(member["items"], document, f"{prefix}{name}[].")
@@ -124,10 +184,42 @@ def _members(schema: Mapping[str, Any], document: Mapping[str, Any], prefix: str
 
 def _type(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     if "enum" in schema:
-        return " | ".join(map(str, schema["enum"]))
+        return "string" if all(isinstance(choice, str) for choice in schema["enum"]) else "any"
     if "anyOf" in schema:
-        return " | ".join(_type(_resolved(each, document), document) for each in schema["anyOf"])
+        return " or ".join(_type(_resolved(each, document), document) for each in schema["anyOf"])
     return str(schema.get("type", "any"))
+
+
+def _choices(schema: Mapping[str, Any]) -> list[str]:
+    """The values of an enumeration, or of the items of an array."""
+    return [str(choice) for choice in schema.get("enum", schema.get("items", {}).get("enum", ()))]
+
+
+_SAMPLES = {
+    "string": "text",
+    "integer": 1,
+    "number": 29.99,
+    "boolean": True,
+    "null": None,
+    "uuid": "01a20481-297c-700c-a82d-3d9ac6bc1ffd",
+    "date-time": "2026-03-01T09:30:00Z",
+}
+
+
+def _example(given: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
+    """A value that fits a schema."""
+    schema = _resolved(given, document)
+    if "anyOf" in schema:
+        return _example(schema["anyOf"][0], document)
+    if choices := schema.get("examples") or schema.get("enum"):
+        return choices[0]
+    if schema.get("type") == "array":
+        return [_example(schema.get("items", {}), document)]
+    if "properties" in schema:
+        return {name: _example(member, document) for name, member in schema["properties"].items()}
+    if schema.get("type") == "object":
+        return {}
+    return _SAMPLES.get(schema.get("format", ""), _SAMPLES.get(schema.get("type", ""), "text"))
 
 
 def _resolved(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:

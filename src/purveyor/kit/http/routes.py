@@ -16,8 +16,9 @@ from litestar.openapi.spec import Example, Link
 from litestar.params import BodyKwarg, PathParameter, QueryParameter
 
 from purveyor.kit.errors import FieldError, InvalidInput, Problem
+from purveyor.kit.http.loopback import loopback_only
 from purveyor.kit.http.query import number_fault
-from purveyor.kit.http.web import BEARER, signed_in
+from purveyor.kit.http.web import BEARER, ReadToken, read_bearer, signed_in
 from purveyor.kit.ids import parse_id
 
 Verify = Callable[[str], Awaitable[object]]
@@ -82,14 +83,25 @@ class RouteGroup:
     """Routes that share a tag, authentication and problems.
 
     With ``verify`` only holders of a valid access token pass; the handler finds what it returns in
-    ``request.user``. Every route can also answer with the group's ``problems``.
+    ``request.user``. With ``local`` only this machine is answered. Every route can also answer with the group's
+    ``problems``.
     """
 
-    def __init__(self, tag: str, *, verify: Verify | None = None, problems: Sequence[type[Problem]] = ()) -> None:
+    def __init__(
+        self,
+        tag: str,
+        *,
+        verify: Verify | None = None,
+        read_token: ReadToken = read_bearer,
+        local: bool = False,
+        problems: Sequence[type[Problem]] = (),
+    ) -> None:
         self._problems = problems
         self._options: dict[str, Any] = {"tags": [tag]}
+        if local:
+            self._options["before_request"] = loopback_only
         if verify is not None:
-            self._options |= {"before_request": signed_in(verify), "security": BEARER}
+            self._options |= {"before_request": signed_in(verify, read_token), "security": BEARER}
 
     def get(self, path: str, **route: Unpack[Declaration]) -> HTTPRouteHandler:
         return self._route("GET", path, route)

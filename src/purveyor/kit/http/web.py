@@ -214,14 +214,25 @@ async def _body_faults(request: Request[Any, Any, Any]) -> Sequence[FieldError]:
     return find_body_faults(await request.body(), field.annotation) if "form" not in handler.opt else ()
 
 
-def signed_in(verify: Callable[[str], Awaitable[object]]) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
+ReadToken = Callable[[Request[Any, Any, Any]], Awaitable[str]]
+"""Finds the access token of a request. Raises ``Unauthorized``."""
+
+
+async def read_bearer(request: Request[Any, Any, Any]) -> str:
+    """The access token in the ``Authorization`` header."""
+    return bearer_token(request)
+
+
+def signed_in(
+    verify: Callable[[str], Awaitable[object]], read_token: ReadToken = read_bearer
+) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
     """A ``before_request`` that requires a valid access token before the body is read.
 
     It sets ``request.user``. A Litestar guard would cost 5 % of each request, because it copies the handler.
     """
 
     async def authenticate(request: Request[Any, Any, Any]) -> None:
-        request.scope["user"] = await verify(bearer_token(request))
+        request.scope["user"] = await verify(await read_token(request))
         await check_request(request)
 
     return authenticate

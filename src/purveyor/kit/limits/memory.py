@@ -83,6 +83,12 @@ class Limiter(Protocol):
 
     async def hit(self, policy: str, key: str, rate: Rate) -> Decision: ...
 
+    async def give_back(self, policy: str, key: str, rate: Rate) -> None:
+        """Uncount an allowed request, if its window has not ended."""
+
+    async def forget(self, policy: str, key: str, rate: Rate) -> None:
+        """End the key's window."""
+
 
 class MemoryLimiter:
     """Counts in this process, which gets one of ``share`` equal parts of the quota.
@@ -109,6 +115,14 @@ class MemoryLimiter:
         if len(self._windows) > self._MAX_KEYS:
             self._windows.popitem(last=False)  # the oldest window; bounds memory during an attack
         return Decision(policy, part, part.quota - used, max(1, math.ceil(ends - now)), allowed)
+
+    async def give_back(self, policy: str, key: str, rate: Rate) -> None:
+        ends, used = self._windows.get((policy, key), (0.0, 0))
+        if used:
+            self._windows[policy, key] = (ends, used - 1)
+
+    async def forget(self, policy: str, key: str, rate: Rate) -> None:
+        self._windows.pop((policy, key), None)
 
 
 _MAX_EXPONENT = 40

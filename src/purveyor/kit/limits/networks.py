@@ -6,6 +6,7 @@ an IPv4 address (IPv4-mapped, NAT64, 6to4) counts as that.
 
 import ipaddress
 import re
+from typing import Any
 
 from purveyor.kit.limits.memory import Decision, Limiter, Rate
 
@@ -52,14 +53,32 @@ def wider_network(network: str) -> str | None:
     return str(ipaddress.IPv6Network(network).supernet(new_prefix=48))
 
 
+def network_of(request: Any) -> str:
+    """The client network of an HTTP request."""
+    return client_network(request.client.host if request.client else "")
+
+
 async def hit_network(limiter: Limiter, policy: str, network: str, rate: Rate) -> Decision:
     """Count a request of a client network, and of the /48 around it. Returns the decision that allows less."""
     decision = await limiter.hit(policy, f"network {network}", rate)
     wider = wider_network(network)
     if wider is None or not decision.allowed:
         return decision
-    shared = await limiter.hit(policy, f"network {wider}", Rate(rate.quota * WIDER_SHARE, rate.window_s))
+    shared = await limiter.hit(policy, f"network {wider}", _wider_rate(rate))
+    if not shared.allowed:
+        await limiter.give_back(policy, f"network {network}", rate)
     return min(decision, shared, key=lambda each: (each.allowed, each.remaining))
+
+
+async def give_back_network(limiter: Limiter, policy: str, network: str, rate: Rate) -> None:
+    """Uncount an allowed request of ``hit_network``."""
+    await limiter.give_back(policy, f"network {network}", rate)
+    if wider := wider_network(network):
+        await limiter.give_back(policy, f"network {wider}", _wider_rate(rate))
+
+
+def _wider_rate(rate: Rate) -> Rate:
+    return Rate(rate.quota * WIDER_SHARE, rate.window_s)
 
 
 def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

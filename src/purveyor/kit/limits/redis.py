@@ -38,6 +38,9 @@ if ttl < 0 then
 end
 return {allowed and 1 or 0, used, ttl}
 """
+_GIVE_BACK = """
+if tonumber(redis.call('GET', KEYS[1]) or 0) > 0 then redis.call('DECR', KEYS[1]) end
+"""
 
 
 class RedisAway(Exception):
@@ -191,8 +194,7 @@ class RedisLimiter:
         self._client, self._fallback = client, fallback
 
     async def hit(self, policy: str, key: str, rate: Rate) -> Decision:
-        # With the window in the name, a change of the rate takes effect at once.
-        name = f"purveyor:limit:{policy}:{rate.window_s}:{_digest(key)}"
+        name = self._name(policy, key, rate)
         try:
             async with self._client.use() as redis:
                 hit = redis.register_script(_HIT)  # reloads itself after SCRIPT FLUSH or a restart
@@ -203,6 +205,23 @@ class RedisLimiter:
             await self._fallback.hit(policy, key, rate)
         reset_s = max(1, math.ceil(ttl_ms / 1000))
         return Decision(policy, rate, max(0, rate.quota - used), reset_s, bool(allowed))
+
+    async def give_back(self, policy: str, key: str, rate: Rate) -> None:
+        await self._fallback.give_back(policy, key, rate)
+        with suppress(RedisAway):
+            async with self._client.use() as redis:
+                await redis.register_script(_GIVE_BACK)(keys=[self._name(policy, key, rate)])
+
+    async def forget(self, policy: str, key: str, rate: Rate) -> None:
+        await self._fallback.forget(policy, key, rate)
+        with suppress(RedisAway):
+            async with self._client.use() as redis:
+                await redis.delete(self._name(policy, key, rate))
+
+    @staticmethod
+    def _name(policy: str, key: str, rate: Rate) -> str:
+        # With the window in the name, a change of the rate takes effect at once.
+        return f"purveyor:limit:{policy}:{rate.window_s}:{_digest(key)}"
 
 
 class RedisCache:

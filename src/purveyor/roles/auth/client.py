@@ -1,6 +1,7 @@
 """Client of role auth for the other roles: who holds an access token, and where they live."""
 
 import base64
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,7 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from purveyor.kit.cache import Cache, Lifetime
-from purveyor.kit.errors import NotFound, RemoteFailure, TokenInvalid, Unavailable
+from purveyor.kit.errors import NotFound, Problem, RemoteFailure, TokenInvalid, Unavailable
 from purveyor.kit.events.transport import Asker
 from purveyor.kit.role import Port
 from purveyor.roles.auth.contract import (
@@ -48,11 +49,14 @@ class Identity(Port):
     """How long an answer is used. With the second in which auth itself hears of a revocation: less than 5 s."""
     STALE_S: ClassVar = 30.0
     """How long an answer is used while auth is away."""
+    PROFILE_PAUSE_S: ClassVar = 5.0
+    """How long profiles are not asked for after auth was away."""
     _CACHE_SIZE: ClassVar = 10_000
 
     def __init__(self, asker: Asker, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(asker)
         self._clock = clock
+        self._profiles_from = -math.inf
         self._verified: Cache[str, _Verified] = Cache(
             self._verify,
             lifetime=self._lifetime,
@@ -70,6 +74,27 @@ class Identity(Port):
         """One of the principal's own addresses. Raises ``NotFound``."""
         ask = GetAddress(user_id=principal.user_id, address_id=address_id, token=principal.token)
         return await self._asker.ask(ask)
+
+    async def profile(self, caller: Principal, user_id: str) -> Profile:
+        """The current profile of the caller, or of any user if the caller is staff.
+
+        Empty where auth does not tell: while it is away, and where a foreign service has no profiles.
+        """
+        if self._clock() < self._profiles_from:
+            return Profile()
+        try:
+            profile = await self._asker.ask(GetProfile(user_id=user_id, token=caller.token))
+            return Profile(
+                email=_foreign(profile.email or ""),
+                name=_foreign(profile.name or ""),
+                language=_foreign(profile.language or ""),
+                email_confirmed=profile.email_confirmed,
+            )
+        except Unavailable:
+            self._profiles_from = self._clock() + self.PROFILE_PAUSE_S  # an order must not wait for each timeout
+        except Problem:
+            pass
+        return Profile()
 
     async def _verify(self, token: str) -> _Verified:
         asked_at = self._clock()

@@ -135,14 +135,16 @@ class VerifyToken(Ask[VerifiedToken], frozen=True):
 
 
 class Profile(Message, frozen=True):
-    """Name and email address of a user. Foreign services may add members."""
+    """Name, email address and language of a user. Foreign services may add members."""
 
     email: str | None = ""
     name: str | None = ""
+    language: str | None = ""
+    email_confirmed: bool | None = False
 
 
 class GetProfile(Ask[Profile], frozen=True):
-    """The profile of the token's holder, when ``VerifyToken`` did not return one. Raises ``NotFound``."""
+    """The current profile of the token's holder, or of any user for staff. Raises ``NotFound``."""
 
     reply: ClassVar = Profile
     route: ClassVar = "GET /user/{user_id}"
@@ -224,6 +226,35 @@ class UserRegistered(Event, frozen=True):
     user_name: str
     recipient_confirmed: bool = False
     """Whether the owner of the mail address has confirmed it."""
+    confirmation_token: str = ""
+    """Confirms the address, once and for 3 days. It is only ever sent by email."""
+
+
+class EmailConfirmationRequested(Event, frozen=True):
+    """An address shall be confirmed: a new one of the account, or again the one that it has."""
+
+    type: ClassVar = "user.email_confirmation_requested"
+
+    user_id: str
+    user_email: str
+    """The address to confirm."""
+    user_name: str
+    token: str
+    expires_at: datetime
+    recipient_confirmed: bool = False
+
+
+class EmailChanged(Event, frozen=True):
+    """The address of an account was changed. The event goes to the owner of the old one."""
+
+    type: ClassVar = "user.email_changed"
+
+    user_id: str
+    user_email: str
+    """The old address."""
+    user_name: str
+    recipient_confirmed: bool = False
+    """Whether the old address was confirmed."""
 
 
 class PasswordResetRequested(Event, frozen=True):
@@ -240,6 +271,18 @@ class PasswordResetRequested(Event, frozen=True):
     """Whether the owner of the mail address has confirmed it."""
 
 
+class PasswordChanged(Event, frozen=True):
+    """A password was changed or reset."""
+
+    type: ClassVar = "user.password_changed"
+
+    user_id: str
+    user_email: str
+    user_name: str
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
+
+
 class UserErased(Event, frozen=True):
     """An account was deleted. Every role erases its personal data and confirms that with an event."""
 
@@ -247,6 +290,9 @@ class UserErased(Event, frozen=True):
 
     user_id: str
     user_email: str
+    user_name: str = ""
+    recipient_confirmed: bool = False
+    """Whether the owner of the mail address has confirmed it."""
 
 
 class UserExportRequested(Event, frozen=True):
@@ -311,10 +357,19 @@ class RefreshTokenInvalid(Unauthorized):
 
 
 class WrongPassword(InvalidInput):
-    """Changing the password requires the current one, to protect devices left unattended."""
+    """Changing the password or the email address requires the current password, to protect unattended devices."""
 
     code, title = "wrong-password", "The current password is wrong"
     default_errors = (FieldError("/current_password", "is not the current password"),)
+
+
+class ConfirmationTokenInvalid(InvalidInput):
+    """The token from the email confirms an address once, for 3 days, and only until another one is sent. Request a
+    new one with POST /user/{user_id}/email.
+    """
+
+    code, title = "confirmation-token-invalid", "The confirmation token is not valid"
+    default_errors = (FieldError("/token", "is unknown, expired or already used"),)
 
 
 class ResetTokenInvalid(InvalidInput):

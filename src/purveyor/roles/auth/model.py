@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from purveyor.kit.errors import InvalidInput, NotFound
-from purveyor.kit.events.message import Envelope, Event
+from purveyor.kit.events.message import Cause, Envelope, Event
 from purveyor.kit.ids import parse_id
 from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address
 from purveyor.kit.text import invalid, require_line, strip_invisible
@@ -150,9 +150,9 @@ def _common_passwords() -> frozenset[str]:
     return frozenset(line for line in text.splitlines() if not line.startswith("#"))
 
 
-def about(user: User, event: Event) -> Envelope:
+def about(user: User, event: Event, caused_by: Cause | None = None) -> Envelope:
     """The envelope of an event about an account, in the account's language."""
-    return Envelope.about(event, subject=str(user.id), language=user.language)
+    return Envelope.about(event, subject=str(user.id), language=user.language, caused_by=caused_by)
 
 
 def visible(caller: Principal, user_id: str, *, to: Literal["", "staff", "admin"] = "") -> UUID:

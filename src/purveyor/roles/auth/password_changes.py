@@ -1,27 +1,36 @@
 """Change a password, and reset a forgotten one."""
 
 import hashlib
+import logging
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
+from purveyor.kit import security_log
 from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Connection, Database
 from purveyor.kit.errors import TokenInvalid
-from purveyor.kit.events.message import Envelope
+from purveyor.kit.events.message import Cause, Envelope
 from purveyor.kit.events.outbox import emit
-from purveyor.kit.ids import new_id
 from purveyor.kit.limits.memory import Decision
 from purveyor.roles.auth import model
-from purveyor.roles.auth.contract import PasswordResetRequested, Principal, ResetTokenInvalid, WrongPassword
+from purveyor.roles.auth.admission import Admission, count_mail
+from purveyor.roles.auth.contract import (
+    PasswordChanged,
+    PasswordResetRequested,
+    Principal,
+    ResetTokenInvalid,
+    WrongPassword,
+)
 from purveyor.roles.auth.model import Credentials, User, about
-from purveyor.roles.auth.passwords import Passwords, Verdict
+from purveyor.roles.auth.passwords import Passwords, Verdict, Work
 from purveyor.roles.auth.revocations import end_sessions, revoke_account
 from purveyor.roles.auth.sessions import Sessions
 from purveyor.roles.auth.store import USER_COLUMNS, user_of
 from purveyor.roles.auth.throttle import Throttle
 
+log = logging.getLogger(__name__)
 _RESET_LIFETIME = timedelta(minutes=30)
 
 
@@ -35,9 +44,11 @@ class PasswordChanges:
         sessions: Sessions,
         throttle: Throttle,
         *,
+        admission: Admission,
         password_min_length: int,
         committed: Callable[[], None],
     ) -> None:
+        self._admission = admission
         self._store = store
         self._passwords = passwords
         self._sessions = sessions
@@ -57,44 +68,71 @@ class PasswordChanges:
         if known is None:
             raise TokenInvalid
         async with self._throttle.attempt(known.user.email, network) as limit:
-            if await self._passwords.check(current, known.password_hash) is Verdict.WRONG:
+            if await self._passwords.check(current, known.password_hash, Work.CHANGE) is Verdict.WRONG:
                 raise WrongPassword
-            if not await self._store.change(known, await self._passwords.hash(new), token.session_id):
+            new_hash = await self._passwords.hash(new, Work.CHANGE)
+            if not await self._store.change(known, new_hash, token.session_id):
                 raise WrongPassword  # changed by someone else during the check
+        self._committed()
         await self._sessions.heed_revocations()
+        security_log.record("password.changed", subject=caller.user_id, actor=caller.user_id, by="password")
         return limit
 
-    async def forgot(self, email: str) -> None:
-        """Mail a reset token if there is an account with this address, at most 3 an hour.
+    async def forgot(self, email: str, network: str) -> None:
+        """Note that somebody asks for a reset token. Raises ``TooManyRequests`` for a network's flood of wishes.
 
-        The caller cannot tell whether the account exists, not even by the time this takes.
+        ``send_tokens`` looks later whether the account exists, so that the caller cannot tell by the time this or
+        what comes next takes.
         """
-        user = await self._store.find_owner(model.account_name(email))
-        token = secrets.token_urlsafe(32)
-        event = about(user, _reset_requested(user, token)) if user else None
-        if await self._store.request_reset(user, _hash(token), event):
+        await self._admission.admit("forgot", network)
+        await self._store.note_wish(model.account_name(email), Cause.current())
+
+    async def send_tokens(self) -> None:
+        """Mail a token for each wish about an account, at most 3 an hour."""
+        while wishes := await self._store.grant_wishes(_granted):
+            log.debug("password resets handled", extra={"wishes": wishes})
             self._committed()
 
-    async def reset(self, token: str, password: str) -> None:
-        """Set a new password and end all sessions. Raises ``ResetTokenInvalid``, ``InvalidInput``."""
+    async def reset(self, token: str, password: str, network: str) -> None:
+        """Set a new password and end all sessions.
+
+        Raises ``ResetTokenInvalid``, ``InvalidInput``, ``TooManyRequests``.
+        """
         model.check_password(password, self._min_length)
+        await self._admission.admit("reset", network)
         if not await self._store.can_reset(_hash(token)):  # before the expensive hash
             raise ResetTokenInvalid
-        user = await self._store.reset(_hash(token), await self._passwords.hash(password))
+        user = await self._store.reset(_hash(token), await self._passwords.hash(password, Work.CHANGE))
         if user is None:
             raise ResetTokenInvalid
-        await self._throttle.forgive(user.email)
+        self._committed()
+        await self._throttle.forgive(user.email, network)
         await self._sessions.heed_revocations()
+        security_log.record("password.changed", subject=str(user.id), actor=str(user.id), by="reset")
 
 
-def _reset_requested(user: User, token: str) -> PasswordResetRequested:
-    return PasswordResetRequested(
+def _granted(user: User, cause: Cause) -> tuple[bytes, Envelope]:
+    """The hash of a new token, and the event that carries it."""
+    token = secrets.token_urlsafe(32)
+    event = PasswordResetRequested(
         user_id=str(user.id),
         user_email=user.email,
         user_name=user.name,
         token=token,
         expires_at=now() + _RESET_LIFETIME,
+        recipient_confirmed=user.email_confirmed,
     )
+    return _hash(token), about(user, event, cause)
+
+
+def _changed(user: User) -> Envelope:
+    event = PasswordChanged(
+        user_id=str(user.id),
+        user_email=user.email,
+        user_name=user.name,
+        recipient_confirmed=user.email_confirmed,
+    )
+    return about(user, event)
 
 
 def _hash(token: str) -> bytes:
@@ -102,6 +140,7 @@ def _hash(token: str) -> bytes:
 
 
 _RESETS_PER_HOUR = 3
+_BATCH = 100
 _WORKS = "r.token_hash = $1 and r.used_at is null and r.created_at > now() - interval '30 minutes'"
 
 
@@ -120,14 +159,6 @@ class PasswordStore:
         )
         return None if row is None else Credentials(user_of(row), row["password_hash"])
 
-    async def find_owner(self, email: str) -> User | None:
-        """The account with this email address."""
-        row = await self._database.fetchrow(
-            f"select {USER_COLUMNS} from auth.users u where u.email = $1",  # noqa: S608 - our columns
-            email,
-        )
-        return None if row is None else user_of(row)
-
     async def change(self, known: Credentials, new_hash: str, kept_session: UUID) -> bool:
         """Replace a password and end all other sessions; ``False`` when it is not the checked one any more."""
         user_id = known.user.id
@@ -143,33 +174,62 @@ class PasswordStore:
             if changed:
                 await end_sessions(connection, user_id, self._token_lifetime_s, kept_session)
                 await _use_up_resets(connection, user_id)
+                await emit(connection, "auth", _changed(known.user))
         return bool(changed)
 
-    async def request_reset(self, user: User | None, token_hash: bytes, event: Envelope | None) -> bool:
-        """Store a token and emit the event that carries it; whether a mail will be sent.
+    async def note_wish(self, email: str, cause: Cause) -> None:
+        """Store that a token is wanted for this address. Of the wishes that wait, an address has one."""
+        await self._database.execute(
+            """
+            insert into auth.reset_wishes (email, correlation_id, traceparent) values ($1, $2, $3)
+            on conflict (email) do nothing""",
+            email,
+            cause.correlation_id,
+            cause.traceparent,
+        )
 
-        An account gets at most 3 tokens an hour. Without a user the same work is done, so that it takes as long.
+    async def grant_wishes(self, grant: Callable[[User, Cause], tuple[bytes, Envelope]]) -> int:
+        """Handle a batch of wishes; how many. Those of accounts get a token and the event that carries it.
+
+        An account gets at most 3 tokens an hour, and a mailbox no more mails than anybody can cause.
         """
-        user_id = user.id if user else new_id()
         async with self._database.transaction() as connection:
-            known = await connection.fetchval(
-                "select true from auth.users where id = $1 for no key update", user_id
+            wishes = await connection.fetch(
+                f"""
+                delete from auth.reset_wishes where email in (
+                    select email from auth.reset_wishes order by at limit {_BATCH} for update skip locked
+                )
+                returning email, correlation_id, traceparent"""  # noqa: S608 - our own number
             )
-            so_far = await connection.fetchval(
-                """
-                select count(*) from auth.password_resets
-                where user_id = $1 and created_at > now() - interval '1 hour'""",
-                user_id,
-            )
-            granted = bool(known) and so_far < _RESETS_PER_HOUR and event is not None
-            await connection.execute(
-                "insert into auth.password_resets (token_hash, user_id) values ($1, $2)",
-                token_hash,
-                user_id if granted else None,
-            )
-            if granted and event is not None:
-                await emit(connection, "auth", event)
-        return granted
+            for wish in wishes:
+                cause = Cause(correlation_id=wish["correlation_id"], traceparent=wish["traceparent"])
+                await self._grant(connection, wish["email"], cause, grant)
+        return len(wishes)
+
+    async def _grant(
+        self,
+        connection: Connection,
+        email: str,
+        cause: Cause,
+        grant: Callable[[User, Cause], tuple[bytes, Envelope]],
+    ) -> None:
+        row = await connection.fetchrow(
+            f"""
+            select {USER_COLUMNS} from auth.users u
+            where u.email = $1 and (
+                select count(*) from auth.password_resets r
+                where r.user_id = u.id and r.created_at > now() - interval '1 hour'
+            ) < {_RESETS_PER_HOUR} for no key update""",  # noqa: S608 - our columns and number
+            email,
+        )
+        if row is None or not await count_mail(connection, email):
+            return
+        user = user_of(row)
+        token_hash, event = grant(user, cause)
+        await connection.execute(
+            "insert into auth.password_resets (token_hash, user_id) values ($1, $2)", token_hash, user.id
+        )
+        await emit(connection, "auth", event)
 
     async def can_reset(self, token_hash: bytes) -> bool:
         """Whether a token works now."""
@@ -208,10 +268,12 @@ class PasswordStore:
             await end_sessions(connection, user_id, self._token_lifetime_s, None)
             await revoke_account(connection, user_id, self._token_lifetime_s, row["token_version"])
             await _use_up_resets(connection, user_id)
+            await emit(connection, "auth", _changed(user_of(row)))
         return user_of(row)
 
     async def purge(self) -> int:
-        """Delete old tokens, which no longer count against the limit either."""
+        """Delete old tokens and counted mails, which no longer count against a limit either."""
+        await self._database.purge("auth.mailings", "at < now() - interval '1 hour'")
         return await self._database.purge("auth.password_resets", "created_at < now() - interval '1 hour'")
 
 

@@ -19,7 +19,6 @@ _MEMORY_KIB = 19_456
 _ITERATIONS = 2
 _LANES = 1
 _THREADS = 2
-_MAX_WAITING = 50
 
 
 class Verdict(Enum):
@@ -30,23 +29,32 @@ class Verdict(Enum):
     OUTDATED = "right, but the hash should be renewed: with current parameters, of the normal form"
 
 
+class Work(Enum):
+    """What a password is hashed for, with the number of places in the queue that are kept for it."""
+
+    LOGIN = 25
+    REGISTRATION = 10
+    CHANGE = 15
+
+
 class Passwords:
     """Hashes and checks passwords in two threads (each takes 19 MiB while it works).
 
-    Raises ``Unavailable`` when 50 are waiting: a flood of logins must not starve other requests.
+    Raises ``Unavailable`` when all places of a kind of work are taken: a flood of registrations must not keep
+    anybody from signing in, and no flood may starve other requests.
     """
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher(_ITERATIONS, _MEMORY_KIB, _LANES)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="passwords")
-        self._waiting = 0
+        self._waiting = dict.fromkeys(Work, 0)
         self._decoy = self._hasher.hash(secrets.token_urlsafe())
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, work: Work) -> str:
         """The hash to store."""
-        return await self._run(lambda: self._hasher.hash(normal_password(password)))
+        return await self._run(lambda: self._hasher.hash(normal_password(password)), work)
 
-    async def check(self, password: str, stored: str | None) -> Verdict:
+    async def check(self, password: str, stored: str | None, work: Work = Work.LOGIN) -> Verdict:
         """Compare with a hash. Without an account (``stored`` is ``None``) it takes the same time."""
 
         def compare() -> Verdict:
@@ -58,7 +66,7 @@ class Passwords:
                 return Verdict.WRONG
             return Verdict.OUTDATED if as_typed or self._hasher.check_needs_rehash(stored) else Verdict.RIGHT
 
-        return await self._run(compare)
+        return await self._run(compare, work)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -70,11 +78,11 @@ class Passwords:
         except (VerificationError, InvalidHashError):
             return False
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        if self._waiting >= _MAX_WAITING:
-            raise Unavailable("Too many sign-ins at the moment. Try again in a few seconds.")
-        self._waiting += 1
+    async def _run(self, compute: Callable[[], T], work: Work) -> T:
+        if self._waiting[work] >= work.value:
+            raise Unavailable(f"Too many requests of this kind ({work.name.lower()}). Try again in a few seconds.")
+        self._waiting[work] += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, compute)
         finally:
-            self._waiting -= 1
+            self._waiting[work] -= 1

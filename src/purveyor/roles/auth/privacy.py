@@ -1,7 +1,6 @@
 """Personal data: export and erasure across all roles."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from purveyor.kit import security_log
 from purveyor.kit.db.postgres import Database, Record
 from purveyor.kit.deadline import request_deadline
 from purveyor.kit.errors import NotFound
@@ -31,7 +31,6 @@ from purveyor.roles.auth.revocations import EVERY_VERSION, end_sessions, revoke_
 from purveyor.roles.auth.sessions import Sessions
 from purveyor.roles.auth.store import AccountStore, AddressStore, lock_admins, withdraw
 
-log = logging.getLogger(__name__)
 _WAIT_S = 8.0
 _POLL_S = 0.2
 _MOST_WAITING = 8
@@ -100,11 +99,16 @@ class Privacy:
         Users may delete their own account, admins any. Raises ``NotFound`` and ``LastAdmin``.
         """
         user = await self._accounts.get(visible(caller, user_id, to="admin"))
-        event = about(user, UserErased(user_id=str(user.id), user_email=user.email))
-        await self._store.erase(user.id, event)
+        event = UserErased(
+            user_id=str(user.id),
+            user_email=user.email,
+            user_name=user.name,
+            recipient_confirmed=user.email_confirmed,
+        )
+        await self._store.erase(user.id, about(user, event))
         self._committed()
         await self._sessions.heed_revocations()
-        log.info("account erased", extra={"user_id": str(user.id), "by": caller.user_id})
+        security_log.record("erased", subject=str(user.id), actor=caller.user_id)
 
     async def export(self, caller: Principal, user_id: str, wait_s: float = _WAIT_S) -> PersonalExport:
         """All personal data of a user: their own, or any as an admin.
@@ -117,6 +121,7 @@ class Privacy:
         wish = UserExportRequested(export_id=str(export_id), user_id=str(user.id), user_email=user.email)
         export = await self._store.request_export(user.id, export_id, about(user, wish))
         self._committed()
+        security_log.record("export", subject=str(user.id), actor=caller.user_id)
         if user.id not in self._waiting and len(self._waiting) < _MOST_WAITING:
             self._waiting.add(user.id)
             try:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -18,10 +18,13 @@ from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
 from purveyor.roles.auth.client import AccountAdmin, Identity
 from purveyor.roles.auth.contract import (
+    EmailChanged,
+    EmailConfirmationRequested,
     GetAddress,
     GetProfile,
     ListErasures,
     OpenAccount,
+    PasswordChanged,
     PasswordResetRequested,
     SetAccess,
     UserErased,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.roles.auth.sessions import Sessions
 
 _PURGE_EVERY_S = 300.0
+_RESETS_EVERY_S = 1.0
 
 
 class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +57,10 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit_login: Annotated[Rate, Meta(description="sign-in attempts per network address and per account")] = (
         Rate(10, 60)
     )
+    rate_limit_register: Annotated[
+        Rate,
+        Meta(description="registrations, password reset requests and password resets, each per network address"),
+    ] = Rate(20, 60)
     password_min_length: Annotated[int, Meta(ge=8, le=64, description="minimum length of passwords")] = 8
 
 
@@ -80,6 +88,7 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Outbox, Relay
     from purveyor.roles.auth import (
+        email_addresses,
         password_changes,
         privacy,
         revocations,
@@ -89,6 +98,7 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
         store,
         tokens,
     )
+    from purveyor.roles.auth.admission import Admission
     from purveyor.roles.auth.throttle import Throttle
 
     secret = settings.jwt_secret.reveal() or tokens.development_secret(env.data_dir)
@@ -101,6 +111,7 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
     relay = Relay(database, "auth", env.events, forget=True)  # the events hold personal data and tokens
     known = revocations.Revocations(revoked)
     throttle = Throttle(env.limiter, env.backoff, settings.rate_limit_login)
+    admission = Admission(env.limiter, settings.rate_limit_register)
     session = sessions.Sessions(
         logins,
         passwords,
@@ -109,26 +120,29 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
         throttle=throttle,
         revocations=known,
     )
-    auth = service.Auth(
-        accounts, addresses, passwords, session, password_min_length=shortest, committed=relay.wake
-    )
-    changes = password_changes.PasswordChanges(
-        resets, passwords, session, throttle, password_min_length=shortest, committed=relay.wake
-    )
+    common: dict[str, Any] = {"admission": admission, "password_min_length": shortest, "committed": relay.wake}
+    auth = service.Auth(accounts, addresses, passwords, session, **common)
+    changes = password_changes.PasswordChanges(resets, passwords, session, throttle, **common)
     holders = env.personal_data
+    confirmations = email_addresses.EmailStore(database, lifetime_s)
+    emails = email_addresses.EmailAddresses(
+        confirmations, passwords, session, throttle, admission=admission, committed=relay.wake
+    )
     person = privacy.Privacy(
         personal, accounts, addresses, session, holders=holders, committed=relay.wake, stopping=env.stopping
     )
+    purged = (logins, revoked, resets, confirmations, personal)
     return Actor(
-        routes=routes.auth_routes(auth, session, changes, person),
+        routes=routes.auth_routes(auth, session, changes, emails, person),
         answers=_answers(auth, session, person),
         subscriptions=_subscriptions(person, holders),
         background=[
             Background("relay", relay.run),
             Background("revocations", known.run),
+            Background("password resets", partial(regularly, _RESETS_EVERY_S, changes.send_tokens)),
             Background(
                 "purge",
-                partial(regularly, _PURGE_EVERY_S, logins.purge, revoked.purge, resets.purge, personal.purge),
+                partial(regularly, _PURGE_EVERY_S, *(store.purge for store in purged)),
             ),
         ],
         checks=[Check("postgres auth", env.database_kind, database.check), *env.shared_checks],
@@ -167,7 +181,10 @@ ROLE = Role(
         "privacy": "Export or erase the personal data of a user.",
         "staff": "For staff and admins: find users and change their roles.",
     },
-    emits=(UserRegistered, PasswordResetRequested, UserErased, UserExportRequested),
+    emits=(
+        *(UserRegistered, EmailConfirmationRequested, EmailChanged, PasswordResetRequested),
+        *(PasswordChanged, UserErased, UserExportRequested),
+    ),
     collects_personal_data=(UserErased, UserExportRequested),
     migrations=Path(__file__).with_name("migrations"),
 )

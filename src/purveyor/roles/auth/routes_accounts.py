@@ -9,7 +9,7 @@ from litestar.openapi.spec import Link
 from litestar.params import QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
-from purveyor.kit.errors import Forbidden, NotFound, Unavailable
+from purveyor.kit.errors import Forbidden, NotFound, TooManyRequests, Unavailable
 from purveyor.kit.http.routes import (
     DEFAULT_LIMIT,
     Cursor,
@@ -24,12 +24,24 @@ from purveyor.kit.http.routes import (
     read_limit,
 )
 from purveyor.kit.http.web import ApiResponse
+from purveyor.kit.limits.networks import network_of
 from purveyor.kit.text import Line, Phone, clean_phone
 from purveyor.roles.auth import model, schemas
-from purveyor.roles.auth.contract import AddressBody, EmailTaken, LastAdmin, Principal
+from purveyor.roles.auth.contract import (
+    AddressBody,
+    ConfirmationTokenInvalid,
+    EmailTaken,
+    LastAdmin,
+    Principal,
+    TooManyLogins,
+    WrongPassword,
+)
+from purveyor.roles.auth.email_addresses import EmailAddresses
 from purveyor.roles.auth.model import UserFilter
 from purveyor.roles.auth.privacy import Privacy
 from purveyor.roles.auth.schemas import (
+    LIMIT_HEADERS,
+    Accepted,
     Access,
     AccountView,
     AddressView,
@@ -47,6 +59,7 @@ from purveyor.roles.auth.schemas import (
 from purveyor.roles.auth.service import Auth, Registration
 
 _RETRY_AFTER_S = 2
+_CONFIRMATION_SENT = "We have sent an email to this address. Open the link in it to confirm the address."
 LanguageText = Annotated[
     str,
     Meta(
@@ -93,7 +106,8 @@ def register_route(auth: Auth) -> Any:
         summary="Create an account",
         description=(
             "Email addresses are case-insensitive and unique. A welcome email is sent. The password may contain "
-            "any characters, but must not be one of the most common passwords."
+            "any characters, but must not be one of the most common passwords. Registrations are limited per "
+            "network and per mailbox."
         ),
         headers={"Location": "Path of the profile"},
         links=(
@@ -101,9 +115,11 @@ def register_route(auth: Auth) -> Any:
             link("log_in"),
         ),
         responses=answer(AccountView, "The new account. `Location` is its profile.", schemas.ACCOUNT, status=201),
-        problems=(EmailTaken,),
+        problems=(EmailTaken, TooManyRequests),
     )
-    async def register(data: Annotated[RegisterBody, body(schemas.REGISTER)]) -> Response[AccountView]:
+    async def register(
+        data: Annotated[RegisterBody, body(schemas.REGISTER)], request: Request[Any, Any, Any]
+    ) -> Response[AccountView]:
         user = await auth.register(
             Registration(
                 email=data.email,
@@ -111,11 +127,68 @@ def register_route(auth: Auth) -> Any:
                 name=data.name,
                 phone=data.phone or "",
                 language=data.language or "",
-            )
+            ),
+            network=network_of(request),
         )
         return Response(account_view(user), headers={"Location": f"/user/{user.id}"})
 
     return register
+
+
+class EmailBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A new email address, and the current password."""
+
+    email: Annotated[str, Meta(max_length=254, extra_json_schema={"format": "email"})]
+    password: Annotated[str, Meta(max_length=1000)]
+    checks: ClassVar = {"email": model.normal_email}
+
+
+class ConfirmBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The token from the email."""
+
+    token: Annotated[str, Meta(max_length=200)]
+
+
+def email_routes(emails: EmailAddresses, verify: Verify) -> list[Any]:
+    """Confirming and changing the email address."""
+    group = RouteGroup("accounts", problems=(Unavailable,))
+    signed_in = RouteGroup("accounts", verify=verify, problems=(NotFound, Unavailable))
+
+    @group.post(
+        "/email/confirm",
+        operation_id="confirm_email",
+        summary="Confirm an email address",
+        description=(
+            "Uses the token from the email that was sent after registration or a change of the address. It is "
+            "valid once and for 3 days. A new address replaces the old one, whose owner gets a notice."
+        ),
+        problems=(ConfirmationTokenInvalid, EmailTaken, TooManyRequests),
+        response_description="The address is confirmed.",
+    )
+    async def confirm(
+        data: Annotated[ConfirmBody, body(schemas.CONFIRM)], request: Request[Any, Any, Any]
+    ) -> None:
+        await emails.confirm(data.token, network_of(request))
+
+    @signed_in.post(
+        "/user/{user_id:str}/email",
+        operation_id="change_email",
+        summary="Change your email address",
+        description=(
+            "Sends an email with a token to the address. The address changes when `POST /email/confirm` gets the "
+            "token. Send the current address to get a new token for it. Attempts are limited like sign-ins."
+        ),
+        headers=LIMIT_HEADERS,
+        responses=answer(Accepted, "The confirmation was sent.", schemas.EMAIL_SENT, status=202),
+        problems=(WrongPassword, EmailTaken, TooManyLogins, TooManyRequests),
+    )
+    async def change(
+        user_id: PathId, data: Annotated[EmailBody, body(schemas.EMAIL)], request: Request[Principal, Any, Any]
+    ) -> Response[Accepted]:
+        limit = await emails.change(request.user, user_id, data.email, data.password, network_of(request))
+        return ApiResponse(Accepted(_CONFIRMATION_SENT), headers=limit.headers())
+
+    return [confirm, change]
 
 
 def profile_routes(auth: Auth, verify: Verify) -> list[Any]:

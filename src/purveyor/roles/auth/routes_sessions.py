@@ -6,10 +6,10 @@ import msgspec
 from litestar import Request, Response
 from msgspec import Meta
 
-from purveyor.kit.errors import NotFound, Unauthorized, Unavailable
+from purveyor.kit.errors import NotFound, TooManyRequests, Unauthorized, Unavailable
 from purveyor.kit.http.routes import PathId, RouteGroup, Verify, answer, body, link
 from purveyor.kit.http.web import BEARER, ApiResponse, bearer_token, header
-from purveyor.kit.limits.networks import client_network
+from purveyor.kit.limits.networks import network_of
 from purveyor.roles.auth import schemas
 from purveyor.roles.auth.contract import (
     AccountBlocked,
@@ -24,6 +24,7 @@ from purveyor.roles.auth.contract import (
 from purveyor.roles.auth.devices import device_of
 from purveyor.roles.auth.password_changes import PasswordChanges
 from purveyor.roles.auth.schemas import (
+    LIMIT_HEADERS,
     Accepted,
     NewPassword,
     OwnSessionView,
@@ -46,10 +47,6 @@ _TO_ACCOUNT = tuple(
 )
 _HOLDER = link("verify_token")
 _NEXT_PAIR = link("refresh_tokens")
-_LIMIT_HEADERS = {
-    "RateLimit-Policy": "Allowed attempts and time window in seconds",
-    "RateLimit": "Remaining attempts and seconds until the window resets",
-}
 _MAIL_ON_ITS_WAY = "If an account with this address exists, we have sent it an email."
 
 Email = Annotated[str, Meta(max_length=254)]
@@ -128,7 +125,7 @@ def _login_route(sessions: Sessions, group: RouteGroup) -> Any:
             "unknown address return the same error. Attempts are limited per account and per network address, "
             "with growing delays after many wrong passwords."
         ),
-        headers=_LIMIT_HEADERS,
+        headers=LIMIT_HEADERS,
         links=(_NEXT_PAIR, _HOLDER),
         form={"username": "email", "password": "password"},
         responses=answer(TokenPair, "The tokens of the new session.", schemas.PAIR),
@@ -138,7 +135,7 @@ def _login_route(sessions: Sessions, group: RouteGroup) -> Any:
         data: Annotated[LoginBody, body(schemas.LOGIN)], request: Request[Any, Any, Any]
     ) -> Response[TokenPair]:
         device = device_of(header(request, b"user-agent"))
-        pair, limit = await sessions.log_in(data.email, data.password, _network(request), device)
+        pair, limit = await sessions.log_in(data.email, data.password, network_of(request), device)
         return ApiResponse(pair, headers=limit.headers())
 
     return login
@@ -261,7 +258,7 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
         operation_id="change_password",
         summary="Change your password",
         description="Ends all other sessions. Attempts are limited like sign-ins.",
-        headers=_LIMIT_HEADERS,
+        headers=LIMIT_HEADERS,
         problems=(WrongPassword, TooManyLogins),
         response_description="The password was changed.",
     )
@@ -269,7 +266,7 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
         data: Annotated[PasswordBody, body(schemas.PASSWORD)], request: Request[Principal, Any, Any]
     ) -> Response[None]:
         current, new = data.current_password, data.new_password
-        limit = await passwords.change(request.user, current, new, _network(request))
+        limit = await passwords.change(request.user, current, new, network_of(request))
         return Response(None, headers=limit.headers())
 
     @group.post(
@@ -278,12 +275,15 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
         summary="Request a password reset email",
         description=(
             "The response and its timing are the same whether or not an account with this address exists. An "
-            "account gets at most 3 emails per hour."
+            "account gets at most 3 emails per hour, and requests are limited per network."
         ),
+        problems=(TooManyRequests,),
         responses=answer(Accepted, "The request was accepted.", schemas.FORGOTTEN, status=202),
     )
-    async def forgot(data: Annotated[ForgotBody, body(schemas.FORGOT)]) -> Accepted:
-        await passwords.forgot(data.email)
+    async def forgot(
+        data: Annotated[ForgotBody, body(schemas.FORGOT)], request: Request[Any, Any, Any]
+    ) -> Accepted:
+        await passwords.forgot(data.email, network_of(request))
         return Accepted(_MAIL_ON_ITS_WAY)
 
     @group.post(
@@ -294,14 +294,10 @@ def password_routes(passwords: PasswordChanges, verify: Verify) -> list[Any]:
             "Uses the token from the email, which is valid once and for 30 minutes. Ends all sessions of the "
             "account."
         ),
-        problems=(ResetTokenInvalid,),
+        problems=(ResetTokenInvalid, TooManyRequests),
         response_description="The password was changed.",
     )
-    async def reset(data: Annotated[ResetBody, body(schemas.RESET)]) -> None:
-        await passwords.reset(data.token, data.password)
+    async def reset(data: Annotated[ResetBody, body(schemas.RESET)], request: Request[Any, Any, Any]) -> None:
+        await passwords.reset(data.token, data.password, network_of(request))
 
     return [change, forgot, reset]
-
-
-def _network(request: Request[Any, Any, Any]) -> str:
-    return client_network(request.client.host if request.client else "")

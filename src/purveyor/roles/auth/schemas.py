@@ -28,6 +28,12 @@ NewPassword = Annotated[
 ]
 
 
+LIMIT_HEADERS = {
+    "RateLimit-Policy": "Allowed attempts and time window in seconds",
+    "RateLimit": "Remaining attempts and seconds until the window resets",
+}
+
+
 class AccountView(msgspec.Struct, kw_only=True):
     """An account."""
 
@@ -237,6 +243,9 @@ VERIFIED = {
 PASSWORD = {"current_password": _PASSWORD, "new_password": _NEW_PASSWORD}
 FORGOT = {"email": "ada@example.com"}
 FORGOTTEN = {"detail": "If an account with this address exists, we have sent it an email."}
+CONFIRM = {"token": _MAILED_TOKEN}
+EMAIL = {"email": "ada@lovelace.example", "password": _PASSWORD}
+EMAIL_SENT = {"detail": "We have sent an email to this address. Open the link in it to confirm the address."}
 RESET = {"token": _MAILED_TOKEN, "password": _NEW_PASSWORD}
 USERS = {"users": [USER], "next_cursor": _ID, "has_more": True}
 ACCESS = {"role": "staff"}

@@ -13,6 +13,8 @@ from purveyor.kit.errors import Faults, Forbidden, NotFound
 from purveyor.kit.ids import new_id
 from purveyor.kit.text import clean_phone
 from purveyor.roles.auth import model
+from purveyor.roles.auth.admission import Admission
+from purveyor.roles.auth.confirmation import ConfirmationToken
 from purveyor.roles.auth.contract import (
     Account,
     Address,
@@ -25,7 +27,7 @@ from purveyor.roles.auth.contract import (
     UserRegistered,
 )
 from purveyor.roles.auth.model import NO_ACCOUNT, StoredAddress, User, UserFilter, about, parsed_id, visible
-from purveyor.roles.auth.passwords import Passwords
+from purveyor.roles.auth.passwords import Passwords, Work
 from purveyor.roles.auth.sessions import Sessions
 from purveyor.roles.auth.store import AccountStore, AddressStore
 
@@ -53,9 +55,11 @@ class Auth:
         passwords: Passwords,
         sessions: Sessions,
         *,
+        admission: Admission,
         password_min_length: int,
         committed: Callable[[], None],
     ) -> None:
+        self._admission = admission
         self._accounts = accounts
         self._addresses = addresses
         self._passwords = passwords
@@ -63,8 +67,11 @@ class Auth:
         self._password_min_length = password_min_length
         self._committed = committed
 
-    async def register(self, registration: Registration, access: str = "customer") -> User:
-        """Create an account. Raises ``InvalidInput`` and ``EmailTaken``."""
+    async def register(self, registration: Registration, access: str = "customer", *, network: str | None) -> User:
+        """Create an account; without a network it is the operator's, and its address counts as confirmed.
+
+        Raises ``InvalidInput``, ``TooManyRequests`` and ``EmailTaken``.
+        """
         faults = Faults()
         with faults:
             email = model.normal_email(registration.email)
@@ -77,11 +84,28 @@ class Auth:
         with faults:
             model.check_password(registration.password, self._password_min_length)
         faults.raise_if_any()
+        if network is not None:
+            await self._admission.admit("register", network)
         user = User(
-            id=new_id(), email=email, name=name, phone=phone, language=language, access=access, created_at=now()
+            id=new_id(),
+            email=email,
+            name=name,
+            phone=phone,
+            language=language,
+            access=access,
+            created_at=now(),
+            email_confirmed=network is None,
         )
-        event = UserRegistered(user_id=str(user.id), user_email=user.email, user_name=user.name)
-        await self._accounts.add(user, await self._passwords.hash(registration.password), about(user, event))
+        token = None if user.email_confirmed else ConfirmationToken()
+        event = UserRegistered(
+            user_id=str(user.id),
+            user_email=user.email,
+            user_name=user.name,
+            recipient_confirmed=user.email_confirmed,
+            confirmation_token=token.text if token else "",
+        )
+        password_hash = await self._passwords.hash(registration.password, Work.REGISTRATION)
+        await self._accounts.add(user, password_hash, about(user, event), token)
         self._committed()
         return user
 
@@ -131,7 +155,7 @@ class Auth:
     async def open_account(self, ask: OpenAccount) -> Account:
         """Answer ``OpenAccount``."""
         registration = Registration(email=ask.email, password=ask.password, name=ask.name)
-        return _account(await self.register(registration, ask.access))
+        return _account(await self.register(registration, ask.access, network=None))
 
     async def set_access(self, ask: SetAccess) -> Account:
         """Answer ``SetAccess``."""
@@ -165,11 +189,13 @@ class Auth:
 
     async def answer_profile(self, ask: GetProfile) -> Profile:
         """Answer ``GetProfile``."""
-        holder = self._sessions.read(ask.token).user_id
-        if str(holder) != ask.user_id:
+        token = self._sessions.read(ask.token)
+        if str(token.user_id) != ask.user_id and token.holder.access not in ("staff", "admin"):
             raise NotFound(NO_ACCOUNT)
-        user = await self._accounts.get(holder)
-        return Profile(email=user.email, name=user.name)
+        user = await self._accounts.get(parsed_id(ask.user_id, NO_ACCOUNT))
+        return Profile(
+            email=user.email, name=user.name, language=user.language, email_confirmed=user.email_confirmed
+        )
 
     async def answer_address(self, ask: GetAddress) -> Address:
         """Answer ``GetAddress``."""

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from purveyor.kit import security_log
 from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Database
 from purveyor.kit.errors import NotFound, TokenInvalid
@@ -24,7 +25,7 @@ from purveyor.roles.auth.contract import (
     VerifyToken,
 )
 from purveyor.roles.auth.model import Credentials, Holder, NewestToken, Session, visible
-from purveyor.roles.auth.passwords import Passwords, Verdict
+from purveyor.roles.auth.passwords import Passwords, Verdict, Work
 from purveyor.roles.auth.revocations import AGAIN, EVERY_VERSION, LEEWAY_S, Revocations, end_sessions
 from purveyor.roles.auth.store import USER_COLUMNS, user_of
 from purveyor.roles.auth.throttle import Throttle
@@ -85,10 +86,12 @@ class Sessions:
         known = await self._store.find_credentials(account)
         verdict = await self._passwords.check(password, known.password_hash if known else None)
         if known is None or verdict is Verdict.WRONG:
+            subject = str(known.user.id) if known else security_log.unknown_subject(account)
+            security_log.record("login.failed", subject=subject)
             raise InvalidCredentials
         if known.user.blocked:
             raise AccountBlocked
-        renewed = await self._passwords.hash(password) if verdict is Verdict.OUTDATED else None
+        renewed = await self._passwords.hash(password, Work.LOGIN) if verdict is Verdict.OUTDATED else None
         token, moment = RefreshToken.first(new_id()), now()
         session = Session(
             id=token.session_id,

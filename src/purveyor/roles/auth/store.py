@@ -8,8 +8,10 @@ import asyncpg
 from purveyor.kit.db.postgres import Connection, Database, Record
 from purveyor.kit.errors import NotFound
 from purveyor.kit.events.message import Envelope
-from purveyor.kit.events.outbox import insert_into, values
+from purveyor.kit.events.outbox import emit
 from purveyor.kit.text import invalid
+from purveyor.roles.auth.admission import require_mail
+from purveyor.roles.auth.confirmation import ConfirmationToken, store_token
 from purveyor.roles.auth.contract import EmailTaken, LastAdmin
 from purveyor.roles.auth.model import StoredAddress, User, UserFilter
 from purveyor.roles.auth.revocations import AGAIN, LEEWAY_S
@@ -46,27 +48,35 @@ class AccountStore:
         self._database = database
         self._remember_s = token_lifetime_s + LEEWAY_S
 
-    async def add(self, user: User, password_hash: str, event: Envelope) -> None:
-        """Store a new account together with its event. Raises ``EmailTaken``."""
+    async def add(
+        self, user: User, password_hash: str, event: Envelope, token: ConfirmationToken | None = None
+    ) -> None:
+        """Store a new account together with its event and the token that confirms its address.
+
+        Raises ``EmailTaken``, and ``TooManyRequests`` for one account too many of a mailbox within an hour.
+        """
         try:
-            await self._database.execute(
-                f"""
-                with account as (
-                    insert into auth.users
-                        (id, email, name, phone, language, access, password_hash, created_at, updated_at)
-                    values ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+            async with self._database.transaction() as connection:
+                await connection.execute(
+                    """
+                    insert into auth.users (id, email, name, phone, language, access, password_hash, created_at,
+                        updated_at, email_confirmed_at)
+                    values ($1, $2, $3, $4, $5, $6, $7, $8, $8, case when $9 then $8::timestamptz end)""",
+                    user.id,
+                    user.email,
+                    user.name,
+                    user.phone,
+                    user.language,
+                    user.access,
+                    password_hash,
+                    user.created_at,
+                    user.email_confirmed,
                 )
-                {insert_into("auth", first=9)}""",  # noqa: S608 - constants
-                user.id,
-                user.email,
-                user.name,
-                user.phone,
-                user.language,
-                user.access,
-                password_hash,
-                user.created_at,
-                *values(event),
-            )
+                if not user.email_confirmed:
+                    await require_mail(connection, user.email)
+                if token is not None:
+                    await store_token(connection, user.id, user.email, token)
+                await emit(connection, "auth", event)
         except asyncpg.UniqueViolationError as error:
             raise EmailTaken from error
 

@@ -164,23 +164,42 @@ class FindMailbox(Ask[MailboxFound], frozen=True):
     idempotent: ClassVar = True
 
 
-MailboxPart = Literal["messages", "previews"]
+MailboxPart = Literal["messages", "message", "source", "previews"]
 
 
 class MailboxContent(Message, frozen=True):
-    """A part of the development mailbox as JSON."""
+    """A part of the development mailbox as JSON, or the source of an email."""
 
     content: str
+    next_cursor: str = ""
+    """The cursor of the next page of messages; empty on the last one."""
+    total: int = 0
+    """The number of messages on all pages."""
 
 
 class ReadMailbox(Ask[MailboxContent], frozen=True):
-    """A part of the development mailbox; ``limit`` applies to messages. Raises ``NotFound`` without a mailbox."""
+    """A part of the development mailbox. Raises ``NotFound`` without a mailbox.
+
+    ``limit``, ``cursor`` and ``query`` apply to messages; ``id`` names the email of ``message`` and ``source``.
+    """
 
     reply: ClassVar = MailboxContent
     idempotent: ClassVar = True
 
     part: MailboxPart
-    limit: int = 200
+    limit: int = 50
+    cursor: str = ""
+    query: str = ""
+    id: str = ""
+
+
+class EmptyMailbox(Ask[MailboxFound], frozen=True):
+    """Delete one email from the development mailbox, or all of them without ``id``. Raises ``NotFound``."""
+
+    reply: ClassVar = MailboxFound
+    idempotent: ClassVar = True
+
+    id: str = ""
 
 
 class Email(Port):
@@ -190,7 +209,7 @@ class Email(Port):
     setting = "EMAIL_SERVICE"
     asks = (
         *(ListMails, ShowMail, ResendMail, ResolveMail, WhichUnrecorded, RecoverClaims),
-        *(FindMailbox, ReadMailbox),
+        *(FindMailbox, ReadMailbox, EmptyMailbox),
     )
 
     async def mails(
@@ -216,5 +235,16 @@ class Email(Port):
     async def has_mailbox(self) -> bool:
         return (await self._asker.ask(FindMailbox())).found
 
-    async def mailbox(self, part: MailboxPart, limit: int = 200) -> str:
-        return (await self._asker.ask(ReadMailbox(part=part, limit=limit))).content
+    async def mailbox(
+        self,
+        part: MailboxPart,
+        *,
+        limit: int = 50,
+        cursor: str = "",
+        query: str = "",
+        id: str = "",  # noqa: A002
+    ) -> MailboxContent:
+        return await self._asker.ask(ReadMailbox(part=part, limit=limit, cursor=cursor, query=query, id=id))
+
+    async def empty_mailbox(self, id: str = "") -> None:  # noqa: A002 - the field's name
+        await self._asker.ask(EmptyMailbox(id=id))

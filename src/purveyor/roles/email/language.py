@@ -1,18 +1,17 @@
 """The schema of a language file (TOML): the texts of mails, and the formats of money and dates."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Annotated
 
 import msgspec
 
+from purveyor.kit.money import decimals
+
 FALLBACK = "en"
 _SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
 _MAX_DIGITS = 18
-_WITHOUT_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
-_WITH_THREE_DECIMALS = "BHD IQD JOD KWD LYD OMR TND"
-"""The currencies whose minor units are not hundredths (ISO 4217)."""
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,25 +47,26 @@ class MoneyFormat(_Section, frozen=True):
 
 
 def _decimals(amount: Decimal, currency: str) -> int:
-    if currency in _WITH_THREE_DECIMALS.split():
-        return 3
+    usual = decimals(currency)
     # A fraction that the currency does not have looks odd, but rounding it would be wrong.
-    return 0 if currency in _WITHOUT_DECIMALS.split() and amount == amount.to_integral_value() else 2
+    return usual if usual or amount == amount.to_integral_value() else 2
 
 
 class DateFormat(_Section, frozen=True):
-    """The format of moments, always in UTC."""
+    """The format of moments."""
 
     pattern: str
     first_day: str
     months: Annotated[tuple[str, ...], msgspec.Meta(min_length=12, max_length=12)]
 
-    def format(self, moment: datetime) -> str:
-        """Format an aware moment to the minute."""
-        utc = moment.astimezone(UTC)
-        day = self.first_day if utc.day == 1 else str(utc.day)
-        month = self.months[utc.month - 1]
-        return self.pattern.format(day=day, month=month, year=utc.year, time=f"{utc:%H:%M}")
+    def format(self, moment: datetime, zone: tzinfo = UTC) -> str:
+        """Format an aware moment in a time zone to the minute."""
+        local = moment.astimezone(zone)
+        day = self.first_day if local.day == 1 else str(local.day)
+        month = self.months[local.month - 1]
+        name = local.tzname() or ""
+        name = name if name[:1].isalpha() else f"UTC{name}"  # many zones have no abbreviation but +03
+        return self.pattern.format(day=day, month=month, year=local.year, time=f"{local:%H:%M}", zone=name)
 
 
 class Labels(_Section, frozen=True):
@@ -75,6 +75,9 @@ class Labels(_Section, frozen=True):
     colon: str
     greeting: str
     greeting_nameless: str
+    questions: str
+    """Before the shop's contact address."""
+    legal: str
 
 
 class OrderWords(_Section, frozen=True):
@@ -87,7 +90,16 @@ class OrderWords(_Section, frozen=True):
     amount: str
     total: str
     product: str
+    view: str
+    payment_status: str
+    how_to_pay: str
+    transfer: str
+    on_delivery: str
+    address: str
+    note: str
+    desk: str
     automatic: str
+    automatic_notice: str
 
 
 class AccountWords(_Section, frozen=True):
@@ -99,7 +111,9 @@ class AccountWords(_Section, frozen=True):
     code: str
     code_too: str
     expires: str
+    forgot: str
     automatic: str
+    automatic_erased: str
 
 
 class MailTexts(_Section, frozen=True):
@@ -123,6 +137,8 @@ class Language(_Section, frozen=True):
     account: AccountWords
     payment: dict[str, str]
     """By the payment method's name in the contract."""
+    payment_status: dict[str, str]
+    """By the payment status's name in the contract."""
     mail: dict[str, MailTexts]
     """By kind of mail."""
 

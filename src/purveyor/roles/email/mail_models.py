@@ -2,24 +2,35 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 import msgspec
 
-from purveyor.roles.email.language import Language
+from purveyor.roles.auth.contract import Address
+from purveyor.roles.email.language import FALLBACK, Language
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 """Control characters, line separators and bidirectional controls, which no name or title may contain."""
 
 
 class Shop(msgspec.Struct, frozen=True, kw_only=True):
-    """The shop's name and base URL; without a URL, mails have no links."""
+    """What mails say of the shop. Without a URL they have no links."""
 
     name: str = "Purveyor"
     url: str = ""
+    contact: str = ""
+    legal_url: str = ""
+    logo_url: str = ""
+    bank_details: tuple[str, ...] = ()
+    """Lines."""
+    zone: tzinfo = UTC
+    currency: str = ""
+    """Of orders whose event names none."""
+    language: str = FALLBACK
+    """Of mails whose event names none."""
 
 
 class _Letter(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,40 +50,91 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     quantity: int
     price: Decimal
     amount: Decimal
+    title: str = ""
+
+    def view(self, words: Language, currency: str) -> dict[str, Any]:
+        return {
+            "title": one_line(self.title) or words.order.product.format(id=one_line(str(self.product_id))),
+            "quantity": self.quantity,
+            "price": words.money.format(self.price, currency),
+            "amount": words.money.format(self.amount, currency),
+        }
 
 
-class OrderMail(_Letter, frozen=True, kw_only=True):
-    """A mail about an order; money in major units. ``reason`` is that of a cancellation."""
-
-    template: ClassVar = "order"
-
+class _AboutOrder(_Letter, frozen=True, kw_only=True):
     order_number: int
     total: Decimal
     currency: str
     lines: tuple[Line, ...]
     payment_method: str
-    reason: str = ""
+    link: str = ""
+    """The order's page; may be empty."""
 
     def view(self, words: Language, shop: Shop) -> dict[str, Any]:
         """Return the variables of the template. Raises ``ValueError`` for invalid amounts."""
         currency = one_line(self.currency)
         return {
-            "words": words.order,
-            "automatic": words.order.automatic.format(shop=shop.name),
             "number": self.order_number,
             "order": words.order.order.format(number=self.order_number),
             "payment": words.payment.get(self.payment_method) or one_line(self.payment_method),
-            "reason": one_line(self.reason),
-            "lines": [
-                {
-                    "title": words.order.product.format(id=one_line(str(line.product_id))),
-                    "quantity": line.quantity,
-                    "price": words.money.format(line.price, currency),
-                    "amount": words.money.format(line.amount, currency),
-                }
-                for line in self.lines
-            ],
+            "lines": [line.view(words, currency) for line in self.lines],
             "total": words.money.format(self.total, currency),
+            "link": self.link,
+        }
+
+
+class OrderMail(_AboutOrder, frozen=True, kw_only=True):
+    """A mail to a customer about an order; money in major units. ``reason`` is that of a cancellation."""
+
+    template: ClassVar = "order"
+
+    payment_status: str = ""
+    is_payable: bool = False
+    """Whether to say how to pay."""
+    address: Address | None = None
+    note: str = ""
+    reason: str = ""
+
+    def without_free_text(self) -> "OrderMail":
+        """The mail without anything that the customer wrote, except the name."""
+        return msgspec.structs.replace(self, address=None, note="", reason="")
+
+    def view(self, words: Language, shop: Shop) -> dict[str, Any]:
+        view = super().view(words, shop)
+        return view | {
+            "words": words.order,
+            "automatic": words.order.automatic.format(shop=shop.name),
+            "payment_status": words.payment_status.get(self.payment_status) or one_line(self.payment_status),
+            "how_to_pay": self._how_to_pay(words, view["total"], shop),
+            "bank_details": shop.bank_details if self._is_transfer(shop) else (),
+            "address": address_lines(self.address) if self.address else (),
+            "note": one_line(self.note),
+            "reason": one_line(self.reason),
+        }
+
+    def _is_transfer(self, shop: Shop) -> bool:
+        return self.is_payable and self.payment_method == "bank_transfer" and bool(shop.bank_details)
+
+    def _how_to_pay(self, words: Language, total: str, shop: Shop) -> str:
+        if self._is_transfer(shop):
+            return words.order.transfer.format(total=total, number=self.order_number)
+        on_delivery = self.is_payable and self.payment_method == "cash_on_delivery"
+        return words.order.on_delivery.format(total=total) if on_delivery else ""
+
+
+class NoticeMail(_AboutOrder, frozen=True, kw_only=True):
+    """A mail to the shop about a new order.
+
+    It contains no personal data, because the erasure of an account does not reach it.
+    """
+
+    template: ClassVar = "notice"
+
+    def view(self, words: Language, shop: Shop) -> dict[str, Any]:
+        return super().view(words, shop) | {
+            "words": words.order,
+            "automatic": words.order.automatic_notice.format(shop=shop.name),
+            "contact": "",
         }
 
 
@@ -106,23 +168,67 @@ class ResetMail(_Letter, frozen=True, kw_only=True):
             "words": words.account,
             "automatic": words.account.automatic.format(shop=shop.name),
             "token": token,
-            "expires": words.account.expires.format(moment=words.date.format(self.expires_at)),
+            "expires": words.account.expires.format(moment=words.date.format(self.expires_at, shop.zone)),
             "link": f"{shop.url}/#/reset?token={quote(token, safe='')}" if shop.url else "",
         }
 
 
-Letter = OrderMail | WelcomeMail | ResetMail
+class PasswordChangedMail(_Letter, frozen=True, kw_only=True):
+    """A mail that the password was changed, with a link to reset it."""
+
+    template: ClassVar = "password"
+
+    def view(self, words: Language, shop: Shop) -> dict[str, Any]:
+        return {
+            "words": words.account,
+            "automatic": words.account.automatic.format(shop=shop.name),
+            "link": f"{shop.url}/#/forgot" if shop.url else "",
+        }
+
+
+class ErasedMail(_Letter, frozen=True, kw_only=True):
+    """The last mail to a user whose account was deleted."""
+
+    template: ClassVar = "erased"
+
+    def view(self, words: Language, shop: Shop) -> dict[str, Any]:
+        return {"words": words.account, "automatic": words.account.automatic_erased.format(shop=shop.name)}
+
+
+Letter = OrderMail | NoticeMail | WelcomeMail | ResetMail | PasswordChangedMail | ErasedMail
+
+NEW_ORDER_NOTICE = "shop.new_order"
+"""The kind of the notice to the shop. All other kinds are event types."""
 
 KINDS: Mapping[str, type[Letter]] = {
     "order.created": OrderMail,
     "order.confirmed": OrderMail,
+    "order.paid": OrderMail,
     "order.shipped": OrderMail,
     "order.delivered": OrderMail,
     "order.cancelled": OrderMail,
+    "order.refunded": OrderMail,
+    NEW_ORDER_NOTICE: NoticeMail,
     "user.registered": WelcomeMail,
     "user.password_reset_requested": ResetMail,
+    "user.password_changed": PasswordChangedMail,
+    "user.erased": ErasedMail,
 }
-"""The content of each kind of mail. A kind is an event type."""
+"""The content of each kind of mail."""
+
+_CITY_FIRST = frozenset(["AU", "BR", "CA", "GB", "IE", "IN", "KR", "NZ", "SG", "TW", "US", "ZA"])
+"""Countries that write the city before the postal code."""
+
+
+def address_lines(address: Address) -> tuple[str, ...]:
+    """A postal address as lines."""
+    region, city, code = one_line(address.region), one_line(address.city), one_line(address.postal_code)
+    if address.country.upper() in _CITY_FIRST:
+        place = ", ".join(filter(None, (city, " ".join(filter(None, (region, code))))))
+    else:
+        place = ", ".join(filter(None, (" ".join(filter(None, (code, city))), region)))
+    lines = (address.recipient, address.line1, address.line2, place, address.country)
+    return tuple(filter(None, map(one_line, lines)))
 
 
 def one_line(text: str) -> str:

@@ -4,29 +4,38 @@ import asyncio
 import email
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from email.header import decode_header, make_header
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar import Response, get
-from litestar.params import QueryParameter
+from litestar import MediaType, Response, get
+from litestar.params import PathParameter
 
-from purveyor.kit.errors import NotFound
+from purveyor.kit.errors import Forbidden, NotFound
 from purveyor.kit.events.message import encode
+from purveyor.kit.http.loopback import loopback_only
+from purveyor.kit.http.mailbox import MAX_MAILBOX_LIMIT, MailboxLimit, Query, page_headers
 from purveyor.kit.http.pages import html_page
-from purveyor.kit.http.routes import RouteGroup, answer
-from purveyor.kit.ids import new_id
-from purveyor.roles.email.contract import FindMailbox, MailboxContent, MailboxFound, ReadMailbox
-from purveyor.roles.email.mime import bodies
+from purveyor.kit.http.routes import Cursor, RouteGroup, answer, read_cursor, read_number
+from purveyor.kit.http.web import ApiResponse
+from purveyor.kit.ids import new_id, parse_id
+from purveyor.roles.email.contract import (
+    EmptyMailbox,
+    FindMailbox,
+    MailboxContent,
+    MailboxFound,
+    ReadMailbox,
+)
+from purveyor.roles.email.mime import bodies, decoded_header, decoded_headers
 from purveyor.roles.email.ports import Claim
 from purveyor.roles.email.rendering import Renderer
 from purveyor.roles.email.template_check import SAMPLES
 
 _KEPT_PARSED = 10_000
 _SLOTS = 4
+MessageId = Annotated[str, PathParameter(description="ID of the email in the mailbox")]
 _MAIL_ID = "01a20481-2d6f-7b0a-8f0e-7c1d2e3f4a5b"
 _MAIL = {
     "subject": "Your order 10001",
@@ -44,6 +53,44 @@ class MailboxMessage(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     html: str
     sent_at: datetime
+
+
+class MailboxEmail(MailboxMessage, frozen=True, kw_only=True):
+    """A delivered email with its headers."""
+
+    headers: list[tuple[str, str]]
+    """Decoded, in the order of the message."""
+
+
+class MailboxPage(msgspec.Struct, frozen=True):
+    """A page of emails; ``total`` counts those on all pages."""
+
+    messages: Sequence[MailboxMessage]
+    next_cursor: str
+    total: int
+
+
+def _unlink(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _searched(mail: MailboxMessage) -> str:
+    return "\n".join((mail.to, mail.subject, mail.text)).casefold()
+
+
+def _parse(name: str, source: bytes) -> MailboxMessage:
+    # The compat32 policy parses many times faster than the modern one, and these mails are our own.
+    message = email.message_from_bytes(source)
+    parts = bodies(message)
+    return MailboxMessage(
+        id=name,
+        to=parseaddr(str(message["To"]))[1],
+        subject=decoded_header(str(message["Subject"])),
+        text=parts.get("text/plain", ""),
+        html=parts.get("text/html", ""),
+        sent_at=datetime.fromtimestamp((UUID(name).int >> 80) / 1000, UTC),
+    )
 
 
 class Mailbox:
@@ -68,29 +115,51 @@ class Mailbox:
         draft.write_bytes(message)
         draft.rename(self._folder / f"{name}.eml")
 
-    async def messages(self, limit: int) -> Sequence[MailboxMessage]:
-        return await asyncio.to_thread(self._newest, limit)
+    async def messages(self, limit: int, cursor: str = "", query: str = "") -> "MailboxPage":
+        """Return up to ``limit`` emails that contain ``query``, newest first, after the one with id ``cursor``."""
+        return await asyncio.to_thread(self._page, limit, cursor, query.strip().casefold())
 
-    def _newest(self, limit: int) -> Sequence[MailboxMessage]:
-        names = sorted((path.stem for path in self._folder.glob("*.eml")), reverse=True)[:limit]
-        found = {name: self._read.get(name) or self._parse(name) for name in names}
-        self._read.update(found)
-        while len(self._read) > _KEPT_PARSED:
-            del self._read[min(self._read)]
-        return list(found.values())
+    def _page(self, limit: int, cursor: str, query: str) -> "MailboxPage":
+        names = sorted((path.stem for path in self._folder.glob("*.eml")), reverse=True)
+        if query:
+            names = [name for name in names if (found := self._find(name)) and query in _searched(found)]
+        following = [name for name in names if not cursor or name < cursor]
+        messages = [found for name in following[:limit] if (found := self._find(name))]
+        return MailboxPage(messages, following[limit - 1] if len(following) > limit else "", len(names))
 
-    def _parse(self, name: str) -> MailboxMessage:
-        # The compat32 policy parses many times faster than the modern one, and these mails are our own.
-        message = email.message_from_bytes((self._folder / f"{name}.eml").read_bytes())
-        parts = bodies(message)
-        return MailboxMessage(
-            id=name,
-            to=parseaddr(str(message["To"]))[1],
-            subject=str(make_header(decode_header(str(message["Subject"])))),
-            text=parts.get("text/plain", ""),
-            html=parts.get("text/html", ""),
-            sent_at=datetime.fromtimestamp((UUID(name).int >> 80) / 1000, UTC),
-        )
+    def _find(self, name: str) -> MailboxMessage | None:
+        """Return a stored email, or ``None`` if it was deleted meanwhile."""
+        found = self._read.get(name)
+        if found is None:
+            try:
+                found = self._read[name] = _parse(name, self._path(name).read_bytes())
+            except FileNotFoundError:
+                return None
+            while len(self._read) > _KEPT_PARSED:
+                self._read.pop(min(self._read), None)
+        return found
+
+    async def source(self, name: str) -> bytes:
+        """Return an email as it was sent. Raises ``NotFound``."""
+        try:
+            return await asyncio.to_thread(self._path(name).read_bytes)
+        except FileNotFoundError as error:
+            raise NotFound("There is no such email in the development mailbox.") from error
+
+    async def delete(self, name: str) -> None:
+        """Delete an email, or all of them if ``name`` is empty. Raises ``NotFound``."""
+        if name:
+            await self.source(name)
+        paths = [self._path(name)] if name else list(self._folder.glob("*.eml"))
+        await asyncio.to_thread(_unlink, paths)
+        for path in paths:
+            self._read.pop(path.stem, None)
+
+    def _path(self, name: str) -> Path:
+        """Return the file of an email. Raises ``NotFound`` for a text that is no id."""
+        if (found := parse_id(name)) is None:
+            raise NotFound("There is no such email in the development mailbox.")
+        return self._folder / f"{found}.eml"
 
     async def check(self) -> str:
         return "development mailbox"
@@ -120,11 +189,31 @@ class MailboxPages:
         return MailboxFound(found=self._mailbox is not None)
 
     async def read(self, ask: ReadMailbox) -> MailboxContent:
-        if self._mailbox is None:
-            raise NotFound("There is no development mailbox.")
+        mailbox = self._require()
         if ask.part == "previews":
             return MailboxContent(content=encode(await asyncio.to_thread(_previews, self._renderer)).decode())
-        return MailboxContent(content=encode(await self._mailbox.messages(ask.limit)).decode())
+        if ask.part == "messages":
+            page = await mailbox.messages(ask.limit, ask.cursor, ask.query)
+            content = encode(page.messages).decode()
+            return MailboxContent(content=content, next_cursor=page.next_cursor, total=page.total)
+        source = await mailbox.source(ask.id)
+        if ask.part == "source":
+            return MailboxContent(content=source.decode("utf-8", "replace"))
+        return MailboxContent(content=encode(_email(ask.id, source)).decode())
+
+    async def empty(self, ask: EmptyMailbox) -> MailboxFound:
+        await self._require().delete(ask.id)
+        return MailboxFound(found=True)
+
+    def _require(self) -> Mailbox:
+        if self._mailbox is None:
+            raise NotFound("There is no development mailbox.")
+        return self._mailbox
+
+
+def _email(name: str, source: bytes) -> MailboxEmail:
+    headers = decoded_headers(email.message_from_bytes(source))
+    return MailboxEmail(**msgspec.structs.asdict(_parse(name, source)), headers=headers)
 
 
 def _previews(renderer: Renderer) -> list[Preview]:
@@ -136,27 +225,11 @@ def _previews(renderer: Renderer) -> list[Preview]:
 
 
 def _routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
-    group = RouteGroup("development")
+    group = RouteGroup("development", local=True, problems=(Forbidden,))
 
-    @get("/mailbox", include_in_schema=False)
+    @get("/mailbox", include_in_schema=False, before_request=loopback_only)
     async def show() -> Response[str]:
         return html_page("mailbox.html", development=True)
-
-    @group.get(
-        "/mailbox/messages",
-        operation_id="list_mailbox",
-        summary="List emails in the development mailbox",
-        description="Newest first. Only available in development.",
-        responses=answer(
-            list[MailboxMessage],
-            "The emails.",
-            [{"id": _MAIL_ID, "to": "ada@example.com", **_MAIL, "sent_at": "2026-03-01T09:30:01.480Z"}],
-        ),
-    )
-    async def messages(
-        limit: Annotated[int, QueryParameter(ge=1, le=10_000, description="Maximum number of emails")] = 10_000,
-    ) -> list[MailboxMessage]:
-        return list(await mailbox.messages(limit))
 
     @group.get(
         "/mailbox/previews",
@@ -169,4 +242,80 @@ def _routes(mailbox: Mailbox, renderer: Renderer) -> list[Any]:
     def previews() -> list[Preview]:
         return _previews(renderer)
 
-    return [show, messages, previews]
+    return [show, previews, *_list_routes(mailbox, group), *_message_routes(mailbox, group)]
+
+
+def _list_routes(mailbox: Mailbox, group: RouteGroup) -> list[Any]:
+    @group.get(
+        "/mailbox/messages",
+        operation_id="list_mailbox",
+        summary="List emails in the development mailbox",
+        description="Newest first. Only available in development, and only from this machine.",
+        headers={
+            "Link": "Next page, if there is one (RFC 8288)",
+            "X-Total-Count": "Number of emails on all pages",
+        },
+        responses=answer(
+            list[MailboxMessage],
+            "The emails.",
+            [{"id": _MAIL_ID, "to": "ada@example.com", **_MAIL, "sent_at": "2026-03-01T09:30:01.480Z"}],
+        ),
+    )
+    async def messages(limit: MailboxLimit = "50", cursor: Cursor = None, q: Query = "") -> Response[Any]:
+        after = read_cursor(cursor)
+        page = await mailbox.messages(read_number("limit", limit, MAX_MAILBOX_LIMIT), str(after or ""), q)
+        return ApiResponse(page.messages, headers=page_headers(page.next_cursor, page.total, limit=limit, q=q))
+
+    @group.delete(
+        "/mailbox/messages",
+        operation_id="empty_mailbox",
+        summary="Delete all emails in the development mailbox",
+        description="The mail ledger keeps its records.",
+        response_description="The mailbox is empty.",
+    )
+    async def empty() -> None:
+        await mailbox.delete("")
+
+    return [messages, empty]
+
+
+def _message_routes(mailbox: Mailbox, group: RouteGroup) -> list[Any]:
+    @group.get(
+        "/mailbox/messages/{message_id:str}",
+        operation_id="get_mailbox_email",
+        summary="Get an email in the development mailbox",
+        description="With its headers.",
+        responses=answer(
+            MailboxEmail,
+            "The email.",
+            {"id": _MAIL_ID, "to": "ada@example.com", **_MAIL, "sent_at": "2026-03-01T09:30:01.480Z"}
+            | {"headers": [["Subject", "Your order 10001"]]},
+        ),
+        problems=(NotFound,),
+    )
+    async def message(message_id: MessageId) -> Response[Any]:
+        return ApiResponse(_email(message_id, await mailbox.source(message_id)))
+
+    @group.get(
+        "/mailbox/messages/{message_id:str}/source",
+        operation_id="get_mailbox_source",
+        summary="Get the source of an email in the development mailbox",
+        description="The message as it would be sent (RFC 5322).",
+        responses=answer(str, "The source.", "Subject: Your order 10001", media_type=MediaType.TEXT),
+        problems=(NotFound,),
+    )
+    async def source(message_id: MessageId) -> str:
+        return (await mailbox.source(message_id)).decode("utf-8", "replace")
+
+    @group.delete(
+        "/mailbox/messages/{message_id:str}",
+        operation_id="delete_mailbox_email",
+        summary="Delete an email in the development mailbox",
+        description="The mail ledger keeps its record.",
+        problems=(NotFound,),
+        response_description="The email is deleted.",
+    )
+    async def delete(message_id: MessageId) -> None:
+        await mailbox.delete(message_id)
+
+    return [message, source, delete]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from email import quoprimime
+from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import format_datetime
 from uuid import UUID
@@ -39,6 +40,7 @@ _FRAME = (
     "Date: {date}\r\n"
     "From: {sender}\r\n"
     "To: {recipient}\r\n"
+    "{reply_to}"
     "Message-ID: {message_id}\r\n"
     "Subject: {subject}\r\n"
     "Auto-Submitted: auto-generated\r\n"
@@ -102,12 +104,13 @@ def compose(
     date: datetime,
     rendered: Rendered,
     request_id: str = "",
+    reply_to: str = "",
 ) -> bytes:
     """Compose the mail with CRLF line ends. Equal arguments give equal bytes.
 
-    ``sender`` is ``Name <address>`` or an address, ``recipient`` an address, and ``date`` aware. A ``request_id``
-    that is not 1 to 128 printable ASCII characters without spaces is omitted. Raises ``ValueError`` for other
-    values that could end a header or be read as more than one address or name.
+    ``sender`` is ``Name <address>`` or an address, ``recipient`` and ``reply_to`` an address, and ``date`` aware.
+    A ``request_id`` that is not 1 to 128 printable ASCII characters without spaces is omitted. Raises
+    ``ValueError`` for other values that could end a header or be read as more than one address or name.
     """
     if not _MESSAGE_ID.fullmatch(message_id):
         raise ValueError(f"not a message id: {message_id!r}")
@@ -119,6 +122,7 @@ def compose(
         date=format_datetime(date),
         sender=_sender(sender),
         recipient=_mailbox(recipient_name, recipient),
+        reply_to=f"Reply-To: {ascii_address(reply_to)}\r\n" if reply_to else "",
         message_id=message_id,
         subject=_unstructured(rendered.subject),
         trace=f"X-Request-ID: {request_id}\r\n" if _is_plain_id(request_id) else "",
@@ -131,6 +135,22 @@ def compose(
 def text_of(message: bytes) -> str:
     """Return the text of a composed mail with ``\\n`` line ends."""
     return bodies(email.message_from_bytes(message)).get("text/plain", "").replace("\r\n", "\n")
+
+
+def decoded_headers(message: Message) -> list[tuple[str, str]]:
+    """Return the headers of a composed mail as a reader sees them, in their order."""
+    return [(name, decoded_header(str(value))) for name, value in message.items()]
+
+
+def decoded_header(value: str) -> str:
+    """Unfold a header value and decode its encoded words (RFC 2047)."""
+    return " ".join(str(make_header(decode_header(value))).split())
+
+
+def read_mail(source: str) -> tuple[list[tuple[str, str]], str]:
+    """Return the decoded headers and the text of a composed mail."""
+    message = email.message_from_string(source)
+    return decoded_headers(message), bodies(message).get("text/plain", "").replace("\r\n", "\n")
 
 
 def bodies(message: Message) -> dict[str, str]:

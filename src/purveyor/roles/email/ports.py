@@ -152,6 +152,12 @@ class Ledger(Protocol):
         mailed either.
         """
 
+    async def erase_farewells(self) -> int:
+        """Erase the last mails to deleted accounts that were sent or have failed; return how many.
+
+        ``erase`` leaves these mails out, since it may be repeated before they are sent.
+        """
+
     async def forget_old(self, erased_days: int) -> None:
         """Delete the digests of accounts that were erased so long ago, and quotas that nothing counts against."""
 
@@ -164,7 +170,10 @@ class Ledger(Protocol):
         """Return the newest records; an empty ``state`` or ``event_ids`` means any."""
 
     async def resend(self, event_id: str) -> bool:
-        """Make a mail due again. Returns ``False`` if it is being sent or its message was deleted."""
+        """Make a mail due again, without a quota.
+
+        Returns ``False`` if it is being sent, not held, or its message was deleted.
+        """
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
         """Settle an ``unknown`` mail. Returns ``False`` if it is in another state."""

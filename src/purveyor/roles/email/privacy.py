@@ -14,6 +14,7 @@ import msgspec
 
 from purveyor.kit.events.chunking import PART_BYTES, parts, size_inside
 from purveyor.kit.events.message import Envelope
+from purveyor.kit.poll import MORE, Poll
 from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, UserExportRequested
 from purveyor.roles.email.contract import MailDataErased, MailDataExported, MailRecord
 from purveyor.roles.email.events import answer_to
@@ -82,6 +83,27 @@ def _document(record: MailRecord, message: bytes) -> str:
         if size_inside(document) <= PART_BYTES or not text:
             return document
         text = text[: len(text) // 2]  # only a foreign order or an own template is this long
+
+
+_FAREWELLS_EVERY_S = 30.0
+
+
+class Farewells:
+    """Erases the last mail to each deleted account once it is sent."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._poll = Poll(_FAREWELLS_EVERY_S)
+
+    def wake(self) -> None:
+        self._poll.wake()
+
+    async def run(self) -> None:
+        """Erase until cancelled."""
+        await self._poll.run(self._erase)
+
+    async def _erase(self) -> float | None:
+        return MORE if await self._ledger.erase_farewells() else None
 
 
 _BATCH = 200

@@ -41,7 +41,9 @@ class Renderer:
         )
 
     def render(self, kind: str, letter: Letter, language: str) -> Rendered:
-        """Render a mail in the language of a tag like ``de-AT``, or else in English.
+        """Render a mail in the language of a tag like ``de-AT``, for an unknown tag in English.
+
+        Without a tag it is in the shop's language.
 
         Raises ``ValueError`` for an unknown kind, a kind that does not match the letter, and invalid amounts.
         """
@@ -49,7 +51,7 @@ class Renderer:
             raise ValueError(f"no mail of kind {kind!r}; there are: {', '.join(KINDS)}")
         if not isinstance(letter, KINDS[kind]):
             raise ValueError(f"a mail of kind {kind} is not made of a {type(letter).__name__}")  # noqa: TRY004
-        view = self._view(kind, letter, best(language, self.languages))
+        view = self._view(kind, letter, best(language or self._shop.language, self.languages))
         text, html = (
             self.environment.get_template(f"{letter.template}.{form}").render(view) for form in ("txt", "html")
         )
@@ -60,17 +62,22 @@ class Renderer:
         words = self.languages[code]
         texts, labels = words.mail[kind], words.labels
         name = one_line(letter.customer)
-        view = letter.view(words, self._shop)
+        shop = self._shop
+        view = letter.view(words, shop)
         sentences = {
-            part: getattr(texts, part).format(shop=self._shop.name, number=view.get("number", ""))
+            part: getattr(texts, part).format(shop=shop.name, number=view.get("number", ""))
             for part in texts.__struct_fields__
         }
         return {
             **sentences,
+            "contact": shop.contact,
             **view,
             "greeting": labels.greeting.format(name=name) if name else labels.greeting_nameless,
-            "at": words.date.format(letter.at),
+            "at": words.date.format(letter.at, shop.zone),
             "labels": labels,
             "language": code,
-            "shop": self._shop.name,
+            "shop": shop.name,
+            "shop_url": shop.url,
+            "legal_url": shop.legal_url,
+            "logo_url": shop.logo_url,
         }

@@ -1,25 +1,31 @@
 """The declaration of role email."""
 
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
-from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Meta
 
 from purveyor.kit.errors import ConfigError, Unavailable
 from purveyor.kit.events.message import Envelope
+from purveyor.kit.limits.memory import Rate
+from purveyor.kit.money import Currency
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
-from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, UserExportRequested, UserRegistered
+from purveyor.roles.auth.contract import (
+    PasswordChanged,
+    PasswordResetRequested,
+    UserErased,
+    UserExportRequested,
+    UserRegistered,
+)
 from purveyor.roles.email.contract import (
     Email,
+    EmptyMailbox,
     FindMailbox,
     ListMails,
     MailDataErased,
@@ -33,36 +39,43 @@ from purveyor.roles.email.contract import (
     WhichUnrecorded,
 )
 from purveyor.roles.email.ports import DoubtPolicy, Emit, Ledger
+from purveyor.roles.email.turns import UNCONFIRMED
 from purveyor.roles.orders.contract import (
+    ORDER_LINK,
     OrderCancelled,
     OrderConfirmed,
     OrderCreated,
     OrderDelivered,
+    OrderPaid,
+    OrderRefunded,
     OrderShipped,
 )
-from purveyor.settings import Secret, Url, require_scheme
+from purveyor.settings import Secret, Url
+from purveyor.shop_details import ShopDetails
 
 if TYPE_CHECKING:  # slow to import, so build() imports them
     from purveyor.kit.events.outbox import Outbox, Relay
     from purveyor.roles.email.ledger.mongo import MongoRelay
+    from purveyor.roles.email.mail_models import Shop
     from purveyor.roles.email.mailbox import Mailbox
     from purveyor.roles.email.mailer import SmtpMailer
-    from purveyor.roles.email.rendering import Renderer
+    from purveyor.roles.email.privacy import PersonalData
+    from purveyor.roles.email.service import Mails
 
 log = logging.getLogger(__name__)
 
 MAILED = (
-    *(OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled),
-    *(UserRegistered, PasswordResetRequested),
+    *(OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled, OrderPaid, OrderRefunded),
+    *(UserRegistered, PasswordResetRequested, PasswordChanged),
 )
-"""The events that are mailed."""
+"""The events that are only mailed."""
 _NO_SMTP = (
     "no SMTP server is configured, emails are only stored in DATA_DIR. Set SMTP_URL or EMAIL_USER and EMAIL_PASS"
 )
 _PURGE_EVERY_S = 600.0
 
 
-class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
+class EmailSettings(ShopDetails, frozen=True, kw_only=True):
     """The settings of role email."""
 
     mongodb_uri: Annotated[Url, Meta(description="MongoDB for the mail ledger; empty: PostgreSQL")] = Url()
@@ -77,6 +90,9 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
     mail_doubtful: Annotated[
         DoubtPolicy, Meta(description="emails that may or may not have been sent: resend once, or park as unknown")
     ] = "resend"
+    rate_limit_unconfirmed_mail: Annotated[
+        Rate, Meta(description="emails to a mailbox whose address is not confirmed; more wait in the ledger")
+    ] = UNCONFIRMED
     mail_keep_days: Annotated[
         int, Meta(ge=0, le=36500, description="days after which the text of sent emails is deleted; 0: never")
     ] = 90
@@ -86,16 +102,10 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
     mail_templates: Annotated[
         Path | None, Meta(description="folder with your own mail templates; empty: built-in templates")
     ] = None
-    public_url: Annotated[Url, Meta(description="base URL of the shop for links in emails; empty: no links")] = (
-        Url()
-    )
-
-    def __post_init__(self) -> None:
-        require_scheme("PUBLIC_URL", self.public_url, "http", "https")
-        if self.public_url and not _is_base_url(self.public_url):
-            raise ConfigError(
-                "PUBLIC_URL: expected a base URL without query and fragment, such as https://shop.example."
-            )
+    currency: Annotated[Currency, Meta(description="ISO 4217 code of all prices")] = Currency("EUR")
+    jwt_secret: Annotated[
+        Secret, Meta(description="key that signs access tokens, at least 32 bytes; required in production")
+    ] = Secret()
 
     @property
     def has_smtp(self) -> bool:
@@ -103,33 +113,46 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sender(self) -> str:
-        return self.email_from or self.email_user or "Purveyor <orders@purveyor.local>"
+        """The sender, with the shop's name where the setting has none."""
+        sender = self.email_from or self.email_user or "Purveyor <orders@purveyor.local>"
+        if not self.shop_name:
+            return sender
+        from purveyor.roles.email.mime import sender_parts
 
-
-def _is_base_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return bool(parts.hostname) and not re.search(r"[\s?#]", url)
+        try:
+            name, address = sender_parts(sender)
+        except ValueError:  # reported by check()
+            return sender
+        if name and self.email_from:
+            return sender
+        name = self.name.replace('"', "'").replace("\\", "")
+        return f'"{name}" <{address}>'
 
 
 def check(settings: EmailSettings, production: bool) -> None:  # noqa: FBT001 - the signature of all checks
-    """Check the sender, the SMTP server and an operator's templates."""
+    """Check the sender, the SMTP server, an operator's templates and the shop's language."""
     if settings.email_from or settings.email_pass or settings.has_smtp:
         _check_delivery(settings)
     if settings.mail_templates:
         from purveyor.roles.email.template_check import check_templates
 
         check_templates(settings.mail_templates)
+    from purveyor.roles.email.template_files import load_languages
+
+    languages = load_languages(settings.mail_templates)
+    if settings.shop_language not in languages:
+        raise ConfigError(f"SHOP_LANGUAGE={settings.shop_language}: allowed: {', '.join(sorted(languages))}.")
 
 
 @asynccontextmanager
 async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     """Start role email."""
+    from purveyor.kit.link_tokens import LinkTokens
     from purveyor.roles.email.journal import Journals
+    from purveyor.roles.email.letters import Letters
     from purveyor.roles.email.mailbox import Mailbox, MailboxPages
-    from purveyor.roles.email.privacy import PersonalData, Retention
+    from purveyor.roles.email.privacy import Farewells, PersonalData, Retention
+    from purveyor.roles.email.rendering import Renderer
     from purveyor.roles.email.sender import Sender
     from purveyor.roles.email.service import Audit, Mails
 
@@ -137,9 +160,20 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
         ledger, emit, relay, outbox, purges = await _open_ledger(env, settings, stack)
         mailer = _open_mailer(env, settings, stack)
         journals = Journals(env.data_dir / "sender-journals" / ("mongodb" if settings.mongodb_uri else "postgres"))
-        sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=relay.wake)
-        renderer = _renderer(settings)
-        mails = Mails(ledger, renderer, settings.sender, sender.wake)
+        farewells = Farewells(ledger)
+
+        def settled() -> None:
+            relay.wake()
+            farewells.wake()
+
+        sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=settled)
+        shop = shop_of(settings)
+        renderer = Renderer(shop, settings.mail_templates)
+        links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
+        letters = Letters(shop, links, settings.notified)
+        mails = Mails(
+            ledger, renderer, letters, settings.sender, sender.wake, reply_to=settings.shop_contact.strip()
+        )
         personal_data, retention = PersonalData(ledger, emit), Retention(ledger, settings.mail_keep_days)
         audit = Audit(ledger, journals, settings.mail_doubtful)
         mailbox = mailer if isinstance(mailer, Mailbox) and not env.production else None
@@ -155,20 +189,28 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
                 RecoverClaims: audit.recover,
                 FindMailbox: pages.find,
                 ReadMailbox: pages.read,
+                EmptyMailbox: pages.empty,
             },
             subscriptions={
                 **dict.fromkeys(MAILED, mails.write),
-                UserErased: personal_data.erase,
+                UserErased: partial(_erase, personal_data, mails),
                 UserExportRequested: personal_data.export,
             },
             background=[
                 Background("sender", sender.run),
                 Background("relay", relay.run),
+                Background("farewells", farewells.run),
                 Background("purge", partial(regularly, _PURGE_EVERY_S, retention.sweep, *purges)),
             ],
             checks=[_ledger_check(env, settings, ledger), _delivery_check(env, settings, mailer)],
             outbox=outbox,
         )
+
+
+async def _erase(personal_data: "PersonalData", mails: "Mails", event: UserErased, envelope: Envelope) -> None:
+    """Erase the user's mails, then record the last one. It is erased once it is sent."""
+    await personal_data.erase(event, envelope)
+    await mails.write(event, envelope)
 
 
 def _ledger_check(env: Env, settings: EmailSettings, ledger: Ledger) -> Check:
@@ -179,13 +221,22 @@ def _ledger_check(env: Env, settings: EmailSettings, ledger: Ledger) -> Check:
     return Check("mail ledger", "external", ledger.check, required=required, server=server, setting="MONGODB_URI")
 
 
-def _renderer(settings: EmailSettings) -> "Renderer":
+def shop_of(settings: EmailSettings) -> "Shop":
+    """What mails say of the shop."""
     from purveyor.roles.email.mail_models import Shop
     from purveyor.roles.email.mime import sender_parts
-    from purveyor.roles.email.rendering import Renderer
 
-    shop = Shop(name=sender_parts(settings.sender)[0] or "Purveyor", url=settings.public_url.rstrip("/"))
-    return Renderer(shop, settings.mail_templates)
+    return Shop(
+        name=settings.shop_name or sender_parts(settings.sender)[0] or settings.name,
+        url=settings.public_url.rstrip("/"),
+        contact=settings.shop_contact.strip(),
+        legal_url=settings.shop_legal_url,
+        logo_url=settings.shop_logo_url,
+        bank_details=settings.bank_lines,
+        zone=settings.zone,
+        currency=str(settings.currency),
+        language=settings.shop_language,
+    )
 
 
 class _Storage(NamedTuple):
@@ -197,11 +248,12 @@ class _Storage(NamedTuple):
 
 
 async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack) -> _Storage:
+    quota = settings.rate_limit_unconfirmed_mail
     if settings.mongodb_uri:
         from purveyor.roles.email.ledger.mongo import MongoLedger, MongoRelay, open_ledger
 
         mongo: MongoLedger = await env.connect(
-            lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri))
+            lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri, quota=quota))
         )
         own = MongoRelay(mongo, env.events)
         return _Storage(mongo, own.emit, own)
@@ -209,7 +261,7 @@ async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack)
     from purveyor.roles.email.ledger.postgres import PostgresLedger
 
     database = await stack.enter_async_context(env.database())
-    ledger = PostgresLedger(database)
+    ledger = PostgresLedger(database, quota=quota)
     relay = Relay(database, "email", env.events, forget=True, order_by="occurred_at, id")
 
     async def emit(*events: Envelope) -> None:

@@ -10,7 +10,6 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import Undeliverable
 from purveyor.kit.ids import stable_id
 from purveyor.kit.recipient import mailbox_digest
-from purveyor.roles.auth.contract import PasswordResetRequested, UserRegistered
 from purveyor.roles.email.contract import (
     ClaimsFound,
     EventIds,
@@ -25,77 +24,84 @@ from purveyor.roles.email.contract import (
     WhichUnrecorded,
 )
 from purveyor.roles.email.journal import Journals
-from purveyor.roles.email.mail_models import Letter, Line, OrderMail, ResetMail, WelcomeMail
+from purveyor.roles.email.letters import Addressed, Letters, MailedEvent, OrderEvent
 from purveyor.roles.email.mime import compose, message_id, sender_parts
 from purveyor.roles.email.ports import DoubtPolicy, Ledger, NewMail
 from purveyor.roles.email.privacy import happened_at
 from purveyor.roles.email.rendering import Renderer
-from purveyor.roles.orders.contract import (
-    OrderCancelled,
-    OrderConfirmed,
-    OrderCreated,
-    OrderDelivered,
-    OrderShipped,
-)
 
 log = logging.getLogger(__name__)
-
-OrderEvent = OrderCreated | OrderConfirmed | OrderShipped | OrderDelivered | OrderCancelled
-MailedEvent = OrderEvent | UserRegistered | PasswordResetRequested
-"""The events that are mailed; each names its recipient."""
 
 
 class Mails:
     """Records mails in the ledger and wakes the sender by ``recorded``."""
 
-    def __init__(self, ledger: Ledger, renderer: Renderer, sender: str, recorded: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        renderer: Renderer,
+        letters: Letters,
+        sender: str,
+        recorded: Callable[[], None],
+        *,
+        reply_to: str = "",
+    ) -> None:
         self._ledger = ledger
         self._renderer = renderer
+        self._letters = letters
         self._sender = sender
+        self._reply_to = reply_to
         self._recorded = recorded
         self._domain = sender_parts(sender)[1].rpartition("@")[2]
 
     async def write(self, event: MailedEvent, envelope: Envelope) -> None:
-        """Record the mail of an event once, however often it is delivered.
+        """Record the mails of an event once, however often it is delivered.
 
         Raises ``Undeliverable`` for an event that cannot become a mail.
         """
+        event_id = _event_id(event, envelope)
         try:
-            mail = self._mail(event, envelope)
+            # The notices come first: the shop hears of an order even if the customer's address is invalid.
+            for notice in self._letters.to_shop(event, envelope):
+                notice_id = stable_id(f"{notice.kind}:{notice.recipient}", event_id)
+                await self._ledger.record(self._mail(notice_id, notice, event, envelope))
+            mail = self._mail(event_id, self._letters.to_person(event, envelope), event, envelope)
         except ValueError as error:
             raise Undeliverable(str(error)) from error
         await self._ledger.record(mail)
         self._recorded()
 
-    def _mail(self, event: MailedEvent, envelope: Envelope) -> NewMail:
-        event_id = _event_id(event, envelope)
+    def _mail(self, event_id: UUID, mail: Addressed, event: MailedEvent, envelope: Envelope) -> NewMail:
+        is_notice = mail.kind != event.type
         ident = message_id(event_id, self._domain)
-        rendered = self._renderer.render(event.type, _letter(event, envelope), envelope.language)
+        rendered = self._renderer.render(mail.kind, mail.letter, mail.language)
         parts = {
             "message_id": ident,
             "sender": self._sender,
-            "recipient": event.user_email,
+            "recipient": mail.recipient,
             "date": envelope.occurred_at,
             "rendered": rendered,
             "request_id": envelope.correlation_id,
+            "reply_to": self._reply_to,
         }
         try:
-            message = compose(recipient_name=event.user_name, **parts)  # type: ignore[arg-type]
+            message = compose(recipient_name=mail.name, **parts)  # type: ignore[arg-type]
         except ValueError:  # the name is not valid in a header
             message = compose(recipient_name="", **parts)  # type: ignore[arg-type]
         return NewMail(
             event_id=str(event_id),
-            kind=event.type,
+            kind=mail.kind,
             order_number=event.order_number if isinstance(event, OrderEvent) else None,
-            recipient=event.user_email,
+            recipient=mail.recipient,
             subject=rendered.subject,
             message_id=ident,
             message=message,
             created_at=happened_at(envelope),
-            order_id=envelope.subject if isinstance(event, OrderEvent) else "",
-            sequence=_place(event, envelope),
-            user_id=event.user_id,
-            mailbox="" if event.recipient_confirmed else mailbox_digest(event.user_email),
+            # Customers read the outcomes of an order's mails, so that of a notice is not reported.
+            order_id=envelope.subject if isinstance(event, OrderEvent) and not is_notice else "",
+            sequence=0 if is_notice else _place(event, envelope),
+            user_id="" if is_notice else event.user_id,
+            mailbox="" if is_notice or event.recipient_confirmed else mailbox_digest(event.user_email),
             request_id=envelope.correlation_id,
             traceparent=envelope.traceparent,
         )
@@ -132,29 +138,6 @@ class Mails:
         if found is None:
             raise NotFound(f"There is no email for event {event_id}.")
         return found
-
-
-def _letter(event: MailedEvent, envelope: Envelope) -> Letter:
-    if isinstance(event, UserRegistered):
-        return WelcomeMail(customer=event.user_name, at=envelope.occurred_at, address=event.user_email)
-    if isinstance(event, PasswordResetRequested):
-        return ResetMail(
-            customer=event.user_name, at=envelope.occurred_at, token=event.token, expires_at=event.expires_at
-        )
-    return OrderMail(
-        customer=event.user_name,
-        at=envelope.occurred_at,
-        order_number=event.order_number,
-        total=event.total_amount,
-        currency=envelope.currency,
-        lines=tuple(
-            Line(product_id=item.product_id, quantity=item.quantity, price=item.price, amount=item.total_amt)
-            for item in event.items
-        ),
-        payment_method=event.payment_method,
-        # An unconfirmed address may be a stranger's, so nothing that a customer wrote is repeated to it.
-        reason=event.reason if isinstance(event, OrderCancelled) and event.recipient_confirmed else "",
-    )
 
 
 def _place(event: MailedEvent, envelope: Envelope) -> int:

@@ -12,29 +12,74 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from purveyor.kit.errors import ConfigError
-from purveyor.roles.email.mail_models import KINDS, Letter, Line, OrderMail, ResetMail, WelcomeMail
+from purveyor.roles.auth.contract import Address
+from purveyor.roles.email.mail_models import (
+    KINDS,
+    NEW_ORDER_NOTICE,
+    ErasedMail,
+    Letter,
+    Line,
+    NoticeMail,
+    OrderMail,
+    PasswordChangedMail,
+    ResetMail,
+    WelcomeMail,
+)
 from purveyor.roles.email.rendering import Renderer
 from purveyor.roles.email.template_files import own_files
 
 _AT = datetime(2026, 3, 14, 9, 26, tzinfo=UTC)
 _CUSTOMER = "Zoë Müller"
+_LINK = "https://shop.example/order/AZzUqJhCcACpEj1fPbQ7nIhqCgpOWqYb0cT4nJYxXKc"
 _ORDER: Mapping[str, Any] = {
-    "customer": _CUSTOMER,
     "order_number": 10482,
     "total": Decimal("1294.48"),
     "currency": "EUR",
     "lines": (
-        Line(product_id=3, quantity=2, price=Decimal("29.99"), amount=Decimal("59.98")),
-        Line(product_id=17, quantity=1, price=Decimal("1234.50"), amount=Decimal("1234.50")),
+        Line(
+            product_id=3,
+            title="Pour-over kettle, 1.2 l",
+            quantity=2,
+            price=Decimal("29.99"),
+            amount=Decimal("59.98"),
+        ),
+        Line(
+            product_id=17,
+            title="Espresso machine with grinder",
+            quantity=1,
+            price=Decimal("1234.50"),
+            amount=Decimal("1234.50"),
+        ),
     ),
-    "payment_method": "card",
+    "payment_method": "bank_transfer",
+    "link": _LINK,
 }
+_TO_CUSTOMER: Mapping[str, Any] = {
+    **_ORDER,
+    "customer": _CUSTOMER,
+    "address": Address(
+        recipient=_CUSTOMER,
+        line1="Torstraße 12",
+        line2="Hinterhaus, 3. Stock",
+        city="Berlin",
+        postal_code="10119",
+        country="DE",
+    ),
+    "note": "Please ring twice.",
+}
+_UNPAID: Mapping[str, Any] = {**_TO_CUSTOMER, "payment_status": "unpaid", "is_payable": True}
+_PAID: Mapping[str, Any] = {**_TO_CUSTOMER, "payment_status": "paid"}
 _LETTERS: Mapping[str, Letter] = {
-    "order.created": OrderMail(at=_AT, **_ORDER),
-    "order.confirmed": OrderMail(at=_AT + timedelta(minutes=34), **_ORDER),
-    "order.shipped": OrderMail(at=_AT + timedelta(days=1), **_ORDER),
-    "order.delivered": OrderMail(at=_AT + timedelta(days=3), **_ORDER),
-    "order.cancelled": OrderMail(at=_AT + timedelta(hours=2), reason="Ordered twice", **_ORDER),
+    "order.created": OrderMail(at=_AT, **_UNPAID),
+    "order.confirmed": OrderMail(at=_AT + timedelta(minutes=34), **_UNPAID),
+    "order.paid": OrderMail(at=_AT + timedelta(hours=20), **_PAID),
+    "order.shipped": OrderMail(at=_AT + timedelta(days=1), **_PAID),
+    "order.delivered": OrderMail(at=_AT + timedelta(days=3), **_PAID),
+    "order.cancelled": OrderMail(at=_AT + timedelta(hours=22), reason="Ordered twice", **_PAID),
+    "order.refunded": OrderMail(at=_AT + timedelta(hours=23), **{**_TO_CUSTOMER, "payment_status": "refunded"}),
+    NEW_ORDER_NOTICE: NoticeMail(
+        at=_AT, customer="", **{**_ORDER, "link": "https://shop.example/#/desk/orders/1"}
+    ),
     "user.registered": WelcomeMail(customer=_CUSTOMER, at=_AT, address="zoe@example.com"),
     "user.password_reset_requested": ResetMail(
         customer=_CUSTOMER,
@@ -42,6 +87,8 @@ _LETTERS: Mapping[str, Letter] = {
         token="Q4XKZ7p2nB0vW8sLr5TgYc1DhM9uJf3EaRi6NoKtVwx",  # noqa: S106 - of no account
         expires_at=_AT + timedelta(minutes=30),
     ),
+    "user.password_changed": PasswordChangedMail(customer=_CUSTOMER, at=_AT),
+    "user.erased": ErasedMail(customer=_CUSTOMER, at=_AT),
 }
 SAMPLES: Mapping[str, Letter] = {kind: _LETTERS[kind] for kind in KINDS}
 """A sample letter for each kind, in the order of ``KINDS``."""
@@ -88,8 +135,8 @@ def _try(renderer: Renderer, overrides: Path, kind: str, letter: Letter, languag
 
 def _facts(renderer: Renderer, letter: Letter, language: str) -> dict[str, str]:
     """Return what the text and the HTML must contain."""
-    facts = {"the customer's name": letter.customer}
-    if isinstance(letter, OrderMail):
+    facts = {"the customer's name": letter.customer} if letter.customer else {}
+    if isinstance(letter, OrderMail | NoticeMail):
         money = renderer.languages[language].money
         facts["the order's number"] = str(letter.order_number)
         facts["the total"] = money.format(letter.total, letter.currency)

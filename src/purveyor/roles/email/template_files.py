@@ -11,7 +11,7 @@ import msgspec
 
 from purveyor.kit.errors import ConfigError
 from purveyor.roles.email.language import FALLBACK, Language
-from purveyor.roles.email.mail_models import CONTROLS, KINDS, OrderMail
+from purveyor.roles.email.mail_models import CONTROLS, KINDS, NoticeMail, OrderMail
 
 PACKAGED = Path(__file__).parent / "templates"
 _LANGUAGE_FILE = re.compile(r"messages/([a-z]{2,3})\.toml")
@@ -92,7 +92,7 @@ def _trouble(place: _Place, english: Mapping[_Place, Any], own: Mapping[_Place, 
         return "it is missing"
     text = own[place]
     if place not in english:
-        return "" if place[0] == "payment" and isinstance(text, str) else "there is no such entry"
+        return "" if place[0].startswith("payment") and isinstance(text, str) else "there is no such entry"
     if not isinstance(english[place], str):
         return ""  # msgspec checks the types of other entries
     return _trouble_in(text, place, english[place]) if isinstance(text, str) else "it must be a string"
@@ -117,7 +117,7 @@ def _also(place: _Place) -> set[str]:
     """Return the placeholders that a sentence may use even if the English one does not."""
     if place[0] != "mail":
         return set()
-    return {"shop", "number"} if KINDS[place[1]] is OrderMail else {"shop"}
+    return {"shop", "number"} if KINDS[place[1]] in (OrderMail, NoticeMail) else {"shop"}
 
 
 def _placeholders(text: str) -> set[str]:

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from purveyor.kit.limits.memory import Rate
+from purveyor.roles.auth.contract import UserErased
 from purveyor.roles.orders.contract import (
     OrderCancelled,
     OrderConfirmed,
@@ -27,10 +29,16 @@ SUPERSEDED_BY: Mapping[str, tuple[str, ...]] = {
 SUPERSEDED = "superseded by "
 """How the error of a dropped mail begins; the kind of the later mail follows."""
 
-UNCONFIRMED_PER_HOUR = 5
-"""How many mails an hour a mailbox gets that nobody has confirmed, over all accounts."""
-HELD = f"held: an unconfirmed address gets at most {UNCONFIRMED_PER_HOUR} emails an hour"
-"""The error of a mail that waits for its quota."""
+UNCONFIRMED = Rate(5, 3600)
+"""How many mails a mailbox gets that nobody has confirmed, over all accounts."""
+
+FAREWELL = UserErased.type
+"""The last mail to a deleted account. It outlives the erasure until it is sent."""
+
+
+def held_error(quota: Rate) -> str:
+    """Return the error of a mail that waits for its quota."""
+    return f"held: emails to an unconfirmed address are limited to {quota}"
 
 
 def superseded_kinds(kind: str) -> list[str]:

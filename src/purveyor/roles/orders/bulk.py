@@ -180,6 +180,9 @@ class BulkJobs:
                     raise
                 except Problem as problem:
                     return await self._note(item, "failed", problem.detail)
+                except Exception:  # one order must not keep the others waiting
+                    _log.exception("a bulk job failed for an order", extra={"order_id": str(item.order_id)})
+                    return await self._note(item, "failed", "Internal error. The log of the server says more.")
             await self._note(item, "failed", "The order was changed by others at the same time.")
         finally:
             log.request_id.reset(token)

@@ -10,6 +10,7 @@ from msgspec import Meta
 from purveyor.kit.errors import Conflict, InvalidInput, Problem, TooManyRequests, Unavailable
 from purveyor.kit.events.message import Ask, Event, Message
 from purveyor.kit.role import Port
+from purveyor.roles.auth.contract import Address
 
 OrderNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """A 64-bit integer. A consumer could never store a larger one."""
@@ -24,22 +25,33 @@ def shown(product_id: ProductId) -> str:
     return f'"{product_id}"' if isinstance(product_id, str) else str(product_id)
 
 
-class OrderedItem(Message, frozen=True):
+class OrderedItem(Message, frozen=True, omit_defaults=True):
     """An order line in an event. Amounts are in major units."""
 
     product_id: ProductId
     quantity: int
     price: Decimal
     total_amt: Decimal
+    title: str = ""
 
 
 class _OrderEvent(Event, frozen=True):
+    """The first six members are those that foreign publishers send; the others may be absent."""
+
     order_number: OrderNumber
     user_email: str
     user_name: str
     total_amount: Decimal
     items: tuple[OrderedItem, ...]
     payment_method: str
+    order_id: str = ""
+    currency: str = ""
+    """ISO 4217; without it, that of the envelope or of the shop."""
+    language: str = ""
+    """BCP 47; without it, that of the envelope or of the shop."""
+    payment_status: str = ""
+    note: str = ""
+    shipping_address: Address | None = None
     user_id: str = ""
     """The account that placed the order; empty if it has none here."""
     recipient_confirmed: bool = False
@@ -76,6 +88,30 @@ class OrderCancelled(_OrderEvent, frozen=True):
     type: ClassVar = "order.cancelled"
 
     reason: str = ""
+
+
+class OrderPaid(_OrderEvent, frozen=True):
+    """The payment of an order was received."""
+
+    type: ClassVar = "order.paid"
+
+
+class OrderRefunded(_OrderEvent, frozen=True):
+    """The payment of an order was refunded."""
+
+    type: ClassVar = "order.refunded"
+
+
+ORDER_LINK = "order link"
+"""The purpose of the tokens in links to an order (``kit.link_tokens``).
+
+A token is about the order's id and bound to the buyer's email address, so that it ends with the buyer's erasure.
+"""
+
+
+def order_page(token: str) -> str:
+    """The path of the page that shows an order without log-in."""
+    return f"/order/{token}"
 
 
 class OrderDataErased(Event, frozen=True):

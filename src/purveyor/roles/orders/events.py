@@ -7,13 +7,14 @@ import msgspec
 from purveyor.kit.events.message import Envelope, Event
 from purveyor.kit.ids import stable_id
 from purveyor.kit.money import to_major
-from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.contract import (
     OrderCancelled,
     OrderConfirmed,
     OrderCreated,
     OrderDelivered,
     OrderedItem,
+    OrderPaid,
+    OrderRefunded,
     OrderShipped,
 )
 from purveyor.roles.orders.model import Buyer, Order, StoredOrder
@@ -25,11 +26,12 @@ _BY_STATUS: dict[str, type[Event]] = {
     "delivered": OrderDelivered,
     "cancelled": OrderCancelled,
 }
+_BY_PAYMENT_STATUS: dict[str, type[Event]] = {"paid": OrderPaid, "refunded": OrderRefunded}
 
 
-def created_event(order: Order, buyer: Principal) -> Envelope:
+def created_event(order: Order, buyer: Buyer) -> Envelope:
     """The ``order.created`` of an order that has no number yet."""
-    return _about(order, Buyer(buyer.name, buyer.email, buyer.language), OrderCreated)
+    return _about(order, buyer, OrderCreated)
 
 
 def announcement(stored: StoredOrder) -> Envelope | None:
@@ -53,6 +55,11 @@ def status_event(order: Order, stored: StoredOrder, reason: str) -> Envelope | N
     return _about(order, stored.buyer, kind, **({"reason": reason} if kind is OrderCancelled else {}))
 
 
+def payment_event(order: Order, stored: StoredOrder) -> Envelope | None:
+    """The event for an order's new payment status; ``None`` when the buyer was erased."""
+    return None if stored.erased else _about(order, stored.buyer, _BY_PAYMENT_STATUS[order.payment_status])
+
+
 def _about(order: Order, buyer: Buyer, kind: type[Event], **more: str) -> Envelope:
     return Envelope.about(
         kind(**_members(order, buyer), **more),
@@ -71,6 +78,7 @@ def _members(order: Order, buyer: Buyer) -> dict[str, Any]:
             quantity=line.quantity,
             price=to_major(line.price, order.currency),
             total_amt=to_major(line.total, order.currency),
+            title=line.title,
         )
         for line in order.lines
     )
@@ -81,5 +89,12 @@ def _members(order: Order, buyer: Buyer) -> dict[str, Any]:
         "total_amount": to_major(order.total, order.currency),
         "items": items,
         "payment_method": order.payment_method,
+        "order_id": str(order.id),
+        "currency": order.currency,
+        "language": buyer.language,
+        "payment_status": order.payment_status,
+        "note": order.note,
+        "shipping_address": order.shipping_address,
         "user_id": order.user_id,
+        "recipient_confirmed": buyer.confirmed,
     }

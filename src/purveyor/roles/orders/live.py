@@ -6,20 +6,23 @@ A stream holds no database connection and no copies of entries: a slow reader co
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 from litestar import Request, Response
+from litestar.params import QueryParameter
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
 from purveyor.kit.deadline import no_deadline
 from purveyor.kit.errors import NotFound, TokenInvalid, Unavailable
 from purveyor.kit.events.message import encode
-from purveyor.kit.http.routes import PathId, RequestHeader, RouteGroup, answer
-from purveyor.kit.http.web import ApiResponse, header
+from purveyor.kit.http.routes import PathId, RequestHeader, RouteGroup, answer, link
+from purveyor.kit.http.web import ApiResponse, bearer_token, find_header, header
+from purveyor.kit.limits.networks import client_network, wider_network
 from purveyor.kit.poll import Poll, wait_until_set
 from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import Principal
@@ -30,6 +33,7 @@ from purveyor.roles.orders.model import Entry, Timeline
 from purveyor.roles.orders.schemas import TimelineView, entry_view, timeline_view
 from purveyor.roles.orders.service import Timelines, read_timeline
 from purveyor.roles.orders.store import HistoryStore
+from purveyor.roles.orders.store_tickets import LIFETIME_S, LiveTickets
 
 HEARTBEAT_S = 15.0
 CHECK_S = 2.0
@@ -37,6 +41,8 @@ CHECK_S = 2.0
 POLL_S = 0.5
 PER_USER = 10
 PER_PROCESS = 1000
+PER_NETWORK = 250
+"""Streams of one client network; an IPv6 /48 may have twice as many. Some must be left for everyone else."""
 _GAP_S = 0.05
 """Minimum time between polls, so that simultaneous commits share one."""
 
@@ -74,6 +80,7 @@ class Live:
         heartbeat_s: float = HEARTBEAT_S,
         per_user: int = PER_USER,
         per_process: int = PER_PROCESS,
+        per_network: int = PER_NETWORK,
     ) -> None:
         self._histories = histories
         self.identity = identity
@@ -81,27 +88,35 @@ class Live:
         self._stopping = stopping
         self._per_user = per_user
         self._per_process = per_process
+        self._per_network = per_network
         self._open: Counter[str] = Counter()
+        """Streams by user."""
+        self._from: Counter[str] = Counter()
+        """Streams by client network."""
         self._watched: dict[UUID, _Watched] = {}
         self._news = Poll(lambda: POLL_S if self._watched else None)
 
-    async def open(self, caller: Principal, order_id: str, last_seen: int) -> "Stream":
+    async def open(self, caller: Principal, order_id: str, last_seen: int, network: str = "") -> "Stream":
         """Watch an order from after the entry ``last_seen``. The stream must be closed.
 
-        Raises ``NotFound``, ``TooManyStreams`` for this user, and ``Unavailable`` when the process has too many
-        streams or is stopping.
+        Raises ``NotFound``, ``TooManyStreams`` for this user or client network, and ``Unavailable`` when the
+        process has too many streams or is stopping.
         """
+        networks = _bounds(network, self._per_network)
         if self._stopping() or self._open.total() >= self._per_process:
             raise Unavailable("Too many live timelines are open on this server. Try again later.", retry_after_s=2)
         if self._open[caller.user_id] >= self._per_user:
             raise TooManyStreams(f"You can have at most {self._per_user} live timelines open. Close one first.")
+        if any(self._from[each] >= most for each, most in networks.items()):
+            raise TooManyStreams("Too many live timelines are open from your network. Close one first.")
         self._open[caller.user_id] += 1
+        self._from.update(networks.keys())
         try:
             timeline = await read_timeline(self._histories, caller, order_id)
         except BaseException:
-            self._leave(caller.user_id)
+            self._leave(caller.user_id, networks)
             raise
-        return self._join(caller, timeline, last_seen)
+        return self._join(caller, timeline, last_seen, networks)
 
     def wake(self, order_id: UUID) -> None:
         """Signal a new entry of an order. Only for speed: the poll finds it anyway."""
@@ -129,7 +144,7 @@ class Live:
             if (watched := self._watched.get(order_id)) is not None:
                 watched.add(entries)
 
-    def _join(self, caller: Principal, timeline: Timeline, last_seen: int) -> "Stream":
+    def _join(self, caller: Principal, timeline: Timeline, last_seen: int, networks: Collection[str]) -> "Stream":
         watched = self._watched.setdefault(timeline.order_id, _Watched())
         watched.add(timeline.entries)
 
@@ -137,7 +152,7 @@ class Live:
             watched.streams.discard(stream)
             if not watched.streams:
                 self._watched.pop(timeline.order_id, None)
-            self._leave(caller.user_id)
+            self._leave(caller.user_id, networks)
 
         seen = last_seen if last_seen <= watched.last else 0  # an unknown id: start over
         stream = Stream(self, caller, watched.entries, seen, close)
@@ -145,15 +160,23 @@ class Live:
         self._news.wake()
         return stream
 
-    def _leave(self, user_id: str) -> None:
-        self._open[user_id] -= 1
-        if not self._open[user_id]:
-            del self._open[user_id]
+    def _leave(self, user_id: str, networks: Collection[str]) -> None:
+        for counter, keys in ((self._open, (user_id,)), (self._from, networks)):
+            for key in keys:
+                counter[key] -= 1
+                if not counter[key]:
+                    del counter[key]
 
     def _end_all(self) -> None:
         for watched in self._watched.values():
             for stream in watched.streams:
                 stream.end()
+
+
+def _bounds(network: str, most: int) -> dict[str, int]:
+    """The networks that a client's streams count for, each with the most that it may have."""
+    wider = wider_network(network)
+    return ({network: most} if network else {}) | ({wider: 2 * most} if wider else {})
 
 
 class Stream:
@@ -220,10 +243,51 @@ _HEARTBEAT = b": nothing new\n\n"
 _MAX_DIGITS = 9
 
 
-def history_routes(timelines: Timelines, live: Live, identity: Identity) -> list[Any]:
+class TicketView(msgspec.Struct):
+    """A ticket for ``GET /api/orders/{order_id}/live?ticket=``, for one use within ``expires_in`` seconds."""
+
+    ticket: str
+    expires_in: int
+
+
+def history_routes(timelines: Timelines, live: Live, tickets: LiveTickets, identity: Identity) -> list[Any]:
     """The routes of timelines. ``identity`` verifies access tokens."""
-    group = RouteGroup("orders", verify=identity.verify, problems=(NotFound, Unavailable))
-    return [_timeline_route(timelines, group), _live_route(live, group)]
+    problems = (NotFound, Unavailable)
+    group = RouteGroup("orders", verify=identity.verify, problems=problems)
+
+    async def token(request: Request[Any, Any, Any]) -> str:
+        """The access token in the header, or else that of the ticket in the query."""
+        sent = request.query_params.getall("ticket", [])
+        if find_header(request, b"authorization") is not None or len(sent) != 1:
+            return bearer_token(request)
+        return await tickets.redeem(sent[0], request.path_params["order_id"])
+
+    streams = RouteGroup("orders", verify=identity.verify, read_token=token, problems=problems)
+    return [
+        _timeline_route(timelines, group),
+        _live_route(live, streams),
+        _ticket_route(timelines, tickets, group),
+    ]
+
+
+def _ticket_route(timelines: Timelines, tickets: LiveTickets, group: RouteGroup) -> Any:
+    @group.post(
+        "/api/orders/{order_id:str}/live-ticket",
+        operation_id="issue_live_ticket",
+        summary="Get a ticket for the live timeline of an order",
+        description=(
+            "For clients that cannot send headers, such as `EventSource` in browsers. The ticket opens the live "
+            "timeline of this order once, within 60 seconds. It opens nothing else."
+        ),
+        links=(link("follow_order", order_id="$request.path.order_id", ticket="$response.body#/ticket"),),
+        responses=answer(TicketView, "The ticket.", schemas.TICKET, status=201),
+    )
+    async def issue(order_id: PathId, request: Request[Principal, Any, Any]) -> Response[TicketView]:
+        timeline = await timelines.read(request.user, order_id)
+        ticket = await tickets.issue(request.user, timeline.order_id)
+        return ApiResponse(TicketView(ticket, LIFETIME_S), status_code=201)
+
+    return issue
 
 
 def _timeline_route(timelines: Timelines, group: RouteGroup) -> Any:
@@ -255,7 +319,8 @@ def _live_route(live: Live, group: RouteGroup) -> Any:
         description=(
             "Streams the entries of the timeline as server-sent events: `id` and `event` are the entry's `id` and "
             "`what`, `data` is the entry as JSON. With `Last-Event-ID` the stream continues after that entry, "
-            "otherwise it starts with the first one. It ends when the token expires or the server restarts."
+            "otherwise it starts with the first one. It ends when the token expires or the server restarts. "
+            "Clients that cannot send headers use a `ticket` from `POST /api/orders/{order_id}/live-ticket`."
         ),
         reads=(RequestHeader("Last-Event-ID", "`id` of the last received event"),),
         responses=answer(str, "A stream of events.", schemas.STREAM, media_type="text/event-stream"),
@@ -264,8 +329,10 @@ def _live_route(live: Live, group: RouteGroup) -> Any:
     async def live_timeline(
         order_id: PathId,
         request: Request[Principal, Any, Any],
+        ticket: Annotated[str | None, QueryParameter(description="Ticket, instead of an access token")] = None,
     ) -> ASGIStreamingResponse:
-        stream = await live.open(request.user, order_id, _number(header(request, b"last-event-id")))
+        network = client_network(request.client.host if request.client else "")
+        stream = await live.open(request.user, order_id, _number(header(request, b"last-event-id")), network)
         return _LiveResponse(stream, by_staff=request.user.is_staff)
 
     return live_timeline

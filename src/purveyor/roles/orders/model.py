@@ -308,6 +308,8 @@ class Buyer(msgspec.Struct, frozen=True):
     name: str
     email: str
     language: str
+    confirmed: bool = False
+    """Whether auth says that the owner of the address has confirmed it. Not stored."""
 
 
 class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -342,6 +344,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     request_id: str
     event: Envelope | None
+    payment_event: Envelope | None = None
     hold_mail_s: int = 0
     """How long to hold the event back. Until then the change can be undone."""
     restores: tuple[str, str] = ("", "")

@@ -79,8 +79,9 @@ class PersonalData:
 def _described(stored: StoredOrder, later: Sequence[Entry]) -> str:
     order, buyer = stored.order, stored.buyer
     entries = (placed(order.user_id, buyer.name, order.created_at), *later)
+    view = msgspec.structs.asdict(order_view(order))
     members = {
-        **msgspec.structs.asdict(order_view(order)),
+        **{name: value for name, value in view.items() if value is not msgspec.UNSET},
         "user_name": buyer.name,
         "user_email": buyer.email,
         "language": buyer.language,
@@ -111,7 +112,8 @@ select count(*) from mine"""  # noqa: S608 - our own numbers
 # The body stays valid for its type, so that it can be replayed; it only names nobody.
 _ERASE_EVENTS = f"""
 update orders.outbox set body = convert_to((
-    convert_from(body, 'UTF8')::jsonb || '{{"user_email": "", "user_name": ""}}'
+    convert_from(body, 'UTF8')::jsonb
+    || '{{"user_email": "", "user_name": "", "note": "", "shipping_address": null}}'
     || case when type = 'order.cancelled' then '{{"reason": ""}}' else '{{}}' end::jsonb)::text, 'UTF8')
 where id in (
     select e.id from orders.orders o join orders.outbox e on e.subject = o.id::text

@@ -1,13 +1,12 @@
 """Declaration and assembly of role orders."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
 from purveyor.kit.limits.memory import Rate
@@ -19,6 +18,7 @@ from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import UserErased, UserExportRequested
 from purveyor.roles.email.contract import Email, MailSettled
 from purveyor.roles.orders.contract import (
+    ORDER_LINK,
     AnnounceOrders,
     FindUnannounced,
     OrderCancelled,
@@ -27,30 +27,39 @@ from purveyor.roles.orders.contract import (
     OrderDataErased,
     OrderDataExported,
     OrderDelivered,
+    OrderPaid,
+    OrderRefunded,
     Orders,
     OrderShipped,
     TraceOrder,
 )
-from purveyor.settings import Url
+from purveyor.settings import Secret, Url
+from purveyor.shop_details import ShopDetails
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
     from purveyor.roles.orders.live import Live
     from purveyor.roles.orders.service import Products
+    from purveyor.roles.orders.store import OrderStore
 
 _PURGE_EVERY_S = 600.0
 _LOOK_EVERY_S = 300.0
-_MAILED = (OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled)
+_MAILED = (
+    *(OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled),
+    *(OrderPaid, OrderRefunded),
+)
 
 
-class OrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
+class OrdersSettings(ShopDetails, frozen=True, kw_only=True):
     """Settings of role orders."""
 
     products_api: Annotated[Url, Meta(description="base URL of the product API; empty: bundled catalog")] = Url()
     rate_limit_orders: Annotated[Rate, Meta(description="rate limit for placing orders, per user")] = Rate(60, 60)
     currency: Annotated[Currency, Meta(description="ISO 4217 code of all prices")] = Currency("EUR")
-    shop_time_zone: Annotated[str, Meta(description="IANA time zone of the shop, such as Europe/Berlin")] = "UTC"
+    jwt_secret: Annotated[
+        Secret, Meta(description="key that signs access tokens, at least 32 bytes; required in production")
+    ] = Secret()
     event_backlog_max_events: Annotated[
         int, Meta(ge=1, description="refuse new orders while this many events wait for the broker")
     ] = 100_000
@@ -77,26 +86,13 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
-    from purveyor.roles.orders import (
-        bulk,
-        figures,
-        live,
-        notes,
-        privacy,
-        routes,
-        routes_desk,
-        routes_products,
-        service,
-        store,
-        undo,
-    )
+    from purveyor.roles.orders import live, privacy, routes, routes_products, service, store, store_tickets
 
     identity, currency = env.port(Identity), str(settings.currency)  # msgspec encodes no subclass of str
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
     persons = privacy.PersonalDataStore(database)
-    backlog = Backlog(
-        "orders", max_events=settings.event_backlog_max_events, max_age_s=settings.event_backlog_max_age_s
-    )
+    most, oldest_s = settings.event_backlog_max_events, settings.event_backlog_max_age_s
+    backlog = Backlog("orders", max_events=most, max_age_s=oldest_s)
     relay = Relay(database, "orders", env.events, backlog)
     orders = service.Orders(
         order_store,
@@ -108,29 +104,25 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         committed=relay.wake,
         backlog=backlog,
     )
+    tickets = store_tickets.LiveTickets(database)
     streams = live.Live(histories, identity, stopping=env.stopping)
-
     timelines = service.Timelines(histories, committed=streams.wake)
     changed = partial(_changed, relay, streams)
-    changes = service.Changes(order_store, committed=changed)
-    jobs = bulk.BulkJobs(database, order_store, committed=changed)
+    changes = service.Changes(order_store, identity, committed=changed)
+    desk = _desk(database, order_store, identity, settings, changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
-    outbox = Outbox(database, "orders")
+    checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
+    purges = (order_store.purge, persons.sweep, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
             *routes.list_routes(orders, order_store, identity),
             *routes.change_routes(changes, identity),
-            *live.history_routes(timelines, streams, identity),
+            *live.history_routes(timelines, streams, tickets, identity),
+            *_pages(env, settings, order_store),
             *routes_products.product_routes(orders, currency),
-            *routes_desk.desk_routes(
-                undo.Undo(database, order_store, committed=changed),
-                jobs,
-                notes.Notes(database),
-                figures.Figures(database, settings.shop_time_zone, currency),
-                identity,
-            ),
+            *desk.routes,
         ],
         answers={
             TraceOrder: orders.trace,
@@ -145,17 +137,54 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         background=[
             Background("relay", relay.run),
             Background("live", streams.run),
-            Background("bulk jobs", jobs.run),
-            Background("purge", partial(regularly, _PURGE_EVERY_S, order_store.purge, persons.sweep, jobs.purge)),
-            Background("search texts", partial(regularly, _PURGE_EVERY_S, order_store.search.complete)),
+            Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
+            *desk.background,
             *_looks(env, outbox),
         ],
-        checks=[
-            Check("postgres orders", env.database_kind, database.check),
-            *_checks(env, settings, products, relay, backlog),
-        ],
+        checks=[Check("postgres orders", env.database_kind, database.check), *checks],
         outbox=outbox,
     )
+
+
+def _desk(
+    database: "Database",
+    store: "OrderStore",
+    identity: Identity,
+    settings: OrdersSettings,
+    changed: Callable[[UUID], None],
+) -> Actor:
+    """The part of the role that only the order desk uses."""
+    from purveyor.roles.orders import bulk, figures, notes, undo
+    from purveyor.roles.orders.routes_desk import desk_routes
+
+    jobs, undoing = (
+        bulk.BulkJobs(database, store, committed=changed),
+        undo.Undo(database, store, committed=changed),
+    )
+    return Actor(
+        routes=desk_routes(
+            undoing,
+            jobs,
+            notes.Notes(database),
+            figures.Figures(database, settings.shop_time_zone, settings.currency),
+            identity,
+        ),
+        background=[
+            Background("bulk jobs", jobs.run),
+            Background(
+                "desk", partial(regularly, _PURGE_EVERY_S, store.search.complete, jobs.purge, undoing.purge)
+            ),
+        ],
+    )
+
+
+def _pages(env: Env, settings: OrdersSettings, store: "OrderStore") -> list[Any]:
+    """The page of each order, for whoever has its link."""
+    from purveyor.kit.link_tokens import LinkTokens
+    from purveyor.roles.orders.order_page import OrderPages, page_routes
+
+    links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
+    return page_routes(OrderPages(store, links, settings))
 
 
 def _changed(relay: "Relay", streams: "Live", order_id: UUID) -> None:
@@ -214,6 +243,8 @@ ROLE = Role(
         OrderShipped,
         OrderDelivered,
         OrderCancelled,
+        OrderPaid,
+        OrderRefunded,
         OrderDataErased,
         OrderDataExported,
     ),

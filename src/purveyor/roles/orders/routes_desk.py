@@ -20,7 +20,7 @@ from purveyor.kit.http.routes import (
     number_schema,
     read_number,
 )
-from purveyor.kit.http.web import ApiResponse, find_header
+from purveyor.kit.http.web import ApiResponse, find_list_header
 from purveyor.kit.ids import parse_id
 from purveyor.kit.money import Amount, to_major
 from purveyor.kit.text import LINE_SCHEMA, TEXT_SCHEMA, clean_line, clean_text, invalid
@@ -131,7 +131,7 @@ def _undo_routes(undo: Undo, group: RouteGroup) -> list[Any]:
 
 
 def _condition(request: Request[Principal, Any, Any]) -> IfMatch | None:
-    return IfMatch.read(find_header(request, b"if-match"))
+    return IfMatch.read(find_list_header(request, b"if-match"))
 
 
 def _changed(stored: StoredOrder) -> Response[OrderView]:

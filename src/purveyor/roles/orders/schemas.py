@@ -61,10 +61,10 @@ class OrderView(msgspec.Struct, frozen=True):
     version: int
     created_at: datetime
     updated_at: datetime
-    buyer: BuyerView | None = None
-    """For staff; ``null`` after erasure."""
-    undo_until: datetime | None = None
-    """For staff: until when the last change can be undone."""
+    buyer: BuyerView | msgspec.UnsetType | None = msgspec.UNSET
+    """For staff who read an order; ``null`` after erasure."""
+    undo_until: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    """For staff who read an order: until when its last change can be undone."""
 
 
 class OrderPage(msgspec.Struct, frozen=True):
@@ -125,8 +125,8 @@ def order_view(order: Order, for_staff: StoredOrder | None = None) -> OrderView:
         version=order.version,
         created_at=order.created_at,
         updated_at=order.updated_at,
-        buyer=buyer,
-        undo_until=for_staff.undo_until if for_staff else None,
+        buyer=buyer if for_staff else msgspec.UNSET,
+        undo_until=for_staff.undo_until if for_staff else msgspec.UNSET,
     )
 
 
@@ -336,6 +336,7 @@ TIMELINE = {
         _MAIL,
     ],
 }
+TICKET = {"ticket": "m0Zq1w6vB3n8J5kXr2tYp9uLd4sHc7fGaEiVoWbNeQs", "expires_in": 60}
 STREAM = (
     "retry: 2000\n\nid: 2\nevent: mail_sent\n"
     'data: {"id":2,"at":"2026-03-01T09:30:01.480Z","what":"mail_sent",...}\n\n: nothing new\n\n'

@@ -28,12 +28,14 @@ _RECENT = timedelta(hours=1)
 _PHONE = re.compile(r"[+(]?[0-9][0-9 ()./-]*")
 _SPACES = re.compile(r"[\s\x00-\x1f\x7f]+")
 _LIKE = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
-_LEXEME = str.maketrans({"\\": r"\\\\", "'": "''"})
+_BARE = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "\u0131": "i"})
+"""Letters that Unicode does not decompose."""
+_LEXEME = str.maketrans({"\\": r"\\", "'": "''"})
 
 
 def fold(text: str) -> str:
     """Remove case, accents and compatibility forms: ``Zoë  MÜLLER`` becomes ``zoe muller``."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    decomposed = unicodedata.normalize("NFKD", text.casefold()).translate(_BARE)
     bare = "".join(character for character in decomposed if not unicodedata.combining(character))
     return _SPACES.sub(" ", bare).strip()
 
@@ -66,8 +68,7 @@ def _digits(text: str) -> str:
 
 def like_patterns(words: Sequence[str]) -> list[str]:
     """The patterns for ``like``, in a database with pg_trgm."""
-    escaped = [word.translate(_LIKE) for word in words]
-    return [f"%{word}%" if len(word) >= _ANYWHERE else f"% {word}%" for word in escaped]
+    return [f"{'%' if len(word) >= _ANYWHERE else '% '}{word.translate(_LIKE)}%" for word in words]
 
 
 def prefix_query(words: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from purveyor.kit.ids import new_id, parse_id
 from purveyor.kit.limits.memory import Decision, Limiter, Rate
 from purveyor.kit.money import to_major
 from purveyor.roles.auth.client import Identity
-from purveyor.roles.auth.contract import Address, Principal
+from purveyor.roles.auth.contract import Address, Principal, Profile
 from purveyor.roles.email.contract import MailSettled
 from purveyor.roles.orders.contract import (
     AnnounceOrders,
@@ -35,8 +35,9 @@ from purveyor.roles.orders.contract import (
     shown,
 )
 from purveyor.roles.orders.etag import IfMatch
-from purveyor.roles.orders.events import announcement, created_event, status_event
+from purveyor.roles.orders.events import announcement, created_event, payment_event, status_event
 from purveyor.roles.orders.model import (
+    Buyer,
     ChangedBy,
     Draft,
     IdempotencyKey,
@@ -152,11 +153,18 @@ class Orders:
     ) -> StoredAnswer:
         self._backlog.require_room()
         fetching = self._products.fetch({line.product_id for line in draft.lines})
+        asking = self._identity.profile(buyer, buyer.user_id)
         if address_id is None:
-            products = await fetching
+            products, profile = await asyncio.gather(fetching, asking)
         else:
-            products, address = await asyncio.gather(fetching, self._address(buyer, address_id))
+            products, profile, address = await asyncio.gather(fetching, asking, self._address(buyer, address_id))
             draft = msgspec.structs.replace(draft, shipping_address=address)
+        recipient = Buyer(
+            name=profile.name or buyer.name,
+            email=profile.email or buyer.email,
+            language=profile.language or buyer.language,
+            confirmed=profile.email_confirmed is True,
+        )
         failpoint("order.priced")
         order = Order.place(new_id(), buyer, draft, products, currency=self._currency, at=now())
         if expected_total is not None and expected_total != to_major(order.total, order.currency):
@@ -164,10 +172,10 @@ class Orders:
         stored = await self._store.add(
             NewOrder(
                 order=order,
-                buyer_email=buyer.email,
-                buyer_name=buyer.name,
+                buyer_email=recipient.email,
+                buyer_name=recipient.name,
                 answer=answer_of(order),
-                event=created_event(order, buyer),
+                event=created_event(order, recipient),
                 key=key,
             )
         )
@@ -238,8 +246,9 @@ class OrderChange(msgspec.Struct, frozen=True, kw_only=True):
 class Changes:
     """Change orders. ``committed`` is called with the id of each changed order."""
 
-    def __init__(self, store: OrderStore, *, committed: Callable[[UUID], None]) -> None:
+    def __init__(self, store: OrderStore, identity: Identity, *, committed: Callable[[UUID], None]) -> None:
         self._store = store
+        self._identity = identity
         self._committed = committed
 
     async def change(
@@ -257,7 +266,7 @@ class Changes:
             )
         if condition is None:
             raise PreconditionRequired
-        return await self._apply(stored, change, ChangedBy("staff", caller.user_id, caller.name), condition)
+        return await self._apply(caller, stored, change, "staff", condition)
 
     async def cancel(
         self, caller: Principal, order_id: str, reason: str, condition: IfMatch | None, hold_mail_s: int = 0
@@ -271,15 +280,19 @@ class Changes:
         if hold_mail_s and not caller.is_staff:
             raise Forbidden("Only staff may use hold_mail_s.")
         kind = "customer" if caller.user_id == stored.order.user_id else "staff"
-        by = ChangedBy(kind, caller.user_id, caller.name)
         change = OrderChange(status="cancelled", reason=reason, hold_mail_s=hold_mail_s)
-        return await self._apply(stored, change, by, condition or IfMatch(None))
+        return await self._apply(caller, stored, change, kind, condition or IfMatch(None))
 
-    async def _apply(self, stored: StoredOrder, change: OrderChange, by: ChangedBy, condition: IfMatch) -> Order:
+    async def _apply(
+        self, caller: Principal, stored: StoredOrder, change: OrderChange, kind: str, condition: IfMatch
+    ) -> Order:
         """Retry when another change came first: condition and rules then apply to its result."""
+        by = ChangedBy(kind, caller.user_id, caller.name)
+        condition.require(stored.order.version)
+        profile = await self._identity.profile(caller, stored.order.user_id)
         for _ in range(_TRIES):
             condition.require(stored.order.version)
-            transition = transition_of(stored, change, by)
+            transition = transition_of(_with_profile(stored, profile), change, by)
             if await self._store.change(transition):
                 self._committed(transition.order.id)
                 return transition.order
@@ -293,6 +306,16 @@ class Changes:
         return await self._store.find(found, None if caller.is_staff else caller.user_id)
 
 
+def _with_profile(stored: StoredOrder, profile: Profile) -> StoredOrder:
+    """The order with the buyer's current name and language, in which the mail about a change is written."""
+    if stored.erased:
+        return stored
+    known = stored.buyer
+    confirmed = profile.email_confirmed is True and profile.email == known.email
+    buyer = Buyer(profile.name or known.name, known.email, profile.language or known.language, confirmed)
+    return msgspec.structs.replace(stored, buyer=buyer)
+
+
 def transition_of(stored: StoredOrder, change: OrderChange, by: ChangedBy) -> Transition:
     """What is stored of a change. Raises ``IllegalTransition``."""
     order = stored.order.become(status=change.status, payment_status=change.payment_status, at=now())
@@ -304,6 +327,7 @@ def transition_of(stored: StoredOrder, change: OrderChange, by: ChangedBy) -> Tr
         reason=change.reason,
         request_id=log.request_id.get(),
         event=status_event(order, stored, change.reason) if change.status else None,
+        payment_event=payment_event(order, stored) if change.payment_status else None,
         hold_mail_s=change.hold_mail_s,
         restores=(stored.order.status, stored.order.payment_status),
     )

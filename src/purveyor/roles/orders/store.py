@@ -106,6 +106,8 @@ with changed as (
     from changed, unnest($11::text[]) with ordinality as entry (what, place)
 ), event as (
     {insert_into("orders", first=13, source="changed", hold_s="$23")}
+), payment_event as (
+    {insert_into("orders", first=26, source="changed", hold_s="$23")}
 ), earlier as (
     update orders.outbox set next_attempt_at = least(next_attempt_at, now() + make_interval(secs => $23))
     from changed where subject = $1::text and published_at is null and attempts = 0 and next_attempt_at > now()
@@ -257,6 +259,7 @@ class OrderStore:
             *values(event),
             transition.hold_mail_s,
             *transition.restores,
+            *values(transition.payment_event),
         )
         return bool(changed)
 

@@ -88,6 +88,10 @@ class Undo:
         self._committed(found)
         return await self._store.find(found, None)
 
+    async def purge(self) -> None:
+        """Forget what can no longer be undone."""
+        await self._database.purge("orders.undoable", "until < now()")
+
     async def _find(self, caller: Principal, order_id: str) -> UUID:
         found = parse_id(order_id)
         if found is None:

@@ -3,20 +3,15 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import msgspec
-
 from purveyor.kit.role import Actor, Env, Role
 from purveyor.roles.auth.client import Identity
 from purveyor.roles.email.contract import Email
 from purveyor.roles.orders.contract import Orders
-
-
-class ShopSettings(msgspec.Struct, frozen=True):
-    """Role shop has no settings of its own."""
+from purveyor.roles.shop.settings import ShopSettings
 
 
 @asynccontextmanager
-async def build(env: Env, _settings: ShopSettings) -> AsyncIterator[Actor]:
+async def build(env: Env, settings: ShopSettings) -> AsyncIterator[Actor]:
     """Run the role: routes only. It keeps nothing, and asks the other roles."""
     from purveyor.roles.shop.desk import desk_routes
     from purveyor.roles.shop.mailbox import mailbox_routes
@@ -24,7 +19,7 @@ async def build(env: Env, _settings: ShopSettings) -> AsyncIterator[Actor]:
 
     identity, orders, email = env.port(Identity), env.port(Orders), env.port(Email)
     routes = [
-        *storefront_routes(email, development=not env.production),
+        *storefront_routes(email, settings, development=not env.production),
         *desk_routes(identity, orders, email, env.events),
     ]
     if not env.production and not env.is_here(Email):  # role email serves its mailbox itself where it runs

@@ -857,6 +857,21 @@ async def test_erased_mails_keep_nothing_of_a_person_and_never_leave(ledger: Led
     assert await ledger.of_account(account("ann@b.test")) == []
 
 
+async def test_the_last_mail_of_an_account_outlives_the_erasure_until_it_is_sent(ledger: Ledger, me: str) -> None:
+    whose, at = account("ann@b.test"), now()
+    states = ("retry", "unknown", "sent", "failed", "pending")
+    ids = {wanted: await bring_to(ledger, me, wanted, kind="user.erased") for wanted in states}
+    await ledger.record(mail(event_id=(other := str(new_id()))))
+    assert await ledger.erase(whose, at) == 1
+    assert await ledger.erase_farewells() == 2
+    assert await ledger.erase_farewells() == 0
+    for wanted, event_id in [*ids.items(), ("erased", other)]:
+        found = await ledger.find(event_id)
+        assert found is not None
+        assert bool(found[0].recipient) == (wanted in ("pending", "retry", "unknown"))
+        assert bool(found[1]) == bool(found[0].recipient)
+
+
 async def test_an_erased_mail_does_not_come_again_with_its_event(ledger: Ledger, me: str) -> None:
     new = await _recorded(ledger)
     await ledger.erase(account(new.recipient), new.created_at - timedelta(days=1))

@@ -165,8 +165,12 @@ async def test_an_unconfirmed_mailbox_gets_five_mails_an_hour_and_the_others_lat
     claims: list[Claim] = []
     while found := await ledger.claim(me, 4):
         claims += found
-    assert len(claims) == turns.UNCONFIRMED_PER_HOUR + 3
-    held = [found for found in await ledger.list("pending", (), 10) if found.error == turns.HELD]
+    assert len(claims) == turns.UNCONFIRMED.quota + 3
+    held = [
+        found
+        for found in await ledger.list("pending", (), 10)
+        if found.error == turns.held_error(turns.UNCONFIRMED)
+    ]
     assert len(held) == 2
     assert {found.attempts for found in held} == {0}
     for claim in claims:
@@ -178,17 +182,25 @@ async def test_an_unconfirmed_mailbox_gets_five_mails_an_hour_and_the_others_lat
     assert len(new) == len(claims) + len(held)
 
 
+async def test_an_operator_can_send_a_held_mail_at_once(ledger: Ledger, me: str) -> None:
+    new = await recorded(ledger, *map(unconfirmed, range(turns.UNCONFIRMED.quota + 1)))
+    claims = await ledger.claim(me, 10)
+    (held,) = {each.event_id for each in new} - {claim.event_id for claim in claims}
+    assert await ledger.resend(held)
+    assert (await one(ledger, me)).event_id == held
+
+
 async def test_a_mail_that_was_not_sent_gives_its_quota_back(ledger: Ledger, me: str) -> None:
     await recorded(ledger, unconfirmed())
-    for _ in range(turns.UNCONFIRMED_PER_HOUR + 1):
+    for _ in range(turns.UNCONFIRMED.quota + 1):
         claim = await one(ledger, me)
         await ledger.mark_retry(claim, reply="450 later", error="not sent", pause_s=0)
     claim = await one(ledger, me)
-    assert claim.attempt == turns.UNCONFIRMED_PER_HOUR + 2
+    assert claim.attempt == turns.UNCONFIRMED.quota + 2
 
 
 async def test_the_quota_of_a_mailbox_outlives_the_erasure_of_its_account(ledger: Ledger, me: str) -> None:
-    for number in range(turns.UNCONFIRMED_PER_HOUR):
+    for number in range(turns.UNCONFIRMED.quota):
         await recorded(ledger, unconfirmed(number))
         await finish(ledger, await one(ledger, me))
     await ledger.erase(account("ann@b.test"), now())
@@ -201,8 +213,8 @@ async def test_the_quota_of_a_mailbox_outlives_the_erasure_of_its_account(ledger
 
 
 async def test_a_held_mail_holds_back_the_later_ones_of_its_order(ledger: Ledger, me: str) -> None:
-    await recorded(ledger, *map(unconfirmed, range(turns.UNCONFIRMED_PER_HOUR)))
-    assert len(await ledger.claim(me, 10)) == turns.UNCONFIRMED_PER_HOUR
+    await recorded(ledger, *map(unconfirmed, range(turns.UNCONFIRMED.quota)))
+    assert len(await ledger.claim(me, 10)) == turns.UNCONFIRMED.quota
     await recorded(ledger, about(CREATED, 1, mailbox="m-1"), about(CANCELLED, 2, mailbox="m-1"))
     assert await ledger.claim(me, 10) == []
     await earlier_by(ledger, timedelta(hours=1, minutes=1))

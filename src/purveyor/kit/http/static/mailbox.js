@@ -3,8 +3,12 @@
 // Mail data is inserted as text only. The HTML of a mail is shown in a sandboxed frame without scripts.
 "use strict";
 
+const base = new URL("..", document.currentScript.src);
 const REFRESH_MS = 2000;
 const TIMEOUT_MS = 5000;
+const PAGE = 50;
+const MOST = 1000; // of GET /mailbox/messages
+const LIST = "mailbox/messages";
 
 const at = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 48rem)");
@@ -15,6 +19,10 @@ let previews = null; // all kinds in all languages; loaded on first use
 let language = navigator.language.split("-")[0]; // of the previews
 let shown = null;
 let frame = at("html");
+let wanted = PAGE; // how many emails are listed
+let total = 0; // how many there are, or match the search
+
+const seen = new Set(); // fragments that were listed before, also by another search
 
 const isPreviewing = () => location.hash.startsWith(PREVIEWS);
 
@@ -55,10 +63,23 @@ function choose(fragment) {
   }
 }
 
-function showView() {
-  const asText = at("as-text").checked || !shown.html;
+async function showView() {
+  const view = document.querySelector("input[name=view]:checked").value;
+  const asText = view !== "html" || !shown.html;
   frame.hidden = asText;
   at("text").hidden = !asText;
+  const mail = shown;
+  const text = await textOf(mail, view).catch((error) => `This view could not be loaded (${error.message}).`);
+  if (shown === mail) at("text").textContent = text;
+}
+
+/** The text of a view. The headers and the source are loaded when they are looked at. */
+async function textOf(mail, view) {
+  if (isPreviewing() || !["headers", "source"].includes(view)) return mail.text;
+  const path = `${LIST}/${encodeURIComponent(mail.id)}`;
+  if (view === "source") return (await load(`${path}/source`)).text();
+  const { headers } = await (await load(path)).json();
+  return headers.map(([name, value]) => `${name}: ${value}`).join("\n");
 }
 
 /** The mail's HTML with links that open in a new tab, because the frame blocks them. */
@@ -81,7 +102,9 @@ function fillMail(mail) {
     at("sent").dateTime = mail.sent_at;
   }
   at("text").textContent = mail.text;
-  at("views").hidden = !mail.html;
+  at("views").hidden = isPreviewing() && !mail.html;
+  at("delete").hidden = isPreviewing();
+  for (const label of document.querySelectorAll(".stored")) label.hidden = isPreviewing();
   const fresh = frame.cloneNode(); // a frame that navigates would add to the browser's history
   fresh.srcdoc = framed(mail.html ?? "");
   frame.replaceWith(fresh);
@@ -122,10 +145,13 @@ function show() {
 function arrange(list) {
   at("main").classList.toggle("reading", shown !== null);
   at("main").classList.toggle("empty", list.length === 0);
-  at("blank").hidden = list.length > 0;
+  at("blank").hidden = list.length > 0 || at("query").value !== "";
   at("mail").hidden = shown === null;
   at("lists").hidden = false;
   at("mails").hidden = isPreviewing();
+  at("find").hidden = isPreviewing();
+  at("more").hidden = isPreviewing() || mails.length >= total || wanted >= MOST;
+  at("delete-all").hidden = isPreviewing() || mails.length === 0;
   at("previews").hidden = !isPreviewing();
   at(isPreviewing() ? "as-previews" : "as-inbox").checked = true;
   if (isPreviewing()) {
@@ -134,12 +160,19 @@ function arrange(list) {
     for (const option of at("languages").querySelectorAll("input")) option.checked = option.value === language;
     say("With sample data");
   } else {
-    say(mails.length === 1 ? "1 email" : `${mails.length} emails`);
+    say(counted());
   }
 }
 
-function take(answer) {
+function counted() {
+  if (at("query").value && total === 0) return "No emails match";
+  const all = total === 1 ? "1 email" : `${total} emails`;
+  return mails.length < total ? `${mails.length} of ${all}` : all;
+}
+
+function take(answer, count) {
   const first = mails === null;
+  total = count;
   mails = answer.map((mail) => ({ ...mail, fragment: `#${encodeURIComponent(mail.id)}` }));
   const present = new Set(mails.map((mail) => mail.fragment));
   for (const [fragment, item] of items) {
@@ -148,11 +181,15 @@ function take(answer) {
       items.delete(fragment);
     }
   }
+  let next = null; // the list is newest first, so an item belongs before the one that was placed last
   for (const mail of mails.toReversed()) {
     if (!items.has(mail.fragment)) {
-      items.set(mail.fragment, mailItem(mail, !first));
-      at("mails").prepend(items.get(mail.fragment));
+      const isNew = !first && !seen.has(mail.fragment);
+      items.set(mail.fragment, mailItem(mail, isNew));
+      at("mails").insertBefore(items.get(mail.fragment), next);
     }
+    seen.add(mail.fragment);
+    next = items.get(mail.fragment);
   }
   show();
 }
@@ -188,14 +225,18 @@ function say(text) {
 }
 
 async function load(path) {
-  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+  const response = await fetch(new URL(path, base), { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (!response.ok) throw new Error(`status ${response.status}`);
-  return response.json();
+  return response;
 }
 
 async function refresh() {
+  const query = at("query").value;
   try {
-    take(await load("/mailbox/messages?limit=100"));
+    const response = await load(`${LIST}?${new URLSearchParams({ limit: wanted, q: query })}`);
+    const found = await response.json();
+    if (query !== at("query").value) return; // an answer to an earlier search
+    take(found, Number(response.headers.get("X-Total-Count") ?? found.length));
   } catch (error) {
     console.warn("Could not load the emails:", error);
     say("Could not load the emails. Retrying…");
@@ -209,11 +250,29 @@ async function follow() {
     return;
   }
   try {
-    takePreviews(await load("/mailbox/previews"));
+    takePreviews(await (await load("mailbox/previews")).json());
   } catch (error) {
     console.warn("Could not load the previews:", error);
     say("Could not load the previews");
   }
+}
+
+async function remove(path) {
+  try {
+    const response = await fetch(new URL(path, base), { method: "DELETE", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    if (!response.ok && response.status !== 404) throw new Error(`status ${response.status}`);
+  } catch (error) {
+    console.warn("Could not delete:", error);
+    say("Could not delete");
+    return;
+  }
+  if (narrow.matches) location.hash = "";
+  await refresh();
+}
+
+function search() {
+  wanted = PAGE;
+  refresh();
 }
 
 async function keepFresh() {
@@ -237,8 +296,11 @@ document.addEventListener("visibilitychange", () => document.hidden || refresh()
 for (const list of ["mails", "previews"]) at(list).addEventListener("keydown", moveInList);
 at("as-inbox").addEventListener("change", () => { location.hash = ""; });
 at("as-previews").addEventListener("change", () => { location.hash = PREVIEWS; });
-at("as-html").addEventListener("change", showView);
-at("as-text").addEventListener("change", showView);
+for (const view of document.querySelectorAll("input[name=view]")) view.addEventListener("change", showView);
+at("query").addEventListener("input", search);
+at("more").addEventListener("click", () => { wanted = Math.min(wanted + PAGE, MOST); refresh(); });
+at("delete").addEventListener("click", () => remove(`${LIST}/${encodeURIComponent(shown.id)}`));
+at("delete-all").addEventListener("click", () => confirm("Delete all emails in this mailbox?") && remove(LIST));
 at("back").addEventListener("click", () => { location.hash = isPreviewing() ? PREVIEWS : ""; });
 follow();
 keepFresh();

@@ -24,6 +24,15 @@ create table auth.mailings (
 create index mailings_by_mailbox on auth.mailings (mailbox, at);
 create index mailings_by_time on auth.mailings (at);
 
+-- Addresses for which a password reset is wanted. Whether there is an account is looked up later, apart from the
+-- request, so that its time tells nothing.
+create table auth.reset_wishes (
+    email text primary key,
+    correlation_id text not null,
+    traceparent text not null,
+    at timestamptz not null default now()
+);
+
 -- How many open orders keep personal data until they are delivered or cancelled.
 alter table auth.erasure_answers add column retained int not null default 0;
 create or replace view auth.erased_by_role as

@@ -29,6 +29,7 @@ from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailab
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import EventTransport
 from purveyor.kit.ids import new_id
+from purveyor.kit.limits.memory import Rate
 from purveyor.kit.metrics import MAILS
 from purveyor.kit.poll import MORE, Poll
 from purveyor.kit.retry import RetrySchedule
@@ -41,6 +42,7 @@ from purveyor.roles.email.ledger.mongo_documents import (
     SETTLED,
     SHOWN,
     WITH_MESSAGE,
+    WITH_RECIPIENT,
     WITH_TEXT,
     Change,
     Condition,
@@ -64,7 +66,7 @@ from purveyor.roles.email.ledger.mongo_documents import (
 )
 from purveyor.roles.email.ports import Account, Claim, ClaimLost, DoubtPolicy, Lease, NewMail, Report
 from purveyor.roles.email.privacy import digest_of
-from purveyor.roles.email.turns import HELD, UNCONFIRMED_PER_HOUR, Place, Turn, superseded_kinds, turn_of
+from purveyor.roles.email.turns import FAREWELL, UNCONFIRMED, Place, Turn, held_error, superseded_kinds, turn_of
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,9 @@ _MAILS = (
     pymongo.IndexModel([("user_id", 1), ("created_at", 1), ("_id", 1)], name="of_user"),
     pymongo.IndexModel([("order_id", 1), ("sequence", 1)], name="of_order"),
     pymongo.IndexModel([("updated_at", 1)], name="unreported", partialFilterExpression={"unreported": True}),
+    pymongo.IndexModel(
+        [("kind", 1), ("state", 1)], name="farewells", partialFilterExpression={"kind": FAREWELL, **WITH_RECIPIENT}
+    ),
     pymongo.IndexModel(
         [("state", 1), ("updated_at", 1)], name="kept", partialFilterExpression={"message": {"$gt": b""}}
     ),
@@ -119,7 +124,6 @@ def short(error: Exception) -> str:
 _ERASE_BATCH = 25
 _TURN_PAUSE = timedelta(seconds=1)
 """How long a mail waits at least when it is not its turn."""
-_QUOTA_FOR = timedelta(hours=1)
 BEAT_S = 1.0
 DEAD_AFTER_S = 4.0
 
@@ -164,8 +168,12 @@ class MongoLedger:
     ``email_erased`` holds digests of erased accounts, ``email_quotas`` the last mails to unconfirmed mailboxes.
     """
 
-    def __init__(self, database: AsyncIOMotorDatabase[Document], address: str) -> None:
-        """``address`` is the server's, without credentials."""
+    def __init__(
+        self, database: AsyncIOMotorDatabase[Document], address: str, *, quota: Rate = UNCONFIRMED
+    ) -> None:
+        """``address`` is the server's, without credentials. ``quota`` limits mails to an unconfirmed mailbox."""
+        self._quota = quota
+        self._window = timedelta(seconds=quota.window_s)
         self.server = f"MongoDB at {address}"
         self._address = address
         self._database = database
@@ -296,7 +304,9 @@ class MongoLedger:
                     ready.append(msgspec.structs.replace(claim, taken_at=taken_at))
                 else:
                     MAILS.labels(claim.kind, "held").inc()
-                    waiting.append(put_back(claim, document, max(free_at, now + _TURN_PAUSE), error=HELD))
+                    waiting.append(
+                        put_back(claim, document, max(free_at, now + _TURN_PAUSE), error=held_error(self._quota))
+                    )
         if waiting:
             async with bounded():
                 await self._mails.bulk_write(waiting, ordered=False)
@@ -324,17 +334,18 @@ class MongoLedger:
         """Return when the quota of an unconfirmed mailbox was taken, or ``None`` and when it has room."""
         async with bounded():
             now = await self._now()
-            last_is_free = {f"taken.{UNCONFIRMED_PER_HOUR - 1}": {"$exists": False}}
-            first_is_old = {"taken.0": {"$lte": now - _QUOTA_FOR}}
-            push = {"$push": {"taken": {"$each": [now], "$slice": -UNCONFIRMED_PER_HOUR}}, "$set": {"last": now}}
+            limit = self._quota.quota
+            last_is_free = {f"taken.{limit - 1}": {"$exists": False}}
+            first_is_old = {"taken.0": {"$lte": now - self._window}}
+            push = {"$push": {"taken": {"$each": [now], "$slice": -limit}}, "$set": {"last": now}}
             try:
                 await self._quotas.update_one(
                     {"_id": mailbox, "$or": [last_is_free, first_is_old]}, push, upsert=True
                 )
             except DuplicateKeyError:  # it has no room, or another sender has just created it
                 quota = await self._quotas.find_one({"_id": mailbox}) or {"taken": []}
-                full = len(quota["taken"]) >= UNCONFIRMED_PER_HOUR
-                return None, quota["taken"][0] + _QUOTA_FOR if full else now
+                full = len(quota["taken"]) >= limit
+                return None, quota["taken"][0] + self._window if full else now
             return now, now
 
     async def mark_data(self, claim: Claim) -> None:
@@ -393,18 +404,28 @@ class MongoLedger:
         erased = 0
         while True:
             async with bounded():
-                documents = await self._mails.find(of_account(account)).to_list(_ERASE_BATCH)
+                wanted = {"$and": [of_account(account), {"kind": {"$ne": FAREWELL}}]}
+                documents = await self._mails.find(wanted).to_list(_ERASE_BATCH)
                 if not documents:
                     return erased
                 now = await self._now()
                 await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
             erased += len(documents)
 
+    async def erase_farewells(self) -> int:
+        wanted = {"kind": FAREWELL, "state": {"$in": ["sent", "failed"]}, **WITH_RECIPIENT}
+        async with bounded():
+            documents = await self._mails.find(wanted).to_list(_ERASE_BATCH)
+            if documents:
+                now = await self._now()
+                await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
+        return len(documents)
+
     async def forget_old(self, erased_days: int) -> None:
         async with bounded():
             now = await self._now()
             await self._erased.delete_many({"erased_at": {"$lt": now - timedelta(days=erased_days)}})
-            await self._quotas.delete_many({"last": {"$lt": now - _QUOTA_FOR}})
+            await self._quotas.delete_many({"last": {"$lt": now - self._window}})
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
         async with bounded():
@@ -431,20 +452,27 @@ class MongoLedger:
 
     async def resend(self, event_id: str) -> bool:
         update = change(
-            state="retry", owner=None, resends=1, doubted=False, error="sent again by an operator", due_in_s=0
+            state="retry",
+            owner=None,
+            resends=1,
+            doubted=False,
+            mailbox="",
+            error="sent again by an operator",
+            due_in_s=0,
         )
-        return await self._operate(event_id, SETTLED, update)
+        held = {"state": "pending", "error": {"$regex": "^held: "}}
+        return await self._operate(event_id, {"$or": [{"state": SETTLED}, held]}, update)
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
         state, resends = ("sent", 0) if sent else ("retry", 1)
         update = change(
             state=state, owner=None, resends=resends, doubted=False, error="resolved by an operator", due_in_s=0
         )
-        return await self._operate(event_id, "unknown", update)
+        return await self._operate(event_id, {"state": "unknown"}, update)
 
-    async def _operate(self, event_id: str, state: Condition, update: Change) -> bool:
+    async def _operate(self, event_id: str, wanted: Document, update: Change) -> bool:
         async with bounded():
-            result = await self._mails.update_many({"event_id": event_id, "state": state, **WITH_TEXT}, update)
+            result = await self._mails.update_many({"event_id": event_id, **wanted, **WITH_TEXT}, update)
             return result.matched_count > 0
 
     async def check(self) -> str:
@@ -507,7 +535,7 @@ class MongoRelay:
 
 
 @asynccontextmanager
-async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
+async def open_ledger(uri: str, *, quota: Rate = UNCONFIRMED) -> AsyncIterator[MongoLedger]:
     """Connect to the URI's database, or ``purveyor``, and create the indexes.
 
     Raises ``ConfigError`` for an invalid URI, ``ServerAway`` when the server does not answer, and ``StartupError``
@@ -530,7 +558,7 @@ async def open_ledger(uri: str) -> AsyncIterator[MongoLedger]:
     except (InvalidURI, ConfigurationError, InvalidName, ValueError) as error:
         raise ConfigError(URI_EXPECTED) from error  # the parser's message may contain a part of the password
     try:
-        ledger = MongoLedger(database, address_of(uri))
+        ledger = MongoLedger(database, address_of(uri), quota=quota)
         try:
             await ledger.prepare()
         except LOST as error:

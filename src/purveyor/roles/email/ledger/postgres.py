@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from purveyor.kit.db.postgres import COMMAND_TIMEOUT_S, Connection, Database, Re
 from purveyor.kit.events.message import Cause, Envelope
 from purveyor.kit.events.outbox import emit
 from purveyor.kit.ids import parse_id
+from purveyor.kit.limits.memory import Rate
 from purveyor.kit.metrics import MAILS
 from purveyor.roles.email.contract import MailRecord, MailSettled, State
 from purveyor.roles.email.events import settled_event
@@ -28,12 +29,13 @@ from purveyor.roles.email.ports import (
 )
 from purveyor.roles.email.privacy import digest_of
 from purveyor.roles.email.turns import (
+    FAREWELL,
     FIRST,
     FIRST_WITHIN_S,
-    HELD,
     SUPERSEDED_BY,
-    UNCONFIRMED_PER_HOUR,
+    UNCONFIRMED,
     WAITING,
+    held_error,
     superseded_kinds,
 )
 
@@ -53,9 +55,9 @@ _PAGE_OF_ACCOUNT = f"""
 (select {_RECORD}, message from email.mails where {_BY_USER} and {_PAGE})
 union all (select {_RECORD}, message from email.mails where {_BEFORE_USERS} and {_PAGE})
 order by created_at, event_id, kind limit $6"""  # noqa: S608 - constants
-_ERASE = f"""
+_ERASING = """
 with erased as (
-    delete from email.mails where {_BY_USER} or {_BEFORE_USERS} returning *,
+    delete from email.mails where {which} returning *,
         case state when 'sent' then 'sent' else 'failed' end as outcome
 ), kept as (
     insert into email.mails (event_id, kind, recipient, order_number, subject, message_id, message,
@@ -64,7 +66,11 @@ with erased as (
         created_at, order_id, sequence, request_id, outcome || ':' || resends::text
     from erased on conflict do nothing
 )
-select event_id::text as event_id from erased"""  # noqa: S608 - constants
+select event_id::text as event_id from erased"""
+_ERASE = _ERASING.format(which=f"({_BY_USER} or {_BEFORE_USERS}) and kind <> '{FAREWELL}'")
+_ERASE_FAREWELLS = _ERASING.format(
+    which=f"kind = '{FAREWELL}' and recipient <> '' and state in ('sent', 'failed')"
+)
 _EMPTY_SENT = """
 update email.mails m set message = '' from (
     select event_id, kind, recipient from email.mails
@@ -122,18 +128,19 @@ from (
 where m.event_id = due.event_id and m.kind = due.kind and m.recipient = due.recipient
 returning m.event_id::text as event_id, m.kind, m.recipient, m.message_id, m.message, m.owner::text as owner,
     m.attempts as attempt, m.created_at, m.mailbox, coalesce({_SUPERSEDED_BY}, '') as superseded_by"""  # noqa: S608
-_TAKE_QUOTA = f"""
+_TAKE_QUOTA = """
 insert into email.quotas as quota (mailbox, taken)
 select mailbox, array[now()] from unnest($1::text[]) as mailbox order by mailbox
 on conflict (mailbox) do update
-    set taken = (quota.taken || now())[greatest(cardinality(quota.taken) - {UNCONFIRMED_PER_HOUR - 2}, 1):]
-    where cardinality(quota.taken) < {UNCONFIRMED_PER_HOUR} or quota.taken[1] <= now() - interval '1 hour'
-returning mailbox, now() as taken_at"""  # noqa: S608 - constants
+    set taken = (quota.taken || now())[greatest(cardinality(quota.taken) - $2 + 2, 1):]
+    where cardinality(quota.taken) < $2 or quota.taken[cardinality(quota.taken) - $2 + 1] <= now() - $3::interval
+returning mailbox, now() as taken_at"""
 _HOLD = """
 update email.mails set state = case attempts when 1 then 'pending' else 'retry' end, owner = null,
     attempts = attempts - 1, error = $4, updated_at = now(),
     next_attempt_at = greatest(now() + interval '1 second', (
-        select taken[1] + interval '1 hour' from email.quotas quota where quota.mailbox = mails.mailbox
+        select taken[greatest(cardinality(taken) - $5 + 1, 1)] + $6::interval
+        from email.quotas quota where quota.mailbox = mails.mailbox
     ))
 where owner = $1 and state = 'claimed' and (event_id, kind) in (select * from unnest($2::uuid[], $3::text[]))"""
 
@@ -175,8 +182,11 @@ class PostgresLedger:
 
     server = ""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, quota: Rate = UNCONFIRMED) -> None:
+        """``quota`` limits the mails to an unconfirmed mailbox."""
         self._database = database
+        self._quota = quota
+        self._window = timedelta(seconds=quota.window_s)
 
     async def record(self, mail: NewMail) -> bool:
         recipient = await self._database.fetchval(
@@ -291,7 +301,7 @@ class PostgresLedger:
         waiting = list(claims)
         while waiting:
             once = {claim.mailbox: claim for claim in reversed(waiting)}  # a statement cannot touch a row twice
-            rows = await self._database.fetch(_TAKE_QUOTA, list(once))
+            rows = await self._database.fetch(_TAKE_QUOTA, list(once), self._quota.quota, self._window)
             taken = {row["mailbox"]: row["taken_at"] for row in rows}
             for mailbox, claim in once.items():
                 if mailbox in taken:
@@ -303,7 +313,8 @@ class PostgresLedger:
             MAILS.labels(claim.kind, "held").inc()
         if held:
             keys = [claim.event_id for claim in held], [claim.kind for claim in held]
-            await self._database.execute(_HOLD, int(held[0].owner), *keys, HELD)
+            limit = held_error(self._quota), self._quota.quota, self._window
+            await self._database.execute(_HOLD, int(held[0].owner), *keys, *limit)
         return granted
 
     async def mark_data(self, claim: Claim) -> None:
@@ -379,6 +390,9 @@ class PostgresLedger:
         await self._database.execute(_WITHDRAW, MailSettled.type, [row["event_id"] for row in erased])
         return len(erased)
 
+    async def erase_farewells(self) -> int:
+        return len(await self._database.fetch(_ERASE_FAREWELLS))
+
     async def forget_old(self, erased_days: int) -> None:
         await self._database.execute(
             "delete from email.erased_recipients where erased_at < now() - make_interval(days => $1)", erased_days
@@ -386,7 +400,8 @@ class PostgresLedger:
         await self._database.execute(
             """
             delete from email.quotas
-            where coalesce(taken[cardinality(taken)], '-infinity') < now() - interval '1 hour'"""
+            where coalesce(taken[cardinality(taken)], '-infinity') < now() - $1::interval""",
+            self._window,
         )
 
     async def empty_sent(self, older_than_days: int, limit: int) -> int:
@@ -418,9 +433,10 @@ class PostgresLedger:
         changed = await self._database.execute(
             """
             update email.mails set state = 'retry', owner = null, resends = resends + 1, doubted = false,
-                error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
-            where event_id = $1 and octet_length(message) > 0
-                and state in ('sent', 'failed', 'unknown', 'retry')""",
+                mailbox = '', error = 'sent again by an operator', next_attempt_at = now(), updated_at = now()
+            where event_id = $1 and octet_length(message) > 0 and (
+                state in ('sent', 'failed', 'unknown', 'retry') or state = 'pending' and error like 'held: %'
+            )""",
             parse_id(event_id),
         )
         return changed > 0

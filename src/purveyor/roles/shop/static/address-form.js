@@ -2,6 +2,8 @@
 
 import { h } from "./dom.js";
 import { field } from "./forms.js";
+import { country } from "./format.js";
+import { locale, t } from "./text.js";
 
 // ISO 3166-1 alpha-2.
 const CODES =
@@ -13,10 +15,8 @@ const CODES =
   "SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY " +
   "UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW";
 
-const names = new Intl.DisplayNames(undefined, { type: "region" });
-
-/** `[code, name]` of every country, sorted by its name in the browser's language. */
-const countries = () => CODES.split(" ").map((code) => [code, names.of(code)]).sort((one, other) => one[1].localeCompare(other[1]));
+/** `[code, name]` of every country, sorted by its name in the page's language. */
+const countries = () => CODES.split(" ").map((code) => [code, country(code)]).sort((one, other) => one[1].localeCompare(other[1], locale()));
 
 /** Country of the browser's locale, or an empty string. */
 function likelyCountry() {
@@ -28,19 +28,22 @@ const ADDRESS = ["recipient", "line1", "line2", "postal_code", "city", "region",
 
 /** Address fields, with the values of `known` filled in. */
 export function addressFields(known = {}) {
+  const line = (label, name, autocomplete, more = {}) => field({ label, name, maxlength: 200, autocomplete, value: known[name], ...more });
   return h("div", { class: "fields" },
-    field({ label: "Full name", name: "recipient", required: true, maxlength: 200, autocomplete: "name", value: known.recipient }),
-    field({ label: "Address", name: "line1", required: true, maxlength: 200, autocomplete: "address-line1" }),
-    field({ label: "Apartment, suite, etc.", name: "line2", maxlength: 200, autocomplete: "address-line2" }),
+    line(t("Full name"), "recipient", "name", { required: true }),
+    line(t("Address"), "line1", "address-line1", { required: true }),
+    line(t("Apartment, suite, etc."), "line2", "address-line2"),
     h("div", { class: "pair" },
-      field({ label: "Postal code", name: "postal_code", required: true, maxlength: 20, autocomplete: "postal-code" }),
-      field({ label: "City", name: "city", required: true, maxlength: 200, autocomplete: "address-level2" })),
-    field({ label: "State or region", name: "region", maxlength: 200, autocomplete: "address-level1" }),
+      line(t("Postal code"), "postal_code", "postal-code", { required: true, maxlength: 20 }),
+      line(t("City"), "city", "address-level2", { required: true })),
+    line(t("State or region"), "region", "address-level1"),
     field({
-      label: "Country", name: "country", required: true, autocomplete: "country",
-      options: [["", "Select a country"], ...countries()], value: likelyCountry(),
+      label: t("Country"), name: "country", required: true, autocomplete: "country",
+      options: [["", t("Select a country")], ...countries()], value: known.country ?? likelyCountry(),
     }),
-    field({ label: "Phone", name: "phone", type: "tel", maxlength: 40, autocomplete: "tel", hint: "In case we have questions about the delivery. Include the country code, such as +1." }));
+    line(t("Phone"), "phone", "tel", {
+      type: "tel", maxlength: 40, hint: t("In case we have questions about the delivery. Include the country code, such as +1."),
+    }));
 }
 
 /** The address members of the form values, without empty ones. */

@@ -1,4 +1,6 @@
-// The cart: product ids and quantities in local storage, shared by all tabs. Prices come from the catalog.
+// The cart: product ids and quantities, shared by all tabs. Prices come from the catalog.
+
+import * as store from "./store.js";
 
 const KEY = "purveyor.cart";
 export const MAX_QUANTITY = 1000;
@@ -7,14 +9,19 @@ export const MAX_LINES = 100;
 /** Dispatches "change" when the cart changes in any tab. */
 export const changes = new EventTarget();
 
-/** `[{id, quantity}]` in the order of adding. */
-export const lines = () => JSON.parse(localStorage.getItem(KEY) ?? "[]");
+const isLine = (line) => ["number", "string"].includes(typeof line?.id)
+  && Number.isInteger(line.quantity) && line.quantity > 0 && line.quantity <= MAX_QUANTITY;
+
+const isCart = (value) => Array.isArray(value) && value.length <= MAX_LINES && value.every(isLine);
+
+/** `[{id, quantity}]` in the order of adding. A product id is a number or a string. */
+export const lines = () => store.read(KEY, isCart) ?? [];
 
 /** Total quantity of all lines. */
 export const count = () => lines().reduce((total, line) => total + line.quantity, 0);
 
 function write(next) {
-  localStorage.setItem(KEY, JSON.stringify(next));
+  store.write(KEY, next);
   changes.dispatchEvent(new Event("change"));
 }
 
@@ -41,6 +48,4 @@ export function removeOrdered(ordered) {
     .filter((line) => line.quantity > 0));
 }
 
-addEventListener("storage", (event) => {
-  if (event.key === KEY) changes.dispatchEvent(new Event("change"));
-});
+store.watch(KEY, () => changes.dispatchEvent(new Event("change")));

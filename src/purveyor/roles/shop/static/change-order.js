@@ -1,6 +1,6 @@
 // Status changes by staff. `If-Match` refuses a change that is based on an outdated order.
 
-import { request } from "./api.js";
+import { changeOrder } from "./desk-change.js";
 import { h, say } from "./dom.js";
 import { alertBox } from "./forms.js";
 import { Problem } from "./http.js";
@@ -11,7 +11,7 @@ const NEXT_PAYMENT = { unpaid: ["paid"], paid: ["refunded"] };
 const VERBS = { confirmed: "Confirm", shipped: "Mark as shipped", delivered: "Mark as delivered", paid: "Mark as paid", refunded: "Mark as refunded" };
 
 /** Buttons of the possible next steps. `reload(problem)` loads the order again and shows why a change was refused. */
-export function changePanel({ order, etag }, { reload, trouble }) {
+export function changePanel({ order }, { reload, trouble }) {
   const panel = h("section", { class: "panel next", "aria-labelledby": "change" });
   let running = false;
 
@@ -20,7 +20,7 @@ export function changePanel({ order, etag }, { reload, trouble }) {
     running = true;
     panel.querySelector(".alert")?.remove();
     try {
-      await request("PATCH", `/api/orders/${order.id}`, { body: members, headers: { "If-Match": etag } });
+      await changeOrder(order, members, reload);
       say(`Order ${order.order_number}: ${word(Object.values(members)[0]).toLowerCase()}.`);
       await reload();
     } catch (error) {

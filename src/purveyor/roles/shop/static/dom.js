@@ -23,18 +23,60 @@ let count = 0;
 /** A unique element id. */
 export const newId = (stem) => `${stem}-${++count}`;
 
+const SHOWN_MS = 5000;
+const MARGIN = 12;
+const STEP = 8;
+const CONTROLS = ".button, button, input, select, textarea, summary, .foot a";
+
 let hide = 0;
-/** Show and announce a status message without moving the focus. */
-export function say(text) {
+let kept = false;
+
+/** Show and announce a status message without moving the focus. It ends with its view, or with `keep` with the next. */
+export function say(text, { keep = false } = {}) {
   const status = at("status");
   clearTimeout(hide);
+  kept = keep;
   status.textContent = "";
   requestAnimationFrame(() => {
     status.textContent = text;
     status.classList.add("shown");
+    placeStatus();
   });
-  hide = setTimeout(() => status.classList.remove("shown"), 5000);
+  hide = setTimeout(endStatus, SHOWN_MS);
 }
+
+const endStatus = () => at("status").classList.remove("shown");
+
+/** Another view is shown: end the message, unless it was meant for this view. */
+export function leaveStatus() {
+  if (kept) kept = false;
+  else endStatus();
+}
+
+/** Put the message where it covers no control; where there is no such place, only screen readers get it. */
+export function placeStatus() {
+  const status = at("status");
+  if (!status.classList.contains("shown")) return;
+  const { width, height } = status.getBoundingClientRect();
+  const taken = [...document.querySelectorAll(CONTROLS)].map((control) => control.getBoundingClientRect());
+  const free = (left, top) => !taken.some((box) => box.width && left < box.right + MARGIN && left + width > box.left - MARGIN
+    && top < box.bottom + MARGIN && top + height > box.top - MARGIN);
+  const lefts = [(innerWidth - width) / 2, MARGIN, innerWidth - width - MARGIN];
+  const highest = document.querySelector(".bar").getBoundingClientRect().bottom;
+  for (let top = innerHeight - height - MARGIN; top > highest; top -= STEP) {
+    const left = lefts.find((one) => free(one, top));
+    if (left !== undefined) {
+      status.style.setProperty("top", `${top}px`);
+      status.style.setProperty("left", `${left}px`);
+      status.classList.remove("crowded");
+      return;
+    }
+  }
+  status.classList.add("crowded");
+}
+
+addEventListener("scroll", placeStatus, { passive: true });
+addEventListener("resize", placeStatus);
 
 /** A row of links. `entries`: [label, href, whether it is the current one]. */
 export function chips(label, entries) {

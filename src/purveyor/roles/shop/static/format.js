@@ -1,39 +1,57 @@
 // Amounts, times and API values as text.
 
-const currencies = new Map();
+import { locale, plural, t } from "./text.js";
+
+// Decimals in ISO 4217 where they are not 2. Intl rounds some currencies more than that, such as HUF.
+const DECIMALS = {
+  BIF: 0, CLP: 0, DJF: 0, GNF: 0, ISK: 0, JPY: 0, KMF: 0, KRW: 0, PYG: 0, RWF: 0, UGX: 0, UYI: 0, VND: 0, VUV: 0, XAF: 0,
+  XOF: 0, XPF: 0, BHD: 3, IQD: 3, JOD: 3, KWD: 3, LYD: 3, OMR: 3, TND: 3, CLF: 4, UYW: 4,
+};
+const decimals = (currency) => DECIMALS[currency] ?? 2;
+
+const formats = new Map();
+
+/** The `Intl` format of this kind for the page's language. */
+function format(kind, options) {
+  const key = `${kind.name} ${locale()} ${JSON.stringify(options)}`;
+  if (!formats.has(key)) formats.set(key, new kind(locale(), options));
+  return formats.get(key);
+}
 
 /** An amount in major units of an ISO 4217 currency. */
 export function money(amount, currency) {
-  if (!currencies.has(currency)) {
-    currencies.set(currency, new Intl.NumberFormat(undefined, { style: "currency", currency }));
-  }
-  return currencies.get(currency).format(amount);
+  const digits = decimals(currency);
+  const options = { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return format(Intl.NumberFormat, options).format(amount);
 }
 
-/** Sum of amounts in major units, added as integers of minor units to avoid rounding errors. */
-export const sum = (amounts) => amounts.reduce((total, amount) => total + Math.round(amount * 100), 0) / 100;
+/** Sum of `[price, quantity]` in major units, added as integers of minor units to avoid rounding errors. */
+export function total(priced, currency) {
+  const scale = 10 ** decimals(currency);
+  return priced.reduce((minor, [price, quantity]) => minor + Math.round(price * scale) * quantity, 0) / scale;
+}
 
-const dayTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+export const moment = (text) => format(Intl.DateTimeFormat, { dateStyle: "medium", timeStyle: "short" }).format(new Date(text));
+export const date = (text) => format(Intl.DateTimeFormat, { dateStyle: "medium" }).format(new Date(text));
 
-export const moment = (text) => dayTime.format(new Date(text));
-export const date = (text) => day.format(new Date(text));
+/** The name of a country in the page's language. */
+export const country = (code) => format(Intl.DisplayNames, { type: "region", fallback: "code" }).of(code);
 
 const CATEGORIES = { tv: "TV", smarthome: "Smart home", mobile: "Phones", laptop: "Laptops", camera: "Cameras", wearable: "Wearables" };
-const PAYMENTS = { cash_on_delivery: "Cash on delivery", card: "Card", bank_transfer: "Bank transfer" };
+
+const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1).replaceAll("_", " ");
 
 /** A status, access level or other API value, capitalized. */
-export const word = (text) => text.charAt(0).toUpperCase() + text.slice(1).replaceAll("_", " ");
+export const word = (text) => t(capitalized(text));
 
-export const category = (name) => CATEGORIES[name] ?? word(name);
-export const payment = (name) => PAYMENTS[name] ?? word(name);
+export const category = (name) => t(CATEGORIES[name] ?? capitalized(name));
+export const payment = (name) => word(name);
 
 /** "1 product", "2 products". */
-export const counted = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
+export const counted = (number, one, many = `${one}s`) => plural(number, `{n} ${one}`, `{n} ${many}`);
 
 /** The lines of a postal address. */
 export function addressLines(address) {
   const place = [address.postal_code, address.city].filter(Boolean).join(" ");
-  const country = new Intl.DisplayNames(undefined, { type: "region", fallback: "code" }).of(address.country);
-  return [address.recipient, address.line1, address.line2, place, address.region, country, address.phone].filter(Boolean);
+  return [address.recipient, address.line1, address.line2, place, address.region, country(address.country), address.phone].filter(Boolean);
 }

@@ -2,6 +2,7 @@
 
 import { h, newId } from "./dom.js";
 import { Problem } from "./http.js";
+import { foreign, t } from "./text.js";
 
 /**
  * A labeled field. `name` is also the last part of the JSON Pointer in the API's errors. `options`
@@ -17,14 +18,14 @@ export function field({ label, name, hint, options, rows, value, ...attributes }
   if (value !== undefined && value !== null) control.value = value;
   const optional = !attributes.required && !options && !["search", "date"].includes(attributes.type);
   return h("div", { class: "field" },
-    h("label", { for: id }, label, optional && h("span", { class: "optional" }, " (optional)")),
+    h("label", { for: id }, label, optional && h("span", { class: "optional" }, ` (${t("optional")})`)),
     control,
     hint && h("p", { class: "hint", id: described }, hint));
 }
 
 /** A checkbox. */
-export function checkbox({ label, name, checked = false }) {
-  return h("label", { class: "tick" }, h("input", { type: "checkbox", name, checked }), h("span", {}, label));
+export function checkbox({ label, name, checked = false, required = false }) {
+  return h("label", { class: "tick" }, h("input", { id: newId(name), type: "checkbox", name, checked, required }), h("span", {}, label));
 }
 
 /** A group of radio buttons. `choices`: [value, content]. */
@@ -34,16 +35,23 @@ export function radios({ legend, name, choices, value, onchange = () => {} }) {
       h("input", { type: "radio", name, value: key, checked: key === value, onchange }), h("span", {}, content))));
 }
 
+/** An element with a text of the API. */
+function said(tag, attributes, message) {
+  const { text, lang } = foreign(message);
+  return h(tag, { ...attributes, lang }, text);
+}
+
 /** An alert with the problem's title, its detail and the errors that belong to no field. */
 export function alertBox(error, loose = []) {
   const known = error instanceof Problem;
   if (!known) console.error(error);
   const detail = known && error.detail.replace(/\.$/, "") !== error.title ? error.detail : "";
   return h("div", { class: "alert", role: "alert", tabindex: "-1" },
-    h("strong", {}, known ? error.title : "Something went wrong on this page"),
-    detail && h("p", {}, detail),
-    loose.length > 0 && h("ul", {}, loose.map((entry) => h("li", {}, entry.pointer ? `${entry.pointer.slice(1)}: ${entry.detail}` : sentence(entry.detail)))),
-    known && error.status >= 500 && error.requestId && h("p", { class: "hint" }, `Request ID: ${error.requestId}`));
+    known ? said("strong", {}, error.title) : h("strong", {}, t("Something went wrong on this page")),
+    detail && said("p", {}, detail),
+    loose.length > 0 && h("ul", {}, loose.map((entry) =>
+      entry.pointer ? h("li", {}, `${entry.pointer.slice(1)}: `, said("span", {}, entry.detail)) : said("li", {}, sentence(entry.detail)))),
+    known && error.status >= 500 && error.requestId && h("p", { class: "hint" }, `${t("Request ID")}: ${error.requestId}`));
 }
 
 function clear(form) {
@@ -59,7 +67,7 @@ function clear(form) {
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 const pleaseCheck = (errors) => new Problem(422, {
-  title: errors.length === 1 ? "Please check the marked field" : "Please check the marked fields", errors,
+  title: errors.length === 1 ? t("Please check the marked field") : t("Please check the marked fields"), errors,
 });
 
 /** Show a problem in a form: errors at their fields, the rest above the form. */
@@ -69,13 +77,13 @@ export function showProblem(form, error) {
   let first = null;
   for (const entry of error.errors ?? []) {
     const control = form.querySelector(`[name="${CSS.escape(entry.pointer.split("/").pop())}"]`);
-    const holder = control?.closest(".field");
+    const holder = control?.closest(".field, .tick");
     if (!holder) {
       loose.push(entry);
       continue;
     }
     const id = `${control.id}-error`;
-    holder.append(h("p", { class: "error", id }, sentence(entry.detail)));
+    holder.append(said("p", { class: "error", id }, sentence(entry.detail)));
     control.setAttribute("aria-invalid", "true");
     control.setAttribute("aria-describedby", [control.getAttribute("aria-describedby"), id].filter(Boolean).join(" "));
     first ??= control;
@@ -89,7 +97,7 @@ export function showProblem(form, error) {
  * A form. `submit(values)` gets the non-empty values and may throw. Further submissions are ignored while it
  * runs.
  */
-export function form({ label, action, busy = "Please wait…", submit, extra = [], kind = "primary" }, ...children) {
+export function form({ label, action, busy = t("Please wait…"), submit, extra = [], kind = "primary" }, ...children) {
   const button = h("button", { type: "submit", class: `button ${kind}` }, action);
   let running = false;
   const made = h("form", { "aria-label": label, novalidate: true, onsubmit: async (event) => {

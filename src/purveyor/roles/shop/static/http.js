@@ -1,14 +1,16 @@
 // JSON requests to the API; errors carry the problem document (RFC 9457).
 
+import { t } from "./text.js";
+
 const TIMEOUT_MS = 20_000;
 
 /** An error response, or no response at all (`status` 0). */
 export class Problem extends Error {
   constructor(status, document = {}, headers = new Headers()) {
-    super(document.detail || document.title || "Something went wrong.");
+    super(document.detail || document.title || t("Something went wrong"));
     this.status = status;
     this.code = (document.type ?? "").split("/").pop();
-    this.title = document.title || "Something went wrong";
+    this.title = document.title || t("Something went wrong");
     this.detail = document.detail || "";
     this.errors = document.errors ?? [];
     this.requestId = document.request_id ?? "";
@@ -21,7 +23,10 @@ export class Problem extends Error {
   }
 }
 
-const UNREACHABLE = { title: "Cannot reach the shop", detail: "Check your internet connection and try again." };
+const unreachable = () => ({ title: t("Cannot reach the shop"), detail: t("Check your internet connection and try again.") });
+
+/** The URL of a path of this installation, which need not be at the root of its host. */
+export const address = (path) => new URL(path.replace(/^\//, ""), document.baseURI);
 
 /** Read the problem document of an error response. */
 async function problemOf(response) {
@@ -37,7 +42,7 @@ export async function send(method, path, { body, headers = {}, signal, token, ti
   const signals = [signal, timeoutMs && AbortSignal.timeout(timeoutMs)].filter(Boolean);
   let response;
   try {
-    response = await fetch(path, {
+    response = await fetch(address(path), {
       method,
       headers: all,
       body: body === undefined ? undefined : JSON.stringify(body),
@@ -46,7 +51,7 @@ export async function send(method, path, { body, headers = {}, signal, token, ti
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Problem(0, UNREACHABLE);
+    throw new Problem(0, unreachable());
   }
   if (!response.ok) throw await problemOf(response);
   return response;

@@ -5,20 +5,23 @@ import { request } from "./api.js";
 import * as cart from "./cart.js";
 import { Problem } from "./http.js";
 import { user } from "./session.js";
+import * as store from "./store.js";
 
 const KEY = "purveyor.checkout";
 const KEPT_MS = 23 * 3_600_000; // the server keeps keys for 24 h
 const TRIES = 5;
 
+const isAttempt = (value) => typeof value.key === "string" && typeof value.body === "object" && Number.isFinite(value.at);
+
 /** The user's unanswered attempt, `{key, user_id, body, at}`, or `null`. */
 export function open() {
-  const attempt = JSON.parse(localStorage.getItem(KEY) ?? "null");
+  const attempt = store.read(KEY, isAttempt);
   const good = attempt?.user_id === user()?.user_id && Date.now() - attempt?.at < KEPT_MS;
   return good ? attempt : null;
 }
 
 /** Discard the attempt; the next one gets a new key. */
-export const drop = () => localStorage.removeItem(KEY);
+export const drop = () => store.remove(KEY);
 
 // crypto.randomUUID is not available on pages without TLS.
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -58,7 +61,7 @@ export function finish() {
 /** Place and return an order; an open attempt is finished instead. Throws `Problem`. */
 export function place(body) {
   if (!open()) {
-    localStorage.setItem(KEY, JSON.stringify({ key: newKey(), user_id: user().user_id, body, at: Date.now() }));
+    store.write(KEY, { key: newKey(), user_id: user().user_id, body, at: Date.now() });
   }
   return finish();
 }

@@ -1,6 +1,7 @@
-// The session: a token pair in local storage, renewed before it expires and shared by all tabs.
+// The session: a token pair, renewed before it expires and shared by all tabs.
 
 import { Problem, send } from "./http.js";
+import * as store from "./store.js";
 
 const KEY = "purveyor.session";
 const RENEW_BEFORE_MS = 60_000;
@@ -8,14 +9,13 @@ const RENEW_BEFORE_MS = 60_000;
 /** Dispatches "change" on sign-in and sign-out in any tab. */
 export const changes = new EventTarget();
 
-const read = () => JSON.parse(localStorage.getItem(KEY) ?? "null");
+const isSession = (value) => typeof value.user?.user_id === "string"
+  && typeof value.access === "string" && Number.isFinite(value.renewAt);
 
-function write(session) {
-  if (session) localStorage.setItem(KEY, JSON.stringify(session));
-  else localStorage.removeItem(KEY);
-}
+const read = () => store.read(KEY, isSession);
+const write = (session) => store.write(KEY, session);
 
-/** The signed-in user, `{user_id, email, name, role}`, or `null`. */
+/** The signed-in user, `{user_id, email, name, role, language}`, or `null`. */
 export const user = () => read()?.user ?? null;
 
 /** Whether the user is staff or admin. */
@@ -31,14 +31,15 @@ export async function signIn(email, password) {
   const pair = await (await send("POST", "/login", { body: { email, password } })).json();
   const verified = await (await send("POST", "/verify-token", { token: pair.access_token })).json();
   const { user_id, name, role } = verified;
-  write(withPair({ user: { user_id, email: verified.email, name, role } }, pair));
+  const profile = await send("GET", `/user/${user_id}`, { token: pair.access_token }).then((answer) => answer.json()).catch(() => ({}));
+  write(withPair({ user: { user_id, email: verified.email, name, role, language: profile.language ?? "" } }, pair));
   changes.dispatchEvent(new Event("change"));
 }
 
 /** End the session in this browser only. */
 export function forget() {
   if (!read()) return;
-  write(null);
+  store.remove(KEY);
   changes.dispatchEvent(new Event("change"));
 }
 
@@ -49,11 +50,17 @@ export async function signOut() {
   if (session) await send("POST", "/logout", { body: { refresh_token: session.refresh } }).catch(() => null);
 }
 
-/** Update the displayed name of the user. */
-export function rename(name) {
+/** Update what is remembered of the user's profile. */
+export function update({ name, email, language }) {
   const session = read();
-  write({ ...session, user: { ...session.user, name } });
+  write({ ...session, user: { ...session.user, name, email, language } });
   changes.dispatchEvent(new Event("change"));
+}
+
+/** Read the user's profile again. */
+export async function reload() {
+  const access = await token();
+  if (access) update(await (await send("GET", `/user/${user().user_id}`, { token: access })).json());
 }
 
 async function renew(stale) {
@@ -76,8 +83,7 @@ let renewing = null;
 
 /** A new access token for a `stale` one, or `null` if the session has ended. Tabs take turns. */
 export function renewed(stale) {
-  renewing ??= (navigator.locks ? navigator.locks.request(KEY, () => renew(stale)) : renew(stale))
-    .finally(() => { renewing = null; });
+  renewing ??= store.exclusively(KEY, () => renew(stale)).finally(() => { renewing = null; });
   return renewing;
 }
 
@@ -88,8 +94,6 @@ export async function token() {
   return Date.now() < session.renewAt ? session.access : renewed(session.access);
 }
 
-addEventListener("storage", (event) => {
-  if (event.key !== KEY) return;
-  const who = (text) => JSON.parse(text ?? "null")?.user?.user_id;
-  if (who(event.oldValue) !== who(event.newValue)) changes.dispatchEvent(new Event("change"));
+store.watch(KEY, (now, before) => {
+  if (now?.user?.user_id !== before?.user?.user_id) changes.dispatchEvent(new Event("change"));
 });

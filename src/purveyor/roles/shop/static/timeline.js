@@ -4,10 +4,12 @@ import { get } from "./api.js";
 import { fill, h } from "./dom.js";
 import { moment, word } from "./format.js";
 import { follow } from "./live.js";
+import { t } from "./text.js";
 
 const WHAT = {
   placed: "Order placed", confirmed: "Confirmed", shipped: "Shipped", delivered: "Delivered", cancelled: "Cancelled",
-  paid: "Paid", refunded: "Payment refunded", erased: "Personal data erased",
+  paid: "Paid", refunded: "Payment refunded", erased: "Personal data erased", undone: "Change undone",
+  corrected: "Corrected",
 };
 const MAILS = {
   "order.created": "Order confirmation", "order.confirmed": "Order acceptance", "order.shipped": "Shipping confirmation",
@@ -16,17 +18,17 @@ const MAILS = {
 };
 const MAIL_STATES = { sent: "sent", failed: "could not be delivered", unknown: "may have been sent" };
 
-export const mailName = (kind) => MAILS[kind] ?? word(kind);
+export const mailName = (kind) => (MAILS[kind] ? t(MAILS[kind]) : word(kind));
 
 function headline(entry) {
-  if (entry.mail) return `${mailName(entry.mail.kind)} ${MAIL_STATES[entry.mail.state] ?? entry.mail.state}`;
-  return WHAT[entry.what] ?? word(entry.what);
+  if (entry.mail) return t(`{mail} ${MAIL_STATES[entry.mail.state] ?? entry.mail.state}`, { mail: mailName(entry.mail.kind) });
+  return WHAT[entry.what] ? t(WHAT[entry.what]) : word(entry.what);
 }
 
 function who(by, staff) {
   if (by.kind === "system") return "";
-  if (by.kind === "customer") return staff ? `by ${by.name || "the customer"}` : "by you";
-  return staff && by.name ? `by ${by.name}` : "by the shop";
+  if (by.kind === "customer") return staff ? `by ${by.name || "the customer"}` : t("by you");
+  return staff && by.name ? `by ${by.name}` : t("by the shop");
 }
 
 function row(entry, staff) {
@@ -56,14 +58,11 @@ export async function timeline(orderId, { staff, signal, onNews }) {
   }
 
   entries.forEach(add);
-  follow(`${path}/live`, {
+  follow(orderId, {
     signal,
-    lastId: entries.length ? String(entries.at(-1).id) : null,
-    onState: (now) => { fill(state, STATES[now]); state.dataset.state = now; },
-    onEvent: ({ data }) => {
-      const entry = data && JSON.parse(data);
-      if (entry?.id && add(entry)) onNews(entry, headline(entry));
-    },
+    last: entries.at(-1)?.id,
+    onState: (now) => { fill(state, STATES[now] && t(STATES[now])); state.dataset.state = now; },
+    onEntry: (entry) => { if (add(entry)) onNews(entry, headline(entry)); },
   });
   return { list, state, entries };
 }

@@ -1,80 +1,90 @@
 // The cart, and what the checkout shares with it.
 
 import * as cart from "./cart.js";
-import { products } from "./catalog.js";
+import { find, productLink, products } from "./catalog.js";
 import { emptyState, h, newId, say } from "./dom.js";
-import { counted, money, sum } from "./format.js";
-import { picture } from "./view-catalog.js";
+import { counted, money, total } from "./format.js";
+import { picture } from "./picture.js";
+import { t } from "./text.js";
 
-/** Cart lines with their products; `product` is `undefined` if it no longer exists. */
+/** Cart lines with their products; `product` is `undefined` if it can no longer be bought. */
 export async function filledLines() {
-  const byId = new Map((await products()).map((product) => [product.id, product]));
-  return cart.lines().map((line) => ({ ...line, product: byId.get(line.id) }));
+  const lines = cart.lines();
+  if (lines.length > 1) await products().first.catch(() => null); // one request for most of them
+  return Promise.all(lines.map(async (line) => ({ ...line, product: await find(line.id) })));
 }
 
 /** Total of the lines as text. */
 export function totalOf(lines) {
   const priced = lines.filter((line) => line.product);
   if (!priced.length) return "";
-  return money(sum(priced.map((line) => sum([line.product.price]) * line.quantity)), priced[0].product.currency);
+  const { currency } = priced[0].product;
+  return money(total(priced.map((line) => [line.product.price, line.quantity]), currency), currency);
 }
 
-export const emptyCart = () => emptyState("Your cart is empty", "Products that you add to your cart appear here.",
-  h("a", { class: "button primary", href: "#/" }, "Continue shopping"));
+/** Amount of one line as text. */
+export const amountOf = ({ product, quantity }) => totalOf([{ product, quantity }]);
+
+export const emptyCart = () => emptyState(t("Your cart is empty"), t("Products that you add to your cart appear here."),
+  h("a", { class: "button primary", href: "#/" }, t("Continue shopping")));
 
 export async function cartView({ again, signal }) {
   const lines = await filledLines();
-  if (!lines.length) return { title: "Cart", kind: "narrow", content: [h("h1", {}, "Cart"), emptyCart()] };
-  const total = h("strong", {}, totalOf(lines));
+  const title = t("Cart");
+  if (!lines.length) return { title, kind: "narrow", content: [h("h1", {}, title), emptyCart()] };
+  const totals = ["strong", "strong", "span"].map((tag) => h(tag, { class: "price" }));
+  const drawTotals = () => totals.forEach((shown) => { shown.textContent = totalOf(lines); });
 
   function change(line, amount, quantity) {
     line.quantity = Math.min(Math.max(Math.trunc(quantity) || 1, 1), cart.MAX_QUANTITY);
     cart.set(line.id, line.quantity);
-    amount.textContent = money(sum([line.product.price]) * line.quantity, line.product.currency);
-    total.textContent = totalOf(lines);
+    amount.textContent = amountOf(line);
+    drawTotals();
   }
 
   function remove(line) {
     cart.set(line.id, 0);
-    say(`${line.product?.title ?? "The product"} was removed from your cart.`);
+    say(line.product ? t("{title} was removed from your cart.", line.product) : t("The product was removed from your cart."));
     again();
   }
 
   const row = (line) => {
-    const drop = h("button", { type: "button", class: "link", onclick: () => remove(line), "aria-label": `Remove ${line.product?.title ?? `product ${line.id}`}` }, "Remove");
+    const name = line.product?.title ?? t("Product {id}", line);
+    const drop = h("button", { type: "button", class: "link", onclick: () => remove(line), "aria-label": t("Remove {name}", { name }) }, t("Remove"));
     if (!line.product) {
-      return h("li", { class: "line" }, h("span", { class: "picture none" }), h("div", {}, `Product ${line.id} is no longer available.`), drop);
+      return h("li", { class: "line" }, picture({}), h("div", {}, t("{name} is no longer available.", { name })), drop);
     }
     const { product } = line;
     const id = newId("quantity");
-    const amount = h("span", { class: "price" }, money(sum([product.price]) * line.quantity, product.currency));
+    const amount = h("span", { class: "price" }, amountOf(line));
     return h("li", { class: "line" },
       picture(product, { eager: true }),
       h("div", { class: "line-text" },
-        h("a", { href: `#/products/${product.id}` }, product.title),
-        h("span", { class: "muted" }, `${money(product.price, product.currency)} each`), drop),
+        h("a", { href: productLink(product.id) }, product.title),
+        h("span", { class: "muted" }, t("{price} each", { price: money(product.price, product.currency) })), drop),
       h("div", { class: "line-amount" },
-        h("label", { class: "visually-hidden", for: id }, `Quantity of ${product.title}`),
+        h("label", { class: "visually-hidden", for: id }, t("Quantity of {title}", product)),
         h("input", {
           id, type: "number", min: 1, max: cart.MAX_QUANTITY, value: line.quantity, inputmode: "numeric",
           onchange: (event) => { change(line, amount, event.target.valueAsNumber); event.target.value = line.quantity; },
         }), amount));
   };
 
+  drawTotals();
   cart.changes.addEventListener("change", () => cart.lines().length === lines.length || again(), { signal });
   const missing = lines.some((line) => !line.product);
   return {
-    title: "Cart",
+    title,
     kind: "narrow",
     content: [
-      h("h1", {}, "Cart"),
-      h("p", { class: "muted" }, counted(lines.length, "product")),
+      h("h1", {}, title),
+      h("p", { class: "sum" }, h("span", { class: "muted" }, counted(lines.length, "product")), totals[0]),
       h("ul", { class: "lines" }, lines.map(row)),
-      h("p", { class: "total" }, h("span", {}, "Total"), total),
-      missing && h("p", { class: "alert" }, "Remove the unavailable products to check out."),
+      h("p", { class: "total" }, h("span", {}, t("Total")), totals[1]),
+      missing && h("p", { class: "alert" }, t("Remove the unavailable products to check out.")),
       h("p", { class: "actions end" },
-        h("a", { class: "button", href: "#/" }, "Continue shopping"),
-        !missing && h("a", { class: "button primary", href: "#/checkout" }, "Check out")),
+        h("a", { class: "button", href: "#/" }, t("Continue shopping")),
+        !missing && h("a", { class: "button primary", href: "#/checkout" }, t("Check out"), " · ", totals[2])),
     ],
   };
 }

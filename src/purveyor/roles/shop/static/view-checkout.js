@@ -4,10 +4,11 @@ import { addressFields, addressOf } from "./address-form.js";
 import { get, post } from "./api.js";
 import { fill, h } from "./dom.js";
 import { alertBox, checkbox, field, form, radios } from "./forms.js";
-import { addressLines, money, payment, sum } from "./format.js";
+import { addressLines, counted, payment } from "./format.js";
 import * as placing from "./placing.js";
 import { user } from "./session.js";
-import { emptyCart, filledLines, totalOf } from "./view-cart.js";
+import { t } from "./text.js";
+import { amountOf, emptyCart, filledLines, totalOf } from "./view-cart.js";
 
 const FRESH_MS = 10 * 60_000; // an interrupted attempt younger than this is finished without asking
 const NEW = "new";
@@ -16,27 +17,27 @@ const toOrder = (order) => location.replace(`#/orders/${order.id}?placed=1`);
 
 function summary(lines) {
   return h("section", { class: "panel summary", "aria-labelledby": "summary" },
-    h("h2", { id: "summary" }, "Order summary"),
-    h("ul", {}, lines.map(({ product, quantity }) => h("li", {},
-      h("span", {}, `${quantity} × ${product.title}`),
-      h("span", { class: "price" }, money(sum([product.price]) * quantity, product.currency))))),
-    h("p", { class: "total" }, h("span", {}, "Total"), h("strong", {}, totalOf(lines))),
-    h("p", {}, h("a", { href: "#/cart" }, "Edit cart")));
+    h("h2", { id: "summary" }, t("Order summary")),
+    h("ul", {}, lines.map((line) => h("li", {},
+      h("span", {}, `${line.quantity} × ${line.product.title}`),
+      h("span", { class: "price" }, amountOf(line))))),
+    h("p", { class: "total" }, h("span", {}, t("Total")), h("strong", { class: "price" }, totalOf(lines))),
+    h("p", {}, h("a", { href: "#/cart" }, t("Edit cart"))));
 }
 
 /** Choice of a saved address or a new one. */
 function destination(saved) {
-  const fresh = h("div", { id: "new-address" }, addressFields({ recipient: user().name }), checkbox({ label: "Save this address for next time", name: "keep", checked: true }));
-  if (!saved.length) return h("fieldset", {}, h("legend", {}, "Shipping address"), fresh);
+  const fresh = h("div", { id: "new-address" }, addressFields({ recipient: user().name }), checkbox({ label: t("Save this address for next time"), name: "keep", checked: true }));
+  if (!saved.length) return h("fieldset", {}, h("legend", {}, t("Shipping address")), fresh);
   const chosen = (saved.find((address) => address.is_default) ?? saved.at(-1)).id;
   const toggle = (isNew) => {
     fresh.hidden = !isNew;
     for (const control of fresh.querySelectorAll("input, select")) control.disabled = !isNew;
   };
   toggle(false);
-  const choices = [...saved.map((address) => [address.id, addressLines(address).join(", ")]), [NEW, "Use a different address"]];
+  const choices = [...saved.map((address) => [address.id, addressLines(address).join(", ")]), [NEW, t("Use a different address")]];
   return [
-    radios({ legend: "Shipping address", name: "address", choices, value: chosen, onchange: (event) => toggle(event.target.value === NEW) }),
+    radios({ legend: t("Shipping address"), name: "address", choices, value: chosen, onchange: (event) => toggle(event.target.value === NEW) }),
     fresh,
   ];
 }
@@ -53,8 +54,8 @@ function bodyOf(values, lines, addressId) {
 /** Notice of an attempt that may have reached the server. Sending it again is safe in any case. */
 function interrupted(again, error) {
   const notice = h("div", { class: "notice", role: "status" },
-    h("h2", {}, "We could not confirm your last order"),
-    h("p", {}, "The connection was lost before the shop could answer. You can safely send the order again. It will be placed only once."));
+    h("h2", {}, t("We could not confirm your last order")),
+    h("p", {}, t("The connection was lost before the shop could answer. You can safely send the order again. It will be placed only once.")));
   const finish = async () => {
     try {
       toOrder(await placing.finish());
@@ -66,14 +67,14 @@ function interrupted(again, error) {
   const leave = () => { placing.drop(); again(); };
   const result = h("div", {}, error && alertBox(error));
   return [notice, result, h("p", { class: "actions" },
-    h("button", { type: "button", class: "button primary", onclick: finish }, "Send order again"),
-    h("a", { class: "button", href: "#/orders" }, "View my orders"),
-    h("button", { type: "button", class: "button", onclick: leave }, "Discard"))];
+    h("button", { type: "button", class: "button primary", onclick: finish }, t("Send order again")),
+    h("a", { class: "button", href: "#/orders" }, t("View my orders")),
+    h("button", { type: "button", class: "button", onclick: leave }, t("Discard")))];
 }
 
 export async function checkoutView({ again }) {
-  const heading = h("h1", {}, "Checkout");
-  const page = (kind, ...content) => ({ title: "Checkout", kind, content: [heading, content] });
+  const heading = h("h1", {}, t("Checkout"));
+  const page = (kind, ...content) => ({ title: t("Checkout"), kind, content: [heading, content] });
   const attempt = placing.open();
   if (attempt) {
     if (Date.now() - attempt.at > FRESH_MS) return page("narrow", interrupted(again));
@@ -101,10 +102,11 @@ export async function checkoutView({ again }) {
   };
   const payments = ["cash_on_delivery", "card", "bank_transfer"].map((method) => [method, payment(method)]);
   return page("",
+    h("p", { class: "sum" }, h("span", { class: "muted" }, counted(lines.length, "product")), h("strong", { class: "price" }, totalOf(lines))),
     h("div", { class: "columns" },
-      form({ label: "Checkout", action: "Place order", busy: "Placing order…", submit },
+      form({ label: t("Checkout"), action: `${t("Place order")} · ${totalOf(lines)}`, busy: t("Placing order…"), submit },
         destination(saved),
-        radios({ legend: "Payment method", name: "payment_method", choices: payments, value: payments[0][0] }),
-        field({ label: "Order note", name: "note", rows: 2, maxlength: 500 })),
+        radios({ legend: t("Payment method"), name: "payment_method", choices: payments, value: payments[0][0] }),
+        field({ label: t("Order note"), name: "note", rows: 2, maxlength: 500 })),
       summary(lines)));
 }

@@ -3,11 +3,19 @@
 import { get, post, request } from "./api.js";
 import { fill, h, say } from "./dom.js";
 import { field, form } from "./forms.js";
+import { productLink } from "./catalog.js";
 import { addressLines, date, money, payment, word } from "./format.js";
-import { isStaff } from "./session.js";
+import { address } from "./http.js";
+import { isStaff, user } from "./session.js";
+import { t } from "./text.js";
 import { changePanel } from "./change-order.js";
+import { correctPanel } from "./correct-order.js";
+import { cancelOrder } from "./desk-change.js";
+import { keys } from "./desk-keys.js";
 import { mailPanel } from "./mail-panel.js";
+import { notesPanel } from "./notes-panel.js";
 import { timeline } from "./timeline.js";
+import { offerUndo } from "./undo.js";
 import { statusPill } from "./view-orders.js";
 
 const WAY = ["pending", "confirmed", "shipped", "delivered"];
@@ -16,47 +24,49 @@ const WAY = ["pending", "confirmed", "shipped", "delivered"];
 function progress(status) {
   if (status === "cancelled") return null;
   const reached = WAY.indexOf(status);
-  return h("ol", { class: "progress", "aria-label": "Progress" }, WAY.map((step, place) =>
-    h("li", { class: place <= reached && "done", "aria-current": place === reached && "step" }, step === "pending" ? "Placed" : word(step))));
+  return h("ol", { class: "progress", "aria-label": t("Progress") }, WAY.map((step, place) =>
+    h("li", { class: place <= reached && "done", "aria-current": place === reached && "step" }, step === "pending" ? t("Placed") : word(step))));
 }
 
 function contents(order) {
   return h("section", { class: "panel", "aria-labelledby": "contents" },
-    h("h2", { id: "contents" }, "Items"),
+    h("h2", { id: "contents" }, t("Items")),
     h("table", { class: "items" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Product"), h("th", { scope: "col", class: "number" }, "Quantity"), h("th", { scope: "col", class: "number" }, "Amount"))),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("Product")), h("th", { scope: "col", class: "number" }, t("Quantity")), h("th", { scope: "col", class: "number" }, t("Amount")))),
       h("tbody", {}, order.items.map((item) => h("tr", {},
-        h("td", {}, h("a", { href: `#/products/${item.product_id}` }, item.title), h("span", { class: "muted each" }, `${money(item.price, order.currency)} each`)),
+        h("td", {}, h("a", { href: productLink(item.product_id) }, item.title), h("span", { class: "muted each" }, t("{price} each", { price: money(item.price, order.currency) }))),
         h("td", { class: "number" }, item.quantity),
         h("td", { class: "number" }, money(item.total_amt, order.currency))))),
-      h("tfoot", {}, h("tr", {}, h("th", { scope: "row", colspan: 2 }, "Total"), h("td", { class: "number" }, money(order.total_amount, order.currency))))));
+      h("tfoot", {}, h("tr", {}, h("th", { scope: "row", colspan: 2 }, t("Total")), h("td", { class: "number" }, money(order.total_amount, order.currency))))));
 }
 
 function facts(order, staff) {
-  const address = order.shipping_address;
+  const shipTo = order.shipping_address;
   const rows = [
-    ["Payment", `${payment(order.payment_method)}, ${word(order.payment_status).toLowerCase()}`],
-    ["Ship to", address ? addressLines(address).map((line) => h("span", { class: "address-line" }, line)) : "No shipping address"],
-    order.note && ["Note", order.note],
-    staff && ["Customer", h("a", { href: `#/desk?user_id=${encodeURIComponent(order.user_id)}` }, h("code", {}, order.user_id))],
+    [t("Payment"), `${payment(order.payment_method)} · ${word(order.payment_status)}`],
+    [t("Ship to"), shipTo ? addressLines(shipTo).map((line) => h("span", { class: "address-line" }, line)) : t("No shipping address")],
+    order.note && [t("Note"), order.note],
+    staff && ["Buyer", [h("a", { href: `#/desk/customers/${encodeURIComponent(order.user_id)}` }, order.buyer?.name || order.user_id),
+      order.buyer && h("span", { class: "address-line" }, h("a", { href: `mailto:${order.buyer.email}` }, order.buyer.email))]],
   ].filter(Boolean);
   return h("section", { class: "panel", "aria-labelledby": "facts" },
-    h("h2", { id: "facts" }, "Shipping and payment"),
+    h("h2", { id: "facts" }, t("Shipping and payment")),
     h("dl", { class: "facts-list" }, rows.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
 }
 
 const canCancel = (order) => ["pending", "confirmed"].includes(order.status);
 
-function cancelPanel(order, done) {
+function cancelPanel(order, done, desk) {
   const submit = async ({ reason }) => {
-    await post(`/api/orders/${order.id}/cancel`, reason ? { reason } : {});
-    say(`Order ${order.order_number} was cancelled.`);
+    if (desk) await cancelOrder(order, reason, done);
+    else await post(`/api/orders/${order.id}/cancel`, reason ? { reason } : {});
+    say(t("Order {number} was cancelled.", { number: order.order_number }));
     await done();
   };
   return h("details", { class: "panel cancel" },
-    h("summary", {}, "Cancel order"),
-    form({ label: "Cancel order", action: "Cancel order", busy: "Cancelling…", kind: "danger", submit },
-      field({ label: "Reason", name: "reason", rows: 2, maxlength: 500 })));
+    h("summary", {}, t("Cancel order")),
+    form({ label: t("Cancel order"), action: t("Cancel order"), busy: t("Cancelling…"), kind: "danger", submit },
+      field({ label: t("Reason"), name: "reason", rows: 2, maxlength: 500 })));
 }
 
 /** Emails about the order in the development mailbox. */
@@ -65,12 +75,12 @@ async function mailboxPanel(order) {
   const number = new RegExp(`(?<!\\d)${order.order_number}(?!\\d)`);
   const own = found.filter((mail) => number.test(mail.subject)).reverse();
   return h("section", { class: "panel", "aria-labelledby": "mailbox" },
-    h("h2", { id: "mailbox" }, "Emails in the development mailbox"),
-    own.length === 0 && h("p", { class: "muted" }, "No emails yet."),
+    h("h2", { id: "mailbox" }, t("Emails in the development mailbox")),
+    own.length === 0 && h("p", { class: "muted" }, t("No emails yet.")),
     own.map((mail) => h("details", { class: "mail-shown" },
       h("summary", {}, mail.subject),
       h("pre", { tabindex: 0 }, mail.text),
-      h("p", {}, h("a", { href: `/mailbox#${encodeURIComponent(mail.id)}` }, "Open in mailbox")))));
+      h("p", {}, h("a", { href: address(`/mailbox#${encodeURIComponent(mail.id)}`).href }, t("Open in mailbox"))))));
 }
 
 async function read(id) {
@@ -81,7 +91,7 @@ async function read(id) {
 export async function orderView({ parameter: id, path, query, signal, config }) {
   const desk = path.startsWith("/desk");
   const staff = isStaff();
-  const parts = { head: h("div"), way: h("div"), change: h("div"), facts: h("div"), cancel: h("div"), mails: h("div"), box: h("div") };
+  const parts = { head: h("div"), way: h("div"), change: h("div"), facts: h("div"), cancel: h("div"), mails: h("div"), box: h("div"), notes: h("div"), correct: h("div") };
   let current = await read(id);
   let drawn = null;
 
@@ -91,13 +101,21 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
     if (etag === drawn && !trouble) return;
     drawn = etag;
     const lost = [parts.change, parts.cancel].some((part) => part.contains(document.activeElement));
-    fill(parts.head, h("h1", { tabindex: -1 }, `Order ${order.order_number}`), statusPill(order.status),
-      h("p", { class: "muted" }, `Placed on ${date(order.created_at)} · ${money(order.total_amount, order.currency)}`));
+    fill(parts.head, h("h1", { tabindex: -1 }, t("Order {number}", { number: order.order_number })), statusPill(order.status),
+      h("p", { class: "muted" }, t("Placed on {date}", { date: date(order.created_at) }), " · ", money(order.total_amount, order.currency)));
     fill(parts.way, progress(order.status));
     fill(parts.facts, facts(order, desk));
-    if (!canCancel(order) || !parts.cancel.firstChild) fill(parts.cancel, canCancel(order) && cancelPanel(order, refresh));
+    if (!canCancel(order) || !parts.cancel.firstChild) fill(parts.cancel, canCancel(order) && cancelPanel(order, refresh, desk));
     if (desk) fill(parts.change, changePanel(current, { reload: refresh, trouble }));
+    if (desk && user().role === "admin") fill(parts.correct, correctPanel(current, refresh));
     if (lost && document.activeElement === document.body) (parts.change.querySelector("button") ?? parts.head.querySelector("h1")).focus();
+  }
+
+  function deskOnly() {
+    notesPanel(id).then((panel) => fill(parts.notes, panel), () => null);
+    if (current.order.undo_until) offerUndo(current.order, word(current.order.status).toLowerCase(), refresh);
+    const press = (label) => [...parts.change.querySelectorAll("button")].find((button) => button.textContent === label)?.click();
+    keys(signal, { c: () => press("Confirm"), s: () => press("Mark as shipped") });
   }
 
   async function showMails() {
@@ -120,23 +138,25 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
   const story = await timeline(id, { staff: desk, signal, onNews });
   draw();
   showMails();
+  if (desk) deskOnly();
   const { order } = current;
-  const up = desk ? ["#/desk", "Order desk"] : ["#/orders", "My orders"];
+  const up = desk ? ["#/desk", "Order desk"] : ["#/orders", t("My orders")];
   return {
-    title: `Order ${order.order_number}`,
+    title: t("Order {number}", { number: order.order_number }),
     content: [
       h("p", { class: "up" }, h("a", { href: up[0] }, `← ${up[1]}`)),
       query.has("placed") && h("div", { class: "notice", role: "status" },
-        h("h2", {}, "Thank you for your order!"), h("p", {}, "We will send you a confirmation by email. This page shows every update as it happens.")),
+        h("h2", {}, t("Thank you for your order!")), h("p", {}, t("We will send you a confirmation by email. This page shows every update as it happens."))),
       h("div", { class: "order-head" }, parts.head),
       parts.way,
       parts.change,
       h("div", { class: "columns order" },
         h("div", { class: "stack" },
           h("section", { class: "panel", "aria-labelledby": "story" },
-            h("div", { class: "panel-head" }, h("h2", { id: "story" }, "Timeline"), story.state), story.list),
+            h("div", { class: "panel-head" }, h("h2", { id: "story" }, t("Timeline")), story.state), story.list),
           parts.mails, parts.box),
-        h("div", { class: "stack" }, contents(order), parts.facts, parts.cancel)),
+        h("div", { class: "stack" }, contents(order), parts.facts, parts.notes, parts.cancel, parts.correct,
+          desk && h("p", {}, h("a", { href: `#/desk/slips?ids=${id}` }, "Print packing slip")))),
       !desk && staff && h("p", {}, h("a", { href: `#/desk/orders/${id}` }, "Open in order desk")),
     ],
   };

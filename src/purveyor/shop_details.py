@@ -1,0 +1,106 @@
+"""Settings of what customers are told about the shop, shared by the roles that tell it."""
+
+import re
+from difflib import get_close_matches
+from typing import Annotated
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+import msgspec
+
+from purveyor.kit.errors import ConfigError
+from purveyor.settings import Help, Url, require_scheme
+
+_MAX_LINE = 100
+_NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]|=[?]")
+"""What a mail header must not contain: controls, line and direction marks, the start of an encoded word."""
+
+
+class ShopDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """What customers are told about the shop. The settings of each role that tells them derive from it."""
+
+    shop_name: Annotated[
+        str, Help(description="name of the shop; empty: the name in EMAIL_FROM, otherwise Purveyor")
+    ] = ""
+    shop_contact: Annotated[
+        str, Help(description="email address for questions of customers, also Reply-To of all emails")
+    ] = ""
+    shop_time_zone: Annotated[
+        str, Help(description="IANA time zone for times in emails, such as Europe/Berlin")
+    ] = "UTC"
+    shop_language: Annotated[
+        str, Help(description="language of emails to nobody in particular, such as SHOP_NOTIFY")
+    ] = "en"
+    shop_notify: Annotated[
+        str, Help(description="email addresses, comma-separated, that get a notice of each new order")
+    ] = ""
+    shop_legal_url: Annotated[Url, Help(description="URL of the legal notice, linked in pages and emails")] = Url()
+    shop_logo_url: Annotated[Url, Help(description="URL of the logo in emails; empty: the name as text")] = Url()
+    bank_details: Annotated[
+        str, Help(description="account for bank transfers, shown in emails; \\n starts a new line")
+    ] = ""
+    public_url: Annotated[Url, Help(description="base URL of the shop for links in emails; empty: no links")] = (
+        Url()
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("shop_name", "shop_language"):
+            if len(value := getattr(self, name)) > _MAX_LINE or _NO_LINE.search(value):
+                raise ConfigError(f"{name.upper()}: expected one line of at most {_MAX_LINE} characters.")
+        for name in ("shop_contact", "shop_notify"):
+            _require_addresses(name.upper(), getattr(self, name), most=1 if name == "shop_contact" else 20)
+        for name in ("shop_legal_url", "shop_logo_url", "public_url"):
+            _require_page(name.upper(), getattr(self, name))
+        if self.public_url and re.search(r"[?#]", self.public_url):
+            raise ConfigError(
+                "PUBLIC_URL: expected a base URL without query and fragment, such as https://shop.example."
+            )
+        _ = self.zone
+
+    @property
+    def name(self) -> str:
+        """The shop's name."""
+        return self.shop_name.strip() or "Purveyor"
+
+    @property
+    def bank_lines(self) -> tuple[str, ...]:
+        """The lines of the bank details."""
+        lines = re.split(r"\r?\n|\\n", self.bank_details)
+        return tuple(line.strip() for line in lines if line.strip())
+
+    @property
+    def notified(self) -> tuple[str, ...]:
+        """The addresses that get a notice of each new order."""
+        return tuple(filter(None, (address.strip() for address in self.shop_notify.split(","))))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The shop's time zone. Raises ``ConfigError``."""
+        wanted = self.shop_time_zone
+        known = {wanted} if wanted == "UTC" else available_timezones()
+        if wanted in known:
+            return ZoneInfo(wanted)
+        near = get_close_matches(wanted, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"SHOP_TIME_ZONE={wanted!r}: expected an IANA time zone, such as Europe/Berlin.{hint}")
+
+
+def _require_addresses(name: str, text: str, *, most: int) -> None:
+    """Raise ``ConfigError`` for a list of mail addresses that has an invalid one or too many."""
+    addresses = text.split(",") if text.strip() else []
+    if len(addresses) > most:
+        raise ConfigError(f"{name}: expected {'one email address' if most == 1 else f'at most {most} addresses'}.")
+    for address in addresses:
+        from purveyor.kit.mail_address import EmailNotValidError, parse_mail_address  # slow to import
+
+        try:
+            parse_mail_address(address.strip())
+        except EmailNotValidError as error:
+            raise ConfigError(f"{name}: {address.strip()!r} is not an email address. {error}") from error
+
+
+def _require_page(name: str, url: str) -> None:
+    """Raise ``ConfigError`` for a URL that a customer's browser could not open."""
+    require_scheme(name, url, "http", "https")
+    if url and (not urlsplit(url).hostname or re.search(r"[\s<>\"]", url)):
+        raise ConfigError(f"{name}: expected a URL such as https://shop.example.")
