@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import msgspec
 
 from purveyor.kit.errors import ConfigError
+from purveyor.kit.money import is_currency
 from purveyor.settings import Help, Url, require_scheme
 
 _MAX_LINE = 100
@@ -39,11 +40,16 @@ class ShopDetails(msgspec.Struct, frozen=True, kw_only=True):
     bank_details: Annotated[
         str, Help(description="account for bank transfers, shown in emails; \\n starts a new line")
     ] = ""
+    currency: Annotated[str, Help(description="ISO 4217 code of all prices")] = "EUR"
     public_url: Annotated[Url, Help(description="base URL of the shop for links in emails; empty: no links")] = (
         Url()
     )
 
     def __post_init__(self) -> None:
+        if not is_currency(self.currency):
+            raise ConfigError(
+                f"CURRENCY={self.currency!a}: expected the code of a currency in ISO 4217, such as EUR."
+            )
         for name in ("shop_name", "shop_language"):
             if len(value := getattr(self, name)) > _MAX_LINE or _NO_LINE.search(value):
                 raise ConfigError(f"{name.upper()}: expected one line of at most {_MAX_LINE} characters.")

@@ -12,7 +12,6 @@ from msgspec import Meta
 from purveyor.kit.errors import ConfigError, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.limits.memory import Rate
-from purveyor.kit.money import Currency
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
@@ -102,7 +101,6 @@ class EmailSettings(ShopDetails, frozen=True, kw_only=True):
     mail_templates: Annotated[
         Path | None, Meta(description="folder with your own mail templates; empty: built-in templates")
     ] = None
-    currency: Annotated[Currency, Meta(description="ISO 4217 code of all prices")] = Currency("EUR")
     jwt_secret: Annotated[
         Secret, Meta(description="key that signs access tokens, at least 32 bytes; required in production")
     ] = Secret()
@@ -234,7 +232,7 @@ def shop_of(settings: EmailSettings) -> "Shop":
         logo_url=settings.shop_logo_url,
         bank_details=settings.bank_lines,
         zone=settings.zone,
-        currency=str(settings.currency),
+        currency=settings.currency,
         language=settings.shop_language,
     )
 
