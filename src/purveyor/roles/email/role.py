@@ -12,7 +12,6 @@ from msgspec import Meta
 from purveyor.kit.errors import ConfigError, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.limits.memory import Rate
-from purveyor.kit.money import Currency
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
@@ -108,7 +107,6 @@ class EmailSettings(ShopDetails, frozen=True, kw_only=True):
     shop_notify: Annotated[
         str, Meta(description="email addresses, comma-separated, that get a notice of each new order")
     ] = ""
-    currency: Annotated[Currency, Meta(description="ISO 4217 code of all prices")] = Currency("EUR")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -246,7 +244,7 @@ def shop_of(settings: EmailSettings, public_url: str) -> "Shop":
         logo_url=settings.shop_logo_url,
         bank_details=settings.bank_lines,
         zone=settings.zone,
-        currency=str(settings.currency),
+        currency=settings.currency,
         language=settings.shop_language,
     )
 
