@@ -39,8 +39,12 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     ),
     "bad choice": (("config",), {"ENVIRONMENT": "staging"}, ("ENVIRONMENT", "development", "production")),
     "bad number": (("config",), {"PASSWORD_MIN_LENGTH": "7"}, ("PASSWORD_MIN_LENGTH", "8")),
-    "bad currency": (("config",), {"CURRENCY": "eur"}, ("CURRENCY=eur", "ISO 4217", "such as EUR")),
-    "unknown currency": (("serve",), {"CURRENCY": "XYZ"}, ("CURRENCY=XYZ", "ISO 4217", "such as EUR")),
+    "bad currency": (("config",), {"CURRENCY": "eur"}, ("CURRENCY='eur'", "ISO 4217", "such as EUR")),
+    "unknown currency": (("serve",), {"CURRENCY": "XYZ"}, ("CURRENCY='XYZ'", "ISO 4217", "such as EUR")),
+    "unknown time zone": (("serve",), {"SHOP_TIME_ZONE": "Europe/Berlim"}, ("SHOP_TIME_ZONE", "Europe/Berlin?")),
+    "bad contact": (("serve",), {"SHOP_CONTACT": "nobody"}, ("SHOP_CONTACT", "not an email address")),
+    "no such mail": (("mail", "preview", "order.lost"), {}, ("order.lost", "order.created", "user.erased")),
+    "no such language": (("mail", "preview", "--language", "tlh"), {}, ("tlh", "de, en, es, fr")),
     "bad rate": (("config",), {"RATE_LIMIT_ORDERS": "60/day"}, ("RATE_LIMIT_ORDERS", "N/minute")),
     "bad network": (("config",), {"TRUSTED_PROXIES": "proxy"}, ("TRUSTED_PROXIES", "proxy")),
     "bad URL": (("serve",), {"DATABASE_URL": "mysql://x"}, ("DATABASE_URL", "postgresql://")),
@@ -49,7 +53,7 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "roles apart in production": (
         ("serve", "--roles", "auth"),
         {"ENVIRONMENT": "production", "JWT_SECRET": _SECRET},
-        ("SERVICE_SECRET", "production", "here auth; elsewhere orders, shop", "32 bytes"),
+        ("SERVICE_SECRET", "production", "here auth; elsewhere orders, email, shop", "32 bytes"),
     ),
     "short service secret": (("serve",), {"SERVICE_SECRET": _SECRET[:-1]}, ("SERVICE_SECRET", "32 bytes")),
     "bad address of a role": (
