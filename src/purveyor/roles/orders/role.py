@@ -110,7 +110,6 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
-    purges = (order_store.purge, persons.sweep, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
@@ -134,7 +133,9 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         background=[
             Background("relay", relay.run),
             Background("live", streams.run),
-            Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
+            Background(
+                "purge", partial(regularly, _PURGE_EVERY_S, order_store.purge, persons.sweep, tickets.purge)
+            ),
             *desk.background,
             *_looks(env, outbox),
         ],
