@@ -105,16 +105,16 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     streams = live.Live(histories, identity, stopping=env.stopping)
     timelines = service.Timelines(histories, committed=streams.wake)
     changed = partial(_changed, relay, streams)
-    changes = service.Changes(order_store, identity, committed=changed)
     desk = _desk(database, order_store, identity, settings, changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
+    purges = (order_store.purge, persons.sweep, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
             *routes.list_routes(orders, order_store, identity),
-            *routes.change_routes(changes, identity),
+            *routes.change_routes(service.Changes(order_store, identity, committed=changed), identity),
             *live.history_routes(timelines, streams, tickets, identity),
             *_pages(env, settings, order_store),
             *routes_products.product_routes(orders, currency),
@@ -133,9 +133,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         background=[
             Background("relay", relay.run),
             Background("live", streams.run),
-            Background(
-                "purge", partial(regularly, _PURGE_EVERY_S, order_store.purge, persons.sweep, tickets.purge)
-            ),
+            Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
             *desk.background,
             *_looks(env, outbox),
         ],
