@@ -53,7 +53,7 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "roles apart in production": (
         ("serve", "--roles", "auth"),
         {"ENVIRONMENT": "production", "JWT_SECRET": _SECRET},
-        ("SERVICE_SECRET", "production", "here auth; elsewhere orders, shop", "32 bytes"),
+        ("SERVICE_SECRET", "production", "here auth; elsewhere orders, email, shop", "32 bytes"),
     ),
     "short service secret": (("serve",), {"SERVICE_SECRET": _SECRET[:-1]}, ("SERVICE_SECRET", "32 bytes")),
     "bad address of a role": (
@@ -269,3 +269,17 @@ def test_help_is_no_error(console: Console, command: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for option in ("--roles", "--host", "--port", "--workers", "--config"):
         assert option in done.stdout
+
+
+def test_password_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*APP, "user", "add", "ada@example.com", "--name", "Ada", "--password-stdin"],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        input="gr\u00fc\u00dfe an alle\n".encode("latin-1"),
+        capture_output=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == "app: The password on standard input is not valid UTF-8.\n"

@@ -109,7 +109,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
-    purges = (order_store.purge, persons.sweep, tickets.purge)
+    purges = (order_store.purge, personal.sweep, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
@@ -154,7 +154,7 @@ def _desk(
     from purveyor.roles.orders.routes_desk import desk_routes
 
     jobs, undoing = (
-        bulk.BulkJobs(database, store, committed=changed),
+        bulk.BulkJobs(database, store, identity, committed=changed),
         undo.Undo(database, store, committed=changed),
     )
     return Actor(
