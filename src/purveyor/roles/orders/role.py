@@ -102,7 +102,6 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     streams = live.Live(histories, identity, stopping=env.stopping)
     timelines = service.Timelines(histories, committed=streams.wake)
     changed = partial(_changed, relay, streams)
-    changes = service.Changes(order_store, identity, committed=changed)
     desk = _desk(database, order_store, identity, settings, changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
@@ -112,7 +111,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         routes=[
             *routes.order_routes(orders, identity),
             *routes.list_routes(orders, order_store, identity),
-            *routes.change_routes(changes, identity),
+            *routes.change_routes(service.Changes(order_store, identity, committed=changed), identity),
             *live.history_routes(timelines, streams, tickets, identity),
             *_pages(env, settings, order_store),
             *routes_products.product_routes(orders, currency),
