@@ -873,7 +873,7 @@ async def test_log_says_which_address_answered_what(
     assert [record.getMessage()[:200] for record in caplog.records] == [
         f"The product API failed ({api.url}/1 answered 500, application/json, begins with {ERROR!r}).",
         (
-            "The product API returned HTML instead of JSON. Check PRODUCTS_API. "
+            "The product API returned HTML instead of JSON "
             f"({api.url}/2 answered 200, application/json, begins with '<html>{'x' * 80}"
         )[:200],
     ]
