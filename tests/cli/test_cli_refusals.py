@@ -41,6 +41,10 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "bad number": (("config",), {"PASSWORD_MIN_LENGTH": "7"}, ("PASSWORD_MIN_LENGTH", "8")),
     "bad currency": (("config",), {"CURRENCY": "eur"}, ("CURRENCY='eur'", "ISO 4217", "such as EUR")),
     "unknown currency": (("serve",), {"CURRENCY": "XYZ"}, ("CURRENCY='XYZ'", "ISO 4217", "such as EUR")),
+    "unknown time zone": (("serve",), {"SHOP_TIME_ZONE": "Europe/Berlim"}, ("SHOP_TIME_ZONE", "Europe/Berlin?")),
+    "bad contact": (("serve",), {"SHOP_CONTACT": "nobody"}, ("SHOP_CONTACT", "not an email address")),
+    "no such mail": (("mail", "preview", "order.lost"), {}, ("order.lost", "order.created", "user.erased")),
+    "no such language": (("mail", "preview", "--language", "tlh"), {}, ("tlh", "de, en, es, fr")),
     "bad rate": (("config",), {"RATE_LIMIT_ORDERS": "60/day"}, ("RATE_LIMIT_ORDERS", "N/minute")),
     "bad network": (("config",), {"TRUSTED_PROXIES": "proxy"}, ("TRUSTED_PROXIES", "proxy")),
     "bad URL": (("serve",), {"DATABASE_URL": "mysql://x"}, ("DATABASE_URL", "postgresql://")),
@@ -49,7 +53,7 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "roles apart in production": (
         ("serve", "--roles", "auth"),
         {"ENVIRONMENT": "production", "JWT_SECRET": _SECRET},
-        ("SERVICE_SECRET", "production", "here auth; elsewhere orders, shop", "32 bytes"),
+        ("SERVICE_SECRET", "production", "here auth; elsewhere orders, email, shop", "32 bytes"),
     ),
     "short service secret": (("serve",), {"SERVICE_SECRET": _SECRET[:-1]}, ("SERVICE_SECRET", "32 bytes")),
     "bad address of a role": (
@@ -265,3 +269,17 @@ def test_help_is_no_error(console: Console, command: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for option in ("--roles", "--host", "--port", "--workers", "--config"):
         assert option in done.stdout
+
+
+def test_password_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*APP, "user", "add", "ada@example.com", "--name", "Ada", "--password-stdin"],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        input="gr\u00fc\u00dfe an alle\n".encode("latin-1"),
+        capture_output=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == "app: The password on standard input is not valid UTF-8.\n"

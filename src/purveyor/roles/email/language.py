@@ -47,9 +47,8 @@ class MoneyFormat(_Section, frozen=True):
 
 
 def _decimals(amount: Decimal, currency: str) -> int:
-    usual = decimals(currency)
     # A fraction that the currency does not have looks odd, but rounding it would be wrong.
-    return usual if usual or amount == amount.to_integral_value() else 2
+    return decimals(currency) or (0 if amount == amount.to_integral_value() else 2)
 
 
 class DateFormat(_Section, frozen=True):

@@ -32,7 +32,7 @@ from purveyor.roles.orders.contract import (
     OrderShipped,
     TraceOrder,
 )
-from purveyor.settings import Secret, Url
+from purveyor.settings import Url
 from purveyor.shop_details import ShopDetails
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
@@ -55,9 +55,6 @@ class OrdersSettings(ShopDetails, frozen=True, kw_only=True):
 
     products_api: Annotated[Url, Meta(description="base URL of the product API; empty: bundled catalog")] = Url()
     rate_limit_orders: Annotated[Rate, Meta(description="rate limit for placing orders, per user")] = Rate(60, 60)
-    jwt_secret: Annotated[
-        Secret, Meta(description="key that signs access tokens, at least 32 bytes; required in production")
-    ] = Secret()
     event_backlog_max_events: Annotated[
         int, Meta(ge=1, description="refuse new orders while this many events wait for the broker")
     ] = 100_000
@@ -110,7 +107,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
-    purges = (order_store.purge, persons.sweep, tickets.purge)
+    purges = (order_store.purge, personal.sweep, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
@@ -155,7 +152,7 @@ def _desk(
     from purveyor.roles.orders.routes_desk import desk_routes
 
     jobs, undoing = (
-        bulk.BulkJobs(database, store, committed=changed),
+        bulk.BulkJobs(database, store, identity, committed=changed),
         undo.Undo(database, store, committed=changed),
     )
     return Actor(
@@ -180,8 +177,8 @@ def _pages(env: Env, settings: OrdersSettings, store: "OrderStore") -> list[Any]
     from purveyor.kit.link_tokens import LinkTokens
     from purveyor.roles.orders.order_page import OrderPages, page_routes
 
-    links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
-    return page_routes(OrderPages(store, links, settings))
+    links = LinkTokens(ORDER_LINK, *env.link_secrets())
+    return page_routes(OrderPages(store, links, settings, env.public_url))
 
 
 def _changed(relay: "Relay", streams: "Live", order_id: UUID) -> None:
