@@ -17,6 +17,7 @@ from purveyor.cli.options import (
 )
 from purveyor.cli.output import JsonOption, out, print_json, table
 from purveyor.kit import log
+from purveyor.kit.errors import ConfigError
 from purveyor.kit.mode import Mode
 from purveyor.registry import ROLES
 from purveyor.roles.auth.client import AccountAdmin
@@ -61,13 +62,27 @@ def add(
 
     Prompts for the password on a terminal, otherwise reads it from standard input.
     """
-    if password_stdin or not sys.stdin.isatty():
-        password = sys.stdin.readline().rstrip("\n")
+    if password_stdin or not _on_terminal():
+        password = _read_password()
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     opened = {"email": email, "name": name, "password": password, "access": role}
     account = run(asked(AccountAdmin, lambda accounts: accounts.open(**opened), config))
     out.print(f"Created {account.email} with role {account.access}, ID {account.id}.")
+
+
+def _on_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _read_password() -> str:
+    """The first line of standard input. Raises ``ConfigError`` if it is closed or not UTF-8."""
+    if sys.stdin is None:
+        raise ConfigError("Standard input is closed. Send the password there.")
+    try:
+        return sys.stdin.buffer.readline().rstrip(b"\r\n").decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError("The password on standard input is not UTF-8.") from None  # the cause quotes it
 
 
 @user.command("role", epilog="Example: app user role ada@example.com staff")
