@@ -92,7 +92,8 @@ class Host:
     """Builds, supervises and stops the actors of one process.
 
     ``processes`` share this process's part of in-process limits. ``mode`` says how much of the roles is started.
-    ``events`` opens the event transport even where no role uses it.
+    ``events`` opens the event transport even where no role uses it. ``own_url`` takes the place of an empty
+    ``PUBLIC_URL``.
     """
 
     def __init__(
@@ -103,12 +104,14 @@ class Host:
         processes: int = 1,
         mode: Mode = Mode.SERVE,
         events: bool = False,
+        own_url: str = "",
     ) -> None:
         self.roles, self.sources, self.mode = list(roles), sources, mode
         self.settings = sources.load(Settings)
         self.actors: dict[str, Actor] = {}
         self.answers: dict[type[Ask[Any]], Any] = {}
         self.started = self.stopping = False
+        self.public_url = self.settings.public_url.rstrip("/") or own_url
         self.limiter: Limiter = MemoryLimiter(share=processes)
         self.backoff: Backoff = MemoryBackoff()
         self.shared_cache: SharedCache | None = None
@@ -181,7 +184,8 @@ class Host:
             console=self.console,
             database_kind="external" if self.databases.configured(role.name) else "embedded",
             data_dir=self.settings.data_dir,
-            service_secret=self.service_secret,
+            link_secrets=self.link_secrets,
+            public_url=self.public_url,
             limiter=self.limiter,
             backoff=self.backoff,
             shared_cache=self.shared_cache,
@@ -269,6 +273,16 @@ class Host:
             return kept_secret(self.settings.data_dir / "service-secret")
         except OSError as error:
             raise ConfigError(f"SERVICE_SECRET: is empty, and none can be kept in DATA_DIR ({error}).") from error
+
+    def link_secrets(self) -> Sequence[str]:
+        """The secrets that sign links: the shared one, then those in the settings of the roles here."""
+        try:
+            shared = self.service_secret()
+        except ConfigError as error:
+            log.warning("%s Emails have no signed links.", error)
+            shared = ""
+        own = [role.secret(self._role_settings[role.name]) for role in self.roles]
+        return [secret for secret in (shared, *own) if secret]
 
     @property
     def can_be_asked(self) -> bool:

@@ -135,7 +135,9 @@ async def stop_signal(at_once: Callable[[], None] = lambda: None) -> AsyncIterat
 async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int) -> int:
     async with stop_signal() as stop:
         watching = asyncio.ensure_future(_stop_when_orphaned(stop))
-        host = Host(choose_roles(plan.roles), plan.make_sources(), processes=processes)
+        host = Host(
+            choose_roles(plan.roles), plan.make_sources(), processes=processes, own_url=_development_url(plan)
+        )
         running = asyncio.ensure_future(_run_host(host, plan, listener, stop))
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -168,11 +170,22 @@ async def _run_host(host: Host, plan: Plan, listener: socket.socket | None, stop
         host.failed.result()
 
 
+def _url_of(plan: Plan, host: str = "") -> str:
+    """The URL of this process's port, if it has one."""
+    host = host or plan.host
+    return "" if plan.port is None else f"http://{f'[{host}]' if ':' in host else host}:{plan.port}"
+
+
+def _development_url(plan: Plan) -> str:
+    """The base URL of links without ``PUBLIC_URL``: in development the process's own."""
+    if not plan.public or plan.make_sources().load(Settings).production:
+        return ""
+    return _url_of(plan, "localhost" if plan.host in ("0.0.0.0", "::") else "")  # noqa: S104 - compared
+
+
 def _announce(host: Host, plan: Plan) -> None:
     roles = ",".join(host.actors)
-    url = (
-        None if plan.port is None else f"http://{f'[{plan.host}]' if ':' in plan.host else plan.host}:{plan.port}"
-    )
+    url = _url_of(plan)
     log.info("ready", extra={"roles": roles, **({"url": url} if url else {})})
     if url and plan.public and not host.settings.production and not is_loopback(plan.host):
         log.warning(
@@ -180,7 +193,7 @@ def _announce(host: Host, plan: Plan) -> None:
             "Development pages, such as the mailbox, answer only this machine.",
             url,
         )
-    if not sys.stderr.isatty() or url is None or not plan.public:
+    if not sys.stderr.isatty() or not url or not plan.public:
         return
     pages = {**_pages(host), "API docs": "/docs", "Health": "/health/ready"}
     lines = "".join(f"  {name + ':':<10} {url}{path}\n" for name, path in pages.items())

@@ -148,7 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Networks, Help(description="networks (CIDR) of proxies whose X-Forwarded-For is trusted")
     ] = Networks()
     public_url: Annotated[
-        Url, Help(description="base URL of the pages, a path allowed; empty: emails have no links")
+        Url, Help(description="base URL of the pages, a path allowed; empty: in development the process's own")
     ] = Url()
     cors_origins: Annotated[
         Origins, Help(description="origins that may use the API from a browser, or *; empty: none")
@@ -165,6 +165,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         require_scheme("DATABASE_URL", self.database_url, "postgresql", "postgres")
         require_scheme("REDIS_URL", self.redis_url, "redis", "rediss", "unix")
         require_scheme("PUBLIC_URL", self.public_url, "http", "https")
+        if self.public_url and (not urlsplit(self.public_url).hostname or re.search(r"[\s?#]", self.public_url)):
+            raise ConfigError("PUBLIC_URL: expected a base URL without query and fragment.")
         require_length("SERVICE_SECRET", self.service_secret)
 
     @property

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import msgspec
 
 from purveyor.kit.errors import ConfigError
+from purveyor.kit.money import is_currency
 from purveyor.settings import Help, Url, require_scheme
 
 _MAX_LINE = 100
@@ -28,33 +29,23 @@ class ShopDetails(msgspec.Struct, frozen=True, kw_only=True):
     shop_time_zone: Annotated[
         str, Help(description="IANA time zone for times in emails, such as Europe/Berlin")
     ] = "UTC"
-    shop_language: Annotated[
-        str, Help(description="language of emails to nobody in particular, such as SHOP_NOTIFY")
-    ] = "en"
-    shop_notify: Annotated[
-        str, Help(description="email addresses, comma-separated, that get a notice of each new order")
-    ] = ""
     shop_legal_url: Annotated[Url, Help(description="URL of the legal notice, linked in pages and emails")] = Url()
     shop_logo_url: Annotated[Url, Help(description="URL of the logo in emails; empty: the name as text")] = Url()
     bank_details: Annotated[
         str, Help(description="account for bank transfers, shown in emails; \\n starts a new line")
     ] = ""
-    public_url: Annotated[Url, Help(description="base URL of the shop for links in emails; empty: no links")] = (
-        Url()
-    )
+    currency: Annotated[str, Help(description="ISO 4217 code of all prices")] = "EUR"
 
     def __post_init__(self) -> None:
-        for name in ("shop_name", "shop_language"):
-            if len(value := getattr(self, name)) > _MAX_LINE or _NO_LINE.search(value):
-                raise ConfigError(f"{name.upper()}: expected one line of at most {_MAX_LINE} characters.")
-        for name in ("shop_contact", "shop_notify"):
-            _require_addresses(name.upper(), getattr(self, name), most=1 if name == "shop_contact" else 20)
-        for name in ("shop_legal_url", "shop_logo_url", "public_url"):
-            _require_page(name.upper(), getattr(self, name))
-        if self.public_url and re.search(r"[?#]", self.public_url):
+        if not is_currency(self.currency):
             raise ConfigError(
-                "PUBLIC_URL: expected a base URL without query and fragment, such as https://shop.example."
+                f"CURRENCY={self.currency!a}: expected the code of a currency in ISO 4217, such as EUR."
             )
+        if len(self.shop_name) > _MAX_LINE or _NO_LINE.search(self.shop_name):
+            raise ConfigError(f"SHOP_NAME: expected one line of at most {_MAX_LINE} characters.")
+        require_addresses("SHOP_CONTACT", self.shop_contact, most=1)
+        for name in ("shop_legal_url", "shop_logo_url"):
+            _require_page(name.upper(), getattr(self, name))
         _ = self.zone
 
     @property
@@ -69,11 +60,6 @@ class ShopDetails(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(line.strip() for line in lines if line.strip())
 
     @property
-    def notified(self) -> tuple[str, ...]:
-        """The addresses that get a notice of each new order."""
-        return tuple(filter(None, (address.strip() for address in self.shop_notify.split(","))))
-
-    @property
     def zone(self) -> ZoneInfo:
         """The shop's time zone. Raises ``ConfigError``."""
         wanted = self.shop_time_zone
@@ -85,7 +71,7 @@ class ShopDetails(msgspec.Struct, frozen=True, kw_only=True):
         raise ConfigError(f"SHOP_TIME_ZONE={wanted!r}: expected an IANA time zone, such as Europe/Berlin.{hint}")
 
 
-def _require_addresses(name: str, text: str, *, most: int) -> None:
+def require_addresses(name: str, text: str, *, most: int) -> None:
     """Raise ``ConfigError`` for a list of mail addresses that has an invalid one or too many."""
     addresses = text.split(",") if text.strip() else []
     if len(addresses) > most:

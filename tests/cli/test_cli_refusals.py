@@ -39,8 +39,12 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     ),
     "bad choice": (("config",), {"ENVIRONMENT": "staging"}, ("ENVIRONMENT", "development", "production")),
     "bad number": (("config",), {"PASSWORD_MIN_LENGTH": "7"}, ("PASSWORD_MIN_LENGTH", "8")),
-    "bad currency": (("config",), {"CURRENCY": "eur"}, ("CURRENCY=eur", "ISO 4217", "such as EUR")),
-    "unknown currency": (("serve",), {"CURRENCY": "XYZ"}, ("CURRENCY=XYZ", "ISO 4217", "such as EUR")),
+    "bad currency": (("config",), {"CURRENCY": "eur"}, ("CURRENCY='eur'", "ISO 4217", "such as EUR")),
+    "unknown currency": (("serve",), {"CURRENCY": "XYZ"}, ("CURRENCY='XYZ'", "ISO 4217", "such as EUR")),
+    "unknown time zone": (("serve",), {"SHOP_TIME_ZONE": "Europe/Berlim"}, ("SHOP_TIME_ZONE", "Europe/Berlin?")),
+    "bad contact": (("serve",), {"SHOP_CONTACT": "nobody"}, ("SHOP_CONTACT", "not an email address")),
+    "no such mail": (("mail", "preview", "order.lost"), {}, ("order.lost", "order.created", "user.erased")),
+    "no such language": (("mail", "preview", "--language", "tlh"), {}, ("tlh", "de, en, es, fr")),
     "bad rate": (("config",), {"RATE_LIMIT_ORDERS": "60/day"}, ("RATE_LIMIT_ORDERS", "N/minute")),
     "bad network": (("config",), {"TRUSTED_PROXIES": "proxy"}, ("TRUSTED_PROXIES", "proxy")),
     "bad URL": (("serve",), {"DATABASE_URL": "mysql://x"}, ("DATABASE_URL", "postgresql://")),
@@ -259,13 +263,19 @@ def test_output_that_finds_no_room_is_told_in_one_line(folder: Path) -> None:
 
 
 ADD = ("user", "add", "ada@example.com", "--name", "Ada")
+NOT_UTF8 = "The password on standard input is not valid UTF-8."
 
 
 @pytest.mark.parametrize(
     ("arguments", "stdin", "code", "said"),
     [
-        (ADD, b"\xff\xfe secret pass\n", 2, "The password on standard input is not UTF-8."),
-        ((*ADD, "--password-stdin"), b"secret \xe9 pass\n", 2, "The password on standard input is not UTF-8."),
+        (ADD, b"\xff\xfe secret pass\n", 2, NOT_UTF8),
+        (
+            (*ADD, "--password-stdin"),
+            b"secret \xe9 pass\n",
+            2,
+            "The password on standard input is not valid UTF-8.",
+        ),
         (ADD, None, 2, "Standard input is closed. Send the password there."),
         (("trace", b"\xff"), b"", 1, "There is no order \\udcff."),
     ],

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from purveyor.cli.help import GroupedHelp
+from purveyor.cli.mail_preview import preview
 from purveyor.cli.options import ConfigOption, asked, reaching, run
 from purveyor.cli.output import JsonOption, out, print_json, table
 from purveyor.kit.events.transport import DeadLetter
@@ -92,6 +93,9 @@ def resolve(
     """Resolve an email in state unknown: mark it as sent, or send it again."""
     record = run(asked(Email, lambda email: email.resolve(event_id, sent=outcome == "sent"), config))
     out.print(f"The email to {record.recipient} is now {record.state}.")
+
+
+mail.command("preview", epilog="Example: app mail preview order.created --language de --open")(preview)
 
 
 def trace(

@@ -81,8 +81,10 @@ class Env:
     database_kind: str
     """``embedded`` or ``external``."""
     data_dir: Path
-    service_secret: Callable[[], str]
-    """The secret that all processes share; empty in production without a setting. Raises ``ConfigError``."""
+    public_url: str
+    """The base URL of links to pages, without a slash at its end; empty: none is known."""
+    link_secrets: Callable[[], Sequence[str]]
+    """The secrets for ``LinkTokens``, the same in all processes: the first signs, all verify; may be empty."""
     limiter: Limiter
     backoff: Backoff
     shared_cache: SharedCache | None
@@ -113,7 +115,7 @@ class HoldsPersonalData:
     """The events with which a role reports the erasure and the export of a user's data."""
 
     erased: type[Event]
-    """With the member ``user_id``."""
+    """With the member ``user_id``, and optionally ``retained``: how much is kept until another such event."""
     exported: type[Event]
     """With the members ``export_id``, ``part``, ``parts`` and ``document``, a JSON array."""
 
@@ -139,6 +141,8 @@ class Role(Generic[S]):
     migrations: Path | None = None
     in_postgres: Callable[[S], bool] | None = None
     """Whether the settings put its data, and so its outbox, into PostgreSQL; ``None``: always."""
+    secret: Callable[[S], str] = lambda _settings: ""
+    """A secret in its settings. It signs links in this process where the shared secret is not set."""
     reads_events: bool = False
     """Whether it uses the event transport without emitting or consuming, to show dead letters."""
     personal_data: HoldsPersonalData | None = None

@@ -11,7 +11,7 @@ from purveyor.roles.email.rendering import Renderer
 from purveyor.roles.email.role import EmailSettings, check
 from purveyor.roles.email.template_check import SAMPLES, check_templates
 from purveyor.roles.email.template_files import PACKAGED
-from purveyor.settings import Sources
+from purveyor.settings import Settings, Sources
 
 
 def own(folder: Path, name: str, *changes: tuple[str, str], like: str = "") -> Path:
@@ -179,7 +179,7 @@ def test_an_order_mails_number_may_stand_wherever_the_language_wants_it(tmp_path
 )
 def test_a_public_url_is_the_base_of_pages(url: str) -> None:
     with pytest.raises(ConfigError, match="PUBLIC_URL"):
-        Sources(environ={"PUBLIC_URL": url}, dotenv=None).load(EmailSettings)
+        Sources(environ={"PUBLIC_URL": url}, dotenv=None).load(Settings)
 
 
 def test_every_kind_has_its_templates() -> None:

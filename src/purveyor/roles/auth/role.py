@@ -172,6 +172,7 @@ ROLE = Role(
     settings=AuthSettings,
     build=build,
     check=check,
+    secret=lambda settings: settings.jwt_secret.reveal(),
     offers=(Identity, AccountAdmin),
     tags={
         "accounts": "Create an account, read and update the profile.",

@@ -12,7 +12,6 @@ from msgspec import Meta
 from purveyor.kit.errors import ConfigError, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.limits.memory import Rate
-from purveyor.kit.money import Currency
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
@@ -51,7 +50,7 @@ from purveyor.roles.orders.contract import (
     OrderShipped,
 )
 from purveyor.settings import Secret, Url
-from purveyor.shop_details import ShopDetails
+from purveyor.shop_details import ShopDetails, require_addresses
 
 if TYPE_CHECKING:  # slow to import, so build() imports them
     from purveyor.kit.events.outbox import Outbox, Relay
@@ -102,14 +101,25 @@ class EmailSettings(ShopDetails, frozen=True, kw_only=True):
     mail_templates: Annotated[
         Path | None, Meta(description="folder with your own mail templates; empty: built-in templates")
     ] = None
-    currency: Annotated[Currency, Meta(description="ISO 4217 code of all prices")] = Currency("EUR")
-    jwt_secret: Annotated[
-        Secret, Meta(description="key that signs access tokens, at least 32 bytes; required in production")
-    ] = Secret()
+    shop_language: Annotated[
+        str, Meta(description="language of emails to nobody in particular, such as SHOP_NOTIFY")
+    ] = "en"
+    shop_notify: Annotated[
+        str, Meta(description="email addresses, comma-separated, that get a notice of each new order")
+    ] = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_addresses("SHOP_NOTIFY", self.shop_notify, most=20)
 
     @property
     def has_smtp(self) -> bool:
         return bool(self.smtp_url or self.email_user)
+
+    @property
+    def notified(self) -> tuple[str, ...]:
+        """The addresses that get a notice of each new order."""
+        return tuple(filter(None, (address.strip() for address in self.shop_notify.split(","))))
 
     @property
     def sender(self) -> str:
@@ -167,9 +177,9 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
             farewells.wake()
 
         sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=settled)
-        shop = shop_of(settings)
+        shop = shop_of(settings, env.public_url)
         renderer = Renderer(shop, settings.mail_templates)
-        links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
+        links = LinkTokens(ORDER_LINK, *env.link_secrets())
         letters = Letters(shop, links, settings.notified)
         mails = Mails(
             ledger, renderer, letters, settings.sender, sender.wake, reply_to=settings.shop_contact.strip()
@@ -221,20 +231,20 @@ def _ledger_check(env: Env, settings: EmailSettings, ledger: Ledger) -> Check:
     return Check("mail ledger", "external", ledger.check, required=required, server=server, setting="MONGODB_URI")
 
 
-def shop_of(settings: EmailSettings) -> "Shop":
+def shop_of(settings: EmailSettings, public_url: str) -> "Shop":
     """What mails say of the shop."""
     from purveyor.roles.email.mail_models import Shop
     from purveyor.roles.email.mime import sender_parts
 
     return Shop(
         name=settings.shop_name or sender_parts(settings.sender)[0] or settings.name,
-        url=settings.public_url.rstrip("/"),
+        url=public_url,
         contact=settings.shop_contact.strip(),
         legal_url=settings.shop_legal_url,
         logo_url=settings.shop_logo_url,
         bank_details=settings.bank_lines,
         zone=settings.zone,
-        currency=str(settings.currency),
+        currency=settings.currency,
         language=settings.shop_language,
     )
 

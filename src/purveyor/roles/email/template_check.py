@@ -9,6 +9,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from purveyor.kit.errors import ConfigError
@@ -23,6 +24,7 @@ from purveyor.roles.email.mail_models import (
     OrderMail,
     PasswordChangedMail,
     ResetMail,
+    Shop,
     WelcomeMail,
 )
 from purveyor.roles.email.rendering import Renderer
@@ -92,6 +94,18 @@ _LETTERS: Mapping[str, Letter] = {
 }
 SAMPLES: Mapping[str, Letter] = {kind: _LETTERS[kind] for kind in KINDS}
 """A sample letter for each kind, in the order of ``KINDS``."""
+
+
+def samples(shop: Shop) -> Mapping[str, Letter]:
+    """The sample letters with the links and the currency of a shop."""
+    return {kind: _of(shop, letter) for kind, letter in SAMPLES.items()}
+
+
+def _of(shop: Shop, letter: Letter) -> Letter:
+    if not isinstance(letter, OrderMail | NoticeMail):
+        return letter
+    link = letter.link.replace("https://shop.example", shop.url) if shop.url else ""
+    return msgspec.structs.replace(letter, link=link, currency=shop.currency or letter.currency)
 
 
 def check_templates(overrides: Path) -> None:

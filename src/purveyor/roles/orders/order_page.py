@@ -3,12 +3,12 @@
 import base64
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from litestar import Response
+from litestar import MediaType, Response
 from litestar.params import PathParameter
 
 from purveyor.kit.errors import NotFound
@@ -42,10 +42,11 @@ _FALLBACK = "en"
 class OrderPages:
     """Renders the pages of orders."""
 
-    def __init__(self, store: OrderStore, links: LinkTokens, shop: ShopDetails) -> None:
+    def __init__(self, store: OrderStore, links: LinkTokens, shop: ShopDetails, public_url: str) -> None:
         self._store = store
         self._links = links
         self._shop = shop
+        self._public_url = public_url
 
     async def page(self, token: str) -> str:
         """The page of the order that a token shows. Raises ``NotFound`` for every invalid token."""
@@ -58,7 +59,7 @@ class OrderPages:
             raise missing from error
         if not self._links.verify(token, order_id, stored.buyer.email) or stored.erased:
             raise missing
-        return _render(stored.order, stored.buyer.language, self._shop)
+        return _render(stored.order, stored.buyer.language, self._shop, self._public_url)
 
 
 def page_routes(pages: OrderPages) -> list[Any]:
@@ -80,7 +81,7 @@ def page_routes(pages: OrderPages) -> list[Any]:
     async def view_order(
         view_token: Annotated[str, PathParameter(description="Signed token from an email")],
     ) -> Response[str]:
-        return Response(await pages.page(view_token), media_type="text/html; charset=utf-8", headers=_HEADERS)
+        return Response(await pages.page(view_token), media_type=MediaType.HTML, headers=_HEADERS)
 
     return [view_order]
 
@@ -103,7 +104,7 @@ def _templates() -> "Environment":
     )
 
 
-def _render(order: Order, tag: str, shop: ShopDetails) -> str:
+def _render(order: Order, tag: str, shop: ShopDetails, public_url: str) -> str:
     code = tag.replace("_", "-").partition("-")[0].lower()
     language = code if code in _words() else _FALLBACK
     words = _words()[language]
@@ -135,8 +136,18 @@ def _render(order: Order, tag: str, shop: ShopDetails) -> str:
             ],
             total=_amount(order.total, order.currency),
             bank_details=shop.bank_lines if is_payable else (),
+            links=list(_links(shop, public_url, words)),
         )
     )
+
+
+def _links(shop: ShopDetails, public_url: str, words: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if public_url:
+        yield shop.name, f"{public_url}/"
+    if contact := shop.shop_contact.strip():
+        yield contact, f"mailto:{contact}"
+    if shop.shop_legal_url:
+        yield words["legal"], shop.shop_legal_url
 
 
 def _amount(minor: int, currency: str) -> str:

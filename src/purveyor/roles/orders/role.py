@@ -10,7 +10,6 @@ from uuid import UUID
 from msgspec import Meta
 
 from purveyor.kit.limits.memory import Rate
-from purveyor.kit.money import Currency
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
@@ -33,7 +32,7 @@ from purveyor.roles.orders.contract import (
     OrderShipped,
     TraceOrder,
 )
-from purveyor.settings import Secret, Url
+from purveyor.settings import Url
 from purveyor.shop_details import ShopDetails
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
@@ -56,10 +55,6 @@ class OrdersSettings(ShopDetails, frozen=True, kw_only=True):
 
     products_api: Annotated[Url, Meta(description="base URL of the product API; empty: bundled catalog")] = Url()
     rate_limit_orders: Annotated[Rate, Meta(description="rate limit for placing orders, per user")] = Rate(60, 60)
-    jwt_secret: Annotated[
-        Secret, Meta(description="key that signs access tokens, at least 32 bytes; required in production")
-    ] = Secret()
-    currency: Annotated[Currency, Meta(description="ISO 4217 code of all prices")] = Currency("EUR")
     event_backlog_max_events: Annotated[
         int, Meta(ge=1, description="refuse new orders while this many events wait for the broker")
     ] = 100_000
@@ -76,9 +71,9 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(env.database())
-        products: Products = BundledProducts(str(settings.currency))
+        products: Products = BundledProducts(settings.currency)
         if settings.products_api:
-            api = ProductApi(settings.products_api, str(settings.currency), shared=env.shared_cache)
+            api = ProductApi(settings.products_api, settings.currency, shared=env.shared_cache)
             products = await stack.enter_async_context(aclosing(api))
         yield _assemble(env, settings, database, products)
 
@@ -88,9 +83,9 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
     from purveyor.roles.orders import live, privacy, routes, routes_products, service, store, store_tickets
 
-    identity, currency = env.port(Identity), str(settings.currency)  # msgspec encodes no subclass of str
+    identity, currency = env.port(Identity), settings.currency
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
-    persons = privacy.PersonalDataStore(database)
+    persons, tickets = privacy.PersonalDataStore(database), store_tickets.LiveTickets(database)
     most, oldest_s = settings.event_backlog_max_events, settings.event_backlog_max_age_s
     backlog = Backlog("orders", max_events=most, max_age_s=oldest_s)
     relay = Relay(database, "orders", env.events, backlog)
@@ -104,7 +99,6 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         committed=relay.wake,
         backlog=backlog,
     )
-    tickets = store_tickets.LiveTickets(database)
     streams = live.Live(histories, identity, stopping=env.stopping)
     timelines = service.Timelines(histories, committed=streams.wake)
     changed = partial(_changed, relay, streams)
@@ -113,7 +107,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
-    purges = (order_store.purge, persons.sweep, tickets.purge)
+    purges = (order_store.purge, personal.sweep, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
@@ -158,7 +152,7 @@ def _desk(
     from purveyor.roles.orders.routes_desk import desk_routes
 
     jobs, undoing = (
-        bulk.BulkJobs(database, store, committed=changed),
+        bulk.BulkJobs(database, store, identity, committed=changed),
         undo.Undo(database, store, committed=changed),
     )
     return Actor(
@@ -183,8 +177,8 @@ def _pages(env: Env, settings: OrdersSettings, store: "OrderStore") -> list[Any]
     from purveyor.kit.link_tokens import LinkTokens
     from purveyor.roles.orders.order_page import OrderPages, page_routes
 
-    links = LinkTokens(ORDER_LINK, env.service_secret(), settings.jwt_secret.reveal())
-    return page_routes(OrderPages(store, links, settings))
+    links = LinkTokens(ORDER_LINK, *env.link_secrets())
+    return page_routes(OrderPages(store, links, settings, env.public_url))
 
 
 def _changed(relay: "Relay", streams: "Live", order_id: UUID) -> None:

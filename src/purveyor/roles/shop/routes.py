@@ -48,15 +48,15 @@ def storefront_routes(email: Email, settings: ShopSettings, *, development: bool
 
     @get("/", include_in_schema=False, sync_to_thread=False)
     def index(request: Request[Any, Any, Any]) -> Response[bytes]:
-        response = _page(settings.shop_name, f"{base_path.get()}/").response(request)
+        response = _page(settings.name, f"{base_path.get()}/").response(request)
         response.headers["Content-Security-Policy"] = policy
         return response
 
     @get("/static/shop/config.json", include_in_schema=False)
     async def config(request: Request[Any, Any, Any]) -> Response[bytes]:
         shown = PageConfig(
-            name=settings.shop_name,
-            contact=settings.shop_contact,
+            name=settings.name,
+            contact=settings.shop_contact.strip(),
             legal_url=str(settings.shop_legal_url),
             image_origins=settings.picture_origins,
             development=development,

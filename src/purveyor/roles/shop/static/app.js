@@ -183,7 +183,7 @@ function drawBar() {
   at("nav-account").href = user ? "#/account" : "#/sign-in";
   at("nav-account").classList.toggle("name", Boolean(user));
   const count = cart.count();
-  at("cart-count").textContent = count;
+  at("cart-count").dataset.count = count; // the label says it
   at("cart-count").hidden = count === 0;
   at("nav-cart").setAttribute("aria-label", `${t("Cart")}, ${counted(count, "item")}`);
 }

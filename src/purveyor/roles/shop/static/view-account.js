@@ -58,11 +58,10 @@ function emailPanel(own, profile) {
   const result = h("div");
   return panel("email", t("Email"),
     h("p", { class: "muted" }, profile.email),
-    profile.email_confirmed === false && h("p", { class: "hint" }, t("This address is not confirmed yet. Open the link in the email that we sent you.")),
     result,
     h("details", {}, h("summary", {}, t("Change email address")),
       form({ label: t("Change email address"), action: t("Send confirmation"), submit: change, kind: "" },
-        emailField(t("New email address"), { autocomplete: "email" }), passwordField(t("Current password"), "password"))));
+        emailField(t("New email address"), { autocomplete: "email", hint: t("Enter your current address to get a new link to confirm it.") }), passwordField(t("Current password"), "password"))));
 }
 
 function passwordPanel(again) {
