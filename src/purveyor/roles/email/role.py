@@ -16,6 +16,8 @@ from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
 from purveyor.roles.auth.contract import (
+    EmailChanged,
+    EmailConfirmationRequested,
     PasswordChanged,
     PasswordResetRequested,
     UserErased,
@@ -44,6 +46,7 @@ from purveyor.roles.orders.contract import (
     OrderCancelled,
     OrderConfirmed,
     OrderCreated,
+    OrderDataErased,
     OrderDelivered,
     OrderPaid,
     OrderRefunded,
@@ -65,7 +68,7 @@ log = logging.getLogger(__name__)
 
 MAILED = (
     *(OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled, OrderPaid, OrderRefunded),
-    *(UserRegistered, PasswordResetRequested, PasswordChanged),
+    *(UserRegistered, EmailConfirmationRequested, EmailChanged, PasswordResetRequested, PasswordChanged),
 )
 """The events that are only mailed."""
 _NO_SMTP = (
@@ -204,6 +207,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
             subscriptions={
                 **dict.fromkeys(MAILED, mails.write),
                 UserErased: partial(_erase, personal_data, mails),
+                OrderDataErased: personal_data.erase_later_mails,
                 UserExportRequested: personal_data.export,
             },
             background=[
@@ -341,7 +345,10 @@ ROLE = Role(
     personal_data=HoldsPersonalData(erased=MailDataErased, exported=MailDataExported),
     tags={"development": "The development mailbox; not available in production."},
     pages={"Mailbox": "/mailbox"},
-    consumes={event: event.type for event in (*MAILED, UserErased, UserExportRequested)},
+    consumes={
+        **{event: event.type for event in (*MAILED, UserErased, UserExportRequested)},
+        OrderDataErased: "order_data.erased.email",
+    },
     migrations=Path(__file__).with_name("migrations"),
     in_postgres=lambda settings: not settings.mongodb_uri,
 )
