@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from acceptance.test_sessions import stops_working
-from shop import Customer, Shop, problem
+from shop import Customer, Shop, an_address, problem
 from waiting import until
 
 
@@ -84,11 +84,29 @@ async def test_every_role_says_when_it_has_erased_its_part(shop: Shop, admin: Cu
     problem(await shop.erase(admin, ada.id), 404, "not-found")
     problem(await shop.personal_data(admin, ada.id), 404, "not-found")
 
-    async def all_erased() -> bool:
+    async def all_answered() -> bool:
         (line,) = [line for line in (await shop.erasures()).splitlines() if ada.id in line]
-        return "not yet" not in line
+        return line.count("not yet") == line.count("not yet: 1 open or recent order") == 1
 
-    await until(all_erased)
+    await until(all_answered)
+
+
+async def test_open_order_keeps_its_address_and_is_cancelled_if_wished(
+    shop: Shop, ada: Customer, stranger: Customer, staff: Customer
+) -> None:
+    for leaving, query in ((ada, ""), (stranger, "?cancel_open_orders=true")):
+        order = (await shop.place(leaving, shipping_address=an_address(), note="ring twice")).json()
+        answer = await shop.raw("DELETE", f"/user/{leaving.id}{query}", leaving)
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert "open-orders" in answer.headers["retained-data"]
+
+        async def left(order_id: str = order["id"], status: str = "cancelled" if query else "pending") -> bool:
+            seen = (await shop.get(staff, order_id)).json()
+            return seen["note"] == "" and seen["status"] == status
+
+        await until(left)
+        assert (await shop.get(staff, order["id"])).json()["shipping_address"]["city"] == "London"
+    problem(await shop.raw("DELETE", f"/user/{staff.id}?cancel_open_orders=perhaps", staff), 422, "invalid-input")
 
 
 async def test_an_admin_says_what_somebody_may_do(shop: Shop, ada: Customer, admin: Customer) -> None:

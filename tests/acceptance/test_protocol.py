@@ -122,13 +122,18 @@ async def test_invisible_characters_are_removed_from_what_was_pasted(shop: Shop)
 async def test_every_path_answers_with_and_without_its_slash(shop: Shop) -> None:
     for path, methods in await operations(shop):
         for method in methods:
+            if (method, path) == ("delete", "/mailbox/messages"):
+                continue  # it would take the mails that other tests look for
             bare, slashed = [await shop.raw(method.upper(), p) for p in (path, f"{path}/")]
             assert bare.status_code == slashed.status_code, path
             assert not bare.is_redirect
             assert bare.headers.get("allow") == slashed.headers.get("allow")
 
 
-@pytest.mark.parametrize("path", ["/docs", "/problems", "/problems/not-found", "/health/ready", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path",
+    ["/docs", "/docs/samples", "/llms.txt", "/problems", "/problems/not-found", "/health/ready", "/openapi.json"],
+)
 async def test_pages_answer_with_and_without_their_slash(shop: Shop, path: str) -> None:
     for slashed in (path, f"{path}/"):
         assert (await shop.raw("GET", slashed)).status_code == 200

@@ -39,8 +39,8 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     ),
     "bad choice": (("config",), {"ENVIRONMENT": "staging"}, ("ENVIRONMENT", "development", "production")),
     "bad number": (("config",), {"PASSWORD_MIN_LENGTH": "7"}, ("PASSWORD_MIN_LENGTH", "8")),
-    "bad currency": (("config",), {"CURRENCY": "eur"}, ("CURRENCY=eur", "ISO 4217", "such as EUR")),
-    "unknown currency": (("serve",), {"CURRENCY": "XYZ"}, ("CURRENCY=XYZ", "ISO 4217", "such as EUR")),
+    "bad currency": (("config",), {"CURRENCY": "eur"}, ("CURRENCY='eur'", "ISO 4217", "such as EUR")),
+    "unknown currency": (("serve",), {"CURRENCY": "XYZ"}, ("CURRENCY='XYZ'", "ISO 4217", "such as EUR")),
     "unknown time zone": (("serve",), {"SHOP_TIME_ZONE": "Europe/Berlim"}, ("SHOP_TIME_ZONE", "Europe/Berlin?")),
     "bad contact": (("serve",), {"SHOP_CONTACT": "nobody"}, ("SHOP_CONTACT", "not an email address")),
     "no such mail": (("mail", "preview", "order.lost"), {}, ("order.lost", "order.created", "user.erased")),
@@ -53,7 +53,7 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "roles apart in production": (
         ("serve", "--roles", "auth"),
         {"ENVIRONMENT": "production", "JWT_SECRET": _SECRET},
-        ("SERVICE_SECRET", "production", "here auth; elsewhere orders, shop", "32 bytes"),
+        ("SERVICE_SECRET", "production", "here auth; elsewhere orders, email, shop", "32 bytes"),
     ),
     "short service secret": (("serve",), {"SERVICE_SECRET": _SECRET[:-1]}, ("SERVICE_SECRET", "32 bytes")),
     "bad address of a role": (
@@ -260,6 +260,60 @@ def test_output_that_finds_no_room_is_told_in_one_line(folder: Path) -> None:
         )
     assert done.returncode == 1
     assert "No space left" in one_line(done.stderr)
+
+
+ADD = ("user", "add", "ada@example.com", "--name", "Ada")
+NOT_UTF8 = "The password on standard input is not valid UTF-8."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "said"),
+    [
+        (ADD, b"\xff\xfe secret pass\n", 2, NOT_UTF8),
+        (
+            (*ADD, "--password-stdin"),
+            b"secret \xe9 pass\n",
+            2,
+            "The password on standard input is not valid UTF-8.",
+        ),
+        (ADD, None, 2, "Standard input is closed. Send the password there."),
+        (("trace", b"\xff"), b"", 1, "There is no order \\udcff."),
+    ],
+)
+def test_bytes_that_are_no_text_are_told_in_one_line(
+    folder: Path, arguments: tuple[str | bytes, ...], stdin: bytes | None, code: int, said: str
+) -> None:
+    closes = [sys.executable, "-c", "import os, sys; os.close(0); os.execv(sys.argv[1], sys.argv[1:])"]
+    done = subprocess.run(
+        [*(closes if stdin is None else ()), *APP, *arguments],
+        env=environment(folder),
+        input=stdin or b"",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, one_line(done.stderr.decode())) == (code, f"app: {said}")
+
+
+def test_a_password_may_begin_with_a_byte_order_mark_and_end_with_crlf(console: Console, tmp_path: Path) -> None:
+    settings = {"DATA_DIR": str(tmp_path)}
+    short = console(*ADD, stdin="\ufeff1234567\r\n", settings=settings)  # 7 characters
+
+    assert "/password" in one_line(short.stderr)
+
+
+def test_output_that_is_closed_is_no_error(folder: Path) -> None:
+    closes = "import os, sys; os.close(1); os.execv(sys.argv[1], sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", closes, *APP, "roles"],
+        env=environment(folder),
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])

@@ -248,16 +248,18 @@ def test_users_are_made_and_promoted_from_the_console(running: Shop, console: Co
     assert running.call("/verify-token", {}, Authorization=f"Bearer {token}")["role"] == "admin"
 
 
-def test_a_password_in_a_pipe_is_asked_for_once(running: Shop, console: Console) -> None:
-    add = ("user", "add", "piped@printer.local", "--name", "Mary Somerville")
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_password_in_a_pipe_is_asked_for_once(running: Shop, console: Console, end: str) -> None:
+    email = f"piped{len(end)}@printer.local"
+    add = ("user", "add", email, "--name", "Mary Somerville")
     nothing = console(*add)
-    added = console(*add, stdin=f"{PASSWORD}\n")
+    added = console(*add, stdin=f"{PASSWORD}{end}")
 
     assert (nothing.returncode, nothing.stdout, len(nothing.stderr.splitlines())) == (1, "", 1)
     assert "/password" in nothing.stderr
     assert (added.returncode, added.stderr) == (0, "")
-    assert re.fullmatch(rf"Created piped@printer\.local with role customer, ID {_ID.pattern}\.\n", added.stdout)
-    assert running.call("/login", {"email": "piped@printer.local", "password": PASSWORD})["access_token"]
+    assert re.fullmatch(rf"Created {re.escape(email)} with role customer, ID {_ID.pattern}\.\n", added.stdout)
+    assert running.call("/login", {"email": email, "password": PASSWORD})["access_token"]
 
 
 def test_demo_makes_orders_in_every_state_it_says(running: Shop, console: Console) -> None:

@@ -17,9 +17,11 @@ from purveyor.cli.options import (
 )
 from purveyor.cli.output import JsonOption, out, print_json, table
 from purveyor.kit import log
+from purveyor.kit.errors import ConfigError
 from purveyor.kit.mode import Mode
 from purveyor.registry import ROLES
 from purveyor.roles.auth.client import AccountAdmin
+from purveyor.roles.auth.contract import ErasureAnswer
 
 Access = Literal["customer", "staff", "admin"]
 Email = Annotated[str, typer.Argument(help="Email address of the user.")]
@@ -61,13 +63,27 @@ def add(
 
     Prompts for the password on a terminal, otherwise reads it from standard input.
     """
-    if password_stdin or not sys.stdin.isatty():
-        password = sys.stdin.readline().rstrip("\n")
+    if password_stdin or not _on_terminal():
+        password = _read_password()
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     opened = {"email": email, "name": name, "password": password, "access": role}
     account = run(asked(AccountAdmin, lambda accounts: accounts.open(**opened), config))
     out.print(f"Created {account.email} with role {account.access}, ID {account.id}.")
+
+
+def _on_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _read_password() -> str:
+    """The first line of standard input. Raises ``ConfigError`` if it is closed or not UTF-8."""
+    if sys.stdin is None:
+        raise ConfigError("Standard input is closed. Send the password there.")
+    try:
+        return sys.stdin.buffer.readline().rstrip(b"\r\n").decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError("The password on standard input is not valid UTF-8.") from None  # the cause quotes it
 
 
 @user.command("role", epilog="Example: app user role ada@example.com staff")
@@ -86,7 +102,10 @@ def erasures(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List deleted accounts and when each role erased their data."""
+    """List deleted accounts and when each role erased their data.
+
+    Open orders keep the name and the addresses until 14 days after they are delivered or cancelled.
+    """
     found = run(asked(AccountAdmin, lambda auth: auth.erasures(unfinished=unfinished, limit=limit), config))
     if as_json:
         print_json(found)
@@ -94,10 +113,17 @@ def erasures(
     holders = [name for name, role in ROLES.items() if role.personal_data]
     shown = table("User", "Deleted", *(f"Erased by {name}" for name in holders))
     for one in found:
-        answered = {answer.role: answer.erased_at for answer in one.answers}
-        moments = (one.requested_at, *(answered.get(name) for name in holders))
-        shown.add_row(one.user_id, *(f"{moment:%F %T}" if moment else "not yet" for moment in moments))
+        answers = {answer.role: answer for answer in one.answers}
+        shown.add_row(one.user_id, f"{one.requested_at:%F %T}", *(_erased(answers.get(name)) for name in holders))
     if found:
         out.print(shown)
     else:
         out.print("All erasures are complete." if unfinished else "No accounts have been deleted.")
+
+
+def _erased(answer: ErasureAnswer | None) -> str:
+    if answer is None:
+        return "not yet"
+    if answer.retained:
+        return f"not yet: {answer.retained} open or recent order{'s' if answer.retained > 1 else ''}"
+    return f"{answer.erased_at:%F %T}"

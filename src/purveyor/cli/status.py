@@ -18,7 +18,7 @@ from purveyor.cli.output import JsonOption, out, print_json
 from purveyor.kit.clock import now
 from purveyor.kit.errors import Problem, StartupError
 from purveyor.registry import ROLES
-from purveyor.roles.email.contract import Email, MailRecord, State
+from purveyor.roles.email.contract import HELD, SUPERSEDED, Email, MailRecord, State
 from purveyor.settings import Settings
 
 _PERIOD = timedelta(hours=1)
@@ -35,6 +35,7 @@ class Status(msgspec.Struct, kw_only=True):
     servers: list[Finding] = []
     events_waiting: int = 0
     mails_waiting: dict[str, int] = {}
+    mails_held: int = 0
     dead_letters: int = 0
     mails_failed: dict[str, int] = {}
     last_hour: dict[str, int] = {}
@@ -103,7 +104,9 @@ async def _count_mails(config: ConfigOption, found: Status) -> None:
         return await asyncio.gather(*(email.mails(state=state, limit=_MOST) for state in states))
 
     *others, sent = await asked(Email, count, config)
-    counts = dict(zip((*_WAITING, *_FAILED), map(len, others), strict=True))
+    records = [[record for record in each if not record.error.startswith(SUPERSEDED)] for each in others]
+    counts = dict(zip((*_WAITING, *_FAILED), map(len, records), strict=True))
+    found.mails_held = sum(record.error.startswith(HELD) for each in records for record in each)
     found.mails_waiting = {state: counts[state] for state in _WAITING if counts[state]}
     found.mails_failed = {state: counts[state] for state in _FAILED if counts[state]}
     since = now() - _PERIOD
@@ -116,6 +119,11 @@ def _next_steps(found: Status) -> list[str]:
         steps.append("Events wait. If their number does not fall, check that app serve or app worker is running.")
     if found.dead_letters:
         steps.append("See the dead letters with app events list, then run app events replay or app events drop.")
+    if found.mails_held:
+        steps.append(
+            f"{found.mails_held} emails to unconfirmed addresses are held and sent later: "
+            "app mail list --state pending. To send one now, run app mail resend."
+        )
     if "failed" in found.mails_failed:
         steps.append("See the failed emails with app mail list --state failed, then run app mail resend.")
     if "unknown" in found.mails_failed:

@@ -115,7 +115,7 @@ class HoldsPersonalData:
     """The events with which a role reports the erasure and the export of a user's data."""
 
     erased: type[Event]
-    """With the member ``user_id``."""
+    """With the member ``user_id``, and optionally ``retained``: how much is kept until another such event."""
     exported: type[Event]
     """With the members ``export_id``, ``part``, ``parts`` and ``document``, a JSON array."""
 

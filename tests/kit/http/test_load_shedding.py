@@ -9,6 +9,7 @@ import pytest
 
 from purveyor.kit.deadline import ANSWER_WITHIN_S, seconds_left
 from purveyor.kit.http import middleware
+from purveyor.kit.http.cors import Cors
 from purveyor.kit.http.middleware import LoadShedding
 from purveyor.kit.http.refusals import WAITED
 from waiting import PATIENCE_S
@@ -142,6 +143,14 @@ async def test_health_is_answered_however_much_there_is_to_do() -> None:
     assert (await call(wrapped, "/health/live", "GET"))[0] == 200
     app.gate.set()
     await asyncio.gather(*busy)
+
+
+async def test_a_refusal_can_be_read_by_an_allowed_front_end() -> None:
+    wrapped = LoadShedding(App(), cors=Cors(["https://front.test"]), base_path="/store")
+    refusal = wrapped.refusal("GET", "/store/api/orders", [(b"origin", b"https://front.test")], 60.0) or b""
+    assert b"\r\naccess-control-allow-origin: https://front.test\r\n" in refusal
+    assert b'"/store/problems/overloaded"' in refusal
+    assert wrapped.refusal("GET", "/store/health/live", [], 60.0) is None
 
 
 async def test_metrics_are_shed_like_any_request() -> None:

@@ -176,6 +176,10 @@ async def test_what_is_no_trace_is_replaced_by_a_new_one(value: str) -> None:
     assert TRACE[:32] not in made
 
 
+async def test_two_traces_are_none() -> None:
+    assert TRACE[:32] not in await traceparent_for(f"00-{TRACE}-01", f"00-{TRACE}-01")
+
+
 async def test_a_request_without_a_trace_begins_one() -> None:
     first, second = await traceparent_for(), await traceparent_for()
 

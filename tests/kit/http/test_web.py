@@ -414,6 +414,11 @@ async def test_400_for_a_form_that_cannot_be_read(client: httpx.AsyncClient, bod
     problem(await post_form(client, body), BadRequest)
 
 
+async def test_a_field_that_a_form_holds_twice_is_pointed_at(client: httpx.AsyncClient) -> None:
+    body = problem(await post_form(client, b"username=a&username=b&password=c&scope=x&scope=y"), InvalidInput)
+    assert [error["pointer"] for error in body["errors"]] == ["/email"]
+
+
 async def test_nul_in_a_form_is_pointed_at(client: httpx.AsyncClient) -> None:
     body = problem(await post_form(client, b"username=a%00&password=b"), InvalidInput)
     assert [error["pointer"] for error in body["errors"]] == ["/email"]

@@ -189,7 +189,7 @@ async def test_an_erasure_is_answered_once_and_again_when_asked_again(
     await erase(personal, ada)
     (again,) = await answers(database, ada)
 
-    assert json.loads(first["body"]) == {"user_id": ada.user_id}
+    assert json.loads(first["body"]) == {"user_id": ada.user_id, "retained": 0}
     assert (again["id"], again["published_at"]) == (first["id"], None)
     assert (await store.get(order_id, None)).version == version
     whats = [entry.what for entry in (await histories.timeline(order_id, None)).entries]
@@ -209,6 +209,7 @@ async def test_many_orders_are_erased_in_batches(
     ada = buyer()
     for _ in range(9):
         await asyncio.gather(*(store.add(new_order(ada, draft((1, 1)))) for _ in range(50)))
+    await deliver_all(database, ada)
     await publish_all(database)
     await erase(personal, ada)
 
@@ -239,7 +240,8 @@ async def test_an_order_of_the_same_moment_is_erased_by_the_next_sweep(
     """It was being stored when its buyer was erased: neither could see the other."""
     ada = buyer()
     await store.add(new_order(ada, draft(address=HOME, note="ring twice")))
-    await database.execute("insert into orders.erased_users values ($1, now())", ada.user_id)
+    await deliver_all(database, ada)
+    await database.execute("insert into orders.erased_users (user_id, erased_at) values ($1, now())", ada.user_id)
     await publish_all(database)
     await PersonalDataStore(database).sweep()
 
@@ -253,6 +255,7 @@ async def test_while_orders_come_in_an_erasure_leaves_nothing(
     adding = (store.add(new_order(ada, draft(note="ring twice"))) for _ in range(40))
     outcomes, _ = await asyncio.gather(asyncio.gather(*adding, return_exceptions=True), erase(personal, ada))
     await publish_all(database)
+    await deliver_all(database, ada)
     await PersonalDataStore(database).sweep()
 
     assert {type(outcome).__name__ for outcome in outcomes} <= {"StoredAnswer", "TokenInvalid"}
@@ -274,22 +277,128 @@ async def test_in_time_it_is_forgotten_who_was_erased(personal: PersonalData, da
     assert eve.user_id in {row[0] for row in rows}
 
 
-async def test_an_erased_order_goes_on_and_nobody_is_written_to(
+async def deliver_all(database: Database, who: Principal, days_ago: int = 15) -> None:
+    """Make all orders of a person delivered so many days ago."""
+    await database.execute(
+        """
+        with closed as (
+            update orders.orders set status = 'delivered', entries = entries + 1,
+                updated_at = now() - make_interval(days => $2)
+            where user_id = $1 returning id, entries, updated_at
+        )
+        insert into orders.history (order_id, id, at, what, actor)
+        select id, entries, updated_at, 'delivered', 'staff' from closed""",
+        who.user_id,
+        days_ago,
+    )
+
+
+async def told(database: Database, who: Principal) -> list[int]:
+    """How many orders the erasure waits for, as it was answered one after the other."""
+    return [json.loads(answer["body"])["retained"] for answer in sorted(await answers(database, who))]
+
+
+async def test_an_open_order_keeps_what_its_delivery_needs(
+    personal: PersonalData, store: OrderStore, histories: HistoryStore, database: Database
+) -> None:
+    ada, clerk = buyer(), buyer("staff")
+    order_id = (await store.add(new_order(ada, draft(address=HOME, note="ring twice")))).order_id
+    await lived(store, histories, ada, clerk)
+    await publish_all(database)
+    await erase(personal, ada)
+    kept = await store.find(order_id, None)
+
+    assert (kept.buyer.email, kept.buyer.name, kept.order.shipping_address) == (ada.email, ada.name, HOME)
+    assert kept.order.note == ""
+    assert not kept.erased
+    assert await told(database, ada) == [1]
+    changes = Changes(store, identity(), committed=lambda _: None)
+    await changes.change(clerk, str(order_id), OrderChange(status="confirmed"), IfMatch(None))
+    rows = await database.fetch(
+        "select body from orders.outbox where type = 'order.confirmed' and published_at is null"
+    )
+    assert [json.loads(row["body"])["user_email"] for row in rows] == [ada.email]
+
+
+async def test_kept_data_is_erased_fourteen_days_after_the_order_is_closed(
+    personal: PersonalData, store: OrderStore, database: Database
+) -> None:
+    ada = buyer()
+    for _ in range(2):
+        await store.add(new_order(ada, draft(address=HOME, note="ring twice")))
+    await publish_all(database)
+    await erase(personal, ada)
+    await deliver_all(database, ada, days_ago=13)
+    await personal.sweep()
+    assert ada.email in await everything(database, ada)
+    await deliver_all(database, ada, days_ago=15)
+    await database.execute("delete from orders.history where at > now() - interval '14 days'")
+    await erase(personal, ada)
+    await publish_all(database)
+    await personal.sweep()
+
+    assert secrets(await everything(database, ada)) == []
+    assert await told(database, ada) == [2, 0]
+
+
+async def test_erasure_that_waits_outlasts_the_memory_of_the_others(
+    personal: PersonalData, store: OrderStore, database: Database
+) -> None:
+    ada = buyer()
+    await store.add(new_order(ada, draft(address=HOME, note="ring twice")))
+    await publish_all(database)
+    await erase(personal, ada)
+    await database.execute("update orders.erased_users set erased_at = now() - interval '60 days'")
+    await personal.sweep()
+    assert ada.email in await everything(database, ada)
+    await deliver_all(database, ada)
+    await personal.sweep()
+    await publish_all(database)
+    await personal.sweep()
+
+    assert secrets(await everything(database, ada)) == []
+    assert await told(database, ada) == [1, 0]
+
+
+async def test_open_orders_are_cancelled_where_that_is_wished_and_possible(
+    personal: PersonalData, store: OrderStore, database: Database
+) -> None:
+    ada, clerk = buyer(), buyer("staff")
+    pending, shipped = [(await store.add(new_order(ada, draft(address=HOME)))).order_id for _ in range(2)]
+    changes = Changes(store, identity(), committed=lambda _: None)
+    for status in ("confirmed", "shipped"):
+        await changes.change(clerk, str(shipped), OrderChange(status=status), IfMatch(None))
+    wish = UserErased(user_id=ada.user_id, user_email=ada.email, cancel_open_orders=True)
+    for _ in range(2):
+        await personal.erase(wish, ENVELOPE)
+
+    assert [(await store.get(order_id, None)).status for order_id in (pending, shipped)] == [
+        "cancelled",
+        "shipped",
+    ]
+    rows = await database.fetch("select body from orders.outbox where type = 'order.cancelled'")
+    assert [json.loads(row["body"])["user_email"] for row in rows if str(ada.email) in str(row["body"])] == [
+        ada.email
+    ]
+    assert (await store.find(pending, None)).buyer.email == ada.email, "kept for 14 days"
+    assert await told(database, ada) == [2]
+
+
+async def test_nobody_is_written_to_about_an_erased_order(
     personal: PersonalData, store: OrderStore, histories: HistoryStore, database: Database
 ) -> None:
     ada, clerk = buyer(), buyer("staff")
     order_id = (await store.add(new_order(ada))).order_id
+    await deliver_all(database, ada)
     await erase(personal, ada)
     changes = Changes(store, identity(), committed=lambda _: None)
-    changed = await changes.change(
-        clerk, str(order_id), OrderChange(status="confirmed"), IfMatch(frozenset(["2"]))
-    )
+    changed = await changes.change(clerk, str(order_id), OrderChange(payment_status="paid"), IfMatch(None))
     late = MailOutcome(
         event_id="e", kind="order.created", state="failed", attempts=1, resends=0, smtp_reply=ada.email, error="x"
     )
     await histories.add_mail(order_id, late, now())
 
-    assert (changed.status, changed.version) == ("confirmed", 3)
+    assert (changed.payment_status, changed.version) == ("paid", 3)
     rows = await database.fetch("select type from orders.outbox where subject = $1", str(order_id))
     assert [row["type"] for row in rows] == ["order.created"]
     entry = (await histories.timeline(order_id, None)).entries[-1]

@@ -45,7 +45,7 @@ async def replay(orders: Orders, who: Principal) -> None:
 
 
 async def get(orders: Orders, who: Principal) -> None:
-    await orders.get(who, str((await orders.list(who, OrderFilter(), 1))[0][0].id))
+    await orders.get(who, str((await orders.list(who, OrderFilter(), 1))[0][0].order.id))
 
 
 async def first_page(orders: Orders, who: Principal) -> None:
@@ -54,7 +54,7 @@ async def first_page(orders: Orders, who: Principal) -> None:
 
 async def change(orders: Orders, who: Principal) -> None:
     """By whoever knows the order: staff's read of it comes first."""
-    order = (await orders.list(who, OrderFilter(status="pending"), 1))[0][0]
+    order = (await orders.list(who, OrderFilter(status="pending"), 1))[0][0].order
     clerk = buyer("staff")
     await Changes(orders._store, identity(), committed=lambda _: None).change(
         clerk, str(order.id), OrderChange(status="confirmed"), IfMatch(None)
@@ -62,7 +62,7 @@ async def change(orders: Orders, who: Principal) -> None:
 
 
 async def timeline(orders: Orders, who: Principal) -> None:
-    order = (await orders.list(who, OrderFilter(), 1))[0][0]
+    order = (await orders.list(who, OrderFilter(), 1))[0][0].order
     await HistoryStore(orders._store._database).timeline(order.id, who.user_id)  # type: ignore[attr-defined]
 
 

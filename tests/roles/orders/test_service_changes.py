@@ -47,12 +47,12 @@ async def test_others_hear_of_a_change_and_not_of_a_refusal(
     clerk, order_id = buyer("staff"), await placed(store, buyer())
     changed = await changes.change(clerk, order_id, CONFIRM, FIRST)
 
-    assert committed == [changed.id]
+    assert committed == [changed.order.id]
     with pytest.raises(PreconditionFailed):
         await changes.change(clerk, order_id, OrderChange(status="shipped"), FIRST)
     with pytest.raises(IllegalTransition):
         await changes.change(clerk, order_id, OrderChange(status="delivered"), ANY)
-    assert committed == [changed.id]
+    assert committed == [changed.order.id]
 
 
 async def test_only_staff_change_and_nobody_learns_of_others_orders(store: OrderStore, changes: Changes) -> None:

@@ -11,7 +11,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Server
 
 from purveyor.kit.http.openapi import complete
-from purveyor.kit.http.pages import for_browsers
+from purveyor.kit.http.pages import for_browsers, sample_routes
 from purveyor.kit.http.web import (
     EXCEPTION_HANDLERS,
     MAX_BODY_BYTES,
@@ -48,17 +48,22 @@ def web_app(
     documented: bool = True,
     base_path: str = "",
 ) -> Litestar:
-    """The application that serves these routes, and with ``documented`` also ``/openapi.json``."""
+    """The application that serves these routes, and with ``documented`` also its API document and samples."""
 
     @cache
-    def document() -> bytes:
-        return msgspec.json.encode(openapi(routes, version=version, about=about, base_path=base_path))
+    def document() -> dict[str, Any]:
+        return openapi(routes, version=version, about=about, base_path=base_path)
+
+    @cache
+    def encoded() -> bytes:
+        return msgspec.json.encode(document())
 
     @get("/openapi.json", include_in_schema=False)
     async def openapi_json() -> Response[bytes]:
-        return Response(document(), media_type="application/json")
+        return Response(encoded(), media_type="application/json")
 
-    return _litestar([*routes, openapi_json] if documented else routes, None)
+    own = [openapi_json, *sample_routes(document)] if documented else []
+    return _litestar([*routes, *own], None)
 
 
 def openapi(

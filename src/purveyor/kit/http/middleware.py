@@ -200,11 +200,9 @@ def _as_get(scope: Any) -> Any:
 
 
 def _traceparent_of(headers: Headers) -> str:
-    """The trace of the client's request, or a new one."""
-    for name, value in headers:
-        if name == b"traceparent":
-            return tracing.parse(value.decode("latin-1")) or tracing.begin()
-    return tracing.begin()
+    """The trace of the client's request, or a new one if it has none or several (W3C Trace Context 3.2.2)."""
+    sent = [value for name, value in headers if name == b"traceparent"]
+    return (tracing.parse(sent[0].decode("latin-1")) if len(sent) == 1 else None) or tracing.begin()
 
 
 MAX_CONCURRENT = 64

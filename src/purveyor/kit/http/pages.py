@@ -13,6 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from purveyor.kit.errors import NotFound, Problem, problem_for, problem_types
+from purveyor.kit.http import samples
 from purveyor.kit.http.base_path import base_path
 from purveyor.kit.http.openapi import example_problem
 from purveyor.kit.http.static_files import REVALIDATE, SECURITY_HEADERS, load_assets, static_files
@@ -147,6 +148,43 @@ def event_routes(document: Mapping[str, Any], *, development: bool) -> list[Any]
         return Response(encoded, media_type="application/json")
 
     return [events, asyncapi_json]
+
+
+def sample_routes(document: Callable[[], Mapping[str, Any]]) -> list[Any]:
+    """``/docs/samples``, ``/docs/purveyor.http`` and ``/llms.txt`` for an OpenAPI document."""
+    languages = {"curl": samples.curl, "Python": samples.python, "JavaScript": samples.javascript}
+
+    @cache
+    def grouped() -> dict[str, list[Any]]:
+        groups: dict[str, list[Any]] = {tag["name"]: [] for tag in document()["tags"]}
+        for operation in samples.operations(document()):
+            written = [(language, write(operation)) for language, write in languages.items()]
+            groups[operation.tag].append((operation, written))
+        return groups
+
+    @get("/docs/samples", include_in_schema=False, sync_to_thread=False)
+    def sample_page(request: Request[Any, Any, Any]) -> Response[str]:
+        values = {"tags": document()["tags"], "groups": grouped(), "host": _host(request)}
+        return html_page("samples.html", development=False, **values)
+
+    @get("/docs/purveyor.http", include_in_schema=False, sync_to_thread=False)
+    def collection(request: Request[Any, Any, Any]) -> Response[str]:
+        return _text(samples.http_collection(document(), _host(request)))
+
+    @get("/llms.txt", include_in_schema=False, sync_to_thread=False)
+    def llms_txt(request: Request[Any, Any, Any]) -> Response[str]:
+        return _text(samples.llms_txt(document(), _host(request)))
+
+    return [sample_page, collection, llms_txt]
+
+
+def _text(content: str) -> Response[str]:
+    return Response(content, media_type=MediaType.TEXT, headers={**SECURITY_HEADERS, "Cache-Control": REVALIDATE})
+
+
+def _host(request: Request[Any, Any, Any]) -> str:
+    """The address of the server as the client wrote it."""
+    return f"{request.url.scheme}://{request.url.netloc}{base_path.get()}"
 
 
 def _channel(name: str, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ even invalid UTF-8, deep nesting, NUL or lone surrogates.
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
@@ -126,7 +127,11 @@ def _decode_form(body: bytes, target: Any, names: Mapping[str, str]) -> Any:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError as error:
         raise BadRequest("The body is not a valid form.") from error
-    fields = {names[name]: value for name, value in pairs if name in names}
+    known = [(names[name], value) for name, value in pairs if name in names]
+    counts = Counter(member for member, _ in known)
+    if twice := [member for member, count in counts.items() if count > 1]:
+        raise InvalidInput(errors=[FieldError(f"/{each}", "must not be sent more than once") for each in twice])
+    fields = dict(known)
     try:
         decoded = msgspec.convert(fields, target)
     except msgspec.ValidationError as error:

@@ -190,6 +190,8 @@ class ErasureAnswer(Message, frozen=True):
 
     role: str
     erased_at: datetime
+    retained: int = 0
+    """How many open orders keep what their delivery needs until they are delivered or cancelled."""
 
 
 class Erasure(Message, frozen=True):
@@ -293,6 +295,8 @@ class UserErased(Event, frozen=True):
     user_name: str = ""
     recipient_confirmed: bool = False
     """Whether the owner of the mail address has confirmed it."""
+    cancel_open_orders: bool = False
+    """Whether open orders that can be cancelled shall be."""
 
 
 class UserExportRequested(Event, frozen=True):

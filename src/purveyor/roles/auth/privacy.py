@@ -93,8 +93,10 @@ class Privacy:
         self._stopping = stopping
         self._waiting: set[UUID] = set()
 
-    async def erase(self, caller: Principal, user_id: str) -> None:
+    async def erase(self, caller: Principal, user_id: str, *, cancel_open_orders: bool = False) -> None:
         """Delete an account and emit an event on which the other roles erase their part.
+
+        Open orders are fulfilled, or cancelled where that is wished and possible.
 
         Users may delete their own account, admins any. Raises ``NotFound`` and ``LastAdmin``.
         """
@@ -104,6 +106,7 @@ class Privacy:
             user_email=user.email,
             user_name=user.name,
             recipient_confirmed=user.email_confirmed,
+            cancel_open_orders=cancel_open_orders,
         )
         await self._store.erase(user.id, about(user, event))
         self._committed()
@@ -182,7 +185,7 @@ class Privacy:
             user_id = parse_id(event.user_id)
             if user_id is None:
                 raise Undeliverable("the user id is none")
-            await self._store.erased_elsewhere(user_id, role)
+            await self._store.erased_elsewhere(user_id, role, getattr(event, "retained", 0))
 
         return record
 
@@ -276,26 +279,30 @@ class PersonalDataStore:
             await connection.execute("insert into auth.erasures (user_id) values ($1)", user_id)
             await emit(connection, "auth", event)
 
-    async def erased_elsewhere(self, user_id: UUID, role: str) -> None:
-        """Record that a role has erased its part. The first time counts."""
+    async def erased_elsewhere(self, user_id: UUID, role: str, retained: int) -> None:
+        """Record that a role has erased its part but for some orders. The time is that of the last progress."""
+        # The number only falls, so an answer that comes late or twice changes nothing.
         await self._database.execute(
             """
-            insert into auth.erasure_answers (user_id, role)
-            select user_id, $2 from auth.erasures where user_id = $1
-            on conflict do nothing""",
+            insert into auth.erasure_answers (user_id, role, retained)
+            select user_id, $2, $3 from auth.erasures where user_id = $1
+            on conflict (user_id, role) do update set retained = excluded.retained, erased_at = now()
+            where excluded.retained < erasure_answers.retained""",
             user_id,
             role,
+            retained,
         )
 
     async def erasures(self, roles: Collection[str], *, unfinished: bool, limit: int) -> Sequence[Erasure]:
-        """The newest erasures, or only those that some of these roles have not answered."""
+        """The newest erasures, or only those that some of these roles have not completed."""
         rows = await self._database.fetch(
             """
             select e.user_id, e.requested_at, array_agg(a.role order by a.role) as roles,
-                array_agg(a.erased_at order by a.role) as moments
+                array_agg(a.erased_at order by a.role) as moments,
+                array_agg(a.retained order by a.role) as retained
             from auth.erasures e left join auth.erased_by_role a using (user_id)
             group by e.user_id
-            having not $1 or not array_agg(a.role) @> $2::text[]
+            having not $1 or not array_agg(a.role) @> $2::text[] or sum(a.retained) > 0
             order by e.requested_at desc, e.user_id limit $3""",
             unfinished,
             list(roles),
@@ -310,8 +317,8 @@ class PersonalDataStore:
 
 def _erasure(row: Record) -> Erasure:
     answers = [
-        ErasureAnswer(role=role, erased_at=at)
-        for role, at in zip(row["roles"], row["moments"], strict=True)
+        ErasureAnswer(role=role, erased_at=at, retained=retained)
+        for role, at, retained in zip(row["roles"], row["moments"], row["retained"], strict=True)
         if role
     ]
     return Erasure(user_id=str(row["user_id"]), requested_at=row["requested_at"], answers=tuple(answers))

@@ -59,6 +59,7 @@ from purveyor.roles.auth.schemas import (
 from purveyor.roles.auth.service import Auth, Registration
 
 _RETRY_AFTER_S = 2
+_RETAINED = 'open-orders; data="name, address, email"; days=14'
 _CONFIRMATION_SENT = "We have sent an email to this address. Open the link in it to confirm the address."
 LanguageText = Annotated[
     str,
@@ -261,13 +262,24 @@ def privacy_routes(privacy: Privacy, verify: Verify) -> list[Any]:
         description=(
             "Users delete their own account; admins can delete any. The account, its addresses and its sessions "
             "are deleted immediately; other roles erase their data within seconds. Orders keep their amounts "
-            "without personal data."
+            "without personal data. An open order keeps the name, postal address and email address until 14 days "
+            "after it is delivered or cancelled. With `cancel_open_orders=true`, open orders that can be "
+            "cancelled are."
         ),
+        headers={"Retained-Data": "What is kept for open orders, and for how many days after they are closed"},
         problems=(LastAdmin,),
         response_description="The account was deleted.",
     )
-    async def erase(user_id: PathId, request: Request[Principal, Any, Any]) -> None:
-        await privacy.erase(request.user, user_id)
+    async def erase(
+        user_id: PathId,
+        request: Request[Principal, Any, Any],
+        *,
+        cancel_open_orders: Annotated[
+            bool, QueryParameter(description="Cancel open orders where possible")
+        ] = False,
+    ) -> Response[None]:
+        await privacy.erase(request.user, user_id, cancel_open_orders=cancel_open_orders)
+        return Response(None, headers={"Retained-Data": _RETAINED})
 
     return [export, erase]
 

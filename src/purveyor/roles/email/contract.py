@@ -12,6 +12,12 @@ State = Literal["pending", "claimed", "data", "sent", "retry", "failed", "unknow
 have been sent. ``retry``: will be tried again. ``failed``: rejected or given up. ``unknown``: may have been sent;
 parked for an operator."""
 
+SUPERSEDED = "superseded by "
+"""How the error of a failed mail begins that was dropped because of a later one; the kind of that follows."""
+
+HELD = "held: "
+"""How the error of a mail begins that waits because its address is not confirmed; the limit follows."""
+
 
 class MailRecord(Message, frozen=True):
     """A record of the mail ledger, one per event, kind and recipient."""

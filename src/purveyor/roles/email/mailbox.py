@@ -58,8 +58,8 @@ class MailboxMessage(msgspec.Struct, frozen=True, kw_only=True):
 class MailboxEmail(MailboxMessage, frozen=True, kw_only=True):
     """A delivered email with its headers."""
 
-    headers: list[tuple[str, str]]
-    """Decoded, in the order of the message."""
+    headers: Sequence[Sequence[str]]
+    """Names with their decoded values, in the order of the message."""
 
 
 class MailboxPage(msgspec.Struct, frozen=True):

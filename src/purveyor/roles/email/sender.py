@@ -15,6 +15,7 @@ from purveyor.kit.failpoints import failpoint
 from purveyor.kit.metrics import MAILS
 from purveyor.kit.poll import MORE, Poll
 from purveyor.kit.retry import RetrySchedule, retry
+from purveyor.roles.email.contract import SUPERSEDED
 from purveyor.roles.email.journal import Journal, Journals
 from purveyor.roles.email.ports import (
     Claim,
@@ -27,7 +28,6 @@ from purveyor.roles.email.ports import (
     Owner,
     Refused,
 )
-from purveyor.roles.email.turns import SUPERSEDED
 
 log = logging.getLogger(__name__)
 

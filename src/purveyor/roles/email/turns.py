@@ -7,6 +7,7 @@ import msgspec
 
 from purveyor.kit.limits.memory import Rate
 from purveyor.roles.auth.contract import UserErased
+from purveyor.roles.email.contract import HELD
 from purveyor.roles.orders.contract import (
     OrderCancelled,
     OrderConfirmed,
@@ -26,8 +27,6 @@ SUPERSEDED_BY: Mapping[str, tuple[str, ...]] = {
     OrderShipped.type: (OrderDelivered.type,),
 }
 """Which later mails make an unsent one about an order pointless. One that may have been sent is never dropped."""
-SUPERSEDED = "superseded by "
-"""How the error of a dropped mail begins; the kind of the later mail follows."""
 
 UNCONFIRMED = Rate(5, 3600)
 """How many mails a mailbox gets that nobody has confirmed, over all accounts."""
@@ -38,7 +37,7 @@ FAREWELL = UserErased.type
 
 def held_error(quota: Rate) -> str:
     """Return the error of a mail that waits for its quota."""
-    return f"held: emails to an unconfirmed address are limited to {quota}"
+    return f"{HELD}emails to an unconfirmed address are limited to {quota}"
 
 
 def superseded_kinds(kind: str) -> list[str]:

@@ -5,6 +5,7 @@ order is changed twice, whichever processes work on it.
 """
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
@@ -18,10 +19,11 @@ from purveyor.kit.db.postgres import Database, Record
 from purveyor.kit.errors import Forbidden, NotFound, Problem, Unavailable
 from purveyor.kit.ids import new_id, parse_id
 from purveyor.kit.poll import MORE, Poll
+from purveyor.roles.auth.client import Identity
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.etag import IfMatch
 from purveyor.roles.orders.model import ChangedBy, StoredOrder
-from purveyor.roles.orders.service import OrderChange, transition_of
+from purveyor.roles.orders.service import OrderChange, transition_of, with_profile
 from purveyor.roles.orders.store import OrderStore
 from purveyor.roles.orders.undo import undo
 
@@ -30,6 +32,7 @@ MAX_ORDERS = 500
 _BECOMES = {"confirm": "confirmed", "ship": "shipped", "deliver": "delivered"}
 _ANY = IfMatch(None)
 _TRIES = 5
+_STARTERS = 100
 _BATCH = 20
 _POLL_S = 2.0
 _KEEP = timedelta(days=7)
@@ -74,10 +77,15 @@ class _TakenByAnother(Exception):
 class BulkJobs:
     """Start, read and work on jobs. ``committed`` is called with the id of each changed order."""
 
-    def __init__(self, database: Database, store: OrderStore, *, committed: Callable[[UUID], None]) -> None:
+    def __init__(
+        self, database: Database, store: OrderStore, identity: Identity, *, committed: Callable[[UUID], None]
+    ) -> None:
         self._database = database
         self._store = store
+        self._identity = identity
         self._committed = committed
+        self._starters: OrderedDict[UUID, Principal] = OrderedDict()
+        """Who started the latest jobs here: with their tokens the buyers' current profiles are read."""
         self._poll = Poll(_POLL_S)
 
     async def start(self, caller: Principal, action: Action, order_ids: Sequence[UUID], hold_mail_s: int) -> Job:
@@ -104,6 +112,9 @@ class BulkJobs:
             now(),
             list(order_ids),
         )
+        self._starters[job_id] = caller
+        if len(self._starters) > _STARTERS:
+            self._starters.popitem(last=False)
         self._poll.wake()
         return await self.read(caller, str(job_id))
 
@@ -196,6 +207,8 @@ class BulkJobs:
         return await self._change(item, stored)
 
     async def _change(self, item: _Work, stored: StoredOrder) -> None:
+        if (starter := self._starters.get(item.job_id)) is not None:
+            stored = with_profile(stored, await self._identity.profile(starter, stored.order.user_id))
         change = OrderChange(status=_BECOMES[item.action], hold_mail_s=item.hold_mail_s)
         transition = transition_of(stored, change, item.by)
         async with self._database.transaction() as connection:

@@ -115,11 +115,16 @@ def order_page(token: str) -> str:
 
 
 class OrderDataErased(Event, frozen=True):
-    """Role orders has erased the personal data of a user but kept the amounts, as the answer to user.erased."""
+    """Role orders has erased the personal data of a user but kept the amounts, as the answer to user.erased.
+
+    While open orders retain what their delivery needs, another event follows for each change of their number.
+    """
 
     type: ClassVar = "order_data.erased"
 
     user_id: str
+    retained: int = 0
+    """How many orders still hold name, address and mail address."""
 
 
 class OrderDataExported(Event, frozen=True):

@@ -7,23 +7,29 @@ import msgspec
 
 from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Database
+from purveyor.kit.errors import Conflict
 from purveyor.kit.events.chunking import PART_DOCUMENTS, parts
 from purveyor.kit.events.message import Envelope, encode
 from purveyor.kit.events.outbox import KEEP, emit
 from purveyor.roles.auth.contract import UserErased, UserExportRequested
 from purveyor.roles.orders.contract import OrderDataErased, OrderDataExported
 from purveyor.roles.orders.model import (
+    NEXT_STATUS,
+    ChangedBy,
     Entry,
     OrderFilter,
     StoredOrder,
     placed,
 )
 from purveyor.roles.orders.schemas import entry_view, order_view
+from purveyor.roles.orders.service import OrderChange, transition_of
 from purveyor.roles.orders.store import HistoryStore, OrderStore
+
+_TRIES = 5
 
 
 class PersonalData:
-    """Handle erasure and export requests. ``committed`` is called after an answer was stored."""
+    """Handle erasure and export requests. ``committed`` is called after an event was stored."""
 
     def __init__(
         self,
@@ -39,11 +45,38 @@ class PersonalData:
         self._committed = committed
 
     async def erase(self, erased: UserErased, _envelope: Envelope) -> None:
-        """Handle ``user.erased``: erase, and emit the answer in the same transaction."""
+        """Handle ``user.erased``: erase, and emit the answer in the same transaction.
+
+        Open orders retain what their delivery needs. Those that can be cancelled are, if the user wishes so.
+        """
         at = now()
-        answer = Envelope.about(OrderDataErased(user_id=erased.user_id), subject=erased.user_id, sequence=1, at=at)
-        await self._store.erase(erased.user_id, answer, at)
+        await self._store.retain(erased.user_id, at)
+        if erased.cancel_open_orders:
+            await self._cancel_open(erased.user_id)
+        await self._store.erase(erased.user_id, at)
         self._committed()
+
+    async def sweep(self) -> None:
+        """Erase what is due, and what arrived after an erasure."""
+        if await self._store.sweep():
+            self._committed()
+
+    async def _cancel_open(self, user_id: str) -> None:
+        after = None
+        while page := await self._orders.page(OrderFilter(user_id=user_id, after=after), PART_DOCUMENTS):
+            for stored in page:
+                await self._cancel(stored)
+            after = page[-1].order.id
+
+    async def _cancel(self, stored: StoredOrder) -> None:
+        by = ChangedBy("customer", stored.order.user_id)
+        for _ in range(_TRIES):
+            if "cancelled" not in NEXT_STATUS[stored.order.status]:
+                return
+            if await self._orders.change(transition_of(stored, OrderChange(status="cancelled"), by)):
+                return
+            stored = await self._orders.find(stored.order.id, None)
+        raise Conflict(f"Order {stored.order.id} was changed by others at the same time.")
 
     async def export(self, wanted: UserExportRequested, _envelope: Envelope) -> None:
         """Handle ``user.export_requested``: emit all personal data in parts; without data, one empty part."""
@@ -91,9 +124,30 @@ def _described(stored: StoredOrder, later: Sequence[Entry]) -> str:
 
 
 _BATCH = 200
+_OPEN = "('pending', 'confirmed', 'shipped')"
+_KEPT_DAYS = 14
+"""How long an order keeps personal data after it was delivered or cancelled, for complaints and refunds."""
+_LAST_SEQUENCE = 2**31 - 1
+
+_RETAIN = f"""
+with mine as materialized (
+    select id from orders.orders
+    where user_id = any($1::text[]) and erased_at is null and buyer_left_at is null and status in {_OPEN}
+    order by id limit {_BATCH} for update
+), retained as (
+    update orders.orders o set buyer_left_at = $2, note = '', version = version + 1
+    from mine where o.id = mine.id
+)
+select count(*) from mine"""  # noqa: S608 - our own numbers
 _ERASE_ORDERS = f"""
 with mine as materialized (
-    select id from orders.orders where user_id = any($1::text[]) and erased_at is null
+    select id from orders.orders o
+    where user_id = any($1::text[]) and erased_at is null and status not in {_OPEN} and (
+        buyer_left_at is null
+        or coalesce((
+            select max(h.at) from orders.history h where h.order_id = o.id and h.what in ('delivered', 'cancelled')
+        ), updated_at) <= $2::timestamptz - interval '{_KEPT_DAYS} days'
+    )
     order by id limit {_BATCH} for update
 ), erased as (
     update orders.orders o set user_email = '', user_name = '', language = '', shipping_address = null, note = '',
@@ -144,31 +198,68 @@ class PersonalDataStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def erase(self, user_id: str, answer: Envelope, at: datetime) -> None:
-        """Erase a person from orders, history, idempotency keys and published events; the amounts stay.
-
-        The answer is emitted together with the last batch; a repetition emits it again.
-        """
-        # In batches, so that no statement and no lock lasts long.
+    async def retain(self, user_id: str, at: datetime) -> None:
+        """Take no more orders of a person, and mark the open ones as retained."""
         await self._database.execute(
             "insert into orders.erased_users (user_id, erased_at) values ($1, $2) on conflict do nothing",
             user_id,
             at,
         )
-        while await self._erase_some([user_id], at, answer):
+        # In batches, so that no statement and no lock lasts long.
+        while await self._database.fetchval(_RETAIN, [user_id], at) == _BATCH:
             continue
 
-    async def sweep(self) -> None:
-        """Erase what arrived after the erasure, and forget erased people once no event about them can be left."""
+    async def erase(self, user_id: str, at: datetime) -> None:
+        """Erase a person from orders, history, idempotency keys and published events; the amounts stay.
+
+        Retained orders are left out. The answer is emitted together with the last batch; a repetition emits it
+        again.
+        """
+        while await self._erase_some([user_id], at, user_id):
+            continue
+
+    async def sweep(self) -> bool:
+        """Erase what is due and what arrived after an erasure; whether an event was emitted.
+
+        Forgets erased people once no event about them can be left.
+        """
         at = now()
-        users = await self._database.fetch("select user_id from orders.erased_users")
-        while users and await self._erase_some([row["user_id"] for row in users], at, None):
-            continue
+        rows = await self._database.fetch("select user_id from orders.erased_users")
+        if users := [row["user_id"] for row in rows]:
+            while await self._database.fetchval(_RETAIN, users, at) == _BATCH:
+                continue
+            while await self._erase_some(users, at, None):
+                continue
+        told = await self._tell_progress(at)
         await self._database.purge("orders.exports", "made_at < $1", at - KEEP)
-        await self._database.purge("orders.erased_users", "erased_at < $1", at - KEEP)
+        await self._database.purge("orders.erased_users", "erased_at < $1 and retained = 0", at - KEEP)
+        return told
 
-    async def _erase_some(self, users: Sequence[str], at: datetime, answer: Envelope | None) -> bool:
-        """Erase a batch; whether there may be more. Emits the answer with the last batch."""
+    async def _tell_progress(self, at: datetime) -> bool:
+        """Emit how many orders each person's erasure waits for, where that has changed."""
+        rows = await self._database.fetch(
+            """
+            select user_id, retained, (
+                select count(*) from orders.orders o where o.user_id = e.user_id and o.erased_at is null
+            ) as now
+            from orders.erased_users e where retained > 0"""
+        )
+        changed = [row for row in rows if row["retained"] != row["now"]]
+        for row in changed:
+            user_id, retained = row["user_id"], row["now"]
+            async with self._database.transaction() as connection:
+                # Remembered from now on: the events about the last order are erased as well.
+                await connection.execute(
+                    "update orders.erased_users set retained = $2, erased_at = $3 where user_id = $1",
+                    user_id,
+                    retained,
+                    at,
+                )
+                await emit(connection, "orders", _answer(user_id, retained, _LAST_SEQUENCE - retained, at))
+        return bool(changed)
+
+    async def _erase_some(self, users: Sequence[str], at: datetime, answered: str | None) -> bool:
+        """Erase a batch; whether there may be more. Answers the user with the last batch."""
         async with self._database.transaction() as connection:
             orders = await connection.fetchval(_ERASE_ORDERS, users, at)
             events = await connection.execute(_ERASE_EVENTS, users)
@@ -176,8 +267,17 @@ class PersonalDataStore:
                 return True
             for statement in (_ERASE_NAMES, _ERASE_AUTHORS, _ERASE_DESK, _ERASE_KEYS, _ERASE_EXPORTS):
                 await connection.execute(statement, users)
-            if answer is not None:
-                await emit(connection, "orders", answer, known="sent again")
+            if answered is not None:
+                retained = await connection.fetchval(
+                    "select count(*) from orders.orders where user_id = $1 and erased_at is null", answered
+                )
+                # A repetition sends the first answer again, so what was told since stays to be told.
+                await connection.execute(
+                    "update orders.erased_users set retained = greatest(retained, $2) where user_id = $1",
+                    answered,
+                    retained,
+                )
+                await emit(connection, "orders", _answer(answered, retained, 1, at), known="sent again")
         return False
 
     async def answer_export(self, export_id: str, user_id: str, parts: Sequence[Envelope], at: datetime) -> None:
@@ -192,3 +292,8 @@ class PersonalDataStore:
             )
             if new:
                 await emit(connection, "orders", *parts)
+
+
+def _answer(user_id: str, retained: int, sequence: int, at: datetime) -> Envelope:
+    event = OrderDataErased(user_id=user_id, retained=retained)
+    return Envelope.about(event, subject=user_id, sequence=sequence, at=at)

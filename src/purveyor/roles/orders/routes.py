@@ -62,7 +62,7 @@ from purveyor.roles.orders.contract import (
 )
 from purveyor.roles.orders.etag import IF_MATCH, PRIVATE, IfMatch, etag, none_matches
 from purveyor.roles.orders.export import MEDIA_TYPES, Format, Rows, export
-from purveyor.roles.orders.model import Draft, DraftLine, Order, OrderFilter, Sort
+from purveyor.roles.orders.model import Draft, DraftLine, OrderFilter, Sort, StoredOrder
 from purveyor.roles.orders.routes_desk import HoldMail
 from purveyor.roles.orders.schemas import OrderPage, OrderView, PaymentMethod, PaymentStatus, Status, order_view
 from purveyor.roles.orders.search import MAX_QUERY, query_words
@@ -291,7 +291,8 @@ def _change_route(changes: Changes, group: RouteGroup) -> Any:
         request: Request[Principal, Any, Any],
         data: Annotated[ChangeBody, body({"status": "confirmed", "payment_status": "paid"})],
     ) -> Response[OrderView]:
-        return _told(await changes.change(request.user, order_id, data.change(), _condition(request)))
+        changed = await changes.change(request.user, order_id, data.change(), _condition(request))
+        return _told(changed, request.user)
 
     return change_order
 
@@ -317,7 +318,7 @@ def _cancel_route(changes: Changes, group: RouteGroup) -> Any:
     ) -> Response[OrderView]:
         reason = clean_line(data.reason, "/reason") if data.reason else ""
         cancelled = await changes.cancel(request.user, order_id, reason, _condition(request), data.hold_mail_s)
-        return _told(cancelled)
+        return _told(cancelled, request.user)
 
     return cancel_order
 
@@ -326,8 +327,9 @@ def _condition(request: Request[Principal, Any, Any]) -> IfMatch | None:
     return IfMatch.read(find_list_header(request, b"if-match"))
 
 
-def _told(order: Order) -> Response[OrderView]:
-    return ApiResponse(order_view(order), headers={"ETag": etag(order.version), "Cache-Control": "no-store"})
+def _told(stored: StoredOrder, caller: Principal) -> Response[OrderView]:
+    headers = {"ETag": etag(stored.order.version), "Cache-Control": "no-store"}
+    return ApiResponse(order_view(stored.order, stored if caller.is_staff else None), headers=headers)
 
 
 _MAX_BIGINT = 2**63 - 1

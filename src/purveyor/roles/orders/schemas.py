@@ -9,6 +9,7 @@ import msgspec
 from purveyor.kit.events.message import encode
 from purveyor.kit.money import Amount, to_fixed, to_major
 from purveyor.roles.auth.contract import PostalAddressView
+from purveyor.roles.email.contract import SUPERSEDED
 from purveyor.roles.orders.contract import PriceChanged, ProductId
 from purveyor.roles.orders.model import (
     ChangedBy,
@@ -183,7 +184,7 @@ class ByView(msgspec.Struct, frozen=True):
 
 
 class MailView(msgspec.Struct, frozen=True):
-    """The state of an email. Details are ``null`` for customers."""
+    """The state of an email. Details are ``null`` for customers, except that a later email superseded this one."""
 
     kind: str
     state: str
@@ -241,7 +242,8 @@ def _by(by: ChangedBy, *, by_staff: bool) -> ByView:
 
 def _mail(mail: MailOutcome, *, by_staff: bool) -> MailView:
     if not by_staff:
-        return MailView(mail.kind, mail.state)
+        # Without the error, a customer would read that the mail could not be delivered.
+        return MailView(mail.kind, mail.state, error=mail.error if mail.error.startswith(SUPERSEDED) else None)
     return MailView(
         kind=mail.kind,
         state=mail.state,

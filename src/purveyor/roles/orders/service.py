@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
@@ -253,7 +254,7 @@ class Changes:
 
     async def change(
         self, caller: Principal, order_id: str, change: OrderChange, condition: IfMatch | None
-    ) -> Order:
+    ) -> StoredOrder:
         """Change an order's status, payment status or both, as staff.
 
         Raises ``NotFound``, ``Forbidden`` for a customer's own order, ``PreconditionRequired`` without a
@@ -270,7 +271,7 @@ class Changes:
 
     async def cancel(
         self, caller: Principal, order_id: str, reason: str, condition: IfMatch | None, hold_mail_s: int = 0
-    ) -> Order:
+    ) -> StoredOrder:
         """Cancel an order: customers their own, staff any.
 
         Raises ``NotFound``, ``PreconditionFailed``, ``Forbidden`` for a customer who wants to hold the mail back,
@@ -285,17 +286,17 @@ class Changes:
 
     async def _apply(
         self, caller: Principal, stored: StoredOrder, change: OrderChange, kind: str, condition: IfMatch
-    ) -> Order:
+    ) -> StoredOrder:
         """Retry when another change came first: condition and rules then apply to its result."""
         by = ChangedBy(kind, caller.user_id, caller.name)
         condition.require(stored.order.version)
         profile = await self._identity.profile(caller, stored.order.user_id)
         for _ in range(_TRIES):
             condition.require(stored.order.version)
-            transition = transition_of(_with_profile(stored, profile), change, by)
+            transition = transition_of(with_profile(stored, profile), change, by)
             if await self._store.change(transition):
                 self._committed(transition.order.id)
-                return transition.order
+                return _changed(stored, transition)
             stored = await self._store.find(stored.order.id, None)
         raise Conflict("The order was changed by others at the same time. Try again.")
 
@@ -306,7 +307,7 @@ class Changes:
         return await self._store.find(found, None if caller.is_staff else caller.user_id)
 
 
-def _with_profile(stored: StoredOrder, profile: Profile) -> StoredOrder:
+def with_profile(stored: StoredOrder, profile: Profile) -> StoredOrder:
     """The order with the buyer's current name and language, in which the mail about a change is written."""
     if stored.erased:
         return stored
@@ -331,6 +332,12 @@ def transition_of(stored: StoredOrder, change: OrderChange, by: ChangedBy) -> Tr
         hold_mail_s=change.hold_mail_s,
         restores=(stored.order.status, stored.order.payment_status),
     )
+
+
+def _changed(stored: StoredOrder, transition: Transition) -> StoredOrder:
+    order, hold_s = transition.order, transition.hold_mail_s
+    until = order.updated_at + timedelta(seconds=hold_s) if hold_s else None
+    return msgspec.structs.replace(stored, order=order, undo_until=until)
 
 
 class Timelines:

@@ -113,7 +113,7 @@ with changed as (
     from changed where subject = $1::text and published_at is null and attempts = 0 and next_attempt_at > now()
 ), undoable as (
     insert into orders.undoable (order_id, version, status, payment_status, until)
-    select $1, $5, $24, $25, now() + make_interval(secs => $23) from changed where $23 > 0
+    select $1, $5, $24, $25, $6::timestamptz + make_interval(secs => $23) from changed where $23 > 0
     on conflict (order_id) do update set version = excluded.version, status = excluded.status,
         payment_status = excluded.payment_status, until = excluded.until
 )
@@ -222,10 +222,7 @@ class OrderStore:
                 condition.format(f"${place}") for place, condition in zip(places, matching.values(), strict=True)
             )
             conditions += f" and id in (select order_id from orders.search_texts where {texts})"  # noqa: S608
-        order_by, after = _SORTS[wanted.sort]
-        if wanted.after is not None:
-            arguments.append(wanted.after)
-            conditions += f" and {after.format(f'${len(arguments)}')}"
+        order_by, _ = _SORTS[wanted.sort]
         statement = f"""
             with page as materialized (
                 select id from orders.orders where {conditions} order by {order_by} limit {int(limit)}
@@ -443,6 +440,7 @@ def _conditions(wanted: OrderFilter) -> tuple[str, list[Any]]:
         "id >= {}": _id_near(since, -_ID_MARGIN) if since else None,
         "created_at < {}": until,
         "id <= {}": _id_near(until, _ID_MARGIN) if until else None,
+        _SORTS[wanted.sort][1]: wanted.after,
     }
     chosen = {condition: value for condition, value in columns.items() if value is not None}
     parts = [condition.format(f"${place}") for place, condition in enumerate(chosen, 1)]

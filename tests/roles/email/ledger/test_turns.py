@@ -7,11 +7,12 @@ import pytest
 
 from purveyor.kit.clock import now
 from purveyor.roles.email import turns
-from purveyor.roles.email.contract import MailRecord
+from purveyor.roles.email.contract import SUPERSEDED, MailRecord
+from purveyor.roles.email.ledger import postgres as ledger_postgres
 from purveyor.roles.email.ledger.mongo import MongoLedger
 from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import Account, Claim, Ledger, NewMail
-from roles.email.ledger.support import account, finish, mail, state
+from roles.email.ledger.support import account, finish, mail, only_postgres, state
 from waiting import until
 
 CREATED, CONFIRMED, SHIPPED = "order.created", "order.confirmed", "order.shipped"
@@ -125,7 +126,7 @@ async def test_a_waiting_mail_that_a_later_one_makes_pointless_is_dropped(
     await recorded(ledger, about(later, 3))
     claim = await one(ledger, me)
     assert (claim.kind, claim.superseded_by) == (earlier, later)
-    await ledger.mark_failed(claim, reply="", error=turns.SUPERSEDED + later)
+    await ledger.mark_failed(claim, reply="", error=SUPERSEDED + later)
     claim = await one(ledger, me)
     assert (claim.kind, claim.superseded_by) == (later, "")
 
@@ -147,11 +148,30 @@ async def test_the_first_mail_and_what_an_operator_resends_are_never_dropped(led
     assert (claim.event_id, claim.superseded_by) == (first.event_id, "")
     await finish(ledger, claim)
     dropped = await one(ledger, me)
-    await ledger.mark_failed(dropped, reply="", error=turns.SUPERSEDED + CANCELLED)
+    await ledger.mark_failed(dropped, reply="", error=SUPERSEDED + CANCELLED)
     assert await ledger.resend(confirmed.event_id)
     claims = {claim.event_id: claim for claim in await ledger.claim(me, 10)}
     assert claims[confirmed.event_id].superseded_by == ""
     assert await state(ledger, cancelled.event_id) in {"claimed", "pending"}
+
+
+@only_postgres
+async def test_a_claim_reads_only_the_mails_of_the_orders_that_are_due(ledger: PostgresLedger) -> None:
+    for _ in range(4):
+        await ledger._database.execute(
+            """
+            insert into email.mails
+                (event_id, kind, recipient, subject, message_id, message, created_at, state, order_id, sequence)
+            select gen_random_uuid(), 'order.created', 'ann@b.test', '', '', 'x', now(), 'sent',
+                gen_random_uuid()::text, 1
+            from generate_series(1, 1000) n"""
+        )
+    await ledger._database.execute("analyze email.mails")
+    claim = ledger_postgres._CLAIM.replace("$1", "1").replace("$2", "8")
+    plan = "\n".join(row[0] for row in await ledger._database.fetch(f"explain {claim}"))
+    assert "mails_of_order" in plan
+    assert "mails_due" in plan
+    assert "Seq Scan" not in plan
 
 
 def unconfirmed(number: int = 1, mailbox: str = "m-1") -> NewMail:

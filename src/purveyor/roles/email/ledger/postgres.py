@@ -101,21 +101,24 @@ def _kinds(kinds: Sequence[str]) -> str:
     return ", ".join(f"'{kind}'" for kind in kinds)
 
 
+# "order_id <> ''" lets the planner use the partial index, and the condition on the first mail's sequence keeps it
+# from hashing all first mails.
 _TURN = f"""
-    (due.sequence = 0 or not exists (
+    (due.sequence <= 1 or not exists (
         select from email.mails earlier
-        where earlier.order_id = due.order_id and earlier.sequence between 1 and due.sequence - 1
-            and earlier.recipient = due.recipient and earlier.state in ({_kinds(WAITING)})
-    ) and (due.sequence = 1 or due.state = 'retry'
-        or due.updated_at < now() - make_interval(secs => {FIRST_WITHIN_S}) or exists (
-            select from email.mails first where first.order_id = due.order_id and first.kind = '{FIRST}'
+        where earlier.order_id = due.order_id and earlier.order_id <> '' and earlier.recipient = due.recipient
+            and earlier.sequence between 1 and due.sequence - 1 and earlier.state in ({_kinds(WAITING)})
+    ) and (due.state = 'retry' or due.updated_at < now() - make_interval(secs => {FIRST_WITHIN_S}) or exists (
+        select from email.mails first
+        where first.order_id = due.order_id and first.order_id <> '' and first.sequence < due.sequence
+            and first.kind = '{FIRST}'
     )))"""  # noqa: S608 - constants
 _LATER_KINDS = " ".join(f"when '{kind}' then array[{_kinds(later)}]" for kind, later in SUPERSEDED_BY.items())
 _SUPERSEDED_BY = f"""
     case when m.kind in ({_kinds([*SUPERSEDED_BY])}) and m.sequence > 0 and m.resends = 0 then (
         select later.kind from email.mails later
-        where later.order_id = m.order_id and later.sequence > m.sequence and later.recipient = m.recipient
-            and later.kind = any(case m.kind {_LATER_KINDS} end)
+        where later.order_id = m.order_id and later.order_id <> '' and later.recipient = m.recipient
+            and later.sequence > m.sequence and later.kind = any(case m.kind {_LATER_KINDS} end)
         order by later.sequence limit 1
     ) end"""  # noqa: S608 - constants
 _CLAIM = f"""
@@ -228,8 +231,9 @@ class PostgresLedger:
         await self._database.execute(
             """
             update email.mails set next_attempt_at = now()
-            where order_id = $1 and sequence between 1 and $2 and recipient = $3 and kind = any($4)
-                and state in ('pending', 'retry') and resends = 0 and next_attempt_at > now()""",
+            where order_id = $1 and order_id <> '' and sequence between 1 and $2 and recipient = $3
+                and kind = any($4) and state in ('pending', 'retry') and resends = 0
+                and next_attempt_at > now()""",
             later.order_id,
             later.sequence - 1,
             later.recipient,

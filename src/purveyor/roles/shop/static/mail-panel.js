@@ -6,6 +6,8 @@ import { alertBox } from "./forms.js";
 import { counted, moment, word } from "./format.js";
 import { mailName } from "./timeline.js";
 
+const WAITS = new Set(["pending", "retry"]); // the timeline does not show why these wait
+
 /** One email with its resend button. `done` is called after a resend; `brief` omits what the order page shows anyway. */
 export function mailRow(mail, done, { brief = false } = {}) {
   const result = h("div");
@@ -24,7 +26,7 @@ export function mailRow(mail, done, { brief = false } = {}) {
     h("div", {},
       h("strong", {}, name), " ", h("span", { class: `status ${mail.state}` }, word(mail.state)),
       h("p", { class: "muted" }, facts.filter(Boolean).join(" · ")),
-      !brief && (mail.error || mail.smtp_reply) && h("p", { class: "hint" }, mail.error || mail.smtp_reply)),
+      (!brief || WAITS.has(mail.state)) && (mail.error || mail.smtp_reply) && h("p", { class: "hint" }, mail.error || mail.smtp_reply)),
     h("button", { type: "button", class: "button small", onclick: resend, "aria-label": `Resend: ${name} to ${mail.recipient}` }, "Resend"),
     result);
 }

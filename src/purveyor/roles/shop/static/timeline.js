@@ -20,8 +20,14 @@ const MAIL_STATES = { sent: "sent", failed: "could not be delivered", unknown: "
 
 export const mailName = (kind) => (MAILS[kind] ? t(MAILS[kind]) : word(kind));
 
+/** Whether a later email about the order replaced this one, which was never sent. */
+const isSuperseded = (mail) => mail.state === "failed" && mail.error?.startsWith("superseded by ");
+
 function headline(entry) {
-  if (entry.mail) return t(`{mail} ${MAIL_STATES[entry.mail.state] ?? entry.mail.state}`, { mail: mailName(entry.mail.kind) });
+  if (entry.mail) {
+    const became = isSuperseded(entry.mail) ? "was no longer needed" : MAIL_STATES[entry.mail.state] ?? entry.mail.state;
+    return t(`{mail} ${became}`, { mail: mailName(entry.mail.kind) });
+  }
   return WHAT[entry.what] ? t(WHAT[entry.what]) : word(entry.what);
 }
 
