@@ -102,7 +102,7 @@ async def test_open_order_keeps_its_address_and_is_cancelled_if_wished(
 
         async def left(order_id: str = order["id"], status: str = "cancelled" if query else "pending") -> bool:
             seen = (await shop.get(staff, order_id)).json()
-            return seen["note"] == "" and seen["status"] == status
+            return not seen["note"] and seen["status"] == status
 
         await until(left)
         assert (await shop.get(staff, order["id"])).json()["shipping_address"]["city"] == "London"
