@@ -44,7 +44,8 @@ const pause = (ms, signal) => new Promise((resolve) => {
   const shown = () => document.hidden || done();
   const timer = setTimeout(done, ms);
   addEventListener("visibilitychange", shown, true);
-  signal.addEventListener("abort", done, { once: true });
+  if (signal.aborted) done();
+  else signal.addEventListener("abort", done, { once: true });
 });
 
 /** A signal that aborts with `signal`, or if `alive` is not called in time. */
