@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import msgspec
 
 from purveyor.kit.errors import ConfigError
+from purveyor.kit.money import is_currency
 from purveyor.settings import Help, Url, require_scheme
 
 _MAX_LINE = 100
@@ -33,8 +34,13 @@ class ShopDetails(msgspec.Struct, frozen=True, kw_only=True):
     bank_details: Annotated[
         str, Help(description="account for bank transfers, shown in emails; \\n starts a new line")
     ] = ""
+    currency: Annotated[str, Help(description="ISO 4217 code of all prices")] = "EUR"
 
     def __post_init__(self) -> None:
+        if not is_currency(self.currency):
+            raise ConfigError(
+                f"CURRENCY={self.currency!a}: expected the code of a currency in ISO 4217, such as EUR."
+            )
         if len(self.shop_name) > _MAX_LINE or _NO_LINE.search(self.shop_name):
             raise ConfigError(f"SHOP_NAME: expected one line of at most {_MAX_LINE} characters.")
         require_addresses("SHOP_CONTACT", self.shop_contact, most=1)

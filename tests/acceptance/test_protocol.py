@@ -130,7 +130,10 @@ async def test_every_path_answers_with_and_without_its_slash(shop: Shop) -> None
             assert bare.headers.get("allow") == slashed.headers.get("allow")
 
 
-@pytest.mark.parametrize("path", ["/docs", "/problems", "/problems/not-found", "/health/ready", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path",
+    ["/docs", "/docs/samples", "/llms.txt", "/problems", "/problems/not-found", "/health/ready", "/openapi.json"],
+)
 async def test_pages_answer_with_and_without_their_slash(shop: Shop, path: str) -> None:
     for slashed in (path, f"{path}/"):
         assert (await shop.raw("GET", slashed)).status_code == 200

@@ -34,17 +34,9 @@ _DECIMALS = dict.fromkeys(_TWO_DECIMALS.split(), 2) | {
 minor unit. CLDR is no source for this: it has the decimals that are customary in shops, such as 0 for IQD."""
 
 
-class Currency(str):
-    """The code of a currency with a minor unit (ISO 4217)."""
-
-    __slots__ = ()
-
-    @classmethod
-    def parse(cls, text: str) -> "Currency":
-        """Raises ``ValueError``."""
-        if text not in _DECIMALS:
-            raise ValueError("expected the code of a currency in ISO 4217, in capitals, such as EUR")
-        return cls(text)
+def is_currency(code: str) -> bool:
+    """Whether this is the code of a currency with a minor unit in ISO 4217."""
+    return code in _DECIMALS
 
 
 def decimals(currency: str) -> int:

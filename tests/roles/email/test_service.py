@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email import message_from_bytes, policy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import msgspec
@@ -25,16 +25,15 @@ from purveyor.kit.events.transport import MAX_BODY_BYTES, Queue, Undeliverable
 from purveyor.kit.ids import new_id, stable_id
 from purveyor.kit.link_tokens import LinkTokens
 from purveyor.roles.auth.contract import (
-    PasswordChanged,
+    EmailConfirmationRequested,
     PasswordResetRequested,
     UserErased,
     UserExportRequested,
-    UserRegistered,
 )
 from purveyor.roles.email.contract import MailDataErased, MailDataExported, ResendMail, ResolveMail, ShowMail
 from purveyor.roles.email.ledger.mongo import MongoLedger, MongoRelay
 from purveyor.roles.email.ledger.postgres import PostgresLedger
-from purveyor.roles.email.letters import Letters
+from purveyor.roles.email.letters import Letters, OrderEvent
 from purveyor.roles.email.mail_models import KINDS, NEW_ORDER_NOTICE, Shop
 from purveyor.roles.email.mime import text_of
 from purveyor.roles.email.ports import Account, Ledger
@@ -43,7 +42,13 @@ from purveyor.roles.email.rendering import Renderer
 from purveyor.roles.email.role import MAILED
 from purveyor.roles.email.service import Mails
 from purveyor.roles.email.turns import UNCONFIRMED
-from purveyor.roles.orders.contract import ORDER_LINK, OrderCancelled, OrderCreated, OrderedItem
+from purveyor.roles.orders.contract import (
+    ORDER_LINK,
+    OrderCancelled,
+    OrderCreated,
+    OrderDataErased,
+    OrderedItem,
+)
 from purveyor.settings import Sources
 from purveyor.transports.postgres import MIGRATIONS as EVENT_MIGRATIONS
 from purveyor.transports.postgres.events import PostgresEvents
@@ -104,7 +109,9 @@ def event_of(kind: str, **fields: Any) -> Any:
     values: dict[str, Any] = {"user_email": ANN, "user_name": "Ann <b>Bee</b>", "recipient_confirmed": True}
     if event is PasswordResetRequested:
         values |= {"token": TOKEN, "expires_at": now() + timedelta(minutes=30)}
-    elif event not in (UserRegistered, PasswordChanged, UserErased):
+    elif event is EmailConfirmationRequested:
+        values |= {"token": TOKEN, "expires_at": now() + timedelta(days=3)}
+    elif event in get_args(OrderEvent):
         item = OrderedItem(product_id=17, quantity=2, price=Decimal("12.50"), total_amt=Decimal(25))
         values |= {"order_number": 10482, "total_amount": Decimal(25), "items": (item,), "payment_method": "card"}
     if event is OrderCancelled:
@@ -367,13 +374,37 @@ async def test_who_registers_again_with_an_address_that_was_erased_gets_mails_ag
     await ledger.erase(again, LONG_AGO)
 
 
+async def test_mails_about_orders_that_were_open_are_erased_with_the_last_of_them(
+    mails: Mails, ledger: Ledger, events: PostgresEvents
+) -> None:
+    to = f"{new_id().hex}@b.test"
+    account, personal_data = account_of(to), answering(ledger, events)
+    erased = UserErased(user_id=account.user_id, user_email=to)
+    await personal_data.erase(erased, envelope_of(erased))
+    later = event_of("order.shipped", user_email=to)
+    await mails.write(later, envelope_of(later))
+    for retained, sequence in ((1, 1), (0, 1)):  # the answer to user.erased, with and without open orders
+        answer = OrderDataErased(user_id=account.user_id, retained=retained)
+        await personal_data.erase_later_mails(answer, envelope_of(answer, sequence=sequence))
+        assert [record.recipient for record, _ in await ledger.of_account(account)] == [to]
+    last = OrderDataErased(user_id=account.user_id)
+    await personal_data.erase_later_mails(last, envelope_of(last, sequence=2**31 - 1))
+
+    assert await ledger.of_account(account) == []
+
+
 async def test_an_export_is_answered_in_parts_with_texts_and_without_tokens(
     mails: Mails, ledger: Ledger, events: PostgresEvents
 ) -> None:
     event = event_of("order.created")
     await write_all(mails, *(msgspec.structs.replace(event, order_number=number) for number in range(203)))
-    others = event_of("user.password_reset_requested"), event_of("order.created", user_email="bob@b.test")
-    await write_all(mails, *others)
+    await write_all(
+        mails,
+        event_of("user.password_reset_requested"),
+        event_of("user.email_confirmation_requested"),
+        event_of("user.registered", confirmation_token=TOKEN),
+        event_of("order.created", user_email="bob@b.test"),
+    )
     wanted = UserExportRequested(export_id="x-1", user_id=account_of(ANN).user_id, user_email=ANN)
     question = envelope_of(wanted)
     await answering(ledger, events).export(wanted, question)
@@ -387,7 +418,7 @@ async def test_an_export_is_answered_in_parts_with_texts_and_without_tokens(
     ]
     assert {envelope.id for _, envelope in first} == {envelope.id for _, envelope in again}
     parts = [msgspec.json.decode(answer.document) for answer in answers]
-    assert [len(part) for part in parts] == [100, 100, 4]
+    assert [len(part) for part in parts] == [100, 100, 6]
     documents = [document for part in parts for document in part]
     assert {document["recipient"] for document in documents} == {ANN}
     assert sorted(d["order_number"] for d in documents if d["kind"] == "order.created") == list(range(203))

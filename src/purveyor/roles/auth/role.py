@@ -32,7 +32,7 @@ from purveyor.roles.auth.contract import (
     UserRegistered,
     VerifyToken,
 )
-from purveyor.settings import Secret, require_length
+from purveyor.settings import Secret, require_strong
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
@@ -68,7 +68,7 @@ def check(settings: AuthSettings, production: bool) -> None:  # noqa: FBT001 - t
     """Require a signing secret in production, and enough bytes of it anywhere."""
     if production and not settings.jwt_secret:
         raise ConfigError("JWT_SECRET: must be set to at least 32 bytes when ENVIRONMENT=production.")
-    require_length("JWT_SECRET", settings.jwt_secret)
+    require_strong("JWT_SECRET", settings.jwt_secret)
 
 
 @asynccontextmanager
@@ -123,15 +123,14 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
     common: dict[str, Any] = {"admission": admission, "password_min_length": shortest, "committed": relay.wake}
     auth = service.Auth(accounts, addresses, passwords, session, **common)
     changes = password_changes.PasswordChanges(resets, passwords, session, throttle, **common)
-    holders = env.personal_data
-    confirmations = email_addresses.EmailStore(database, lifetime_s)
+    holders, confirmations = env.personal_data, email_addresses.EmailStore(database, lifetime_s)
     emails = email_addresses.EmailAddresses(
         confirmations, passwords, session, throttle, admission=admission, committed=relay.wake
     )
     person = privacy.Privacy(
         personal, accounts, addresses, session, holders=holders, committed=relay.wake, stopping=env.stopping
     )
-    purged = (logins, revoked, resets, confirmations, personal)
+    purges = [each.purge for each in (logins, revoked, resets, confirmations, personal)]
     return Actor(
         routes=routes.auth_routes(auth, session, changes, emails, person),
         answers=_answers(auth, session, person),
@@ -140,10 +139,7 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
             Background("relay", relay.run),
             Background("revocations", known.run),
             Background("password resets", partial(regularly, _RESETS_EVERY_S, changes.send_tokens)),
-            Background(
-                "purge",
-                partial(regularly, _PURGE_EVERY_S, *(store.purge for store in purged)),
-            ),
+            Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
         ],
         checks=[Check("postgres auth", env.database_kind, database.check), *env.shared_checks],
         outbox=Outbox(database, "auth"),

@@ -106,6 +106,8 @@ class AccountWords(_Section, frozen=True):
 
     address: str
     visit: str
+    confirm: str
+    confirm_code: str
     choose: str
     code: str
     code_too: str

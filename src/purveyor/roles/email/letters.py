@@ -9,9 +9,18 @@ import msgspec
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.ids import parse_id
 from purveyor.kit.link_tokens import LinkTokens
-from purveyor.roles.auth.contract import PasswordChanged, PasswordResetRequested, UserErased, UserRegistered
+from purveyor.roles.auth.contract import (
+    EmailChanged,
+    EmailConfirmationRequested,
+    PasswordChanged,
+    PasswordResetRequested,
+    UserErased,
+    UserRegistered,
+)
 from purveyor.roles.email.mail_models import (
     NEW_ORDER_NOTICE,
+    ConfirmationMail,
+    EmailChangedMail,
     ErasedMail,
     Letter,
     Line,
@@ -37,7 +46,15 @@ from purveyor.roles.orders.contract import (
 OrderEvent = (
     OrderCreated | OrderConfirmed | OrderPaid | OrderShipped | OrderDelivered | OrderCancelled | OrderRefunded
 )
-MailedEvent = OrderEvent | UserRegistered | PasswordResetRequested | PasswordChanged | UserErased
+AccountEvent = (
+    UserRegistered
+    | EmailConfirmationRequested
+    | EmailChanged
+    | PasswordResetRequested
+    | PasswordChanged
+    | UserErased
+)
+MailedEvent = OrderEvent | AccountEvent
 """The events that are mailed; each names its recipient."""
 
 _SETTLES = (OrderCancelled, OrderRefunded, OrderPaid)
@@ -84,16 +101,11 @@ class Letters:
             yield Addressed(kind=NEW_ORDER_NOTICE, letter=letter, recipient=address, name="", language="")
 
     def _letter(self, event: MailedEvent, envelope: Envelope) -> Letter:
-        person: dict[str, Any] = {"customer": event.user_name, "at": envelope.occurred_at}
-        match event:
-            case UserRegistered():
-                return WelcomeMail(**person, address=event.user_email)
-            case PasswordResetRequested():
-                return ResetMail(**person, token=event.token, expires_at=event.expires_at)
-            case PasswordChanged():
-                return PasswordChangedMail(**person)
-            case UserErased():
-                return ErasedMail(**person)
+        if isinstance(event, OrderEvent):
+            return self._order_letter(event, envelope)
+        return _account_letter(event, envelope)
+
+    def _order_letter(self, event: OrderEvent, envelope: Envelope) -> Letter:
         mail = OrderMail(
             **self._about_order(event, envelope),
             payment_status=event.payment_status,
@@ -130,3 +142,23 @@ class Letters:
         order_id = parse_id(event.order_id)
         token = self._links.sign(order_id, event.user_email) if order_id else ""
         return f"{self._shop.url}{order_page(token)}" if self._shop.url and token else ""
+
+
+def _account_letter(event: AccountEvent, envelope: Envelope) -> Letter:
+    letter: Letter
+    person: dict[str, Any] = {"customer": event.user_name, "at": envelope.occurred_at}
+    match event:
+        case UserRegistered():
+            letter = WelcomeMail(**person, address=event.user_email, token=event.confirmation_token)
+        case EmailConfirmationRequested():
+            address, until = event.user_email, event.expires_at
+            letter = ConfirmationMail(**person, address=address, token=event.token, expires_at=until)
+        case EmailChanged():
+            letter = EmailChangedMail(**person)
+        case PasswordResetRequested():
+            letter = ResetMail(**person, token=event.token, expires_at=event.expires_at)
+        case PasswordChanged():
+            letter = PasswordChangedMail(**person)
+        case UserErased():
+            letter = ErasedMail(**person)
+    return letter

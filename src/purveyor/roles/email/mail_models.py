@@ -139,19 +139,48 @@ class NoticeMail(_AboutOrder, frozen=True, kw_only=True):
 
 
 class WelcomeMail(_Letter, frozen=True, kw_only=True):
-    """A mail to a new user about the account with this address."""
+    """A mail to a new user about the account with this address, with a token that confirms it unless it is."""
 
     template: ClassVar = "welcome"
 
     address: str
+    token: str = ""
 
     def view(self, words: Language, shop: Shop) -> dict[str, Any]:
+        token = one_line(self.token)
+        shop_link = f"{shop.url}/" if shop.url else ""
         return {
             "words": words.account,
             "automatic": words.account.automatic.format(shop=shop.name),
             "address": one_line(self.address),
-            "link": f"{shop.url}/" if shop.url else "",
+            "token": token,
+            "link": _confirmation_link(shop, token) if token else shop_link,
         }
+
+
+class ConfirmationMail(_Letter, frozen=True, kw_only=True):
+    """A mail with a single-use token that confirms the address it is sent to."""
+
+    template: ClassVar = "confirmation"
+
+    address: str
+    token: str
+    expires_at: datetime
+
+    def view(self, words: Language, shop: Shop) -> dict[str, Any]:
+        token = one_line(self.token)
+        return {
+            "words": words.account,
+            "automatic": words.account.automatic.format(shop=shop.name),
+            "address": one_line(self.address),
+            "token": token,
+            "expires": words.account.expires.format(moment=words.date.format(self.expires_at, shop.zone)),
+            "link": _confirmation_link(shop, token),
+        }
+
+
+def _confirmation_link(shop: Shop, token: str) -> str:
+    return f"{shop.url}/#/confirm?token={quote(token, safe='')}" if shop.url else ""
 
 
 class ResetMail(_Letter, frozen=True, kw_only=True):
@@ -195,7 +224,20 @@ class ErasedMail(_Letter, frozen=True, kw_only=True):
         return {"words": words.account, "automatic": words.account.automatic_erased.format(shop=shop.name)}
 
 
-Letter = OrderMail | NoticeMail | WelcomeMail | ResetMail | PasswordChangedMail | ErasedMail
+class EmailChangedMail(ErasedMail, frozen=True, kw_only=True):
+    """A mail to the old address of an account that now has another one."""
+
+
+Letter = (
+    OrderMail
+    | NoticeMail
+    | WelcomeMail
+    | ConfirmationMail
+    | EmailChangedMail
+    | ResetMail
+    | PasswordChangedMail
+    | ErasedMail
+)
 
 NEW_ORDER_NOTICE = "shop.new_order"
 """The kind of the notice to the shop. All other kinds are event types."""
@@ -210,6 +252,8 @@ KINDS: Mapping[str, type[Letter]] = {
     "order.refunded": OrderMail,
     NEW_ORDER_NOTICE: NoticeMail,
     "user.registered": WelcomeMail,
+    "user.email_confirmation_requested": ConfirmationMail,
+    "user.email_changed": EmailChangedMail,
     "user.password_reset_requested": ResetMail,
     "user.password_changed": PasswordChangedMail,
     "user.erased": ErasedMail,

@@ -15,11 +15,18 @@ import msgspec
 from purveyor.kit.events.chunking import PART_BYTES, parts, size_inside
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.poll import MORE, Poll
-from purveyor.roles.auth.contract import PasswordResetRequested, UserErased, UserExportRequested
+from purveyor.roles.auth.contract import (
+    EmailConfirmationRequested,
+    PasswordResetRequested,
+    UserErased,
+    UserExportRequested,
+    UserRegistered,
+)
 from purveyor.roles.email.contract import MailDataErased, MailDataExported, MailRecord
 from purveyor.roles.email.events import answer_to
 from purveyor.roles.email.mime import text_of
 from purveyor.roles.email.ports import Account, Emit, Ledger
+from purveyor.roles.orders.contract import OrderDataErased
 
 REMEMBERED_DAYS = 365
 """Older events could only come from dead letters that are replayed after more than a year."""
@@ -42,6 +49,9 @@ def happened_at(envelope: Envelope) -> datetime:
 log = logging.getLogger(__name__)
 
 
+_WITH_TOKENS = (PasswordResetRequested.type, EmailConfirmationRequested.type, UserRegistered.type)
+
+
 class PersonalData:
     """Exports and erases the mails of an account."""
 
@@ -54,6 +64,14 @@ class PersonalData:
         erased = await self._ledger.erase(Account(event.user_id, event.user_email), happened_at(envelope))
         log.info("mails erased", extra={"mails": erased, "user_id": event.user_id})
         await self._emit(answer_to(envelope, MailDataErased(user_id=event.user_id)))
+
+    async def erase_later_mails(self, event: OrderDataErased, envelope: Envelope) -> None:
+        """Erase the mails about orders that were still open when the user was erased, once role orders is done.
+
+        Role orders answers ``user.erased`` with the first event and tells its progress with later ones.
+        """
+        if envelope.sequence > 1 and not event.retained:
+            await self._ledger.erase(Account(event.user_id, ""), happened_at(envelope))
 
     async def export(self, event: UserExportRequested, envelope: Envelope) -> None:
         """Emit the user's mails in parts that fit into events; one empty part if there are none."""
@@ -75,8 +93,8 @@ class PersonalData:
 
 
 def _document(record: MailRecord, message: bytes) -> str:
-    # Without the text of password resets: a stolen session could otherwise get a reset token from an export.
-    text = "" if record.kind == PasswordResetRequested.type else text_of(message)
+    # Without the text of mails with tokens: a stolen session could otherwise get them from an export.
+    text = "" if record.kind in _WITH_TOKENS else text_of(message)
     members = msgspec.to_builtins(record)
     while True:
         document = msgspec.json.encode(members | {"text": text}).decode()

@@ -12,11 +12,12 @@ from msgspec import Meta
 from purveyor.kit.errors import ConfigError, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.limits.memory import Rate
-from purveyor.kit.money import Currency
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
 from purveyor.roles.auth.contract import (
+    EmailChanged,
+    EmailConfirmationRequested,
     PasswordChanged,
     PasswordResetRequested,
     UserErased,
@@ -45,6 +46,7 @@ from purveyor.roles.orders.contract import (
     OrderCancelled,
     OrderConfirmed,
     OrderCreated,
+    OrderDataErased,
     OrderDelivered,
     OrderPaid,
     OrderRefunded,
@@ -66,7 +68,7 @@ log = logging.getLogger(__name__)
 
 MAILED = (
     *(OrderCreated, OrderConfirmed, OrderShipped, OrderDelivered, OrderCancelled, OrderPaid, OrderRefunded),
-    *(UserRegistered, PasswordResetRequested, PasswordChanged),
+    *(UserRegistered, EmailConfirmationRequested, EmailChanged, PasswordResetRequested, PasswordChanged),
 )
 """The events that are only mailed."""
 _NO_SMTP = (
@@ -108,7 +110,6 @@ class EmailSettings(ShopDetails, frozen=True, kw_only=True):
     shop_notify: Annotated[
         str, Meta(description="email addresses, comma-separated, that get a notice of each new order")
     ] = ""
-    currency: Annotated[Currency, Meta(description="ISO 4217 code of all prices")] = Currency("EUR")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -206,6 +207,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
             subscriptions={
                 **dict.fromkeys(MAILED, mails.write),
                 UserErased: partial(_erase, personal_data, mails),
+                OrderDataErased: personal_data.erase_later_mails,
                 UserExportRequested: personal_data.export,
             },
             background=[
@@ -246,7 +248,7 @@ def shop_of(settings: EmailSettings, public_url: str) -> "Shop":
         logo_url=settings.shop_logo_url,
         bank_details=settings.bank_lines,
         zone=settings.zone,
-        currency=str(settings.currency),
+        currency=settings.currency,
         language=settings.shop_language,
     )
 
@@ -343,7 +345,10 @@ ROLE = Role(
     personal_data=HoldsPersonalData(erased=MailDataErased, exported=MailDataExported),
     tags={"development": "The development mailbox; not available in production."},
     pages={"Mailbox": "/mailbox"},
-    consumes={event: event.type for event in (*MAILED, UserErased, UserExportRequested)},
+    consumes={
+        **{event: event.type for event in (*MAILED, UserErased, UserExportRequested)},
+        OrderDataErased: "order_data.erased.email",
+    },
     migrations=Path(__file__).with_name("migrations"),
     in_postgres=lambda settings: not settings.mongodb_uri,
 )

@@ -17,6 +17,8 @@ from purveyor.roles.auth.contract import Address
 from purveyor.roles.email.mail_models import (
     KINDS,
     NEW_ORDER_NOTICE,
+    ConfirmationMail,
+    EmailChangedMail,
     ErasedMail,
     Letter,
     Line,
@@ -32,6 +34,7 @@ from purveyor.roles.email.template_files import own_files
 
 _AT = datetime(2026, 3, 14, 9, 26, tzinfo=UTC)
 _CUSTOMER = "Zoë Müller"
+_TOKEN = "Q4XKZ7p2nB0vW8sLr5TgYc1DhM9uJf3EaRi6NoKtVwx"  # noqa: S105 - of no account
 _LINK = "https://shop.example/order/AZzUqJhCcACpEj1fPbQ7nIhqCgpOWqYb0cT4nJYxXKc"
 _ORDER: Mapping[str, Any] = {
     "order_number": 10482,
@@ -82,11 +85,19 @@ _LETTERS: Mapping[str, Letter] = {
     NEW_ORDER_NOTICE: NoticeMail(
         at=_AT, customer="", **{**_ORDER, "link": "https://shop.example/#/desk/orders/1"}
     ),
-    "user.registered": WelcomeMail(customer=_CUSTOMER, at=_AT, address="zoe@example.com"),
+    "user.registered": WelcomeMail(customer=_CUSTOMER, at=_AT, address="zoe@example.com", token=_TOKEN),
+    "user.email_confirmation_requested": ConfirmationMail(
+        customer=_CUSTOMER,
+        at=_AT,
+        address="zoe@example.com",
+        token=_TOKEN,
+        expires_at=_AT + timedelta(days=3),
+    ),
+    "user.email_changed": EmailChangedMail(customer=_CUSTOMER, at=_AT),
     "user.password_reset_requested": ResetMail(
         customer=_CUSTOMER,
         at=_AT,
-        token="Q4XKZ7p2nB0vW8sLr5TgYc1DhM9uJf3EaRi6NoKtVwx",  # noqa: S106 - of no account
+        token=_TOKEN,
         expires_at=_AT + timedelta(minutes=30),
     ),
     "user.password_changed": PasswordChangedMail(customer=_CUSTOMER, at=_AT),
@@ -156,7 +167,7 @@ def _facts(renderer: Renderer, letter: Letter, language: str) -> dict[str, str]:
         facts["the total"] = money.format(letter.total, letter.currency)
         for line in letter.lines:
             facts[f"the line of product {line.product_id}"] = money.format(line.amount, letter.currency)
-    elif isinstance(letter, ResetMail):
+    elif isinstance(letter, ResetMail | ConfirmationMail):
         facts["the token"] = letter.token
     return facts
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from msgspec import Meta
 
+from purveyor.kit.events.transport import Answers
 from purveyor.kit.limits.memory import Rate
-from purveyor.kit.money import Currency
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
 from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
@@ -40,7 +40,8 @@ if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
     from purveyor.roles.orders.live import Live
-    from purveyor.roles.orders.service import Products
+    from purveyor.roles.orders.service import Orders as OrderUseCases
+    from purveyor.roles.orders.service import Products, Reconciliation
     from purveyor.roles.orders.store import OrderStore
 
 _PURGE_EVERY_S = 600.0
@@ -56,7 +57,6 @@ class OrdersSettings(ShopDetails, frozen=True, kw_only=True):
 
     products_api: Annotated[Url, Meta(description="base URL of the product API; empty: bundled catalog")] = Url()
     rate_limit_orders: Annotated[Rate, Meta(description="rate limit for placing orders, per user")] = Rate(60, 60)
-    currency: Annotated[Currency, Meta(description="ISO 4217 code of all prices")] = Currency("EUR")
     event_backlog_max_events: Annotated[
         int, Meta(ge=1, description="refuse new orders while this many events wait for the broker")
     ] = 100_000
@@ -73,9 +73,9 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(env.database())
-        products: Products = BundledProducts(str(settings.currency))
+        products: Products = BundledProducts(settings.currency)
         if settings.products_api:
-            api = ProductApi(settings.products_api, str(settings.currency), shared=env.shared_cache)
+            api = ProductApi(settings.products_api, settings.currency, shared=env.shared_cache)
             products = await stack.enter_async_context(aclosing(api))
         yield _assemble(env, settings, database, products)
 
@@ -85,9 +85,9 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
     from purveyor.roles.orders import live, privacy, routes, routes_products, service, store, store_tickets
 
-    identity, currency = env.port(Identity), str(settings.currency)  # msgspec encodes no subclass of str
+    identity, currency = env.port(Identity), settings.currency
     order_store, histories = store.OrderStore(database), store.HistoryStore(database)
-    persons = privacy.PersonalDataStore(database)
+    persons, tickets = privacy.PersonalDataStore(database), store_tickets.LiveTickets(database)
     most, oldest_s = settings.event_backlog_max_events, settings.event_backlog_max_age_s
     backlog = Backlog("orders", max_events=most, max_age_s=oldest_s)
     relay = Relay(database, "orders", env.events, backlog)
@@ -101,31 +101,24 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         committed=relay.wake,
         backlog=backlog,
     )
-    tickets = store_tickets.LiveTickets(database)
     streams = live.Live(histories, identity, stopping=env.stopping)
     timelines = service.Timelines(histories, committed=streams.wake)
     changed = partial(_changed, relay, streams)
-    changes = service.Changes(order_store, identity, committed=changed)
     desk = _desk(database, order_store, identity, settings, changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
-    reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
     purges = (order_store.purge, personal.sweep, tickets.purge)
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
             *routes.list_routes(orders, order_store, identity),
-            *routes.change_routes(changes, identity),
+            *routes.change_routes(service.Changes(order_store, identity, committed=changed), identity),
             *live.history_routes(timelines, streams, tickets, identity),
             *_pages(env, settings, order_store),
             *routes_products.product_routes(orders, currency),
             *desk.routes,
         ],
-        answers={
-            TraceOrder: orders.trace,
-            FindUnannounced: reconciliation.find,
-            AnnounceOrders: reconciliation.announce,
-        },
+        answers=_answers(orders, service.Reconciliation(order_store, committed=relay.wake)),
         subscriptions={
             MailSettled: timelines.note_mail,
             UserErased: personal.erase,
@@ -141,6 +134,14 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         checks=[Check("postgres orders", env.database_kind, database.check), *checks],
         outbox=outbox,
     )
+
+
+def _answers(orders: "OrderUseCases", reconciliation: "Reconciliation") -> Answers:
+    return {
+        TraceOrder: orders.trace,
+        FindUnannounced: reconciliation.find,
+        AnnounceOrders: reconciliation.announce,
+    }
 
 
 def _desk(
