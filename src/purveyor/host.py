@@ -26,9 +26,9 @@ from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
 from purveyor.kit.retry import stand_in, wait_for_server
 from purveyor.kit.role import Actor, Check, Env, Port, Role
-from purveyor.kit.secret_file import kept_secret
+from purveyor.kit.secret_file import MIN_SECRET_BYTES, kept_secret
 from purveyor.registry import ROLES, TRANSPORTS
-from purveyor.settings import MIN_SECRET_BYTES, Settings, Sources, Url, require_scheme, url_settings
+from purveyor.settings import Settings, Sources, Url, require_scheme, url_settings
 from purveyor.transports import Transport, TransportEnv
 from purveyor.transports.local import LocalAsker
 

@@ -19,12 +19,12 @@ import msgspec
 import platformdirs
 
 from purveyor.kit.errors import ConfigError
+from purveyor.kit.secret_file import weakness_of
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Help = msgspec.Meta
-MIN_SECRET_BYTES = 32
 
 
 class Secret:
@@ -167,7 +167,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         require_scheme("PUBLIC_URL", self.public_url, "http", "https")
         if self.public_url and (not urlsplit(self.public_url).hostname or re.search(r"[\s?#]", self.public_url)):
             raise ConfigError("PUBLIC_URL: expected a base URL without query and fragment.")
-        require_length("SERVICE_SECRET", self.service_secret)
+        require_strong("SERVICE_SECRET", self.service_secret)
 
     @property
     def production(self) -> bool:
@@ -188,10 +188,10 @@ def require_scheme(name: str, url: str, *schemes: str) -> None:
         ) from None  # the cause may quote the password
 
 
-def require_length(name: str, secret: Secret) -> None:
-    """Raise ``ConfigError`` for a secret that is set and shorter than a key for HS256 (RFC 7518 section 3.2)."""
-    if secret and len(secret.reveal().encode()) < MIN_SECRET_BYTES:
-        raise ConfigError(f"{name}: must have at least {MIN_SECRET_BYTES} bytes.")
+def require_strong(name: str, secret: Secret) -> None:
+    """Raise ``ConfigError`` for a secret that is set and is too short or easy to guess."""
+    if secret and (weakness := weakness_of(secret.reveal())):
+        raise ConfigError(f"{name}: {weakness}. Make one with: openssl rand -hex 32")
 
 
 def url_settings(about: Mapping[str, str], *schemes: str) -> type[msgspec.Struct]:

@@ -311,6 +311,7 @@ async def test_processes_that_start_at_once_sign_with_the_same_secret(tmp_path: 
         {"ENVIRONMENT": "production", "JWT_SECRET": ""},
         {"ENVIRONMENT": "production", "JWT_SECRET": "x" * 31},
         {"ENVIRONMENT": "development", "JWT_SECRET": "x" * 31},
+        {"ENVIRONMENT": "production", "JWT_SECRET": "x" * 32},
     ],
 )
 def test_a_process_does_not_start_on_a_weak_secret(tmp_path: Path, settings: dict[str, str]) -> None:
@@ -323,7 +324,11 @@ def test_a_process_does_not_start_on_a_weak_secret(tmp_path: Path, settings: dic
 
 
 def test_a_secret_is_as_long_as_its_bytes(tmp_path: Path) -> None:
-    environ = {"DATA_DIR": str(tmp_path), "ENVIRONMENT": "production", "JWT_SECRET": "\u00e9" * 16}
-    environ |= {"SERVICE_SECRET": "s" * 32}
+    environ = {
+        "DATA_DIR": str(tmp_path),
+        "ENVIRONMENT": "production",
+        "JWT_SECRET": "".join(map(chr, range(0x100, 0x120, 2))),
+    }
+    environ |= {"SERVICE_SECRET": "a secret for tests that is long enough"}
 
     Host(choose_roles(["auth"]), Sources(environ=environ, dotenv=None))

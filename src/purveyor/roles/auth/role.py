@@ -32,7 +32,7 @@ from purveyor.roles.auth.contract import (
     UserRegistered,
     VerifyToken,
 )
-from purveyor.settings import Secret, require_length
+from purveyor.settings import Secret, require_strong
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
@@ -68,7 +68,7 @@ def check(settings: AuthSettings, production: bool) -> None:  # noqa: FBT001 - t
     """Require a signing secret in production, and enough bytes of it anywhere."""
     if production and not settings.jwt_secret:
         raise ConfigError("JWT_SECRET: must be set to at least 32 bytes when ENVIRONMENT=production.")
-    require_length("JWT_SECRET", settings.jwt_secret)
+    require_strong("JWT_SECRET", settings.jwt_secret)
 
 
 @asynccontextmanager
