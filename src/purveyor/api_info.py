@@ -13,8 +13,12 @@ Order management: the same guarantees as one process or as many services.
 `errors` points at each invalid input, and `request_id` identifies the request in the logs. Resources of other \
 users return 404.
 
-**Values.** Bodies are JSON in UTF-8 of at most 64 KiB. Unknown members are rejected. IDs are UUIDs, times are \
-RFC 3339 in UTC, and amounts are JSON numbers with at most two decimals next to an ISO 4217 `currency`.
+**Values.** Bodies are JSON in UTF-8 of at most 64 KiB. Unknown members and query parameters are rejected. IDs \
+are UUIDs, and times are RFC 3339 in UTC. Amounts are JSON numbers with the decimals of their ISO 4217 \
+`currency`. Beside each stands the same amount as an integer in minor units, such as `total_minor`.
+
+**Samples.** [Every operation](/docs/samples) in curl, Python and JavaScript, and as a \
+[collection of requests](/docs/purveyor.http).
 
 **Every response** has `X-Request-ID`, from the request or newly generated. Paths work with and without a \
 trailing slash."""

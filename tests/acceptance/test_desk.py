@@ -195,7 +195,7 @@ async def test_staff_find_orders_by_what_they_know(shop: Shop, staff: Customer) 
     for query in ("zoe smith", "%", "_oe", "x' or 'a'='a", "\\", "0"):
         assert order["id"] not in [each["id"] for each in (await shop.list(staff, q=query)).json()["orders"]]
     assert page["orders"][0]["buyer"] == {"name": zoe.name, "email": zoe.email}
-    assert (await shop.list(zoe)).json()["orders"][0]["buyer"] is None
+    assert "buyer" not in (await shop.list(zoe)).json()["orders"][0]
     problem(await shop.list(zoe, q="zoe"), 403, "forbidden")
     problem(await shop.list(staff, q="x" * 201), 422, "invalid-input", "/q")
 

@@ -10,8 +10,9 @@ import pytest
 from shop import Customer, Shop, exact
 
 KINDS = (
-    *("order.created", "order.confirmed", "order.shipped", "order.delivered", "order.cancelled"),
-    *("user.registered", "user.password_reset_requested"),
+    *("order.created", "order.confirmed", "order.paid", "order.shipped", "order.delivered", "order.cancelled"),
+    *("order.refunded", "shop.new_order", "user.registered", "user.email_confirmation_requested"),
+    *("user.email_changed", "user.password_reset_requested", "user.password_changed", "user.erased"),
 )
 LANGUAGES = ("de", "en", "es", "fr")
 WORDS = {"en": "order", "de": "Bestellung", "es": "pedido", "fr": "commande"}
@@ -130,6 +131,55 @@ async def test_the_mailbox_shows_every_kind_of_mail_in_every_language(shop: Shop
     for preview in previews:
         assert set(preview) == {"kind", "language", "subject", "text", "html"}
         assert f'lang="{preview["language"]}"' in preview["html"]
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+async def test_only_a_confirmed_customer_reads_the_whole_order(shop: Shop, *, confirmed: bool) -> None:
+    customer = await shop.customer()
+    if confirmed:
+        token = await shop.mailed_token(customer.email)
+        assert (await shop.raw("POST", "/email/confirm", json={"token": token})).status_code == 204
+    address = {
+        "recipient": "Zoë Müller",
+        "line1": "Torstraße 12",
+        "city": "Berlin",
+        "postal_code": "10119",
+        "country": "DE",
+    }
+    order = exact(await shop.place(customer, [(1, 2)], shipping_address=address, note="Ring twice"))
+    (mail,) = await shop.mails(customer.email)
+    assert order["items"][0]["title"] in mail.text
+    for typed in ("Zoë Müller", "Torstraße 12", "10119 Berlin", "Ring twice"):
+        assert (typed in mail.text) == confirmed
+
+
+async def test_the_next_mail_is_for_the_profile_of_the_moment(shop: Shop, staff: Customer) -> None:
+    """The access token still has the old name and language."""
+    customer = await shop.customer(name="Ada Lovelace", language="de")
+    first = exact(await shop.place(customer))
+    assert (await shop.change_profile(customer, language="fr", name="Ada King")).status_code == 200
+    assert (await shop.change(staff, first["id"], payment_status="paid")).status_code == 200
+    second = exact(await shop.place(customer))
+    mails = await shop.mails(customer.email, at_least=3)
+    told = {mail.subject: mail for mail in mails}
+    assert set(told) == {
+        f"Wir haben Ihre Bestellung {first['order_number']} erhalten",
+        f"Nous avons bien reçu le paiement de votre commande {first['order_number']}",
+        f"Nous avons bien reçu votre commande {second['order_number']}",
+    }
+    for subject, mail in told.items():
+        assert ("Ada King" in mail.text) == subject.startswith("Nous")
+
+
+async def test_a_customer_hears_of_a_new_password_and_of_the_end_of_the_account(shop: Shop) -> None:
+    customer = await shop.customer(language="es")
+    assert (await shop.change_password(customer, customer.password, "another horse 2")).status_code == 204
+    await shop.mails(customer.email, at_least=2, account=True)
+    assert (await shop.raw("DELETE", f"/user/{customer.id}", customer)).status_code == 204
+    mails = await shop.mails(customer.email, at_least=3, account=True)
+    subjects = [mail.subject for mail in mails]
+    assert "Su contraseña ha cambiado" in subjects
+    assert "Su cuenta se ha eliminado" in subjects
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

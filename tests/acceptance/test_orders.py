@@ -299,7 +299,9 @@ async def test_the_catalogue_can_be_read(shop: Shop) -> None:
     assert exact(await shop.products(category="no such thing"))["products"] == []
 
 
-@pytest.mark.parametrize("product_id", ["0", "-1", "999999", "x", "1.0", "99999999999999999999", "%00"])
+@pytest.mark.parametrize(
+    "product_id", ["0", "-1", "999999", "x", "1.0", "01", "9" * 20, "%00", "%FF", "a/b", "a%2Fb", "x" * 101]
+)
 async def test_a_product_that_is_not_there_is_not_found(shop: Shop, product_id: str) -> None:
     problem(await shop.product(product_id), 404, "not-found")
 

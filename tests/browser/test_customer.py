@@ -131,6 +131,37 @@ async def test_a_double_click_places_one_order(tab: OpenTab, customer: Person) -
     assert len(await customer.orders()) == 1
 
 
+OLD_PRICES = """
+const now = window.fetch;
+window.fetch = async (...request) => {
+  const answer = await now(...request);
+  if (!String(request[0]).includes("/api/products")) return answer;
+  const body = await answer.json();
+  for (const product of body.products ?? [body]) product.price = 10;
+  return new Response(JSON.stringify(body), { headers: answer.headers });
+};"""
+
+
+async def test_a_changed_price_is_shown_before_it_is_paid(tab: OpenTab, customer: Person) -> None:
+    async with tab() as page:
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=OLD_PRICES)
+        await customer.sign_in(page)
+        await fill_cart(page)
+        await page.go("#/checkout")
+        await fill_address(page)
+        await page.until("/€10.00/.test(document.querySelector('.summary').textContent)", "the old price")
+        await page.click("button", "Place order")
+        await page.sees("Prices have changed")
+        await page.sees("The total is now €199.00.")
+        page.forgive("409")
+        assert await customer.orders() == []
+        assert "€199.00" in await page.run("document.querySelector('.summary').textContent")
+        assert await page.run("document.querySelector('.sum strong').textContent") == "€199.00"
+        await page.click("button", "Place order")
+        await page.sees("Thank you for your order!")
+    assert [order["total_amount"] for order in await customer.orders()] == [199]
+
+
 async def test_what_the_api_refuses_is_said_at_the_field(tab: OpenTab, customer: Person) -> None:
     async with tab() as page:
         await customer.sign_in(page)

@@ -262,6 +262,60 @@ def test_output_that_finds_no_room_is_told_in_one_line(folder: Path) -> None:
     assert "No space left" in one_line(done.stderr)
 
 
+ADD = ("user", "add", "ada@example.com", "--name", "Ada")
+NOT_UTF8 = "The password on standard input is not valid UTF-8."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "said"),
+    [
+        (ADD, b"\xff\xfe secret pass\n", 2, NOT_UTF8),
+        (
+            (*ADD, "--password-stdin"),
+            b"secret \xe9 pass\n",
+            2,
+            "The password on standard input is not valid UTF-8.",
+        ),
+        (ADD, None, 2, "Standard input is closed. Send the password there."),
+        (("trace", b"\xff"), b"", 1, "There is no order \\udcff."),
+    ],
+)
+def test_bytes_that_are_no_text_are_told_in_one_line(
+    folder: Path, arguments: tuple[str | bytes, ...], stdin: bytes | None, code: int, said: str
+) -> None:
+    closes = [sys.executable, "-c", "import os, sys; os.close(0); os.execv(sys.argv[1], sys.argv[1:])"]
+    done = subprocess.run(
+        [*(closes if stdin is None else ()), *APP, *arguments],
+        env=environment(folder),
+        input=stdin or b"",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, one_line(done.stderr.decode())) == (code, f"app: {said}")
+
+
+def test_a_password_may_begin_with_a_byte_order_mark_and_end_with_crlf(console: Console, tmp_path: Path) -> None:
+    settings = {"DATA_DIR": str(tmp_path)}
+    short = console(*ADD, stdin="\ufeff1234567\r\n", settings=settings)  # 7 characters
+
+    assert "/password" in one_line(short.stderr)
+
+
+def test_output_that_is_closed_is_no_error(folder: Path) -> None:
+    closes = "import os, sys; os.close(1); os.execv(sys.argv[1], sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", closes, *APP, "roles"],
+        env=environment(folder),
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_help_is_no_error(console: Console, command: str) -> None:
     done = console(command, "--help")
@@ -269,17 +323,3 @@ def test_help_is_no_error(console: Console, command: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for option in ("--roles", "--host", "--port", "--workers", "--config"):
         assert option in done.stdout
-
-
-def test_password_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*APP, "user", "add", "ada@example.com", "--name", "Ada", "--password-stdin"],
-        env=environment(tmp_path),
-        cwd=tmp_path,
-        input="gr\u00fc\u00dfe an alle\n".encode("latin-1"),
-        capture_output=True,
-        check=False,
-    )
-
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.decode() == "app: The password on standard input is not valid UTF-8.\n"

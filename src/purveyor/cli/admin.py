@@ -63,7 +63,7 @@ def add(
 
     Prompts for the password on a terminal, otherwise reads it from standard input.
     """
-    if password_stdin or not sys.stdin.isatty():
+    if password_stdin or not _on_terminal():
         password = _read_password()
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
@@ -72,12 +72,18 @@ def add(
     out.print(f"Created {account.email} with role {account.access}, ID {account.id}.")
 
 
+def _on_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def _read_password() -> str:
-    """The first line of standard input, without its end. Raises ``ConfigError``."""
+    """The first line of standard input. Raises ``ConfigError`` if it is closed or not UTF-8."""
+    if sys.stdin is None:
+        raise ConfigError("Standard input is closed. Send the password there.")
     try:
-        return sys.stdin.buffer.readline().decode().rstrip("\r\n")
+        return sys.stdin.buffer.readline().rstrip(b"\r\n").decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError("The password on standard input is not valid UTF-8.") from None
+        raise ConfigError("The password on standard input is not valid UTF-8.") from None  # the cause quotes it
 
 
 @user.command("role", epilog="Example: app user role ada@example.com staff")

@@ -30,8 +30,9 @@ class _Out(Console):
         return super().render_str(printable(text), **options)
 
 
-# No line wrapping in files and pipes, so that grep finds every id.
-out = _Out(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+# No line wrapping in files and pipes, so that grep finds every id. A closed standard output is None.
+_on_terminal = sys.stdout is not None and sys.stdout.isatty()
+out = _Out(highlight=False, markup=False, emoji=False, width=None if _on_terminal else _UNBOUNDED)
 
 
 class _Listing(Table):

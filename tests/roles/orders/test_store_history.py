@@ -17,8 +17,9 @@ from purveyor.kit.ids import new_id
 from purveyor.kit.money import to_major
 from purveyor.registry import ROLES
 from purveyor.roles.auth.contract import Principal
+from purveyor.roles.email.contract import SUPERSEDED
 from purveyor.roles.orders.events import status_event
-from purveyor.roles.orders.model import ChangedBy, MailOutcome, Transition
+from purveyor.roles.orders.model import ChangedBy, MailOutcome, OrderFilter, Transition
 from purveyor.roles.orders.store import HistoryStore, OrderStore
 from purveyor_drill.servers.postgres import PostgresServer
 from roles.orders.samples import buyer, new_order
@@ -300,3 +301,28 @@ async def test_amounts_of_before_stay_right_in_every_currency(
             order = await OrderStore(opened).get(order_id, None)
             assert (to_major(order.total, currency), order.total) == (70, sum(line.total for line in order.lines))
             assert [to_major(line.price, currency) for line in order.lines] == [25, 20]
+
+
+TROUBLED = [
+    ([("sent", 0, "")], False),
+    ([("failed", 0, "550 no such user")], True),
+    ([("unknown", 0, "")], True),
+    ([("failed", 0, f"{SUPERSEDED}order.cancelled")], False),
+    ([("failed", 0, "550"), ("sent", 1, "")], False),
+    ([("sent", 0, ""), ("failed", 1, "550")], True),
+    ([("failed", 0, "550"), ("sent", 1, ""), ("failed", 0, "550")], False),  # delivered again
+]
+
+
+@pytest.mark.parametrize(("outcomes", "troubled"), TROUBLED)
+async def test_an_order_has_mail_trouble_until_the_mail_is_sent(
+    store: OrderStore, histories: HistoryStore, outcomes: list[tuple[str, int, str]], troubled: bool
+) -> None:
+    order_id = await placed(store)
+    for state, resends, error in outcomes:
+        outcome = msgspec.structs.replace(mail(state=state, resends=resends), error=error)
+        await histories.add_mail(order_id, outcome, now())
+    listed = await store.page(OrderFilter(mail_trouble=True), 100)
+    assert (order_id in [found.order.id for found in listed]) is troubled
+    others = await store.page(OrderFilter(mail_trouble=False), 100)
+    assert (order_id in [found.order.id for found in others]) is not troubled

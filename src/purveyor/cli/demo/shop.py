@@ -5,6 +5,7 @@ import random
 import secrets
 from collections.abc import Sequence
 from http import HTTPStatus
+from itertools import count
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -69,9 +70,14 @@ class DemoShop:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._client = self._connect()
 
-    async def products(self) -> list[int]:
-        """Product ids."""
-        found = await self._call("GET", "/api/products?limit=100")
+    async def products(self) -> list[int | str]:
+        """Product ids of the first page that has any."""
+        for page in count(1):
+            found = await self._call("GET", f"/api/products?limit=100&page={page}")
+            if found["products"] or not found["has_more"]:
+                break
+        if not found["products"]:
+            raise StartupError(f"The server at {self._url} sells no products. Run app doctor there.")
         return [item["id"] for item in found["products"]]
 
     async def join(self, number: int, password: str) -> Customer:
@@ -92,7 +98,7 @@ class DemoShop:
         """Sign in and return an access token."""
         return await self._log_in(self._client, email, password)
 
-    async def live(self, customer: Customer, products: Sequence[int], staff: str, fate: Fate) -> None:
+    async def live(self, customer: Customer, products: Sequence[int | str], staff: str, fate: Fate) -> None:
         """Place an order for a few products and process it to its final status."""
         order = await self._order(customer, products)
         path, version = f"/api/orders/{order['id']}", order["version"]
@@ -112,7 +118,7 @@ class DemoShop:
         transport = httpx.AsyncHTTPTransport(local_address=local_address if here else None, trust_env=False)
         return httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT_S, transport=transport, trust_env=False)
 
-    async def _order(self, customer: Customer, products: Sequence[int]) -> dict[str, Any]:
+    async def _order(self, customer: Customer, products: Sequence[int | str]) -> dict[str, Any]:
         chosen = self._chance.sample(products, k=min(len(products), self._chance.choice((1, 1, 2, 2, 3, 5))))
         body: dict[str, Any] = {
             "items": [

@@ -91,6 +91,8 @@ KEEP = timedelta(days=30)
 """How long an event is kept once it was published."""
 _RETRY = RetrySchedule(first_s=1.0, longest_s=60.0, jitter=0.0)
 """Retries of an unconfirmed event. While the transport is down, each poll retries instead."""
+_WAITS = "published_at is null and (attempts > 0 or next_attempt_at <= now())"
+"""What the relay is to publish. An event that is held back does not count until its time has come."""
 _CANCEL_AGAIN_S = 0.5
 _MARK = "update {}.outbox set published_at = now(), attempts = attempts + 1"
 _FORGET = "delete from {}.outbox"
@@ -321,9 +323,9 @@ class Relay:
         row = await self._database.fetchrow(
             f"""
             select count(*) as waiting, (
-                select occurred_at from {self._schema}.outbox where published_at is null
+                select occurred_at from {self._schema}.outbox where {_WAITS}
                 order by {self._order_by} limit 1
-            ) as oldest from {self._schema}.outbox where published_at is null"""  # noqa: S608 - our own name
+            ) as oldest from {self._schema}.outbox where {_WAITS}"""  # noqa: S608 - our own name
         )
         if row is not None:
             age_s = (now() - row["oldest"]).total_seconds() if row["oldest"] else 0.0

@@ -27,6 +27,7 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 _BOM = b"\xef\xbb\xbf"
 _CHUNK_BYTES = 64 * 1024
+_COLUMN_WIDTH = 18
 _MAX_SHEET_ROWS = 1_048_576
 _ADDRESS = ("recipient", "line1", "line2", "city", "region", "postal_code", "country", "phone")
 
@@ -193,6 +194,7 @@ class _Sheets:
     def _open(self) -> None:
         self._sheet = self._book.add_worksheet()
         self._sheet.freeze_panes(1, 0)
+        self._sheet.set_column(0, len(self._columns) - 1, _COLUMN_WIDTH)
         for column, name in enumerate(self._columns):
             self._sheet.write_string(0, column, name, self._header)
         self._row = 1

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from msgspec import Meta
 
+from purveyor.kit.events.transport import Answers
 from purveyor.kit.limits.memory import Rate
 from purveyor.kit.poll import regularly
 from purveyor.kit.process.background import Background
@@ -39,7 +40,8 @@ if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
     from purveyor.roles.orders.live import Live
-    from purveyor.roles.orders.service import Products
+    from purveyor.roles.orders.service import Orders as OrderUseCases
+    from purveyor.roles.orders.service import Products, Reconciliation
     from purveyor.roles.orders.store import OrderStore
 
 _PURGE_EVERY_S = 600.0
@@ -104,7 +106,6 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     changed = partial(_changed, relay, streams)
     desk = _desk(database, order_store, identity, settings, changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
-    reconciliation = service.Reconciliation(order_store, committed=relay.wake)
     checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
     purges = (order_store.purge, personal.sweep, tickets.purge)
     return Actor(
@@ -117,11 +118,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
             *routes_products.product_routes(orders, currency),
             *desk.routes,
         ],
-        answers={
-            TraceOrder: orders.trace,
-            FindUnannounced: reconciliation.find,
-            AnnounceOrders: reconciliation.announce,
-        },
+        answers=_answers(orders, service.Reconciliation(order_store, committed=relay.wake)),
         subscriptions={
             MailSettled: timelines.note_mail,
             UserErased: personal.erase,
@@ -137,6 +134,14 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         checks=[Check("postgres orders", env.database_kind, database.check), *checks],
         outbox=outbox,
     )
+
+
+def _answers(orders: "OrderUseCases", reconciliation: "Reconciliation") -> Answers:
+    return {
+        TraceOrder: orders.trace,
+        FindUnannounced: reconciliation.find,
+        AnnounceOrders: reconciliation.announce,
+    }
 
 
 def _desk(

@@ -2,7 +2,9 @@
 
 import re
 from typing import Annotated, Any
+from urllib.parse import unquote
 
+from litestar import Request
 from litestar.params import PathParameter, QueryParameter
 
 from purveyor.kit.errors import NotFound
@@ -16,6 +18,7 @@ from purveyor.kit.http.routes import (
     read_limit,
     read_number,
 )
+from purveyor.kit.http.web import sent_path
 from purveyor.roles.orders import schemas
 from purveyor.roles.orders.contract import ProductId, ProductsUnavailable, ProductUnavailable
 from purveyor.roles.orders.model import MAX_PRODUCT_NUMBER, MAX_PRODUCT_TEXT
@@ -67,7 +70,7 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         return ProductPage(views, number, size, found.has_more)
 
     @group.get(
-        "/api/products/{product_id:str}",
+        "/api/products/{product_id:path}",
         operation_id="get_product",
         summary="Get a product",
         description="The price is the one that a new order would have.",
@@ -75,9 +78,9 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
         responses=answer(ProductView, "The product.", schemas.PRODUCT),
         problems=(NotFound, ProductUnavailable),
     )
-    async def product(product_id: PathProductId) -> ProductView:
+    async def product(product_id: PathProductId, request: Request[Any, Any, Any]) -> ProductView:
         last = NotFound("There is no such product.")
-        for wanted in _meant(product_id):
+        for wanted in _meant(_sent_id(product_id, request)):
             try:
                 return product_view(await orders.product(wanted), currency)
             except NotFound as error:
@@ -87,9 +90,15 @@ def product_routes(orders: Orders, currency: str) -> list[Any]:
     return [products, product]
 
 
+def _sent_id(path: str, request: Request[Any, Any, Any]) -> str:
+    """The id as a single segment of the path; empty for several. An id may contain slashes, sent as ``%2F``."""
+    segment = unquote(sent_path(request.scope).rstrip("/").rpartition("/")[2])
+    return segment if segment.strip("/") == path.strip("/") else ""
+
+
 def _meant(text: str) -> list[ProductId]:
     """The ids that a text in a path can mean, the likelier one first."""
-    texts: list[ProductId] = [text] if len(text) <= MAX_PRODUCT_TEXT else []
+    texts: list[ProductId] = [text] if 0 < len(text) <= MAX_PRODUCT_TEXT else []
     if _NUMBER.fullmatch(text) and int(text) <= MAX_PRODUCT_NUMBER:
         return [int(text), *texts]
     return texts

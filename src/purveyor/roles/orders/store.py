@@ -15,6 +15,7 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import KEEP, emit, insert_into, values
 from purveyor.kit.ids import first_id_of, parse_id
 from purveyor.roles.auth.contract import Address
+from purveyor.roles.email.contract import SUPERSEDED
 from purveyor.roles.orders.contract import KeyReused, OrderTrace, ProductId, RequestInProgress, TraceStep
 from purveyor.roles.orders.model import (
     Buyer,
@@ -362,7 +363,7 @@ class HistoryStore:
             with trouble as (
                 insert into orders.mail_troubles (order_id, event_id)
                 select id, $4 from orders.orders
-                where id = $1 and $6 in ('failed', 'unknown') and not exists (
+                where id = $1 and $6 in ('failed', 'unknown') and not starts_with($10, $12) and not exists (
                     select from orders.history where order_id = $1 and mail_event_id = $4
                         and mail_state in ($6, 'sent') and mail_resends >= $8
                 )
@@ -395,6 +396,7 @@ class HistoryStore:
             storable(mail.smtp_reply, _MAX_REPLY),
             storable(mail.error, _MAX_REPLY),
             log.request_id.get(),
+            SUPERSEDED,
         )
 
 

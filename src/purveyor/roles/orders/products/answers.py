@@ -73,8 +73,8 @@ def read_product(answer: object, wanted: ProductId, currency: str) -> Product | 
     number = _id(product)
     if number is None:
         return Unsellable(id=wanted, why="the product API returned something that is no product")
-    if type(number) is not type(wanted) and str(number) == str(wanted):
-        return None  # 1 is another product than "1"
+    if number != wanted and (isinstance(wanted, str) or str(number) == str(wanted)):
+        return None  # 1 is another product than "1", also to an API that reads "1" or "01" as 1
     if number != wanted:
         return Unsellable(id=wanted, why=f"the product API returned product {shown(number)} instead")
     return _view(product, number, currency)

@@ -41,7 +41,6 @@ _MAX_RETRY_AFTER_S = 3600
 _CHECKED = 100
 _NO_ANSWER = "The product API cannot be asked for prices now. Try again in a moment."
 _CUT_OFF = (httpx.TransportError, *RESET)
-_CHECK_IT = "Check PRODUCTS_API."
 
 Found = Product | Unsellable | None
 
@@ -75,7 +74,8 @@ class Refused(Exception):
     """The API did not return product data."""
 
     def __init__(self, why: str, answer: Answer) -> None:
-        super().__init__(f"{why} ({answer}).")
+        advice = "" if answer.status >= httpx.codes.INTERNAL_SERVER_ERROR else " Check PRODUCTS_API."
+        super().__init__(f"{why} ({answer}).{advice}")
         self.answer = answer
 
 
@@ -168,14 +168,10 @@ class ProductApi:
             listed = await self._ask(_page(1, _CHECKED), self._read_checked, self._list_breaker)
         except ProductsUnavailable as error:
             raise ProductsUnavailable(self._trouble or error.detail) from error
-        unsellable = [product for product in listed.products if isinstance(product, Unsellable)]
-        about = "; ".join(f"product {shown(product.id)}: {product.why}" for product in unsellable[:3])
-        if len(unsellable) == len(listed.products):
-            raise ProductsUnavailable(f"No product of {self._where('')} can be sold ({about}).")
-        host = f"{httpx.URL(self._base).host} answers"
-        if not unsellable:
-            return host
-        return f"{host}; {len(unsellable)} of {len(listed.products)} products cannot be sold ({about})"
+        about = _unsellable(listed)
+        if not any(isinstance(product, Product) for product in listed.products):
+            raise ProductsUnavailable(f"{self._where('')} has nothing to sell: {about}.")
+        return f"{httpx.URL(self._base).host} answers{'; ' + about if about else ''}"
 
     async def aclose(self) -> None:
         """Cancel running calls and close the connections."""
@@ -227,7 +223,10 @@ class ProductApi:
 
     async def _list(self, path: str) -> Dated[Listed]:
         asked_at = time.time()  # a product that is loaded meanwhile is newer
-        return Dated(await self._ask(path, self._read_list, self._list_breaker), asked_at)
+        listed = await self._ask(path, self._read_list, self._list_breaker)
+        if about := _unsellable(listed):
+            _log.warning("products are left out of %s: %s", self._where(path), about)
+        return Dated(listed, asked_at)
 
     def _read_product(self, wanted: ProductId, answer: Answer) -> Found:
         if answer.missing:
@@ -244,12 +243,12 @@ class ProductApi:
         try:
             return read_products(_decoded(answer), self._currency)
         except Unusable as error:
-            raise Refused(f"The product API returned no list of products: {error}. {_CHECK_IT}", answer) from error
+            raise Refused(f"The product API returned no list of products: {error}", answer) from error
 
     def _read_checked(self, answer: Answer) -> Listed:
         listed = self._read_list(answer)
         if not listed.products:
-            raise Refused(f"The product API returned no products. {_CHECK_IT}", answer)
+            raise Refused("The product API returned no products", answer)
         return listed
 
     async def _ask(self, path: str, read: Callable[[Answer], T], breaker: Breaker) -> T:
@@ -315,20 +314,27 @@ class ProductApi:
             if response.status_code == httpx.codes.OK:
                 return msgspec.structs.replace(answer, problem=f"its data is larger than {limit // 1024} KiB")
         except zlib.error as error:
-            raise Broken(f"The product API returned a body that is not gzip. {_CHECK_IT}", answer) from error
+            raise Broken("The product API returned a body that is not gzip", answer) from error
         if answer.status == httpx.codes.OK or answer.missing:
             return answer
         if response.is_server_error:
             raise Broken("The product API failed", answer)
         if response.is_redirect:
-            raise Refused(f"The product API redirects. {_CHECK_IT}", answer)
+            raise Refused("The product API redirects", answer)
         if answer.status in self._OF_ITEM:
             return msgspec.structs.replace(answer, problem=f"the product API answered {answer.status}")
-        raise Refused(f"The product API refused. {_CHECK_IT}", answer)
+        raise Refused("The product API refused", answer)
 
 
 class _TooLarge(Exception):
     """The body is longer than allowed."""
+
+
+def _unsellable(listed: Listed) -> str:
+    """How many products of a list cannot be sold, and why the first ones cannot; empty if there are none."""
+    found = [product for product in listed.products if isinstance(product, Unsellable)]
+    about = "; ".join(f"product {shown(product.id)}: {product.why}" for product in found[:3])
+    return f"{len(found)} of {len(listed.products)} products cannot be sold ({about})" if found else ""
 
 
 def _page(page: int, limit: int) -> str:
@@ -340,7 +346,7 @@ def _decoded(answer: Answer) -> object:
         return decode(answer.body)
     except Unusable as error:
         looks = "HTML" if "html" in answer.content_type or answer.body.lstrip()[:1] == b"<" else "something else"
-        raise Broken(f"The product API returned {looks} instead of JSON. {_CHECK_IT}", answer) from error
+        raise Broken(f"The product API returned {looks} instead of JSON", answer) from error
 
 
 def _lifetime(answer: Found) -> Lifetime:

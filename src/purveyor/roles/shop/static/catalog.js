@@ -52,6 +52,11 @@ export function products() {
   return listing;
 }
 
+/** Read the products again the next time: what is known of them is no longer true. */
+export function forget() {
+  listing = null;
+}
+
 /** A product by its id, or `undefined` if it cannot be bought. Throws `Problem` if that cannot be found out. */
 export async function find(id) {
   const known = listing?.fresh && listing.products.find((product) => product.id === id);

@@ -95,10 +95,11 @@ export function showProblem(form, error) {
 
 /**
  * A form. `submit(values)` gets the non-empty values and may throw. Further submissions are ignored while it
- * runs.
+ * runs. `action` is the text of the button, or a function for a text that changes.
  */
 export function form({ label, action, busy = t("Please wait…"), submit, extra = [], kind = "primary" }, ...children) {
-  const button = h("button", { type: "submit", class: `button ${kind}` }, action);
+  const text = () => (typeof action === "function" ? action() : action);
+  const button = h("button", { type: "submit", class: `button ${kind}` }, text());
   let running = false;
   const made = h("form", { "aria-label": label, novalidate: true, onsubmit: async (event) => {
     event.preventDefault();
@@ -119,7 +120,7 @@ export function form({ label, action, busy = t("Please wait…"), submit, extra 
     } finally {
       running = false;
       button.removeAttribute("aria-disabled");
-      button.textContent = action;
+      button.textContent = text();
     }
   } }, children, h("p", { class: "actions" }, button, extra));
   return made;

@@ -13,6 +13,7 @@ export class Problem extends Error {
     this.title = document.title || t("Something went wrong");
     this.detail = document.detail || "";
     this.errors = document.errors ?? [];
+    this.document = document;
     this.requestId = document.request_id ?? "";
     this.retryAfterS = Number(headers.get("Retry-After")) || 0;
   }

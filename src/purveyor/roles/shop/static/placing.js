@@ -38,7 +38,7 @@ async function send(attempt) {
         await pause(error.retryAfterS || 1);
         continue;
       }
-      if (!error.temporary && ![401, 409].includes(error.status)) drop();
+      if (error.code === "price-changed" || (!error.temporary && ![401, 409].includes(error.status))) drop();
       throw error;
     }
   }

@@ -131,6 +131,8 @@ export default {
   "Card": "Karte",
   "Bank transfer": "Überweisung",
   "Order note": "Anmerkung zur Bestellung",
+  "Prices have changed": "Die Preise haben sich geändert",
+  "The total is now {total}. Check your order, and place it again if you agree.": "Die Gesamtsumme beträgt jetzt {total}. Prüfen Sie Ihre Bestellung und senden Sie sie erneut ab, wenn Sie einverstanden sind.",
   "Place order": "Zahlungspflichtig bestellen",
   "Placing order…": "Bestellung wird aufgegeben …",
   "We could not confirm your last order": "Wir konnten Ihre letzte Bestellung nicht bestätigen",

@@ -131,6 +131,8 @@ export default {
   "Card": "Tarjeta",
   "Bank transfer": "Transferencia bancaria",
   "Order note": "Nota del pedido",
+  "Prices have changed": "Los precios han cambiado",
+  "The total is now {total}. Check your order, and place it again if you agree.": "El total es ahora de {total}. Revise su pedido y vuelva a realizarlo si está de acuerdo.",
   "Place order": "Realizar pedido con obligación de pago",
   "Placing order…": "Realizando el pedido…",
   "We could not confirm your last order": "No hemos podido confirmar su último pedido",

@@ -131,6 +131,8 @@ export default {
   "Card": "Carte bancaire",
   "Bank transfer": "Virement bancaire",
   "Order note": "Remarque sur la commande",
+  "Prices have changed": "Les prix ont changé",
+  "The total is now {total}. Check your order, and place it again if you agree.": "Le total est maintenant de {total}. Vérifiez votre commande et validez-la à nouveau si vous êtes d'accord.",
   "Place order": "Commander avec obligation de paiement",
   "Placing order…": "Commande en cours…",
   "We could not confirm your last order": "Nous n’avons pas pu confirmer votre dernière commande",

@@ -14,12 +14,13 @@ export async function filledLines() {
   return Promise.all(lines.map(async (line) => ({ ...line, product: await find(line.id) })));
 }
 
+/** Total of lines with products, in major units. */
+export const amountDue = (lines) => total(lines.map((line) => [line.product.price, line.quantity]), lines[0].product.currency);
+
 /** Total of the lines as text. */
 export function totalOf(lines) {
   const priced = lines.filter((line) => line.product);
-  if (!priced.length) return "";
-  const { currency } = priced[0].product;
-  return money(total(priced.map((line) => [line.product.price, line.quantity]), currency), currency);
+  return priced.length ? money(amountDue(priced), priced[0].product.currency) : "";
 }
 
 /** Amount of one line as text. */

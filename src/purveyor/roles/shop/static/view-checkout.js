@@ -2,13 +2,15 @@
 
 import { addressFields, addressOf } from "./address-form.js";
 import { get, post } from "./api.js";
+import { forget } from "./catalog.js";
 import { fill, h } from "./dom.js";
 import { alertBox, checkbox, field, form, radios } from "./forms.js";
 import { addressLines, counted, payment } from "./format.js";
+import { Problem } from "./http.js";
 import * as placing from "./placing.js";
 import { user } from "./session.js";
 import { t } from "./text.js";
-import { amountOf, emptyCart, filledLines, totalOf } from "./view-cart.js";
+import { amountDue, amountOf, emptyCart, filledLines, totalOf } from "./view-cart.js";
 
 const FRESH_MS = 10 * 60_000; // an interrupted attempt younger than this is finished without asking
 const NEW = "new";
@@ -45,11 +47,18 @@ function destination(saved) {
 function bodyOf(values, lines, addressId) {
   return {
     items: lines.map((line) => ({ product_id: line.id, quantity: line.quantity })),
+    expected_total: amountDue(lines),
     payment_method: values.payment_method,
     ...(addressId ? { shipping_address_id: addressId } : { shipping_address: addressOf(values) }),
     ...(values.note ? { note: values.note } : {}),
   };
 }
+
+/** Lines at the prices of a `price-changed` problem. */
+const repriced = (lines, items) => lines.map((line) => {
+  const { title, price } = items.find((item) => item.product_id === line.id) ?? line.product;
+  return { ...line, product: { ...line.product, title, price } };
+});
 
 /** Notice of an attempt that may have reached the server. Sending it again is safe in any case. */
 function interrupted(again, error) {
@@ -85,7 +94,7 @@ export async function checkoutView({ again }) {
       if (placing.open()) return page("narrow", interrupted(again, error));
     }
   }
-  const lines = (await filledLines()).filter((line) => line.product);
+  let lines = (await filledLines()).filter((line) => line.product);
   if (!lines.length) return page("narrow", emptyCart());
   const saved = await get(`/user/${user().user_id}/addresses`);
 
@@ -98,15 +107,30 @@ export async function checkoutView({ again }) {
       if (kept?.text !== text) kept = { text, id: (await post(`/user/${user().user_id}/addresses`, address)).id };
       addressId = kept.id;
     }
-    toOrder(await placing.place(bodyOf(values, lines, addressId)));
+    try {
+      toOrder(await placing.place(bodyOf(values, lines, addressId)));
+    } catch (error) {
+      if (["price-changed", "product-unavailable", "unknown-product"].includes(error.code)) forget();
+      if (error.code !== "price-changed") throw error;
+      lines = repriced(lines, error.document.items);
+      draw();
+      throw new Problem(error.status, {
+        title: t("Prices have changed"),
+        detail: t("The total is now {total}. Check your order, and place it again if you agree.", { total: totalOf(lines) }),
+      });
+    }
   };
+  const sum = h("strong", { class: "price" });
+  const side = h("div", {});
+  const draw = () => { sum.textContent = totalOf(lines); fill(side, summary(lines)); };
+  draw();
   const payments = ["cash_on_delivery", "card", "bank_transfer"].map((method) => [method, payment(method)]);
   return page("",
-    h("p", { class: "sum" }, h("span", { class: "muted" }, counted(lines.length, "product")), h("strong", { class: "price" }, totalOf(lines))),
+    h("p", { class: "sum" }, h("span", { class: "muted" }, counted(lines.length, "product")), sum),
     h("div", { class: "columns" },
-      form({ label: t("Checkout"), action: `${t("Place order")} · ${totalOf(lines)}`, busy: t("Placing order…"), submit },
+      form({ label: t("Checkout"), action: () => `${t("Place order")} · ${totalOf(lines)}`, busy: t("Placing order…"), submit },
         destination(saved),
         radios({ legend: t("Payment method"), name: "payment_method", choices: payments, value: payments[0][0] }),
         field({ label: t("Order note"), name: "note", rows: 2, maxlength: 500 })),
-      summary(lines)));
+      side));
 }
