@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shop import PASSWORD, Customer, Shop, fresh_address, fresh_email, problem
+from waiting import until
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -263,3 +264,53 @@ async def test_somebody_elses_profile_does_not_exist(shop: Shop, ada: Customer, 
 async def test_staff_read_a_profile_and_leave_it(shop: Shop, ada: Customer, staff: Customer) -> None:
     assert (await shop.profile(staff, ada.id)).json()["email"] == ada.email
     problem(await shop.change_profile(staff, ada.id, name="Renamed"), 404, "not-found")
+
+
+async def confirmation_token(shop: Shop, email: str) -> str:
+    """The token in the newest mail to an address."""
+
+    async def mailed() -> str | None:
+        texts = [mail.text for mail in await shop.mails(email, account=True)]
+        found = [token for text in texts for token in re.findall(r"(?m)[\w-]{43}$", text)]
+        return found[-1] if found else None
+
+    return str(await until(mailed))
+
+
+async def test_address_is_confirmed_with_the_token_of_the_welcome_mail(shop: Shop, ada: Customer) -> None:
+    assert (await shop.profile(ada)).json()["email_confirmed"] is False
+    token = await confirmation_token(shop, ada.email)
+    assert (await shop.raw("POST", "/email/confirm", json={"token": token})).status_code == 204
+    problem(
+        await shop.raw("POST", "/email/confirm", json={"token": token}),
+        422,
+        "confirmation-token-invalid",
+        "/token",
+    )
+    assert (await shop.profile(ada)).json()["email_confirmed"] is True
+
+
+async def test_new_address_counts_once_it_is_confirmed(shop: Shop, ada: Customer) -> None:
+    email = fresh_email()
+    path, wish = f"/user/{ada.id}/email", {"email": email, "password": ada.password}
+    problem(await shop.raw("POST", path, ada, json=wish | {"password": "a guess"}), 422, "wrong-password")
+    assert (await shop.raw("POST", path, ada, json=wish)).status_code == 202
+    token = await confirmation_token(shop, email)
+    assert (await shop.login(ada.email, ada.password)).status_code == 200
+    assert (await shop.raw("POST", "/email/confirm", json={"token": token})).status_code == 204
+    problem(await shop.login(ada.email, ada.password), 401, "invalid-credentials")
+    assert (await shop.login(email, ada.password)).status_code == 200
+
+    async def told() -> bool:
+        return any("changed" in mail.subject for mail in await shop.mails(ada.email, account=True))
+
+    await until(told)
+
+
+@pytest.mark.one_shape
+@pytest.mark.parametrize(
+    "name", ["You won 1000 EUR!", "Claim at https://evil.test/claim", "call +1 900 555 0100", "ada@evil.test"]
+)
+async def test_name_that_is_bait_is_refused(shop: Shop, ada: Customer, name: str) -> None:
+    problem(await shop.register(name=name), 422, "invalid-input", "/name")
+    problem(await shop.raw("PATCH", f"/user/{ada.id}", ada, json={"name": name}), 422, "invalid-input", "/name")

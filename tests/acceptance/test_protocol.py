@@ -46,7 +46,9 @@ async def test_unknown_query_parameters_are_refused_on_every_route(shop: Shop) -
     for document in await shop.everywhere("/openapi.json"):
         for template, item in document.json()["paths"].items():
             for method in METHODS:
-                if method not in item:
+                if method not in item or "text/html" in item[method]["responses"].get("200", {}).get(
+                    "content", {}
+                ):
                     continue
                 path = re.sub(r"\{\w+\}", "1", template)
                 answer = await shop.raw(method, f"{path}?stauts=x", admin, json={} if method != "get" else None)

@@ -163,3 +163,27 @@ async def test_ten_megabytes_are_no_password(shop: Shop, ada: Customer) -> None:
     problem(await shop.login(ada.email, huge), 413, "body-too-large")
     problem(await shop.login(ada.email, huge[:2000]), 422, "invalid-input", "/password")
     assert (await shop.login(ada.email, PASSWORD)).status_code == 200
+
+
+async def test_refresh_token_alone_signs_out(shop: Shop, ada: Customer) -> None:
+    other = await shop.logged_in(ada)
+    answer = await shop.raw("POST", "/logout", json={"refresh_token": ada.refresh_token})
+    assert answer.status_code == 204
+    problem(await shop.refresh(ada.refresh_token), 401, "refresh-token-invalid")
+    await stops_working(shop, ada)
+    problem(
+        await shop.raw("POST", "/logout", json={"refresh_token": ada.refresh_token}), 401, "refresh-token-invalid"
+    )
+    problem(await shop.raw("POST", "/logout"), 401, "unauthorized")
+    assert await works(shop, other)
+
+
+async def test_devices_are_listed_and_signed_out_one_by_one(shop: Shop, ada: Customer, stranger: Customer) -> None:
+    other = await shop.logged_in(ada)
+    path = f"/user/{ada.id}/sessions"
+    sessions = (await shop.raw("GET", path, other)).json()
+    assert [session["current"] for session in sessions] == [True, False]
+    problem(await shop.raw("GET", path, stranger), 404, "not-found")
+    assert (await shop.raw("DELETE", f"{path}/{sessions[1]['id']}", other)).status_code == 204
+    await stops_working(shop, ada)
+    assert await works(shop, other)

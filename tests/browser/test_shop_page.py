@@ -12,6 +12,7 @@ from browser.conftest import OpenTab
 from browser.page import Page, open_pages
 from browser.people import ADDRESS, Person
 from own_processes import Processes
+from waiting import until
 
 STATIC = Path(str(files("purveyor.roles.shop") / "static"))
 PHONE = "Orvanne Lyra 5 Smartphone"
@@ -94,10 +95,10 @@ async def test_a_tab_takes_over_the_stream_of_a_closed_one(
         for page, order in zip(pages, orders, strict=True):
             await page.open(f"/#/orders/{order['id']}")
             await page.until("document.querySelector('#live-state').textContent === 'Live'")
-        await pages[0].run("setTimeout(() => window.close())")
+        await until(lambda: any(url.endswith("/live") for _, url in pages[0].requests))
+        assert not any(url.endswith("/live") for _, url in pages[1].requests)
         await pages[0].call("Page.navigate", url="about:blank")
-        while not any(url.endswith("/live") for _, url in pages[1].requests):
-            await pages[1].until("document.querySelector('#live-state').textContent === 'Live'")
+        await until(lambda: any(url.endswith("/live") for _, url in pages[1].requests))
 
 
 async def test_an_order_is_followed_by_polling_where_no_stream_can_be_had(
@@ -142,6 +143,34 @@ async def test_more_than_two_thousand_products_are_shown_and_a_short_page_is_not
         assert await page.run("document.querySelector('.card a').getAttribute('href')") == "#/products/SKU-25%2F99"
         await page.click("button", "Add to cart: Thing 25.99")
         assert await page.run("JSON.parse(localStorage['purveyor.cart'])") == [{"id": "SKU-25/99", "quantity": 1}]
+
+
+IMAGES = [
+    ("/catalog/images/1.svg", "/catalog/images/1.svg"),
+    ("/nothing.png", "/static/shop/no-picture.svg"),
+    ("https://elsewhere.test/1.png", "/static/shop/no-picture.svg"),
+    ("//elsewhere.test/1.png", "/static/shop/no-picture.svg"),
+    ("http://[", "/static/shop/no-picture.svg"),
+    ("data:image/png;base64,AAAA", "/static/shop/no-picture.svg"),
+    ("", "/static/shop/no-picture.svg"),
+]
+
+
+async def test_pictures_that_cannot_be_had_are_replaced(tab: OpenTab) -> None:
+    script = """
+        import('./static/shop/picture.js').then(async ({picture}) => {
+            const shown = %s.map((image) => picture({image}, {eager: true}));
+            document.querySelector('main').append(...shown);
+            const settled = (one) => one.complete && one.naturalWidth > 0;
+            while (!shown.every(settled)) await new Promise((done) => setTimeout(done, 20));
+            return shown.map((one) => new URL(one.src).pathname);
+        })
+    """
+    async with tab() as page:
+        await page.open("/")
+        found = await page.run(script % json.dumps([image for image, _ in IMAGES]))
+        page.forgive("nothing.png")
+    assert found == [expected for _, expected in IMAGES]
 
 
 HTML = [

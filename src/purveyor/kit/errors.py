@@ -35,6 +35,8 @@ class Problem(Exception):
     title: ClassVar[str] = "Internal error"
     default_errors: ClassVar[Sequence[FieldError]] = ()
     default_headers: ClassVar[Mapping[str, str]] = {}
+    example_members: ClassVar[Mapping[str, object]] = {}
+    """Extension members as the documentation shows them."""
 
     def __init__(
         self,

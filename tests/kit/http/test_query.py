@@ -7,7 +7,7 @@ from unittest.mock import AsyncMock
 import httpx
 import msgspec
 import pytest
-from litestar import get
+from litestar import Response, get
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Meta
@@ -51,7 +51,13 @@ def routes() -> list[Any]:
     async def page(name: FromPath[str]) -> str:
         return name
 
-    return [listed, place, page]
+    html = declared | {"responses": answer(str, "", "", media_type="text/html")}
+
+    @group.get("/documented-page", operation_id="c", **html)
+    async def documented_page() -> Response[str]:
+        return Response("x", media_type="text/html")
+
+    return [listed, place, page, documented_page]
 
 
 @pytest.fixture
@@ -112,4 +118,5 @@ async def test_the_faults_of_the_body_are_named_beside_them(client: httpx.AsyncC
 
 
 async def test_pages_and_files_ignore_what_is_appended_to_their_links(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/page/x?utm_source=mail")).text == "x"
+    for path in ("/page/x", "/documented-page"):
+        assert (await client.get(f"{path}?utm_source=mail")).text == "x"

@@ -197,7 +197,7 @@ def example_problem(kind: type[Problem]) -> Json:
     }
     if issubclass(kind, InvalidInput):
         document["errors"] = [{"pointer": "/items/0/quantity", "detail": "must be a whole number from 1 to 100"}]
-    return document
+    return document | dict(kind.example_members)
 
 
 def _problem_components(used: Iterable[type[Problem]]) -> Json:

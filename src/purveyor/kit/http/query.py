@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
-from litestar import Request
+from litestar import MediaType, Request
 from litestar.enums import ParamType
 from litestar.typing import FieldDefinition
 
@@ -32,7 +32,7 @@ def find_query_faults(request: Request[Any, Any, Any]) -> list[FieldError]:
         return []
     handler: Any = request.route_handler
     declared = _declared(handler)
-    if not declared and not handler.resolve_include_in_schema():
+    if not declared and (not handler.resolve_include_in_schema() or handler.media_type == MediaType.HTML):
         return []
     sent: dict[str, list[str]] = {}
     for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True, separator="&"):

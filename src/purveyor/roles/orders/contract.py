@@ -294,3 +294,19 @@ class PriceChanged(Conflict):
     """
 
     code, title = "price-changed", "The total differs from the expected total"
+    example_members: ClassVar = {
+        "items": [
+            {
+                "product_id": 1,
+                "title": "Kettle",
+                "quantity": 2,
+                "price": 29.99,
+                "price_minor": 2999,
+                "total_amt": 59.98,
+                "total_amt_minor": 5998,
+            }
+        ],
+        "total_amount": 59.98,
+        "total_minor": 5998,
+        "currency": "EUR",
+    }

@@ -679,8 +679,8 @@ async def test_list_may_be_much_longer_than_a_product(api: ProductApiServer, pro
 class Pages:
     """A product API with pages, of which some have products without a price."""
 
-    def __init__(self, api: ProductApiServer, *pages: list[str], cap: int = 100) -> None:
-        self.api, self.pages, self.cap = api, pages, cap
+    def __init__(self, api: ProductApiServer, *pages: list[str]) -> None:
+        self.pages = pages
         api.listing = self
 
     async def __call__(self, api: ProductApiServer, writer: asyncio.StreamWriter, _number: int) -> None:
@@ -703,6 +703,17 @@ async def test_short_page_of_an_api_with_smaller_pages_has_more(
     Pages(api, [product(1)], [product(2)])
     assert await ids(products, 1, 100, has_more=True) == [1]
     assert await ids(products, 2, 100) == [2]
+
+
+async def test_more_than_two_thousand_products_are_reached(api: ProductApiServer, products: ProductApi) -> None:
+    numbers = range(1, 2506)
+    Pages(api, *([product(n) for n in numbers[first : first + 100]] for first in range(0, len(numbers), 100)))
+    found: list[ProductId] = []
+    page = 1
+    while (listed := await products.page(page, 100, None)).has_more:
+        found += [view.id for view in listed.products]
+        page += 1
+    assert [*found, *(view.id for view in listed.products)] == list(numbers)
 
 
 async def test_full_last_page_has_no_more(api: ProductApiServer, products: ProductApi) -> None:

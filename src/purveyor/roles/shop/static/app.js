@@ -246,6 +246,8 @@ addEventListener("scroll", () => {
   if (arrived) history.replaceState({ ...history.state, y: scrollY }, "");
 }, { passive: true });
 addEventListener("hashchange", () => show());
+addEventListener("pagehide", () => shown.abort()); // lets another tab have the live stream
+addEventListener("pageshow", (event) => event.persisted && show({ keepFocus: true }));
 cart.changes.addEventListener("change", () => { drawBar(); drawWarning(); });
 session.changes.addEventListener("change", () => {
   drawBar();

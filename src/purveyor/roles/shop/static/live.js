@@ -6,7 +6,6 @@ import { Problem } from "./http.js";
 
 const NAME = "purveyor.live";
 const POLL_MS = 4000;
-const HIDDEN_POLL_MS = 15_000;
 const LONGEST_PAUSE_MS = 30_000;
 const SILENCE_MS = 45_000; // the server sends a heartbeat every 15 s
 const FIRST_BYTE_MS = 10_000;
@@ -45,7 +44,8 @@ const pause = (ms, signal) => new Promise((resolve) => {
   const shown = () => document.hidden || done();
   const timer = setTimeout(done, ms);
   addEventListener("visibilitychange", shown, true);
-  signal.addEventListener("abort", done, { once: true });
+  if (signal.aborted) done();
+  else signal.addEventListener("abort", done, { once: true });
 });
 
 /** A signal that aborts with `signal`, or if `alive` is not called in time. */
@@ -125,7 +125,7 @@ export function follow(order, { last, onEntry, onState, signal }) {
     let failures = 0;
     while (!ended.aborted) {
       nap = new AbortController();
-      await pause(delay(document.hidden ? HIDDEN_POLL_MS : POLL_MS, failures), AbortSignal.any([ended, nap.signal]));
+      await pause(delay(POLL_MS, failures), AbortSignal.any([ended, nap.signal]));
       if (ended.aborted || streaming) continue;
       try {
         const { entries } = await get(`${path}/timeline`, { signal: ended });
@@ -146,6 +146,7 @@ export function follow(order, { last, onEntry, onState, signal }) {
     }
   }
 
+  onState("live"); // the caller has just read the timeline
   navigator.locks?.request(NAME, { signal: ended }, streams).catch(() => null); // aborted while it waited, or refused
   polls();
 }
