@@ -15,6 +15,7 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 from msgspec import Meta
 
+from purveyor.kit import security_log
 from purveyor.kit.clock import now
 from purveyor.kit.errors import (
     BadRequest,
@@ -405,6 +406,7 @@ def _export_route(store: OrderStore, group: RouteGroup) -> Any:
     ) -> Stream:
         if not request.user.is_staff:
             raise Forbidden("Only staff may export orders.")
+        security_log.record("export", subject="orders", actor=request.user.user_id)
         pieces = export(store, wanted, rows, format)
         first = await anext(pieces)  # a database error becomes an error response, not a truncated file
         name = "order-items" if rows == "items" else "orders"
