@@ -282,7 +282,9 @@ async def test_address_is_confirmed_with_the_token_of_the_welcome_mail(shop: Sho
 async def test_new_address_counts_once_it_is_confirmed(shop: Shop, ada: Customer) -> None:
     email = fresh_email()
     path, wish = f"/user/{ada.id}/email", {"email": email, "password": ada.password}
-    problem(await shop.raw("POST", path, ada, json=wish | {"password": "a guess"}), 422, "wrong-password")
+    problem(
+        await shop.raw("POST", path, ada, json=wish | {"password": "a guess"}), 422, "wrong-password", "/password"
+    )
     assert (await shop.raw("POST", path, ada, json=wish)).status_code == 202
     token = await shop.mailed_token(email)
     assert (await shop.login(ada.email, ada.password)).status_code == 200

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from browser.conftest import OpenTab
-from browser.people import PASSWORD, Person
+from browser.people import PASSWORD, Person, new_email
 from waiting import PATIENCE_S, until
 
 NEW_PASSWORD = "seven wooden spoons"
@@ -157,3 +157,31 @@ async def test_personal_data_is_saved_and_the_account_deleted(
         assert await page.run("localStorage['purveyor.session']") is None
     answer = await customer.client.post("/login", json={"email": customer.email, "password": PASSWORD})
     assert answer.status_code == 401
+
+
+async def test_mail_address_is_changed_by_the_link_in_a_mail(tab: OpenTab, customer: Person) -> None:
+    address = new_email("new-address")
+
+    async def confirmation() -> str | None:
+        for mail in (await customer.client.get("/mailbox/messages")).json():
+            if mail["to"] == address and (found := re.search(r"#/confirm\?token=([\w%-]+)", mail["text"])):
+                return found[1]
+        return None
+
+    async with tab() as page:
+        await customer.sign_in(page, "#/account")
+        await page.click("summary", "Change email address")
+        await page.fill("New email address", address)
+        await page.fill("Current password", PASSWORD)
+        await page.click("button", "Send confirmation")
+        await page.sees(f"We have sent an email to {address}.")
+        token = await until(confirmation)
+        await page.go(f"#/confirm?token={token}")
+        await page.sees("Your email address is confirmed")
+        await page.go("#/account")
+        await page.sees(address)
+        await page.go(f"#/confirm?token={token}x")
+        await page.sees("This link does not work")
+        page.forgive("Failed to load resource")
+    answer = await customer.client.post("/login", json={"email": address, "password": PASSWORD})
+    assert answer.status_code == 200

@@ -361,3 +361,15 @@ async def test_impossible_url_is_refused_without_showing_it(url: str) -> None:
             pytest.fail("opened")
     assert url not in str(refused.value)
     assert "pass/" not in str(refused.value)
+
+
+async def test_request_that_is_given_back_does_not_count(limiter: Limiter, key: str) -> None:
+    rate = Rate(1, MINUTE)
+    for _ in range(3):
+        assert (await limiter.hit("test", key, rate)).allowed
+        await limiter.give_back("test", key, rate)
+    await limiter.give_back("test", key, rate)  # of nothing
+    assert (await limiter.hit("test", key, rate)).allowed
+    assert not (await limiter.hit("test", key, rate)).allowed
+    await limiter.forget("test", key, rate)
+    assert (await limiter.hit("test", key, rate)).allowed

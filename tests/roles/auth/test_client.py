@@ -154,3 +154,29 @@ async def test_who_is_vouched_for_by_id_alone_is_asked_for_by_id(auth: Auth, ide
     auth.profile = Profile(name="Ada")
     with pytest.raises(RemoteFailure):
         await identity.verify("another token")
+
+
+async def test_the_last_known_profile_counts_while_auth_is_away(
+    auth: Auth, identity: Identity, clock: Clock
+) -> None:
+    caller = await identity.verify("token")
+    auth.profile = Profile(email="a@example.com", name="Ada", email_confirmed=True)
+    known = await identity.profile(caller, "1")
+    assert known.email_confirmed
+    auth.trouble = Unavailable()
+    assert await identity.profile(caller, "1") == known
+    assert await identity.profile(caller, "2") == Profile()
+    auth.trouble, auth.profile = None, Profile(email="a@example.com", name="Ada")
+    assert await identity.profile(caller, "1") == known, "auth is not asked again at once"
+    clock.ahead_s += Identity.PROFILE_PAUSE_S
+    assert not (await identity.profile(caller, "1")).email_confirmed
+
+
+async def test_profiles_are_not_remembered_without_bound(
+    auth: Auth, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Identity, "_CACHE_SIZE", 3)
+    caller = await identity.verify("token")
+    for number in range(5):
+        await identity.profile(caller, str(number))
+    assert list(identity._profiles) == ["2", "3", "4"]

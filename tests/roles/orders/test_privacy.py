@@ -398,7 +398,7 @@ async def test_nobody_is_written_to_about_an_erased_order(
     )
     await histories.add_mail(order_id, late, now())
 
-    assert (changed.payment_status, changed.version) == ("paid", 3)
+    assert (changed.order.payment_status, changed.order.version) == ("paid", 3)
     rows = await database.fetch("select type from orders.outbox where subject = $1", str(order_id))
     assert [row["type"] for row in rows] == ["order.created"]
     entry = (await histories.timeline(order_id, None)).entries[-1]

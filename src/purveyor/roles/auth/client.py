@@ -57,6 +57,7 @@ class Identity(Port):
         super().__init__(asker)
         self._clock = clock
         self._profiles_from = -math.inf
+        self._profiles: dict[str, Profile] = {}
         self._verified: Cache[str, _Verified] = Cache(
             self._verify,
             lifetime=self._lifetime,
@@ -78,23 +79,36 @@ class Identity(Port):
     async def profile(self, caller: Principal, user_id: str) -> Profile:
         """The current profile of the caller, or of any user if the caller is staff.
 
-        Empty where auth does not tell: while it is away, and where a foreign service has no profiles.
+        While auth is away, the last known one counts, so that a confirmed address stays confirmed. Empty where
+        auth does not tell, as a foreign service without profiles.
         """
+        known = self._profiles.get(user_id, Profile())
         if self._clock() < self._profiles_from:
-            return Profile()
+            return known
         try:
             profile = await self._asker.ask(GetProfile(user_id=user_id, token=caller.token))
-            return Profile(
-                email=_foreign(profile.email or ""),
-                name=_foreign(profile.name or ""),
-                language=_foreign(profile.language or ""),
-                email_confirmed=profile.email_confirmed,
+            return self._remember(
+                user_id,
+                Profile(
+                    email=_foreign(profile.email or ""),
+                    name=_foreign(profile.name or ""),
+                    language=_foreign(profile.language or ""),
+                    email_confirmed=profile.email_confirmed,
+                ),
             )
         except Unavailable:
             self._profiles_from = self._clock() + self.PROFILE_PAUSE_S  # an order must not wait for each timeout
+            return known
         except Problem:
-            pass
-        return Profile()
+            return self._remember(user_id, Profile())
+
+    def _remember(self, user_id: str, profile: Profile) -> Profile:
+        self._profiles.pop(user_id, None)  # the latest last
+        if profile.email:
+            self._profiles[user_id] = profile
+        if len(self._profiles) > self._CACHE_SIZE:
+            del self._profiles[next(iter(self._profiles))]
+        return profile
 
     async def _verify(self, token: str) -> _Verified:
         asked_at = self._clock()

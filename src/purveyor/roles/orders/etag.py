@@ -57,7 +57,7 @@ class IfMatch(msgspec.Struct, frozen=True):
         """
         if header is None:
             return None
-        if header.strip() == "*":
+        if header.strip(" \t,") == "*":
             return cls(None)
         versions = _versions(header)
         if versions is None:

@@ -30,7 +30,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
-    """The orders that were placed on one day. ``revenue`` is in minor units and leaves out cancelled orders."""
+    """The orders of one day. ``revenue`` is in minor units, without cancelled orders and other currencies."""
 
     date: date
     orders: int
@@ -50,16 +50,17 @@ select
 # Ids are UUIDv7: their order finds the time span in the primary keys.
 _DAY = """
 with placed as materialized (
-    select id, status, total, created_at from orders.orders
+    select id, status, currency, total, created_at from orders.orders
     where id >= $1 and id < $2 and created_at >= $3 and created_at < $4
 ), timed as materialized (
-    select status, total, (
+    select status, currency, total, (
         select extract(epoch from min(at) - created_at) from orders.history
         where order_id = placed.id and mail_kind = 'order.created' and mail_state = 'sent'
     ) as mail_s
     from placed
 )
-select count(*) as orders, coalesce(sum(total) filter (where status <> 'cancelled'), 0)::bigint as revenue,
+select count(*) as orders,
+    coalesce(sum(total) filter (where status <> 'cancelled' and currency = $5), 0)::bigint as revenue,
     percentile_cont(array[0.5, 0.95]) within group (order by mail_s) as mail
 from timed"""
 
@@ -97,7 +98,7 @@ class Figures:
     async def _load(self, day: date) -> Day:
         since, until = (datetime.combine(date_, time(), self._zone) for date_ in (day, day + timedelta(days=1)))
         row = await self._database.fetchrow(
-            _DAY, first_id_of(since - _ID_MARGIN), first_id_of(until + _ID_MARGIN), since, until
+            _DAY, first_id_of(since - _ID_MARGIN), first_id_of(until + _ID_MARGIN), since, until, self.currency
         )
         assert row is not None  # noqa: S101 - an aggregate always has a row
         median, late = row["mail"] or (None, None)

@@ -60,10 +60,10 @@ from purveyor.roles.orders.contract import (
     RequestInProgress,
     UnknownProduct,
 )
-from purveyor.roles.orders.etag import IF_MATCH, PRIVATE, IfMatch, etag, none_matches
+from purveyor.roles.orders.etag import PRIVATE, IfMatch, etag, none_matches
 from purveyor.roles.orders.export import MEDIA_TYPES, Format, Rows, export
 from purveyor.roles.orders.model import Draft, DraftLine, OrderFilter, Sort, StoredOrder
-from purveyor.roles.orders.routes_desk import HoldMail
+from purveyor.roles.orders.routes_desk import READS_MATCH, HoldMail
 from purveyor.roles.orders.schemas import OrderPage, OrderView, PaymentMethod, PaymentStatus, Status, order_view
 from purveyor.roles.orders.search import MAX_QUERY, query_words
 from purveyor.roles.orders.service import Changes, OrderChange, Orders
@@ -258,9 +258,6 @@ class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _ETAG = {"ETag": "New version of the order"}
 _NO_REASON = CancelBody()
-_READS_MATCH = RequestHeader(
-    "If-Match", 'ETag of the order, such as `"1"`', {"pattern": IF_MATCH, "examples": ['"1"']}
-)
 
 
 def change_routes(changes: Changes, identity: Identity) -> list[Any]:
@@ -281,7 +278,7 @@ def _change_route(changes: Changes, group: RouteGroup) -> Any:
             'weak tag, such as `W/"1"` from a proxy that compresses, names the same version. '
             "With `hold_mail_s` the email is held back, and the change can be undone until then."
         ),
-        reads=(_READS_MATCH,),
+        reads=(READS_MATCH,),
         headers=_ETAG,
         responses=answer(OrderView, "The updated order. `ETag` is its new version.", schemas.CONFIRMED),
         problems=(Forbidden, NotFound, IllegalTransition, Conflict, PreconditionFailed, PreconditionRequired),
@@ -306,7 +303,7 @@ def _cancel_route(changes: Changes, group: RouteGroup) -> Any:
             "Customers can cancel their own orders while they are `pending` or `confirmed`; staff can cancel any "
             "of these. Cancelling twice returns 409. With `If-Match` the order is only cancelled in that version."
         ),
-        reads=(_READS_MATCH,),
+        reads=(READS_MATCH,),
         headers=_ETAG,
         responses=answer(OrderView, "The cancelled order. `ETag` is its version.", schemas.CANCELLED),
         problems=(Forbidden, NotFound, IllegalTransition, Conflict, PreconditionFailed),

@@ -46,7 +46,7 @@ HoldMail = Annotated[
 ]
 _JOB_ID = "01a20490-0c1e-7a55-8f0e-3b9d2c6a1f47"
 _NOTE_ID = "01a20490-1d2f-7b66-9a1f-4c0e3d7b2a58"
-_READS_MATCH = RequestHeader(
+READS_MATCH = RequestHeader(
     "If-Match", 'ETag of the order, such as `"1"`', {"pattern": IF_MATCH, "examples": ['"1"']}
 )
 _ETAG = {"ETag": "New version of the order"}
@@ -99,7 +99,7 @@ def _undo_routes(undo: Undo, group: RouteGroup) -> list[Any]:
             "For staff. Restores the previous status while the email about the change is held back "
             "(`hold_mail_s`). The email is never sent. `undo_until` of the order tells how long that is possible."
         ),
-        reads=(_READS_MATCH,),
+        reads=(READS_MATCH,),
         headers=_ETAG,
         responses=answer(OrderView, "The restored order.", schemas.FOR_STAFF),
         problems=(BadRequest, NotFound, UndoOver, PreconditionFailed, PreconditionRequired),
@@ -115,7 +115,7 @@ def _undo_routes(undo: Undo, group: RouteGroup) -> list[Any]:
             "For admins. Sets any status, for mistakes that can no longer be undone. The timeline records who did "
             "it and why. No email is sent."
         ),
-        reads=(_READS_MATCH,),
+        reads=(READS_MATCH,),
         headers=_ETAG,
         responses=answer(OrderView, "The corrected order.", schemas.FOR_STAFF),
         problems=(NotFound, IllegalTransition, Conflict, PreconditionFailed, PreconditionRequired),
