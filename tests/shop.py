@@ -389,11 +389,11 @@ class Shop:
         return found
 
     async def mailed_token(self, to: str) -> str:
-        """The newest token to set a new password that was mailed to an address."""
+        """The newest token that was mailed to an address, alone on its line or at the end of a link."""
 
         async def tokens() -> list[str]:
             mails = await self.mails(to, account=True)
-            return [token for mail in mails for token in re.findall(r"^\s*([\w-]{43})\s*$", mail.text, re.M)]
+            return [token for mail in mails for token in re.findall(r"([\w-]{43})\s*$", mail.text, re.M)]
 
         return (await until(tokens))[-1]
 

@@ -266,20 +266,9 @@ async def test_staff_read_a_profile_and_leave_it(shop: Shop, ada: Customer, staf
     problem(await shop.change_profile(staff, ada.id, name="Renamed"), 404, "not-found")
 
 
-async def confirmation_token(shop: Shop, email: str) -> str:
-    """The token in the newest mail to an address."""
-
-    async def mailed() -> str | None:
-        texts = [mail.text for mail in await shop.mails(email, account=True)]
-        found = [token for text in texts for token in re.findall(r"([\w-]{43})\s*$", text, re.MULTILINE)]
-        return found[-1] if found else None
-
-    return str(await until(mailed))
-
-
 async def test_address_is_confirmed_with_the_token_of_the_welcome_mail(shop: Shop, ada: Customer) -> None:
     assert (await shop.profile(ada)).json()["email_confirmed"] is False
-    token = await confirmation_token(shop, ada.email)
+    token = await shop.mailed_token(ada.email)
     assert (await shop.raw("POST", "/email/confirm", json={"token": token})).status_code == 204
     problem(
         await shop.raw("POST", "/email/confirm", json={"token": token}),
@@ -297,7 +286,7 @@ async def test_new_address_counts_once_it_is_confirmed(shop: Shop, ada: Customer
         await shop.raw("POST", path, ada, json=wish | {"password": "a guess"}), 422, "wrong-password", "/password"
     )
     assert (await shop.raw("POST", path, ada, json=wish)).status_code == 202
-    token = await confirmation_token(shop, email)
+    token = await shop.mailed_token(email)
     assert (await shop.login(ada.email, ada.password)).status_code == 200
     assert (await shop.raw("POST", "/email/confirm", json={"token": token})).status_code == 204
     problem(await shop.login(ada.email, ada.password), 401, "invalid-credentials")

@@ -101,9 +101,10 @@ async def test_a_link_with_another_signature_shows_nothing(pages: OrderPages, st
     assert len(details) == 1
 
 
-async def test_a_link_ends_with_the_account(pages: OrderPages, store: OrderStore, database: Database) -> None:
+async def test_a_link_ends_with_the_erasure(pages: OrderPages, store: OrderStore, database: Database) -> None:
     ada = buyer()
     order_id = (await store.add(new_order(ada))).order_id
+    await database.execute("update orders.orders set status = 'delivered' where id = $1", order_id)  # none is kept
     personal = PersonalData(PersonalDataStore(database), store, HistoryStore(database), committed=lambda: None)
     erased = UserErased(user_id=ada.user_id, user_email=ada.email)
     await personal.erase(erased, Envelope(id=new_id(), type=erased.type, body=b"", occurred_at=now()))

@@ -73,7 +73,7 @@ def page_routes(pages: OrderPages) -> list[Any]:
         description=(
             "The page that emails about an order link to, in the language of the order. The token in the link is "
             "signed, so no log-in is needed. The page shows items, amounts and status, but no address, email "
-            "address, name or note. The link ends when the account is deleted."
+            "address, name or note. The link ends when the personal data of the order is erased."
         ),
         headers={"X-Robots-Tag": "`noindex, nofollow`", "Cache-Control": "`private, no-store`"},
         responses=answer(str, "The page.", "<!doctype html>...", media_type="text/html"),
