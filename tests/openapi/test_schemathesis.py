@@ -17,7 +17,7 @@ from server_shapes import PATIENT
 PASSWORD = "a long enough password"
 SEED = 20261122
 EXAMPLES = 20
-TIMEOUT_S = 300.0
+TIMEOUT_S = 900.0
 
 ENDS_THE_ACCOUNT = ("log_out", "change_password", "reset_password", "erase_person")
 """What runs alone, each with an account of its own: after it others could only be told to sign in."""

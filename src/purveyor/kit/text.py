@@ -40,7 +40,7 @@ LINE_SCHEMA = {"pattern": f"^{_LINE}$", "not": _ENCODED_WORD}
 OPTIONAL_LINE_SCHEMA = {"pattern": f"^{_OPTIONAL_LINE}$", "not": _ENCODED_WORD}
 TEXT_SCHEMA = {"pattern": rf"^{_OPTIONAL_LINE}(\n{_OPTIONAL_LINE})*$", "not": _ENCODED_WORD}
 _PHONE_SCHEMA = {
-    "pattern": rf"^{_BLANK}(\+[{_IGNORED}]*)?((\([{_IGNORED}]*)?[0-9]([{_IGNORED}]*[0-9 ()./-]){{2,30}})?"
+    "pattern": rf"^{_BLANK}((\+[{_IGNORED}]*)?(\([{_IGNORED}]*)?[0-9]([{_IGNORED}]*[0-9 ()./-]){{2,30}})?"
     rf"{_BLANK}$"
 }
 _IGNORED_SET = re.compile(f"[{_IGNORED}\\U000e0000-\\U000e0fff]")
