@@ -107,7 +107,10 @@ def test_every_body_has_an_example_that_its_schema_allows(
     document: dict[str, Any], operations: dict[str, dict[str, Any]]
 ) -> None:
     found = [(route, *content) for route, operation in operations.items() for content in contents(operation)]
-    without = [(route, where) for route, where, _, media in found if not media.get("examples")]
+    bodies = [
+        (route, where, media) for route, where, _, media in found if media["schema"].get("format") != "binary"
+    ]
+    without = [(route, where) for route, where, media in bodies if not media.get("examples")]
     wrong = [
         (route, where, error.message)
         for route, where, media_type, media in found

@@ -65,7 +65,6 @@ async def test_prices_are_exact_json_numbers(client: httpx.AsyncClient) -> None:
         ("?limit=40&page=4", list(range(121, 151))),
         ("?page=2", []),
         ("?limit=150&page=999999999", []),
-        ("?limit=1&sort=desc", [1]),
     ],
 )
 async def test_pages(client: httpx.AsyncClient, query: str, expected: list[int]) -> None:
@@ -150,7 +149,7 @@ async def test_products_of_each_category_are_all_products(client: httpx.AsyncCli
     assert all(bundled()[number].category == "audio" for number in found[categories().index("audio")])
 
 
-@pytest.mark.parametrize("name", ["nope", "", "AUDIO", "%00", "%FF"])
+@pytest.mark.parametrize("name", ["nope", "", "AUDIO", "%FF"])
 async def test_an_unknown_category_has_no_products(client: httpx.AsyncClient, name: str) -> None:
     assert await ids(client, f"/catalog/products/category?type={name}") == []
 

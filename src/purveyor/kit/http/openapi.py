@@ -165,6 +165,8 @@ def _complete_success(operation: Json, docs: RouteDocs, summaries: Mapping[str, 
     if status == "204":
         answer.pop("content", None)  # Litestar's, where nothing but headers is answered
     links = {link.operation_id: link for link in docs.links if link.operation_id in summaries}
+    for media_type in docs.files:
+        answer["content"][media_type] = {"schema": {"type": "string", "format": "binary"}}
     if docs.headers:
         answer["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in docs.headers.items()

@@ -50,6 +50,8 @@ class RouteDocs(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     """Description by name."""
     links: tuple[Link, ...] = ()
+    files: tuple[str, ...] = ()
+    """Media types of files that can be answered instead."""
 
 
 def docs_of(handler: Any) -> RouteDocs:
@@ -70,6 +72,8 @@ class Declaration(TypedDict, total=False):
     reads: Sequence[RequestHeader]
     headers: Mapping[str, str]
     links: Sequence[Link]
+    files: Sequence[str]
+    """Media types of files that can be answered instead."""
     form: Mapping[str, str]
     """Also accept a form: its fields, each with the member of the body that it fills."""
     cache_control: CacheControlHeader
@@ -126,6 +130,7 @@ class RouteGroup:
             reads=tuple(route.pop("reads", ())),
             headers=route.pop("headers", {}),
             links=tuple(route.pop("links", ())),
+            files=tuple(route.pop("files", ())),
         )
         status = min(responses, default=204)
         media_type = responses[status].media_type if responses else JSON

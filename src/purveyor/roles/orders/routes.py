@@ -390,11 +390,11 @@ def _export_route(store: OrderStore, group: RouteGroup) -> Any:
             "For staff. All orders that match the filters, newest first, with a row per order or, with "
             "`rows=items`, per item. CSV (RFC 4180, UTF-8 with a byte order mark) is streamed. An apostrophe "
             "stands wherever a spreadsheet would begin a formula. With `format=xlsx` the answer is an Excel "
-            f"workbook (`{MEDIA_TYPES['xlsx']}`), in which amounts are numbers, and ids, postal codes and phone "
-            "numbers are texts."
+            "workbook, in which amounts are numbers, and ids, postal codes and phone numbers are texts."
         ),
         headers={"Content-Disposition": "File name"},
         responses=answer(str, "The file.", schemas.CSV, media_type="text/csv"),
+        files=(MEDIA_TYPES["xlsx"],),
         problems=(Forbidden,),
         dependencies={"wanted": Provide(_wanted)},
     )
