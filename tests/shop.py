@@ -388,12 +388,13 @@ class Shop:
         await until(came)
         return found
 
-    async def mailed_token(self, to: str) -> str:
-        """The newest token that was mailed to an address, alone on its line or at the end of a link."""
+    async def mailed_token(self, to: str, *, to_reset: bool = False) -> str:
+        """The newest token that was mailed to confirm an address, or one to set a new password."""
+        written = r"^\s*([\w-]{43})\s*$" if to_reset else r"(?:confirm\?token=|: )([\w-]{43})\s*$"
 
         async def tokens() -> list[str]:
             mails = await self.mails(to, account=True)
-            return [token for mail in mails for token in re.findall(r"([\w-]{43})\s*$", mail.text, re.M)]
+            return [token for mail in mails for token in re.findall(written, mail.text, re.M)]
 
         return (await until(tokens))[-1]
 

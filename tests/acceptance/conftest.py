@@ -28,13 +28,13 @@ async def stranger(shop: Shop) -> Customer:
     return await shop.customer(name="Eve Stranger")
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="module")
 async def staff(shop: Shop) -> Customer:
     """An employee."""
     return await shop.staff()
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="module")
 async def visitor(shop: Shop) -> Customer:
     """A customer for tests that leave no trace: whatever they ask is refused."""
     return await shop.customer()

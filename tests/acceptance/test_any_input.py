@@ -24,7 +24,7 @@ JSON = {"content-type": "application/json"}
 ADDRESS_ID = "01a20481-297c-700c-a82d-3d9ac6bc1ffd"
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="module")
 async def prices(shop: Shop) -> dict[int, Decimal]:
     """The price of every product."""
     return await shop.prices()

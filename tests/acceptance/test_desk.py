@@ -12,7 +12,7 @@ from waiting import until
 NO_ID = "01a20481-297c-700c-a82d-3d9ac6bc1ffd"
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="module")
 async def admin(shop: Shop) -> Customer:
     return await shop.staff("admin")
 

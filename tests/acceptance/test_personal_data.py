@@ -10,7 +10,7 @@ from shop import Customer, Shop, an_address, problem
 from waiting import until
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="module")
 async def admin(shop: Shop) -> Customer:
     """Somebody who may do everything."""
     return await shop.staff("admin")

@@ -486,7 +486,7 @@ async def test_events_whose_ids_do_not_sort_by_time_go_out_by_other_columns(orde
 
 
 def test_the_envelope_has_every_column() -> None:
-    assert set(COLUMNS.split(", ")) == set(Envelope.__struct_fields__)
+    assert set(COLUMNS.split(", ")) == set(Envelope.__struct_fields__) - {"signature"}, "signed when published"
     row = {name: place for place, name in enumerate(COLUMNS.split(", "))}
     assert values(envelope(row)) == tuple(range(10))
     assert values(None) == (None,) * 10

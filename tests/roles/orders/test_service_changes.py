@@ -148,5 +148,5 @@ async def test_a_change_of_the_payment_alone_is_an_event(
         await changes.change(buyer("staff"), order_id, OrderChange(payment_status="paid"), FIRST)
     changed = await changes.change(buyer("staff"), order_id, OrderChange(payment_status=payment_status), ANY)
     assert kind == await database.fetchval(
-        "select type from orders.outbox where subject = $1 and sequence = $2", order_id, changed.version
+        "select type from orders.outbox where subject = $1 and sequence = $2", order_id, changed.order.version
     )

@@ -26,7 +26,10 @@ SUPERSEDED_BY: Mapping[str, tuple[str, ...]] = {
     OrderConfirmed.type: (OrderShipped.type, OrderDelivered.type, OrderCancelled.type),
     OrderShipped.type: (OrderDelivered.type,),
 }
-"""Which later mails make an unsent one about an order pointless. One that may have been sent is never dropped."""
+"""Which later mails make a delayed one about an order pointless. One that may have been sent is never dropped.
+
+A mail is delayed if it or an earlier one about its order was tried in vain or held, or if a later one has left.
+"""
 
 UNCONFIRMED = Rate(5, 3600)
 """How many mails a mailbox gets that nobody has confirmed, over all accounts."""
@@ -52,6 +55,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     recipient: str
     sequence: int
     state: str
+    attempts: int
+    error: str
     next_attempt_at: datetime
 
 
@@ -67,7 +72,8 @@ def turn_of(
 ) -> Turn:
     """Return whose turn it is among the mails of an order, as the SQL of the PostgreSQL ledger does.
 
-    ``waited_since`` is the time of a mail that was never tried. It is ``None`` for others.
+    ``waited_since`` is the time of a mail that was never tried. It is ``None`` for others. ``mail`` is as it was
+    before the claim.
     """
     same = [other for other in others if other.recipient == mail.recipient and other.sequence > 0]
     earlier = [other for other in same if other.sequence < mail.sequence and other.state in WAITING]
@@ -76,8 +82,14 @@ def turn_of(
     has_first = mail.sequence == 1 or any(other.kind == FIRST for other in others)
     if not has_first and waited_since and now - waited_since < timedelta(seconds=FIRST_WITHIN_S):
         return Turn(wait_until=now)
+    before = [other for other in same if other.sequence < mail.sequence]
+    is_delayed = mail.attempts > 0 or bool(mail.error) or any(other.attempts > 1 for other in before)
     later = [other for other in same if other.sequence > mail.sequence]
-    pointless = [other for other in later if other.kind in SUPERSEDED_BY.get(mail.kind, ())]
+    pointless = [
+        other
+        for other in later
+        if other.kind in SUPERSEDED_BY.get(mail.kind, ()) and (is_delayed or other.state not in WAITING)
+    ]
     if pointless and not resends:
         return Turn(superseded_by=min(pointless, key=lambda other: other.sequence).kind)
     return Turn()

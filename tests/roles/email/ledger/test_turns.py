@@ -131,6 +131,15 @@ async def test_a_waiting_mail_that_a_later_one_makes_pointless_is_dropped(
     assert (claim.kind, claim.superseded_by) == (later, "")
 
 
+async def test_mails_of_steps_that_follow_quickly_are_all_sent(ledger: Ledger, me: str) -> None:
+    steps = (CREATED, CONFIRMED, SHIPPED, DELIVERED)
+    await recorded(ledger, *(about(kind, place) for place, kind in enumerate(steps, 1)))
+    for kind in steps:
+        claim = await one(ledger, me)
+        assert (claim.kind, claim.superseded_by) == (kind, "")
+        await finish(ledger, claim)
+
+
 async def test_a_pointless_mail_that_comes_late_is_dropped_too(ledger: Ledger, me: str) -> None:
     await recorded(ledger, about(CREATED, 1))
     await finish(ledger, await one(ledger, me))

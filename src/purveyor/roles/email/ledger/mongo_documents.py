@@ -85,7 +85,7 @@ def claim_of(document: Document) -> Claim:
 
 def place_of(document: Document) -> Place:
     """Return the mail's place among those about its order. Old documents lack the sequence."""
-    values = {name: document[name] for name in ("kind", "recipient", "state", "next_attempt_at")}
+    values = {name: document[name] for name in Place.__struct_fields__ if name != "sequence"}
     return Place(**values, sequence=document.get("sequence", 0))
 
 

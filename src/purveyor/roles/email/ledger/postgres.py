@@ -119,6 +119,11 @@ _SUPERSEDED_BY = f"""
         select later.kind from email.mails later
         where later.order_id = m.order_id and later.order_id <> '' and later.recipient = m.recipient
             and later.sequence > m.sequence and later.kind = any(case m.kind {_LATER_KINDS} end)
+            and (later.state not in ({_kinds(WAITING)}) or m.attempts > 1 or m.error <> '' or exists (
+                select from email.mails earlier
+                where earlier.order_id = m.order_id and earlier.order_id <> '' and earlier.recipient = m.recipient
+                    and earlier.sequence between 1 and m.sequence - 1 and earlier.attempts > 1
+            ))
         order by later.sequence limit 1
     ) end"""  # noqa: S608 - constants
 _CLAIM = f"""
