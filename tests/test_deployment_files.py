@@ -3,6 +3,7 @@
 ``test_readme`` compares docs/settings.md with the code.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -147,3 +148,13 @@ def test_operating_page_lists_every_metric() -> None:
     page = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
     there = {f"{family.name}_total" if family.type == "counter" else family.name for family in REGISTRY.collect()}
     assert set(re.findall(r"purveyor_[a-z_]+", page)) == there
+
+
+def test_each_broker_user_reads_its_roles_queues_and_no_other() -> None:
+    (content,) = re.findall(r"rabbitmq-definitions:\n    content: \|\n((?:      .*\n)+)", COMPOSE)
+    definitions = json.loads(content.replace("$$", "$").replace("${", "<{"))
+    reads = {each["user"].removeprefix("purveyor_"): each["read"] for each in definitions["permissions"]}
+    queues = {role: {queue.name for queue in ROLES[role].queues()} for role in ("auth", "orders", "email")}
+    for role, own in queues.items():
+        readable = {name for names in queues.values() for name in names if re.match(reads[role], name)}
+        assert readable == own, role
