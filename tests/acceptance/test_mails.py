@@ -23,6 +23,7 @@ def digits(text: str) -> str:
     return re.sub(r"\D", "", text)
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize(
     ("language", "used"),
     [("en", "en"), ("de", "de"), ("es", "es"), ("fr", "fr"), ("de-AT", "de"), ("ja", "en")],
@@ -61,6 +62,7 @@ async def test_the_language_may_be_chosen_later(shop: Shop, ada: Customer) -> No
     assert WORDS["es"] in mail.subject
 
 
+@pytest.mark.one_shape
 @pytest.mark.parametrize(
     "name",
     [
