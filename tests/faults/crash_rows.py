@@ -44,6 +44,7 @@ class Row:
 
 
 ROWS: dict[str, Row] = {}
+_SLOW_S = 2.0
 
 
 def row(id: str, point: str = "", **marks: bool) -> Callable[[Run], Run]:  # noqa: A002 - it is the id
@@ -63,6 +64,10 @@ def kill(id: str, point: str, *, at: str = "front", **marks: bool) -> None:  # n
         name = installation.front if at == "front" else installation.mails
         key = installation.key()
         installation.arm(name, f"{point}=kill")
+        if name == installation.mails and point.startswith("relay."):
+            SERVERS.smtp.script(
+                Rule(at="rcpt", delay_s=_SLOW_S)
+            )  # the mail is not yet under way when the relay dies
         first = await installation.place(key)
         await installation.back_after_death(name)
         return [Placed(key, first)]
