@@ -92,7 +92,7 @@ def test_a_token_holds_no_more_than_it_must() -> None:
     said = json.loads(base64.urlsafe_b64decode(payload + "=="))
 
     assert set(said) == {
-        *("iss", "aud", "sub", "email", "name", "role", "language", "iat", "exp", "jti"),
+        *("iss", "aud", "sub", "email", "name", "role", "language", "email_verified", "iat", "exp", "jti"),
         *("sid", "ver"),
     }
 

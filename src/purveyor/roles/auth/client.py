@@ -79,10 +79,11 @@ class Identity(Port):
     async def profile(self, caller: Principal, user_id: str) -> Profile:
         """The current profile of the caller, or of any user if the caller is staff.
 
-        While auth is away, the last known one counts, so that a confirmed address stays confirmed. Empty where
-        auth does not tell, as a foreign service without profiles.
+        While auth is away, the last known one counts, else what the caller's token says, so that a confirmed
+        address stays confirmed. Empty where auth does not tell, as a foreign service without profiles.
         """
-        known = self._profiles.get(user_id, Profile())
+        told = user_id == caller.user_id and _claims(caller.token).email_verified
+        known = self._profiles.get(user_id, Profile(email=caller.email if told else "", email_confirmed=told))
         if self._clock() < self._profiles_from:
             return known
         try:
@@ -152,7 +153,7 @@ def principal_of(verified: VerifiedToken, token: str) -> Principal:
         email=email,
         name=_foreign(verified.name or email),
         access=verified.access if verified.access in ACCESS_LEVELS else "customer",
-        language=_language(token),
+        language=_claims(token).language,
         expires_at=float(verified.exp or time.time() + Identity.STALE_S),
         token=token,
     )
@@ -160,14 +161,15 @@ def principal_of(verified: VerifiedToken, token: str) -> Principal:
 
 class _Claims(msgspec.Struct):
     language: str = ""
+    email_verified: bool = False
 
 
-def _language(token: str) -> str:
-    """The holder's language, a claim of our own tokens. Read unverified: auth has vouched for the token."""
+def _claims(token: str) -> _Claims:
+    """What our own tokens say of the holder. Read unverified: auth has vouched for the token."""
     with suppress(IndexError, ValueError, UnicodeDecodeError, msgspec.MsgspecError):
         claims = base64.urlsafe_b64decode(token.split(".")[1] + "==")  # excess padding is ignored
-        return msgspec.json.decode(claims, type=_Claims).language
-    return ""
+        return msgspec.json.decode(claims, type=_Claims)
+    return _Claims()
 
 
 def _foreign(text: str) -> str:

@@ -71,6 +71,7 @@ class Tokens:
             "name": user.name,
             "role": user.access,
             "language": user.language,
+            "email_verified": user.email_confirmed,
             "iat": now,
             "exp": now + self.lifetime_s,
             "jti": secrets.token_urlsafe(12),
