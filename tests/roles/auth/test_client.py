@@ -1,5 +1,6 @@
 """The client of auth: how long it uses an answer, and what it does while auth is away."""
 
+import base64
 import time
 from typing import Any
 
@@ -170,6 +171,16 @@ async def test_the_last_known_profile_counts_while_auth_is_away(
     assert await identity.profile(caller, "1") == known, "auth is not asked again at once"
     clock.ahead_s += Identity.PROFILE_PAUSE_S
     assert not (await identity.profile(caller, "1")).email_confirmed
+
+
+async def test_a_token_says_that_an_address_is_confirmed_while_auth_is_away(
+    auth: Auth, identity: Identity
+) -> None:
+    claims = base64.urlsafe_b64encode(b'{"email_verified":true}').decode().rstrip("=")
+    caller = await identity.verify(f"e30.{claims}.x")
+    auth.trouble = Unavailable()
+    assert await identity.profile(caller, "1") == Profile(email="a@example.com", email_confirmed=True)
+    assert await identity.profile(caller, "2") == Profile()
 
 
 async def test_profiles_are_not_remembered_without_bound(
