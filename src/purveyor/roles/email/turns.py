@@ -20,6 +20,8 @@ FIRST = OrderCreated.type
 """The first mail about an order. It is never dropped: every order has its mail."""
 FIRST_WITHIN_S = 600.0
 """How long the later mails of an order wait for the first one to be recorded. Its event may be a dead letter."""
+GAP_WITHIN_S = 2.0
+"""How long a mail waits for an earlier one that is not recorded yet. Some steps have none, such as an undo."""
 WAITING = ("pending", "retry", "claimed", "data")
 """The states of a mail that holds back the later ones. A failed or parked mail does not."""
 SUPERSEDED_BY: Mapping[str, tuple[str, ...]] = {
@@ -83,6 +85,9 @@ def turn_of(
     if not has_first and waited_since and now - waited_since < timedelta(seconds=FIRST_WITHIN_S):
         return Turn(wait_until=now)
     before = [other for other in same if other.sequence < mail.sequence]
+    has_all = len({other.sequence for other in before}) == mail.sequence - 1
+    if not has_all and waited_since and now - waited_since < timedelta(seconds=GAP_WITHIN_S):
+        return Turn(wait_until=now)
     is_delayed = mail.attempts > 0 or bool(mail.error) or any(other.attempts > 1 for other in before)
     later = [other for other in same if other.sequence > mail.sequence]
     pointless = [

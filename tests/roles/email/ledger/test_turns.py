@@ -140,6 +140,15 @@ async def test_mails_of_steps_that_follow_quickly_are_all_sent(ledger: Ledger, m
         await finish(ledger, claim)
 
 
+async def test_a_later_mail_waits_for_one_whose_event_comes_after_it(ledger: Ledger, me: str) -> None:
+    await recorded(ledger, about(CREATED, 1))
+    await finish(ledger, await one(ledger, me))
+    await recorded(ledger, about(SHIPPED, 3))
+    assert await claimed(ledger, me) == []
+    await recorded(ledger, about(CONFIRMED, 2))
+    assert (await one(ledger, me)).kind == CONFIRMED
+
+
 async def test_a_pointless_mail_that_comes_late_is_dropped_too(ledger: Ledger, me: str) -> None:
     await recorded(ledger, about(CREATED, 1))
     await finish(ledger, await one(ledger, me))

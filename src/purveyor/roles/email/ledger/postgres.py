@@ -32,6 +32,7 @@ from purveyor.roles.email.turns import (
     FAREWELL,
     FIRST,
     FIRST_WITHIN_S,
+    GAP_WITHIN_S,
     SUPERSEDED_BY,
     UNCONFIRMED,
     WAITING,
@@ -112,7 +113,11 @@ _TURN = f"""
         select from email.mails first
         where first.order_id = due.order_id and first.order_id <> '' and first.sequence < due.sequence
             and first.kind = '{FIRST}'
-    )))"""  # noqa: S608 - constants
+    )) and (due.state = 'retry' or due.updated_at < now() - make_interval(secs => {GAP_WITHIN_S}) or (
+        select count(distinct earlier.sequence) from email.mails earlier
+        where earlier.order_id = due.order_id and earlier.order_id <> '' and earlier.recipient = due.recipient
+            and earlier.sequence between 1 and due.sequence - 1
+    ) = due.sequence - 1))"""  # noqa: S608 - constants
 _LATER_KINDS = " ".join(f"when '{kind}' then array[{_kinds(later)}]" for kind, later in SUPERSEDED_BY.items())
 _SUPERSEDED_BY = f"""
     case when m.kind in ({_kinds([*SUPERSEDED_BY])}) and m.sequence > 0 and m.resends = 0 then (
