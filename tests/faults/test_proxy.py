@@ -4,7 +4,7 @@ import asyncio
 import errno
 import smtplib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from email.message import EmailMessage
 from pathlib import Path
@@ -45,11 +45,18 @@ LOST = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 async def proxy_to(url: str, speaks: Callable[[], object] | None = None) -> AsyncIterator[Proxy]:
     target = urlsplit(url)
     options = {} if speaks is None else {"speaks": speaks}
-    tasks = asyncio.all_tasks()
     async with Proxy(target.hostname or "", target.port or 0, **options) as proxy:
         yield proxy
     assert proxy.live == 0
-    assert not [task for task in asyncio.all_tasks() - tasks if "proxy" in task.get_coro().cr_code.co_filename]
+    assert not list(tasks_of(proxy))
+
+
+def tasks_of(proxy: Proxy) -> Iterator[asyncio.Task]:
+    """Those of its connections and their pipes; installations of other tests have proxies in the same loop."""
+    for task in asyncio.all_tasks():
+        frame = getattr(task.get_coro(), "cr_frame", None)
+        if frame and getattr(frame.f_locals.get("self"), "faults", None) is proxy.faults:
+            yield task
 
 
 @pytest_asyncio.fixture

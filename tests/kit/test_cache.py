@@ -41,7 +41,7 @@ class Source:
 
 
 @pytest.fixture
-async def source() -> Source:
+def source() -> Source:
     return Source()
 
 
@@ -164,6 +164,7 @@ async def test_one_load_per_key_for_everyone(source: Source) -> None:
     assert all(answer == answers[0] for answer in answers)
 
 
+@pytest.mark.asyncio(loop_scope="function")  # with no tasks of others
 async def test_callers_that_share_no_loads_make_no_task(source: Source) -> None:
     cache = source.cache(share_loads=False)
     tasks = len(asyncio.all_tasks())

@@ -353,7 +353,8 @@ async def test_a_relay_that_dies_leaves_no_task_behind(orders: Database) -> None
         with pytest.raises(Exception, match=r"gone|answer"):
             await relay(orders, Transport(broken)).run()
 
-    assert asyncio.all_tasks() == before
+    left = asyncio.all_tasks() - before  # others may share the loop
+    assert not [task for task in left if "/kit/events/" in repr(task) or "/kit/poll.py" in repr(task)]
 
 
 async def is_cleaned_up(orders: Database) -> bool:
