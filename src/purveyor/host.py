@@ -141,7 +141,7 @@ class Host:
 
     @property
     def console(self) -> bool:
-        """Whether the roles only answer asks."""
+        """True if the roles only answer asks."""
         return self.mode is not Mode.SERVE
 
     @property
@@ -205,7 +205,7 @@ class Host:
         return kind(self.asker(kind, asking=CONSOLE))
 
     async def health(self) -> Health:
-        """How the roles and their dependencies are, right now."""
+        """Check the roles and their dependencies now."""
         return await examine(self.checks(), self._supervisor.troubles() if self._supervisor else {})
 
     def checks(self) -> dict[str, list[Check]]:
@@ -239,7 +239,7 @@ class Host:
         )
 
     def asker(self, kind: type[Port], asking: str) -> Asker:
-        """How ``asking``'s asks reach the role behind a port: directly when it is here, else over HTTP."""
+        """Return ``asking``'s connection to the role behind a port: direct if it is here, else over HTTP."""
         url = self._peer_url(kind)
         if self.is_here(kind) or not url:
             return LocalAsker(self.answers, timeout_s=self.settings.ask_timeout_s, asking=asking)
@@ -286,12 +286,12 @@ class Host:
 
     @property
     def can_be_asked(self) -> bool:
-        """Whether other processes can ask this one: they cannot where a production process has no secret."""
+        """True if other processes can ask this one: they cannot where a production process has no secret."""
         has_private = any(not ask.route for ask in self.answers)
         return has_private and bool(self.settings.service_secret or not self.settings.production)
 
     def callers(self) -> Mapping[type[Ask[Any]], frozenset[str]]:
-        """Which roles may make each ask over HTTP: those that declare to need it, and the operator."""
+        """The roles that may make each ask over HTTP: those that declare the need, and the operator."""
         return {
             ask: frozenset(
                 {CONSOLE}
@@ -311,7 +311,7 @@ class Host:
         return own or self.settings.database_url
 
     def schemas(self) -> list[Schema]:
-        """What the roles and their events keep in PostgreSQL, with these settings."""
+        """The PostgreSQL schemas of the roles and their events, with these settings."""
         schemas = [
             Schema(role.name, role.migrations, role.name)
             for role in self.roles
@@ -334,7 +334,7 @@ class Host:
             return cast("T", stand_in(trouble))
 
     def event_transport(self) -> EventTransport:
-        """What carries the events of this process."""
+        """Create the event transport of this process."""
         env = TransportEnv(startup_wait_s=self._startup_wait_s, database=self.databases.open)
         return self.transport.open(env, self._transport_settings)
 
@@ -420,7 +420,7 @@ class Host:
             )
 
     def is_here(self, port: type[Port]) -> bool:
-        """Whether the role behind a port runs in this process."""
+        """Return whether the role behind a port runs in this process."""
         return any(role.name == port.role for role in self.roles)
 
     def _peer_url(self, port: type[Port]) -> Url:

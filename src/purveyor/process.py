@@ -40,7 +40,7 @@ _LAST_PORT = 65_535
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. Unless ``public``, only health and metrics are served, and only if ``port`` is set."""
+    """The roles to run, and how. Without ``public``, only health and metrics are served, if ``port`` is set."""
 
     roles: tuple[str, ...]
     make_sources: Callable[[], Sources]

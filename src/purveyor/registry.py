@@ -1,4 +1,4 @@
-"""Which roles and event transports there are: one line each, nothing else."""
+"""The available roles and event transports, one line each."""
 
 from purveyor.kit.role import by_name
 from purveyor.roles.auth.role import ROLE as AUTH

@@ -122,7 +122,7 @@ def _default_data_dir() -> Path:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What every process has, whatever roles it runs."""
+    """Settings of every process, whatever roles it runs."""
 
     environment: Annotated[
         Literal["development", "production"], Help(description="production turns development features off")
@@ -171,7 +171,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def production(self) -> bool:
-        """Whether development conveniences are off."""
+        """True if development conveniences are off."""
         return self.environment == "production"
 
 
@@ -217,7 +217,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Sources:
-    """Where settings come from, read once at start; gives typed structs and tells each value's origin."""
+    """Sources of settings, read once at startup. Provides typed structs and the origin of each value."""
 
     def __init__(
         self,
@@ -338,7 +338,7 @@ def _convert(field: msgspec.structs.FieldInfo, raw: Any, source: str) -> Any:
 
 
 def _allowed(field: msgspec.structs.FieldInfo) -> str:
-    """What the type takes, in words; empty where the error itself says it."""
+    """Describe the values that a type accepts; empty if the error already does."""
     kind = field.type.__origin__ if hasattr(field.type, "__metadata__") else field.type
     if getattr(kind, "__origin__", None) is Literal:
         return "allowed: " + ", ".join(str(choice) for choice in kind.__args__ if choice != "")

@@ -14,11 +14,11 @@ from purveyor.settings import Help, Url, require_scheme
 
 _MAX_LINE = 100
 _NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]|=[?]")
-"""What a mail header must not contain: controls, line and direction marks, the start of an encoded word."""
+"""Forbidden in email headers: controls, line and direction marks, and the start of an encoded word."""
 
 
 class ShopDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """What customers are told about the shop. The settings of each role that tells them derive from it."""
+    """Shop details shown to customers; base of the settings of each role that shows them."""
 
     shop_name: Annotated[
         str, Help(description="name of the shop; empty: the name in EMAIL_FROM, otherwise Purveyor")

@@ -41,7 +41,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def holds(self) -> bool:
-        """Whether there is no violation."""
+        """True if there is no violation."""
         return self.violations == 0
 
 

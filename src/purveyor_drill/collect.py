@@ -51,7 +51,7 @@ class Collector:
             return await ledger.mails()
 
     async def at_data(self) -> int:
-        """How many mails are between their final dot and the record of the answer."""
+        """Count the emails between their final dot and the record of the reply."""
         async with self._ledger() as ledger:
             return await ledger.at_data()
 

@@ -1,4 +1,4 @@
-"""What the application stored in PostgreSQL, by the drill's own SQL: a judge shares no code."""
+"""The application's data in PostgreSQL, read with the drill's own SQL: a judge shares no code."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -57,7 +57,7 @@ class Database:
         return found
 
     async def unpublished(self) -> int:
-        """How many events wait in outboxes."""
+        """Count the events that wait in outboxes."""
         return sum([await self._count(f"{table} where published_at is null") for table in await self._outboxes()])
 
     async def _outboxes(self) -> Sequence[str]:
@@ -67,7 +67,7 @@ class Database:
         return [f'"{row["table_schema"]}".outbox' for row in rows]
 
     async def deliveries(self) -> dict[str, int]:
-        """How many events wait in each queue in the database; dead letters under its name with ``.dead``."""
+        """Count the events in each queue in the database; dead letters under its name with ``.dead``."""
         if await self._connection.fetchval("select to_regclass('events.deliveries') is null"):
             return {}
         rows = await self._connection.fetch(
@@ -88,17 +88,17 @@ class Database:
         return [LedgerRow(**row) for row in rows]
 
     async def pending(self) -> int:
-        """How many mails of the whole ledger are in no final state."""
+        """Count the emails in the ledger that have no final state."""
         if await self._connection.fetchval("select to_regclass('email.mails') is null"):
             return 0
         return await self._count("email.mails where state <> all($1::text[])", list(FINAL))
 
     async def at_data(self) -> int:
-        """How many mails are between their final dot and the record of the answer."""
+        """Count the emails between their final dot and the record of the reply."""
         return await self._count("email.mails where state = 'data'")
 
     async def stuck_transactions(self) -> int:
-        """How many connections of the application have kept a transaction open and idle for 20 s."""
+        """Count the application's connections with a transaction open and idle for 20 s."""
         return await self._count(
             f"""pg_stat_activity where {_OF_THE_APPLICATION} and state like 'idle in transaction%'
                 and state_change < now() - make_interval(secs => $1)""",

@@ -18,7 +18,7 @@ from purveyor_drill.servers.smtp import Rule
 from purveyor_drill.testbed import Testbed
 
 SLOTS = 8
-"""How many mails one sender works on at the same time, at most."""
+"""Maximum number of emails that one sender works on at the same time."""
 _RESTART_TRIES = 3
 _DATA_READ_S = 1.0
 
@@ -49,7 +49,7 @@ class Injector:
         """Faults whose target was still down when their time came."""
         self.doubts: list[Doubt] = []
         self.lift_now = asyncio.Event()
-        """When set, every active fault is lifted at once."""
+        """Once set, every active fault is lifted immediately."""
         self._testbed = testbed
         self._mails_at_data = mails_at_data
         self._locks: dict[str, asyncio.Lock] = {}

@@ -79,7 +79,7 @@ def duplicates_bounded(observed: Observations) -> Iterator[str]:
 
 
 def duplicates(observed: Observations) -> int:
-    """How many mails arrived beyond the first of each."""
+    """Count the emails that arrived beyond the first of each."""
     return len(observed.mails) - len({mail.message_id for mail in observed.mails})
 
 

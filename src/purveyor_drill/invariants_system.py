@@ -43,7 +43,7 @@ def refusals_in_order(observed: Observations) -> Iterator[str]:
 
 
 class _Waits:
-    """How long processes waited for a processor, according to their samples."""
+    """Time that processes waited for a processor, according to their samples."""
 
     def __init__(self, samples: Iterable[Sample]) -> None:
         self._known: defaultdict[str, dict[int, list[tuple[float, float]]]] = defaultdict(
@@ -91,7 +91,7 @@ def resources_return(observed: Observations) -> Iterator[str]:
 
 
 def still_held(samples: Iterable[Sample]) -> Iterator[str]:
-    """What the processes of the last samples hold beyond the first third of their lives.
+    """Find resources that the last processes hold beyond the first third of their lives.
 
     Processes younger than 20 s are not judged.
     """

@@ -151,7 +151,7 @@ def _back_at(fault: Injected, successes: Mapping[str, Sequence[float]]) -> float
 
 
 def _disturbed(fault: Injected, moment: float, others: Sequence[Injected]) -> bool:
-    """Whether another fault was active before the hop worked, so that the recovery may be that one's.
+    """Return whether another fault was active before the hop worked, so that the recovery may be that one's.
 
     Faults of other processes do not count.
     """
@@ -164,7 +164,7 @@ def _disturbed(fault: Injected, moment: float, others: Sequence[Injected]) -> bo
 
 
 def _successes(observed: Observations) -> Mapping[str, Sequence[float]]:
-    """When each hop was seen working: each process of role orders, the events, the mails."""
+    """Return the times at which each hop worked: each process of role orders, the events, the emails."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for purchase in observed.purchases:
         for attempt in purchase.attempts:
@@ -188,6 +188,6 @@ def _hop(fault: Injected, successes: Mapping[str, Sequence[float]]) -> str:
 
 
 def per_second(moments: Iterable[float], began_at: float, seconds: int) -> list[int]:
-    """How many fall into each second from ``began_at``."""
+    """Count the moments in each second from ``began_at``."""
     counts = Counter(int(moment - began_at) for moment in moments if moment >= began_at)
     return [counts[second] for second in range(seconds)]

@@ -26,11 +26,11 @@ class MongoMails:
         return [LedgerRow(**{name: record[name] for name in _FIELDS}) async for record in found]
 
     async def pending(self) -> int:
-        """How many mails of the whole ledger are in no final state."""
+        """Count the emails in the ledger that have no final state."""
         return int(await self._mails.count_documents({"state": {"$nin": list(FINAL)}}))
 
     async def at_data(self) -> int:
-        """How many mails are between their final dot and the record of the answer."""
+        """Count the emails between their final dot and the record of the reply."""
         return int(await self._mails.count_documents({"state": "data"}))
 
 

@@ -1,4 +1,4 @@
-"""What a drill observed, as plain data: the client's journal, and what the servers held afterwards."""
+"""Observations of a drill as plain data: the client's journal, and the servers' contents afterwards."""
 
 from typing import Literal
 
@@ -64,7 +64,7 @@ class Purchase(msgspec.Struct, kw_only=True):
 
     @property
     def accepted_at(self) -> float | None:
-        """When its first 201 was read."""
+        """Time at which its first 201 was read."""
         times = [a.sent_at + a.elapsed_s for a in self.attempts if a.kind == "order" and a.status == 201]  # noqa: PLR2004
         return min(times, default=None)
 
@@ -125,7 +125,7 @@ class Sample(msgspec.Struct, frozen=True):
     memory: int
     """Resident set in bytes."""
     waited_s: float | None = None
-    """How long it has waited for a processor since its beginning; ``None``: not counted."""
+    """Seconds of waiting for a processor since its start; ``None`` if not counted."""
 
 
 class Doubt(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +135,7 @@ class Doubt(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
     sender_died: bool
     mails: int
-    """How many mails could be between their final dot and the record of the answer, at most."""
+    """Maximum number of emails between their final dot and the record of the reply."""
 
 
 class Injected(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,9 +146,9 @@ class Injected(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     began_at: float
     ended_at: float
-    """When it was lifted: the process was restarted, the server reachable again."""
+    """Time at which it was lifted: the process was restarted, or the server was reachable again."""
     ready_at: float
-    """When a restarted process was ready; otherwise as ``ended_at``."""
+    """Time at which a restarted process was ready; otherwise ``ended_at``."""
     error: str = ""
 
 
@@ -157,7 +157,7 @@ class Observations(msgspec.Struct, kw_only=True):
 
     began_at: float = 0.0
     ended_at: float = 0.0
-    """When the load ended."""
+    """Time at which the load ended."""
     policy: Policy
     purchases: list[Purchase]
     orders: list[OrderRow]
@@ -171,9 +171,9 @@ class Observations(msgspec.Struct, kw_only=True):
     """Messages in queues at the end; dead letters under the name of their own queue."""
     stuck_transactions: int = 0
     leaks: list[str] = []
-    """Where a canary secret was found."""
+    """Places where a canary secret was found."""
     settled_in_s: float | None = None
-    """How long it took after the load until no work was pending; ``None``: too long."""
+    """Seconds from the end of the load until no work was pending; ``None`` if that took too long."""
     skipped: int = 0
     """Faults of the schedule that were skipped because their target was still down."""
     own_deaths: list[str] = []

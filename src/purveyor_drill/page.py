@@ -35,7 +35,7 @@ def write(report: Report, folder: Path) -> Sequence[Path]:
 
 
 class Chart:
-    """Where things stand in the timeline: a plot of rates, and below it a lane of faults for each target."""
+    """Layout of the timeline: a plot of rates, and below it a lane of faults for each target."""
 
     width, left, right, top, bottom = _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM
 

@@ -22,7 +22,7 @@ _PROC = Path("/proc")
 
 
 class ProcessSpec(msgspec.Struct, frozen=True):
-    """What one process of a shape runs."""
+    """Specification of one process of a shape."""
 
     name: str
     command: str
@@ -58,7 +58,7 @@ class Application:
 
     @property
     def alive(self) -> bool:
-        """Whether the process exists, frozen or not."""
+        """True if the process exists, frozen or not."""
         return self._child is not None and self._child.running
 
     @property
@@ -147,7 +147,7 @@ def sample(name: str, pid: int, at: float) -> Sample | None:
 
 
 def _waited_s(about: Path) -> float | None:
-    """How long its first thread has waited for a processor (Linux, scheduler/sched-stats.rst)."""
+    """Return how long the first thread has waited for a processor (Linux, scheduler/sched-stats.rst)."""
     try:
         return int((about / "schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError):  # the kernel does not count it

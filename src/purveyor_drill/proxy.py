@@ -14,7 +14,7 @@ from purveyor_drill.servers.process import free_port
 
 Direction = Literal["to_server", "to_client"]
 End = Literal["close", "reset", "hang"]
-"""How a connection ends: FIN to both sides, RST to both, or open forever without another byte."""
+"""The ways to end a connection: FIN to both sides, RST to both, or open forever without another byte."""
 
 _BACKLOG = 512
 _CONNECT_S = 10.0
@@ -25,7 +25,7 @@ _RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER for 0 s
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What a proxy can do to connections."""
+    """A fault that a proxy can inject into connections."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,9 +231,9 @@ class Proxy:
 
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
-        """Where new connections lead; may be changed."""
+        """Target of new connections; may be changed."""
         self.port = 0
-        """Where it listens, on 127.0.0.1; the same for its whole life, also after ``Refuse``."""
+        """Port on 127.0.0.1; the same for its whole life, also after ``Refuse``."""
         self.faults = ActiveFaults()
         self.connections: dict[asyncio.Task[None], Connection] = {}
         self._listening: socket.socket | None = None

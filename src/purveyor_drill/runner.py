@@ -37,7 +37,7 @@ _TOKEN = "eyJhbGciOi"
 
 
 class Progress(msgspec.Struct, kw_only=True):
-    """How far a drill is."""
+    """Progress of a drill."""
 
     stage: str
     elapsed_s: float = 0.0
@@ -264,7 +264,7 @@ async def _in_background(work: Awaitable[None]) -> AsyncIterator[None]:
 
 
 def _count_lines(path: Path, offset: int, known: int) -> tuple[int, int]:
-    """How far the file was read, and how many lines it has so far."""
+    """Return the offset up to which the file was read, and the number of lines so far."""
     with path.open("rb") as file:
         file.seek(offset)
         fresh = file.read()

@@ -13,7 +13,7 @@ Action = Literal[
 
 ACTIONS: tuple[Action, ...] = get_args(Action)
 ANSWERS = ("greeting 421", "mail 451", "dot 452", "close after dot", "reset after dot", "hang at data", "slow 250")
-"""How the SMTP sink can misbehave."""
+"""The ways in which the SMTP sink can misbehave."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """How often an hour for one target, and for how long in seconds."""
+    """Frequency per hour for one target, and duration in seconds."""
 
     per_hour: float
     shortest_s: float

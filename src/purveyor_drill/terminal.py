@@ -1,4 +1,4 @@
-"""What a drill shows in the terminal: one live line while it runs, tables at the end; plain lines elsewhere."""
+"""Terminal output of a drill: a live line while it runs, tables at the end; plain lines without a terminal."""
 
 from pathlib import Path
 from typing import Self

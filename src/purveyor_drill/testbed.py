@@ -43,7 +43,7 @@ _SETTINGS: Mapping[str, Sequence[str]] = {
     ),
     "email": ("DATABASE_URL", "RABBITMQ_URL", "MONGODB_URI", "SMTP_URL", "EMAIL_FROM", "MAIL_DOUBTFUL"),
 }  # fmt: skip
-"""What a process gets for each of its roles, beside ``_COMMON``, and nothing else."""
+"""The only settings that a process gets for each of its roles, apart from ``_COMMON``."""
 _SERVERS: Mapping[str, type[Server]] = {
     "DATABASE_URL": PostgresServer,
     "REDIS_URL": RedisServer,
@@ -129,7 +129,7 @@ class Testbed:
         return self.running("email")
 
     def targets(self) -> dict[Group, list[str]]:
-        """What faults can be aimed at."""
+        """Return the targets of faults."""
         targets: dict[Group, list[str]] = {"process": list(self.applications)}
         for name, server in self.servers.items():
             if server.ours:

@@ -74,7 +74,7 @@ def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None, as_json:
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What ``app doctor`` found about one dependency or setting."""
+    """Finding of ``app doctor`` about one dependency or setting."""
 
     name: str
     status: str

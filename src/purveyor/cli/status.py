@@ -28,7 +28,7 @@ _FAILED: tuple[State, ...] = ("failed", "unknown")
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """What ``app status`` shows. Counts of emails stop at 1000."""
+    """Output of ``app status``. Counts of emails stop at 1000."""
 
     version: str = __version__
     roles: list[str] = msgspec.field(default_factory=lambda: list(ROLES))
@@ -77,7 +77,7 @@ async def _status(config: ConfigOption) -> Status:
 
 
 def _has_data(config: ConfigOption) -> bool:
-    """Whether there is a database: one of the settings, or an embedded one that ran before."""
+    """Return whether there is a database: one of the settings, or an embedded one that ran before."""
     sources = read_sources(config)
     settings = sources.load(Settings)
     databases = ("DATABASE_URL", *(f"{name.upper()}_DATABASE_URL" for name in ROLES))

@@ -27,11 +27,11 @@ class SharedCache(Protocol):
 K = TypeVar("K")
 V = TypeVar("V")
 _RETRY_S = 1.0
-"""How long a stale value counts as fresh after a failed load, so that not every caller waits for another load."""
+"""Seconds for which a stale value counts as fresh after a failed load, to spare callers another wait."""
 _MAX_WAIT_S = 60.0
 """Limit for waiters without a request deadline; a load ends long before."""
 _LEASE_S = 0.4
-"""How long other processes wait for a load. It leaves a waiter time for a load of its own."""
+"""Seconds for which other processes wait for a load. A waiter still has time to load the value itself."""
 _POLL_S = 0.025
 _MAX_CLOCK_SKEW_S = 5.0
 

@@ -22,12 +22,12 @@ class LinkTokens:
     def sign(self, about: UUID, bound_to: str) -> str:
         """A token about this id, or an empty text without a secret. Deterministic.
 
-        Whoever verifies it has to know ``bound_to``, which the token does not contain.
+        The verifier must know ``bound_to``, which the token does not contain.
         """
         return _token(self._keys[0], about, bound_to) if self._keys else ""
 
     def verify(self, token: str, about: UUID, bound_to: str) -> bool:
-        """Whether the token was signed for this id and value. Takes the same time for every wrong token."""
+        """Return whether the token was signed for this id and value. Takes the same time for every wrong token."""
         given = token.encode("utf-8", "surrogatepass")
         matches = [hmac.compare_digest(_token(key, about, bound_to).encode(), given) for key in self._keys]
         return any(matches)

@@ -35,12 +35,12 @@ minor unit. CLDR is no source for this: it has the decimals that are customary i
 
 
 def is_currency(code: str) -> bool:
-    """Whether this is the code of a currency with a minor unit in ISO 4217."""
+    """Return whether this is the code of a currency with a minor unit in ISO 4217."""
     return code in _DECIMALS
 
 
 def decimals(currency: str) -> int:
-    """How many decimals amounts of a currency have; 2 for codes that ISO 4217 does not list (any more)."""
+    """Return the number of decimals of a currency; 2 for codes that ISO 4217 does not list or no longer lists."""
     return _DECIMALS.get(currency, 2)
 
 
@@ -67,7 +67,7 @@ def from_major(major: Decimal, currency: str) -> int:
 
 
 def is_amount(major: Decimal) -> bool:
-    """Whether this is an amount of some currency: not negative, finite and of a reasonable length."""
+    """Return whether this is an amount of some currency: not negative, finite and of a reasonable length."""
     exponent = major.as_tuple().exponent
     return isinstance(exponent, int) and abs(exponent) <= _MAX_EXPONENT >= major.adjusted() and major >= 0
 

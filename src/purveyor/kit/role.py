@@ -37,7 +37,7 @@ class Port:
 
     @classmethod
     def needs_identity(cls) -> bool:
-        """Whether some of its asks need a service token; the others forward a user's bearer token."""
+        """Return whether some of its asks need a service token; the others forward a user's bearer token."""
         return not all(ask.route for ask in cls.asks)
 
 
@@ -73,11 +73,11 @@ class Actor:
 
 @dataclass(frozen=True, kw_only=True)
 class Env:
-    """What the host passes to a role's ``build``."""
+    """The environment that the host passes to a role's ``build``."""
 
     production: bool
     console: bool
-    """Whether this process only answers an operator, for whom every unavailable dependency is a failure."""
+    """True if this process only answers an operator, for whom every unavailable dependency is a failure."""
     database_kind: str
     """``embedded`` or ``external``."""
     data_dir: Path
@@ -100,9 +100,9 @@ class Env:
     """Retries a connection for ``STARTUP_WAIT_S``; raises ``StartupError``."""
     asker: Callable[[type[Port]], Asker]
     is_here: Callable[[type[Port]], bool]
-    """Whether the role behind a port runs in this process."""
+    """True if the role behind a port runs in this process."""
     can_ask: Callable[[type[Port]], bool]
-    """Whether the role behind a port runs here, or its URL is set."""
+    """True if the role behind a port runs here, or its URL is set."""
     personal_data: "Mapping[str, HoldsPersonalData]"
     """By role, for all roles of the registry that hold personal data."""
 
@@ -140,13 +140,13 @@ class Role(Generic[S]):
     """Event types with the name of their queue."""
     migrations: Path | None = None
     in_postgres: Callable[[S], bool] | None = None
-    """Whether the settings put its data, and so its outbox, into PostgreSQL; ``None``: always."""
+    """True if the settings put its data, and so its outbox, into PostgreSQL; ``None``: always."""
     secret: Callable[[S], str] = lambda _settings: ""
     """A secret in its settings. It signs links in this process where the shared secret is not set."""
     reads_events: bool = False
-    """Whether it uses the event transport without emitting or consuming, to show dead letters."""
+    """True if it uses the event transport without emitting or consuming, to show dead letters."""
     personal_data: HoldsPersonalData | None = None
-    """For a role that holds personal data: its answers to the events in ``collects_personal_data``."""
+    """Answers to the events in ``collects_personal_data``, if the role holds personal data."""
     collects_personal_data: tuple[type[Event], ...] = ()
     """The events with which it asks every role that holds personal data. It consumes all their answers."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -160,7 +160,7 @@ class Role(Generic[S]):
 
     @property
     def signs_events(self) -> bool:
-        """Whether it exchanges events that carry a signature."""
+        """True if it exchanges events that carry a signature."""
         return any(is_signed(event.type) for event in (*self.emits, *self.consumes))
 
     def is_in_postgres(self, settings: S) -> bool:

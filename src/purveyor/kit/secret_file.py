@@ -14,7 +14,7 @@ from purveyor.kit.errors import ConfigError
 MIN_SECRET_BYTES = 32
 """The shortest key for HS256 (RFC 7518 section 3.2)."""
 _MIN_BITS = 60.0
-"""What the frequencies of its characters must give at least. 32 random hexadecimal digits give 110 on average."""
+"""Minimum entropy, estimated by character frequency. 32 random hexadecimal digits have 110 bits on average."""
 _MOST_IN_ORDER = 0.5
 
 

@@ -1,4 +1,4 @@
-"""How asks and events travel. An event transport is declared as data: nothing is loaded before it is used."""
+"""Transports for asks and events. An event transport is declared as data and loaded on first use."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -20,10 +20,10 @@ ANSWERED_BY = "x-answered-by"
 
 @dataclass(frozen=True)
 class TransportEnv:
-    """What the host gives to a transport's ``open``."""
+    """The environment that the host passes to a transport's ``open``."""
 
     startup_wait_s: float
-    """How long to wait for a server that does not answer at start, in seconds."""
+    """Seconds to wait at startup for a server that does not answer."""
     database: Callable[[Schema], AbstractAsyncContextManager[Any]]
     """Opens a ``kit.db.postgres.Database`` on a schema that is up to date."""
 
@@ -39,7 +39,7 @@ class Transport(Generic[S]):
     open: Callable[[TransportEnv, S], EventTransport]
     """Makes the transport; it connects in ``EventTransport.open``. Heavy imports belong inside."""
     schema: Schema | None = None
-    """What it keeps in PostgreSQL."""
+    """Its schema in PostgreSQL."""
 
     @property
     def setting(self) -> str:

@@ -20,7 +20,7 @@ from purveyor.kit.service_tokens import ServiceTokens
 from purveyor.transports import ANSWERED_BY, PRIVATE
 
 Callers = Mapping[type[Ask[Any]], frozenset[str]]
-"""Who may make each ask."""
+"""The roles that may make each ask."""
 
 
 def answering_routes(roles: Mapping[str, Answers], callers: Callers, tokens: ServiceTokens) -> list[Any]:

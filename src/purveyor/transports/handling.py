@@ -1,4 +1,4 @@
-"""How every transport treats a delivered event: the call of its handler, further attempts, and giving it up."""
+"""Handling of delivered events, the same for all transports: calls, retries and dead letters."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ _REASON_CHARACTERS = 1000
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What becomes of an event that was not handled; ``pause_s`` is ``None`` for a dead letter."""
+    """The outcome for an event that was not handled; ``pause_s`` is ``None`` for a dead letter."""
 
     attempts: int
     reason: str
@@ -35,7 +35,7 @@ class Failure(msgspec.Struct, frozen=True):
 
     @property
     def dead(self) -> bool:
-        """Whether the event is given up."""
+        """True if the event is given up."""
         return self.pause_s is None
 
 
@@ -82,7 +82,7 @@ class Handling:
         return error
 
     def failure(self, sent: Envelope, attempts: int, error: Exception) -> Failure:
-        """What becomes of an event that had failed ``attempts`` times before; logs it.
+        """Decide between a retry and a dead letter, and log the failure. ``attempts`` counts earlier ones.
 
         ``Unavailable`` counts as no attempt: what the handler needs is away, which is no fault of the event.
         """
@@ -99,7 +99,7 @@ class Handling:
         return Failure(attempts, reason, pause_s)
 
     def about(self, sent: Envelope) -> dict[str, Any]:
-        """What a log line about the event names."""
+        """Return the log fields that identify the event."""
         return {"queue": self.queue.name, "event_id": str(sent.id)}
 
 

@@ -70,7 +70,7 @@ def event_id(message_id: str | None) -> UUID:
 
 
 def attempts_of(headers: Headers) -> int:
-    """How many times a message has failed so far."""
+    """Return the number of failed attempts so far."""
     return max(0, _number(headers, ATTEMPT))
 
 
@@ -85,7 +85,7 @@ def notes_on(failure: Failure, sent: Envelope) -> dict[str, Any]:
 
 
 def dead_id_of(headers: Headers, message_id: str | None) -> str:
-    """What a dead letter is known by: its event id, or without one an id that it got when it died."""
+    """Return the id of a dead letter: its event id, or else the id assigned when it became a dead letter."""
     return _text(headers, DEAD_ID) or str(event_id(message_id))
 
 

@@ -120,7 +120,7 @@ class HttpAsker:
         return {"authorization": f"Bearer {self._sign()}"}
 
     def _not_answered(self, response: httpx.Response) -> Problem:
-        """Why a private route gave no answer of the role's: not its word, but that of what is before it."""
+        """Explain a response that came from a server in front of the role instead of the role itself."""
         status = response.status_code
         if status == _UNAUTHORIZED:
             return RemoteFailure(

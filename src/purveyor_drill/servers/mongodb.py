@@ -30,7 +30,7 @@ class MongoServer(Server):
 
     @staticmethod
     def genuine() -> bool:
-        """Whether it is MongoDB itself: SecantusDB manages only a few dozen writes a second."""
+        """Return whether it is MongoDB itself: SecantusDB manages only a few dozen writes a second."""
         return _mongod() is not None
 
     def _own_url(self) -> str:

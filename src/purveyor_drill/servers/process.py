@@ -82,7 +82,7 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether it is alive."""
+        """True if it is alive."""
         return self._process.poll() is None
 
     def wait_ready(self, ready: Callable[[], bool], within_s: float) -> None:

@@ -38,17 +38,17 @@ class Server(ABC):
         self.port = 0
 
     def __getstate__(self) -> dict[str, object]:
-        """For another process, which may use the server; its processes are ours to end."""
+        """Leave out the child processes, so that a copy in another process cannot stop the server."""
         return self.__dict__ | {"_child": None, "_helpers": []}
 
     @classmethod
     def available(cls) -> str | None:
-        """Why it cannot be started here, or ``None``."""
+        """Reason why it cannot be started here, or ``None``."""
         return None if os.environ.get(cls.variable) else cls._missing()
 
     @property
     def ours(self) -> bool:
-        """Whether it is a private server."""
+        """True if it is a private server."""
         return self._given is None
 
     @property
@@ -149,7 +149,7 @@ class Server(ABC):
     @classmethod
     @abstractmethod
     def _missing(cls) -> str | None:
-        """What is not installed, or ``None``."""
+        """The missing program, or ``None``."""
 
     @abstractmethod
     def _own_url(self) -> str: ...
@@ -159,7 +159,7 @@ class Server(ABC):
 
     @abstractmethod
     def _ready(self) -> bool:
-        """Whether it answers in its own protocol."""
+        """Return whether it answers in its own protocol."""
 
     def _prepare(self) -> None:
         """Prepare the first run; subclasses add their files."""

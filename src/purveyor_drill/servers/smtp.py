@@ -77,11 +77,11 @@ class SmtpSink(Server):
         return _DECODER.decode_lines(whole), position + len(whole + end)
 
     def counts(self) -> Counter[str]:
-        """How often each Message-ID was taken."""
+        """Count how often each Message-ID was accepted."""
         return Counter(mail.message_id for mail in self.messages())
 
     def steps(self) -> Counter[str]:
-        """How often each ``Step`` occurred since the start."""
+        """Count how often each ``Step`` occurred since the start."""
         return self._ask(Script())
 
     def script(self, *rules: Rule) -> None:

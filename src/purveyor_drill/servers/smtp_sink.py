@@ -22,7 +22,7 @@ import msgspec
 from aiosmtpd.smtp import SMTP, AuthResult
 
 Step = Literal["connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "dot", "rset", "noop", "quit"]
-"""Where a rule acts. ``dot`` is the end of the content, ``connect`` the greeting."""
+"""The step at which a rule acts. ``dot`` is the end of the content, ``connect`` the greeting."""
 
 _LINE_LIMIT = 1024 * 1024
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER for 0 s
@@ -30,7 +30,7 @@ _RECEIVED = "250 2.0.0 received"
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do at a step instead of the usual; of several that apply, the oldest.
+    """Replacement for the usual behavior at a step. If several rules apply, the oldest counts.
 
     With only ``delay_s``, the usual answer comes late. With only ``end``, there is no answer; at the ``dot`` the
     mail counts as received all the same, which is the case that puts a sender in doubt.
@@ -48,7 +48,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     recipient: str | None = None
     """Only if a recipient of the current mail matches this shell pattern, such as ``*@slow.test``."""
     times: int | None = 1
-    """How often it applies; ``None``: until ``clear``."""
+    """Number of times it applies; ``None`` until ``clear``."""
 
     def answer(self, usual: str) -> str | None:
         """The answer in place of the usual one; ``None`` for silence."""
@@ -66,7 +66,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     """As sent, with CRLF, without the dots that SMTP adds."""
     helo: str
     user: str | None
-    """Who was authenticated."""
+    """The authenticated user."""
     tls: bool
     received_at: float
     """Seconds since 1970."""
@@ -123,7 +123,7 @@ class _Session(SMTP):
     def __init__(self, sink: "Sink", tls: ssl.SSLContext | None) -> None:
         self._sink = sink
         self.step: Step | None = "connect"
-        """Which reply comes next; ``None`` for one that the script does not concern."""
+        """Return the next reply; ``None`` for one that the script does not concern."""
         super().__init__(
             self,
             hostname="sink.test",

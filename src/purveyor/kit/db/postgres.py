@@ -29,7 +29,7 @@ _SESSION_SETTINGS = {  # in milliseconds
     "statement_timeout": "5000",  # longer than any caller waits
 }
 _IDLE_S = 30.0
-"""How long an unused connection stays open."""
+"""Seconds until an unused connection is closed."""
 _OLDEST = 14
 _PURGE_BATCH = 1000
 
@@ -68,7 +68,7 @@ _in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
 
 
 def inside_transaction() -> bool:
-    """Whether this task holds a transaction open. Asks are refused then: they would wait on the network."""
+    """Return whether this task holds a transaction open. Asks are refused then: they would wait on the network."""
     return _in_transaction.get()
 
 

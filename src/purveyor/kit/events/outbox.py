@@ -42,7 +42,7 @@ class Backlog:
         self._oldest_s = 0.0
         self._late = False
         self.full = False
-        """Whether nothing more is to be taken on."""
+        """True if nothing more is to be taken on."""
 
     def measured(self, waiting: int, oldest_s: float) -> None:
         """Take note of how many events wait and how old the oldest is."""
@@ -59,7 +59,7 @@ class Backlog:
             raise EventBacklog(retry_after_s=_RETRY_AFTER_S)
 
     async def check(self) -> str:
-        """How many wait, for the readiness; raises ``Unavailable`` when it is full."""
+        """Return the number of waiting events, for readiness. Raises ``Unavailable`` if the outbox is full."""
         line = f"events waiting: {self._waiting}, oldest: {self._oldest_s:.0f} s"
         if self.full:
             raise Unavailable(f"The event backlog is full ({line}).")
@@ -88,11 +88,11 @@ BATCH = 100
 POLL_S = 1.0
 _MEASURE_EVERY_S = 5.0
 KEEP = timedelta(days=30)
-"""How long an event is kept once it was published."""
+"""Retention of published events."""
 _RETRY = RetrySchedule(first_s=1.0, longest_s=60.0, jitter=0.0)
 """Retries of an unconfirmed event. While the transport is down, each poll retries instead."""
 _WAITS = "published_at is null and (attempts > 0 or next_attempt_at <= now())"
-"""What the relay is to publish. An event that is held back does not count until its time has come."""
+"""Condition for events that the relay should publish. An event on hold counts once its hold ends."""
 _CANCEL_AGAIN_S = 0.5
 _MARK = "update {}.outbox set published_at = now(), attempts = attempts + 1"
 _FORGET = "delete from {}.outbox"
@@ -171,14 +171,14 @@ class Outbox:
         return found[0] if found else None
 
     async def waiting(self) -> int:
-        """How many events wait for the relay."""
+        """Count the events that wait for the relay."""
         count: int = await self._database.fetchval(
             f"select count(*) from {self._schema}.outbox where published_at is null"  # noqa: S608 - our own name
         )
         return count
 
     async def recent(self, period: timedelta) -> Mapping[str, int]:
-        """How many events of each type were emitted in the last period, for outboxes whose ids sort by time."""
+        """Count recently emitted events by type. Works for outboxes whose ids sort by time."""
         since = now() - period
         rows = await self._database.fetch(
             f"select type, count(*) as events from {self._schema}.outbox "  # noqa: S608 - our own name

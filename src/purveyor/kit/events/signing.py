@@ -20,7 +20,7 @@ _PURPOSE = b"purveyor event signature 1"
 
 
 def is_signed(type_: str) -> bool:
-    """Whether events of this type carry a signature."""
+    """Return whether events of this type carry a signature."""
     return type_.startswith("user.") or "_data." in type_
 
 

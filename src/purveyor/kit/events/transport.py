@@ -1,4 +1,4 @@
-"""What a transport is: how asks and events travel. Knows no business word and no driver."""
+"""The interfaces of transports for asks and events, free of business terms and drivers."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from purveyor.kit.json_input import UNREADABLE, decode_json
 R = TypeVar("R")
 
 Answers = Mapping[type[Ask[Any]], Callable[[Any], Awaitable[Message]]]
-"""What an actor answers: the ask's type and the coroutine function that takes one."""
+"""The asks that an actor answers: their types, with the coroutine functions that handle them."""
 
 EventHandler = Callable[[Any, Envelope], Awaitable[None]]
 """Takes the decoded event and its envelope; returning means handled, raising means try again later."""
@@ -89,7 +89,7 @@ class EventTransport(Protocol):
         ...
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
-        """What could not be handled, oldest first."""
+        """Events that could not be handled, oldest first."""
         ...
 
     async def replay(self, queue: str, event_id: str) -> bool:

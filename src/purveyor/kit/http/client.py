@@ -47,7 +47,7 @@ class HttpClient:
 
     @property
     def base_url(self) -> httpx.URL:
-        """What the URLs of requests are relative to."""
+        """The base of relative request URLs."""
         return self._client.base_url
 
     def request(self, method: str, url: str, **parts: Any) -> httpx.Request:
@@ -57,7 +57,7 @@ class HttpClient:
     async def exchange(
         self, request: httpx.Request, read: Callable[[httpx.Response], Awaitable[T]], *, within_s: float
     ) -> T:
-        """What ``read`` makes of the answer, whose body it may stream.
+        """Send a request and return what ``read`` makes of the response, whose body it may stream.
 
         Raises ``TimeoutError`` after ``within_s`` seconds in all, whatever the other side does; else what httpx
         and ``read`` raise.

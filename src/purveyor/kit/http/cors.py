@@ -24,7 +24,7 @@ _NO_CONTENT = 204
 
 
 class Cors:
-    """What is answered to a browser about other origins. Credentials are bearer tokens, so cookies stay out."""
+    """CORS response headers. Credentials are bearer tokens, so cookies are not allowed."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._config = CORSConfig(

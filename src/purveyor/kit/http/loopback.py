@@ -28,7 +28,7 @@ async def loopback_only(request: Request[Any, Any, Any]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or host name is this machine's own."""
+    """Return whether an address or host name is this machine's own."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -336,7 +336,7 @@ class LoadShedding:
 
 
 def _is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether the answer lasts as long as its reader stays; it then waits more than it works."""
+    """Return whether the answer lasts as long as its reader stays; it then waits more than it works."""
     return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
 
 

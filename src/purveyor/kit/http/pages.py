@@ -65,7 +65,7 @@ def html_page(
 
 
 def wants_html(request: Request[Any, Any, Any]) -> bool:
-    """Whether a browser shows the answer to its user: ``Accept`` prefers HTML to JSON."""
+    """Return whether a browser shows the answer to its user: ``Accept`` prefers HTML to JSON."""
     if request.method != "GET":
         return False
     weights: dict[str, float] = {}

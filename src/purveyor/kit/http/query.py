@@ -89,7 +89,7 @@ def _type_fault(text: str, field: FieldDefinition) -> str:
 
 
 def number_fault(text: str, highest: int) -> str:
-    """What is wrong with a number that must be from 1 to ``highest``, in digits and nothing else."""
+    """Describe what is wrong with a number from 1 to ``highest``, written in digits only; empty if valid."""
     if _NUMBER.fullmatch(text) and int(text) <= highest:
         return ""
     return f"must be a whole number from 1 to {highest}"

@@ -15,7 +15,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 NO_STORE = (b"cache-control", b"no-store")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 CSP = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-"""For data, which no browser should render."""
+"""Content-Security-Policy of data, which no browser should render."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 

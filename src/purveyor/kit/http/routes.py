@@ -1,4 +1,4 @@
-"""How routes are declared: in groups, each route with only what is its own.
+"""Route declarations, in groups that hold what their routes have in common.
 
 ``kit/http/openapi.py`` makes the API document of what is declared here.
 """
@@ -39,7 +39,7 @@ class RequestHeader(msgspec.Struct, frozen=True):
 
 
 class RouteDocs(msgspec.Struct, frozen=True, kw_only=True):
-    """What the API document says of a route that Litestar has no place for.
+    """Parts of a route's API documentation for which Litestar has no parameter.
 
     ``headers`` and ``links`` belong to the successful answer. Links lead to the operations that can follow it
     (OpenAPI 3.1, section 4.8.20).
@@ -55,13 +55,13 @@ class RouteDocs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def docs_of(handler: Any) -> RouteDocs:
-    """What was declared of a route; nothing if it is in no group."""
+    """Return the documentation that a route declares; empty for a route outside every group."""
     found: RouteDocs = handler.opt.get(_DOCS) or RouteDocs()
     return found
 
 
 class Declaration(TypedDict, total=False):
-    """What a route adds to its group. The last five go to Litestar unchanged."""
+    """The parameters of one route in its group. The last five go to Litestar unchanged."""
 
     operation_id: Required[str]
     summary: Required[str]

@@ -137,7 +137,7 @@ def http_collection(document: Json, host: str) -> str:
 
 
 def _sources(document: Json) -> dict[str, str]:
-    """For each parameter the response member that gives it first, as a variable of an ``.http`` file."""
+    """Map each parameter to the first response member that provides it, as an ``.http`` variable."""
     found: dict[str, str] = {}
     for item in document["paths"].values():
         for operation in item.values():

@@ -99,7 +99,7 @@ class Supervisor:
 
 
 def _is_stopping() -> bool:
-    """Whether ``stop`` cancelled the task. A library may raise another error then, such as that of a lost server.
+    """Return whether ``stop`` cancelled the task. A library may then raise its own error, such as a lost server.
 
     A ``CancelledError`` that leaked from a library counts as a death.
     """

@@ -7,7 +7,7 @@ from purveyor.kit.limits.networks import hit_network
 from purveyor.kit.recipient import mailbox_digest
 
 MAILS_PER_HOUR = 5
-"""How many mails anybody can cause to one mailbox, over all of its accounts and addresses."""
+"""Limit of emails that strangers can trigger per mailbox, over all of its accounts and addresses."""
 
 
 class Admission:

@@ -46,11 +46,11 @@ class Identity(Port):
     asks = (VerifyToken, GetProfile, GetAddress)
 
     FRESH_S: ClassVar = 3.0
-    """How long an answer is used. With the second in which auth itself hears of a revocation: less than 5 s."""
+    """Seconds for which an answer is used. Auth learns of a revocation within 1 s, so both stay below 5 s."""
     STALE_S: ClassVar = 30.0
-    """How long an answer is used while auth is away."""
+    """Seconds for which an answer is used while auth is unavailable."""
     PROFILE_PAUSE_S: ClassVar = 5.0
-    """How long profiles are not asked for after auth was away."""
+    """Seconds without requests for profiles after auth was unavailable."""
     _CACHE_SIZE: ClassVar = 10_000
 
     def __init__(self, asker: Asker, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -165,7 +165,7 @@ class _Claims(msgspec.Struct):
 
 
 def _claims(token: str) -> _Claims:
-    """What our own tokens say of the holder. Read unverified: auth has vouched for the token."""
+    """Read the claims of our own token without verifying it: auth has done that."""
     with suppress(IndexError, ValueError, UnicodeDecodeError, msgspec.MsgspecError):
         claims = base64.urlsafe_b64decode(token.split(".")[1] + "==")  # excess padding is ignored
         return msgspec.json.decode(claims, type=_Claims)

@@ -1,4 +1,4 @@
-"""What other roles may ask and hear of auth, and its errors. The client is ``client.Identity``."""
+"""Auth's asks, events and errors for other roles. The client is ``client.Identity``."""
 
 from datetime import datetime
 from typing import Annotated, ClassVar
@@ -191,7 +191,7 @@ class ErasureAnswer(Message, frozen=True):
     role: str
     erased_at: datetime
     retained: int = 0
-    """How many open orders keep what their delivery needs until they are delivered or cancelled."""
+    """Number of open orders that keep the data for their delivery until they are delivered or cancelled."""
 
 
 class Erasure(Message, frozen=True):
@@ -227,7 +227,7 @@ class UserRegistered(Event, frozen=True):
     user_email: str
     user_name: str
     recipient_confirmed: bool = False
-    """Whether the owner of the mail address has confirmed it."""
+    """True if the owner of the mail address has confirmed it."""
     confirmation_token: str = ""
     """Confirms the address, once and for 3 days. It is only ever sent by email."""
 
@@ -256,7 +256,7 @@ class EmailChanged(Event, frozen=True):
     """The old address."""
     user_name: str
     recipient_confirmed: bool = False
-    """Whether the old address was confirmed."""
+    """True if the old address was confirmed."""
 
 
 class PasswordResetRequested(Event, frozen=True):
@@ -270,7 +270,7 @@ class PasswordResetRequested(Event, frozen=True):
     token: str
     expires_at: datetime
     recipient_confirmed: bool = False
-    """Whether the owner of the mail address has confirmed it."""
+    """True if the owner of the mail address has confirmed it."""
 
 
 class PasswordChanged(Event, frozen=True):
@@ -282,7 +282,7 @@ class PasswordChanged(Event, frozen=True):
     user_email: str
     user_name: str
     recipient_confirmed: bool = False
-    """Whether the owner of the mail address has confirmed it."""
+    """True if the owner of the mail address has confirmed it."""
 
 
 class UserErased(Event, frozen=True):
@@ -294,9 +294,9 @@ class UserErased(Event, frozen=True):
     user_email: str
     user_name: str = ""
     recipient_confirmed: bool = False
-    """Whether the owner of the mail address has confirmed it."""
+    """True if the owner of the mail address has confirmed it."""
     cancel_open_orders: bool = False
-    """Whether open orders that can be cancelled shall be."""
+    """True if open orders are to be cancelled where that is possible."""
 
 
 class UserExportRequested(Event, frozen=True):

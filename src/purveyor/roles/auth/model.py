@@ -38,7 +38,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UserFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which accounts to list; empty matches any."""
+    """Filter for lists of accounts; empty matches any."""
 
     email: str = ""
     """The start of the address."""

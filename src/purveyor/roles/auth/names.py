@@ -1,6 +1,6 @@
-"""What a person's name must not contain, because it is repeated in mails: anything that invites strangers to act.
+"""Checks of personal names. Emails repeat a name, so it must not contain a link, an address or the like.
 
-Each rule prefers to pass: initials, titles, generations and names in any script are names.
+In doubt a rule accepts: initials, titles, generations and names in any script are names.
 """
 
 import re
@@ -64,7 +64,7 @@ def find_bait(name: str) -> str:
 
 
 def _is_domain(before: str, after: str) -> bool:
-    """Whether two words with a dot and no space between them are a domain rather than an initial or a title."""
+    """Return whether two words joined by a dot are a domain rather than an initial or a title."""
     is_known = after.lower() in _top_level_domains()
     if not after.isascii() or len(before) == 1:
         return is_known

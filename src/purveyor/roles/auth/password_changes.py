@@ -232,7 +232,7 @@ class PasswordStore:
         await emit(connection, "auth", event)
 
     async def can_reset(self, token_hash: bytes) -> bool:
-        """Whether a token works now."""
+        """Return whether a token works now."""
         found = await self._database.fetchval(
             f"select true from auth.password_resets r where {_WORKS} and r.user_id is not null",  # noqa: S608
             token_hash,

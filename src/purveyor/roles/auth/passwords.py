@@ -30,7 +30,7 @@ class Verdict(Enum):
 
 
 class Work(Enum):
-    """What a password is hashed for, with the number of places in the queue that are kept for it."""
+    """Purpose of a password hash, with the number of queue places reserved for it."""
 
     LOGIN = 25
     REGISTRATION = 10

@@ -34,7 +34,7 @@ from purveyor.roles.auth.store import AccountStore, AddressStore, lock_admins, w
 _WAIT_S = 8.0
 _POLL_S = 0.2
 _MOST_WAITING = 8
-"""How many requests may wait for parts at a time, one per user: waiting requests occupy the server."""
+"""Maximum of requests that wait for parts at a time, one per user. Waiting requests occupy the server."""
 _documents = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -191,7 +191,7 @@ class Privacy:
 
 
 def _complete(export: Export, holders: Collection[str]) -> bool:
-    """Whether every role has sent all of its parts."""
+    """Return whether every role has sent all of its parts."""
     for role in holders:
         parts = [part for part in export.parts if part.role == role]
         if not parts or len(parts) < parts[0].parts:

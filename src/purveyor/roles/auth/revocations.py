@@ -43,7 +43,7 @@ class Revocations:
         self._prune_at = 0.0
 
     def cover(self, token: AccessToken) -> bool:
-        """Whether the token was revoked, with its session or by its version."""
+        """Return whether the token was revoked, with its session or by its version."""
         return any(
             token.version < self._known.get(subject, _NOTHING)[0] for subject in (token.session_id, token.user_id)
         )
@@ -76,7 +76,7 @@ AGAIN = """
         revoked_at = clock_timestamp(), expires_at = excluded.expires_at"""
 """The end of an insert into ``auth.revocations``: an earlier revocation is renewed."""
 LEEWAY_S = 60.0
-"""How much longer than an access token its revocation is kept, because clocks differ."""
+"""Seconds for which a revocation outlives the access token, because clocks differ."""
 
 
 class RevocationStore:

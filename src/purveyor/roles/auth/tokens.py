@@ -120,7 +120,7 @@ _SECRET_BYTES = 32
 _LENGTH = 16 + 4 + _SECRET_BYTES
 _MOST_GENERATIONS = 2**31 - 1
 _FURTHEST = 10_000
-"""How many generations back an old token is recognized: 20 ms of work. Older ones are invalid anyway."""
+"""Number of generations for which an old token is recognized, 20 ms of work. Older ones are just invalid."""
 
 
 class RefreshToken(msgspec.Struct, frozen=True):
@@ -171,7 +171,7 @@ class RefreshChain:
         return RefreshToken(token.session_id, token.generation + 1, self._next(token.secret))
 
     def leads_to(self, token: RefreshToken, generation: int, token_hash: bytes) -> bool:
-        """Whether the token of this generation and hash descends from ``token``."""
+        """Return whether the token of this generation and hash descends from ``token``."""
         steps = generation - token.generation
         if not 0 < steps <= _FURTHEST:
             return False

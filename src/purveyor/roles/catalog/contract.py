@@ -1,4 +1,4 @@
-"""What other roles may know of the catalog: the shape of a product."""
+"""The catalog's contract with other roles: the shape of a product."""
 
 from purveyor.kit.events.message import Message
 from purveyor.kit.money import Amount

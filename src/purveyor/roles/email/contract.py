@@ -13,10 +13,10 @@ have been sent. ``retry``: will be tried again. ``failed``: rejected or given up
 parked for an operator."""
 
 SUPERSEDED = "superseded by "
-"""How the error of a failed mail begins that was dropped because of a later one; the kind of that follows."""
+"""Start of the error of an email that a later one made pointless. The kind of the later one follows."""
 
 HELD = "held: "
-"""How the error of a mail begins that waits because its address is not confirmed; the limit follows."""
+"""Start of the error of an email that waits because its address is unconfirmed. The limit follows."""
 
 
 class MailRecord(Message, frozen=True):
@@ -31,7 +31,7 @@ class MailRecord(Message, frozen=True):
     state: State
     attempts: int
     resends: int
-    """How often the mail was sent again, in doubt or by an operator."""
+    """Number of resends, in doubt or by an operator."""
     smtp_reply: str
     error: str
     created_at: datetime
@@ -158,13 +158,13 @@ class ResolveMail(Ask[MailRecord], frozen=True):
 
 
 class MailboxFound(Message, frozen=True):
-    """Whether there is a development mailbox."""
+    """True if there is a development mailbox."""
 
     found: bool
 
 
 class FindMailbox(Ask[MailboxFound], frozen=True):
-    """Whether emails go to a development mailbox."""
+    """True if emails go to a development mailbox."""
 
     reply: ClassVar = MailboxFound
     idempotent: ClassVar = True

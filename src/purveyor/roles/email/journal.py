@@ -42,7 +42,7 @@ class Journal:
 
     @property
     def has_open_notes(self) -> bool:
-        """Whether the ledger still lacks a noted mail."""
+        """True if the ledger still lacks a noted mail."""
         return bool(self._open)
 
     def accepted(self, claim: Claim, reply: str) -> None:

@@ -1,4 +1,4 @@
-"""Which mails an event becomes, and what they say."""
+"""Emails for each event, with their contents."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -17,7 +17,7 @@ CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 
 
 class Shop(msgspec.Struct, frozen=True, kw_only=True):
-    """What mails say of the shop. Without a URL they have no links."""
+    """Shop details in emails. Without a URL, emails have no links."""
 
     name: str = "Purveyor"
     url: str = ""
@@ -90,7 +90,7 @@ class OrderMail(_AboutOrder, frozen=True, kw_only=True):
 
     payment_status: str = ""
     is_payable: bool = False
-    """Whether to say how to pay."""
+    """True if the email says how to pay."""
     address: Address | None = None
     note: str = ""
     reason: str = ""

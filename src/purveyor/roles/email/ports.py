@@ -11,7 +11,7 @@ from purveyor.kit.events.message import Cause
 from purveyor.roles.email.contract import MailRecord
 
 DoubtPolicy = Literal["resend", "park"]
-"""Whether to resend a mail once that may have been sent, or park it for an operator.
+"""Policy for an email that may have been sent: resend it once, or park it for an operator.
 
 A mail that is doubtful a second time is always parked.
 """
@@ -188,7 +188,7 @@ class Owner(Protocol):
     name: str
 
     def is_alive(self) -> bool:
-        """Whether the sender still holds its claims; if not, other senders may take over."""
+        """Return whether the sender still holds its claims; if not, other senders may take over."""
 
 
 class Refused(Exception):

@@ -236,7 +236,7 @@ def _ledger_check(env: Env, settings: EmailSettings, ledger: Ledger) -> Check:
 
 
 def shop_of(settings: EmailSettings, public_url: str) -> "Shop":
-    """What mails say of the shop."""
+    """Return the shop details that emails show."""
     from purveyor.roles.email.mail_models import Shop
     from purveyor.roles.email.mime import sender_parts
 

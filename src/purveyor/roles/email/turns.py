@@ -1,4 +1,4 @@
-"""When it is a mail's turn: after the earlier mails about its order, and within the quota of its mailbox."""
+"""Order of emails: each after the earlier ones about its order, within the quota of its mailbox."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -19,22 +19,22 @@ from purveyor.roles.orders.contract import (
 FIRST = OrderCreated.type
 """The first mail about an order. It is never dropped: every order has its mail."""
 FIRST_WITHIN_S = 600.0
-"""How long the later mails of an order wait for the first one to be recorded. Its event may be a dead letter."""
+"""Seconds for which later emails of an order wait for the first one, whose event may be a dead letter."""
 GAP_WITHIN_S = 2.0
-"""How long a mail waits for an earlier one that is not recorded yet. Some steps have none, such as an undo."""
+"""Seconds to wait for an earlier email that is not recorded yet. Some steps, such as an undo, send none."""
 WAITING = ("pending", "retry", "claimed", "data")
 """The states of a mail that holds back the later ones. A failed or parked mail does not."""
 SUPERSEDED_BY: Mapping[str, tuple[str, ...]] = {
     OrderConfirmed.type: (OrderShipped.type, OrderDelivered.type, OrderCancelled.type),
     OrderShipped.type: (OrderDelivered.type,),
 }
-"""Which later mails make a delayed one about an order pointless. One that may have been sent is never dropped.
+"""Later emails that make a delayed one about an order pointless. One that may have been sent is never dropped.
 
 A mail is delayed if it or an earlier one about its order was tried in vain or held, or if a later one has left.
 """
 
 UNCONFIRMED = Rate(5, 3600)
-"""How many mails a mailbox gets that nobody has confirmed, over all accounts."""
+"""Limit of emails to an unconfirmed mailbox, over all accounts."""
 
 FAREWELL = UserErased.type
 """The last mail to a deleted account. It outlives the erasure until it is sent."""
@@ -63,7 +63,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """Whether a claimed mail can be sent: not before ``wait_until``, and not at all if it is superseded."""
+    """When a claimed mail can be sent: from ``wait_until`` on, or never if it is superseded."""
 
     wait_until: datetime | None = None
     superseded_by: str = ""

@@ -85,7 +85,7 @@ class BulkJobs:
         self._identity = identity
         self._committed = committed
         self._starters: OrderedDict[UUID, Principal] = OrderedDict()
-        """Who started the latest jobs here: with their tokens the buyers' current profiles are read."""
+        """Users who started the latest jobs here. Their tokens serve to read the buyers' current profiles."""
         self._poll = Poll(_POLL_S)
 
     async def start(self, caller: Principal, action: Action, order_ids: Sequence[UUID], hold_mail_s: int) -> Job:

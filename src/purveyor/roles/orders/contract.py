@@ -1,4 +1,4 @@
-"""What other roles may ask and hear of orders, and its errors."""
+"""Orders' asks, events and errors for other roles."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -55,7 +55,7 @@ class _OrderEvent(Event, frozen=True):
     user_id: str = ""
     """The account that placed the order; empty if it has none here."""
     recipient_confirmed: bool = False
-    """Whether the owner of the mail address has confirmed it."""
+    """True if the owner of the mail address has confirmed it."""
 
 
 class OrderCreated(_OrderEvent, frozen=True):
@@ -124,7 +124,7 @@ class OrderDataErased(Event, frozen=True):
 
     user_id: str
     retained: int = 0
-    """How many orders still hold name, address and mail address."""
+    """Number of orders that still hold name, address and email address."""
 
 
 class OrderDataExported(Event, frozen=True):

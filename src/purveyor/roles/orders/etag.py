@@ -14,7 +14,7 @@ _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _LIST = re.compile(rf"[ \t,]*(?:{_TAG}|[0-9]+)(?:[ \t]*,[ \t,]*(?:{_TAG}|[0-9]+))*[ \t,]*")
 _OPAQUE = re.compile(r'"([^"]*)"|([0-9]+)')
 _COMPRESSED = re.compile(r"--?(gzip|br|zstd|deflate)\Z")
-"""What Apache, Jetty and others append to the tag of a response that they compress."""
+"""Suffixes that Apache, Jetty and others append to the tag of a compressed response."""
 IF_MATCH = (
     r'^[ \t,]*(\*|([0-9]+|(W/)?"[\x21\x23-\x7e]*")([ \t]*,[ \t,]*([0-9]+|(W/)?"[\x21\x23-\x7e]*"))*)[ \t,]*$'
 )
@@ -27,7 +27,7 @@ def etag(version: int) -> str:
 
 
 def none_matches(condition: str | None, version: int) -> bool:
-    """Whether the client has this version (``If-None-Match``). A malformed condition is ignored."""
+    """Return whether the client has this version (``If-None-Match``). A malformed condition is ignored."""
     if condition is None:
         return False
     return condition.strip() == "*" or str(version) in (_versions(condition) or ())

@@ -1,4 +1,4 @@
-"""What waits for the shop, and figures by day."""
+"""Counts of waiting orders, and figures by day."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
@@ -22,7 +22,7 @@ _ID_MARGIN = timedelta(minutes=1)
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many orders wait for what; at most 1000 each."""
+    """Counts of waiting orders by next step; at most 1000 each."""
 
     to_confirm: int
     to_ship: int
@@ -77,7 +77,7 @@ class Figures:
         )
 
     async def counts(self, caller: Principal) -> Counts:
-        """How many orders wait. Raises ``Forbidden``."""
+        """Count the waiting orders. Raises ``Forbidden``."""
         _require_staff(caller)
         row = await self._database.fetchrow(_COUNT)
         assert row is not None  # noqa: S101 - a select without from always has a row

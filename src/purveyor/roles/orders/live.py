@@ -37,7 +37,7 @@ from purveyor.roles.orders.store_tickets import LIFETIME_S, LiveTickets
 
 HEARTBEAT_S = 15.0
 CHECK_S = 2.0
-"""How often a stream verifies its token, so that a revocation takes effect within 5 s."""
+"""Seconds between checks of a stream's token, so that a revocation takes effect within 5 s."""
 POLL_S = 0.5
 PER_USER = 10
 PER_PROCESS = 1000

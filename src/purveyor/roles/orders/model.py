@@ -238,7 +238,7 @@ Sort = Literal["-created_at", "created_at", "-total_amount", "total_amount"]
 
 
 class OrderFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which orders to list; ``None`` matches any. ``after`` is the last order of the previous page."""
+    """Filter for lists of orders; ``None`` matches any. ``after`` is the last order of the previous page."""
 
     user_id: str | None = None
     status: str | None = None
@@ -303,13 +303,13 @@ class StoredAnswer(msgspec.Struct, frozen=True):
 
 
 class Buyer(msgspec.Struct, frozen=True):
-    """Who receives the events about an order, as of when it was placed; empty after erasure."""
+    """Recipient of emails about an order, as of when it was placed; empty after erasure."""
 
     name: str
     email: str
     language: str
     confirmed: bool = False
-    """Whether auth says that the owner of the address has confirmed it. Not stored."""
+    """True if auth says that the owner of the address has confirmed it. Not stored."""
 
 
 class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -318,13 +318,13 @@ class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
     order: Order
     buyer: Buyer
     erased: bool
-    """Whether the buyer was erased: name, address and note are gone."""
+    """True if the buyer was erased: name, address and note are gone."""
     undo_until: datetime | None = None
     """Until when the last change can be undone."""
 
 
 class ChangedBy(msgspec.Struct, frozen=True):
-    """Who changed an order: ``customer``, ``staff`` or ``system``; the name is empty after erasure."""
+    """Author of a change: ``customer``, ``staff`` or ``system``; the name is empty after erasure."""
 
     kind: str
     id: str = ""
@@ -339,14 +339,14 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     was: int
     """The version that the change is based on."""
     entries: tuple[str, ...]
-    """What happened, for the history."""
+    """Entries for the history."""
     by: ChangedBy
     reason: str
     request_id: str
     event: Envelope | None
     payment_event: Envelope | None = None
     hold_mail_s: int = 0
-    """How long to hold the event back. Until then the change can be undone."""
+    """Seconds to hold the event. Until then the change can be undone."""
     restores: tuple[str, str] = ("", "")
     """The status and payment status that an undo restores."""
 

@@ -126,7 +126,7 @@ def _described(stored: StoredOrder, later: Sequence[Entry]) -> str:
 _BATCH = 200
 _OPEN = "('pending', 'confirmed', 'shipped')"
 _KEPT_DAYS = 14
-"""How long an order keeps personal data after it was delivered or cancelled, for complaints and refunds."""
+"""Days for which a delivered or cancelled order keeps personal data, for complaints and refunds."""
 _LAST_SEQUENCE = 2**31 - 1
 
 _RETAIN = f"""

@@ -84,7 +84,7 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     note: Annotated[str, Meta(max_length=500, extra_json_schema=TEXT_SCHEMA)] | None = None
     """May have several lines."""
     expected_total: Annotated[Decimal, Meta(extra_json_schema=AMOUNT_SCHEMA)] | None = None
-    """What the order may cost: a number or a decimal in a text. A different total is refused with 409."""
+    """Expected total: a number or a decimal string. A different total is refused with 409."""
     checks: ClassVar = {"note": clean_text}
     rules: ClassVar = {
         "not": {

@@ -67,7 +67,7 @@ class CorrectionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """The right status, the right payment status, or both, and why."""
 
     reason: Annotated[str, Meta(min_length=1, max_length=500, extra_json_schema=LINE_SCHEMA)]
-    """For the timeline of staff. Customers do not see it."""
+    """Reason for the staff's timeline. Customers do not see it."""
     status: Status | None = None
     payment_status: PaymentStatus | None = None
     checks: ClassVar = {"reason": clean_line}

@@ -38,7 +38,7 @@ class ItemView(LineFields, frozen=True, kw_only=True):
 
 
 class BuyerView(msgspec.Struct, frozen=True):
-    """Who placed an order."""
+    """The customer who placed an order."""
 
     name: str
     email: str
@@ -63,9 +63,9 @@ class OrderView(msgspec.Struct, frozen=True):
     created_at: datetime
     updated_at: datetime
     buyer: BuyerView | msgspec.UnsetType | None = msgspec.UNSET
-    """For staff who read an order; ``null`` after erasure."""
+    """Only staff see it; ``null`` after erasure."""
     undo_until: datetime | msgspec.UnsetType | None = msgspec.UNSET
-    """For staff who read an order: until when its last change can be undone."""
+    """End of the period in which the last change can be undone. Only staff see it."""
 
 
 class OrderPage(msgspec.Struct, frozen=True):
@@ -176,7 +176,7 @@ _SHOP = "the shop"
 
 
 class ByView(msgspec.Struct, frozen=True):
-    """Who did it. Customers see ``the shop`` for staff and the system."""
+    """Author of the change. Customers see ``the shop`` for staff and the system."""
 
     kind: str
     id: str | None

@@ -61,7 +61,7 @@ _TRIES = 5
 
 
 class Products(Protocol):
-    """Where products and their prices come from: the bundled catalog or a product API."""
+    """Source of products and prices: the bundled catalog or a product API."""
 
     async def fetch(self, ids: Collection[ProductId]) -> Mapping[ProductId, Product | Unsellable]:
         """The products with these ids, in one call for a whole order; unknown ids are absent.
@@ -235,13 +235,13 @@ def _fingerprint(draft: Draft, address_id: str | None, expected_total: Decimal |
 
 
 class OrderChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What an order shall become; ``None`` keeps a status."""
+    """Requested change of an order; ``None`` keeps a status."""
 
     status: str | None = None
     payment_status: str | None = None
     reason: str = ""
     hold_mail_s: int = 0
-    """How long to hold the mail about the change back, so that staff can undo the change."""
+    """Seconds to hold the email about the change, so that staff can undo it."""
 
 
 class Changes:
@@ -318,7 +318,7 @@ def with_profile(stored: StoredOrder, profile: Profile) -> StoredOrder:
 
 
 def transition_of(stored: StoredOrder, change: OrderChange, by: ChangedBy) -> Transition:
-    """What is stored of a change. Raises ``IllegalTransition``."""
+    """Build the stored form of a change. Raises ``IllegalTransition``."""
     order = stored.order.become(status=change.status, payment_status=change.payment_status, at=now())
     return Transition(
         order=order,

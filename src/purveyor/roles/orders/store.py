@@ -125,7 +125,7 @@ _SORTS: Mapping[Sort, tuple[str, str]] = {
     "-total_amount": ("total desc, id desc", "(total, id) < (select total, id from orders.orders where id = {})"),
     "total_amount": ("total, id", "(total, id) > (select total, id from orders.orders where id = {})"),
 }
-"""For each order of a list, its columns and the condition for what follows an order."""
+"""Sort orders of a list: the columns, and the condition for rows after a given order."""
 _HAS_MAIL_TROUBLE = "id in (select order_id from orders.mail_troubles)"
 _ENTRY = """
     h.id, h.at, h.what, h.actor, h.actor_id, h.actor_name, h.reason, h.request_id, h.mail_event_id, h.mail_kind,

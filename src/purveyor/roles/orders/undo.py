@@ -103,7 +103,7 @@ class Undo:
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):
-    """What an order should have been; ``None`` keeps a status."""
+    """Corrected status of an order; ``None`` keeps a status."""
 
     status: str | None
     payment_status: str | None

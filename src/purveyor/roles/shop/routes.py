@@ -26,7 +26,7 @@ POLICY = (
 
 
 class PageConfig(msgspec.Struct, frozen=True):
-    """What the page must know of this installation. It is public."""
+    """Configuration that the page reads. It is public."""
 
     name: str
     contact: str
@@ -36,9 +36,9 @@ class PageConfig(msgspec.Struct, frozen=True):
     image_origins: tuple[str, ...]
     """Other origins of product pictures."""
     development: bool
-    """Whether hints that only a developer can use are shown."""
+    """True if hints that only a developer can use are shown."""
     mailbox: bool
-    """Whether emails are shown at ``/mailbox``."""
+    """True if emails are shown at ``/mailbox``."""
 
 
 def storefront_routes(email: Email, settings: ShopSettings, *, development: bool) -> Sequence[HTTPRouteHandler]:

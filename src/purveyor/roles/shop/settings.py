@@ -9,7 +9,7 @@ from purveyor.shop_details import ShopDetails
 
 
 class ShopSettings(ShopDetails, frozen=True, kw_only=True):
-    """What the pages show of the shop."""
+    """Settings of the shop's pages."""
 
     image_origins: Annotated[
         Origins, Meta(description="origins of product pictures, or *; empty: that of PRODUCTS_API")

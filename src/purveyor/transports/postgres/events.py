@@ -53,7 +53,7 @@ class PostgresEvents:
     async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
         """One statement: all are confirmed, or the error is raised.
 
-        What waits already goes on waiting; a dead letter that is published again lives again.
+        An event that already waits keeps waiting; a dead letter that is published again is delivered again.
         """
         once = {sent.id: sent for sent in envelopes}  # one statement cannot touch a row twice
         pairs = [(queue.name, sent) for sent in once.values() for queue in self._queues.get(sent.type, ())]

@@ -75,7 +75,7 @@ class Consumer:
             await self._finish()
 
     def _subscribed(self) -> bool:
-        """Whether the channel still has its consumer.
+        """Return whether the channel still has its consumer.
 
         The server may cancel one without closing anything (queue deleted, failover), and neither
         ``subscriber.running`` nor ``broker.ping`` tells: both stayed true for as long as we looked.
@@ -130,7 +130,7 @@ class Consumer:
         await asyncio.shield(task)
 
     async def _handle(self, message: IncomingMessage, over: asyncio.Event) -> None:
-        """Handle one event, and ack it once it is handled or put aside. What is not acked is delivered again."""
+        """Handle one event, and ack it once it is handled or put aside. Without an ack it is delivered again."""
         sent = topology.envelope_of(message, self._handling.queue)
         with caused_by(sent):
             while not await self._handled(message, sent, over):
@@ -145,7 +145,7 @@ class Consumer:
                 log.warning("event will come again", extra=self._handling.about(sent) | {"reason": away.detail})
 
     async def _handled(self, message: IncomingMessage, sent: Envelope, over: asyncio.Event) -> bool:
-        """Whether the event can be acked."""
+        """Return whether the event can be acked."""
         try:
             if (deliveries := topology.deliveries_of(message)) >= MOST_DELIVERIES:
                 # A copy is counted anew; the message itself would be dropped at the limit, with nobody told.

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 CONFIRM_S = 5.0
 ANSWER_S = 20.0
-"""For several answers one after the other, which a busy server takes its time for."""
+"""Seconds for several replies in a row, which take time on a busy server."""
 _CONNECT_S = 4.0
 _CHANNEL_S = 5.0
 _LET_GO_S = 1.0

@@ -27,24 +27,24 @@ _STEPS = {"5s": 5.0, "30s": 30.0, "5m": 300.0}
 """The retry queues' suffixes and how many seconds a message waits there."""
 PAUSES_S = tuple(_STEPS.values())
 DELIVERIES = "x-delivery-count"
-"""How many deliveries of a message from a quorum queue have failed; no other queue counts them."""
+"""Number of failed deliveries of a message. Only quorum queues count them."""
 
 _TRACES = ("x-death", "x-first-death-", "x-last-death-", DELIVERIES, "x-acquired-count")
 """Headers that the server added to a message; only the beginnings of some."""
 
 
 def dead_queue(name: str) -> str:
-    """Where a queue's dead letters are."""
+    """Return the name of a queue's dead-letter queue."""
     return f"{name}.dead"
 
 
 def retry_queue(name: str, pause_s: float) -> str:
-    """Where a message waits for so many seconds, one of ``PAUSES_S``."""
+    """Return the name of the retry queue for a pause, one of ``PAUSES_S``."""
     return f"{name}.retry.{list(_STEPS)[PAUSES_S.index(pause_s)]}"
 
 
 class Form(msgspec.Struct, frozen=True):
-    """What a work queue is, and the arguments of it, of its retry queues and of its dead letters."""
+    """The type of a work queue, and the arguments of it, its retry queues and its dead-letter queue."""
 
     type: QueueType
     work: Mapping[str, Any]
@@ -163,7 +163,7 @@ def envelope_of(message: AbstractMessage, queue: Queue) -> Envelope:
 
 
 def deliveries_of(message: AbstractMessage) -> int:
-    """How many deliveries of it have failed, if its queue counts them."""
+    """Return the number of failed deliveries, or 0 if the queue does not count them."""
     count = message.headers.get(DELIVERIES)
     return count if isinstance(count, int) else 0
 
@@ -187,7 +187,7 @@ def again(message: AbstractMessage, notes: Mapping[str, Any] | None = None) -> M
 
 
 def dead_id_of(message: AbstractMessage) -> str:
-    """What a dead letter is known by."""
+    """Return the id of a dead letter."""
     return headers.dead_id_of(message.headers, message.message_id)
 
 

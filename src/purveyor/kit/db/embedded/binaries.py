@@ -75,7 +75,7 @@ class Account:
 
     @property
     def differs(self) -> bool:
-        """Whether it is another account for the kernel, and so needs access to its files."""
+        """True if it is another account for the kernel, and so needs access to its files."""
         return not self.mapped and self.uid != os.geteuid()
 
     def give(self, path: Path) -> None:

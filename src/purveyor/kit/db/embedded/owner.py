@@ -30,7 +30,7 @@ class EmbeddedPostgres:
     """
 
     owner: bool
-    """Whether this process runs the server."""
+    """True if this process runs the server."""
 
     def __init__(self, data_dir: Path, *, durable: bool = True, max_connections: int = 200) -> None:
         self.owner = False

@@ -53,7 +53,7 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether the server that we launched is alive."""
+        """True if the server that we launched is alive."""
         return self._process is not None and self._process.poll() is None
 
     def dsn(self, database: str = _DATABASE) -> str:

@@ -93,7 +93,7 @@ _OBSOLETE = {"by_state", "by_recipient"}
 """Created by older versions."""
 _SENDERS = (pymongo.IndexModel([("seen_at", 1)], name="seen_at", expireAfterSeconds=3600),)
 OPERATION_TIMEOUT_S = 1.0
-"""For one operation on the server. A method may need several and has twice that."""
+"""Seconds for one operation on the server. A method may need several and has twice that."""
 URI_EXPECTED = (
     "MONGODB_URI: expected mongodb:// or mongodb+srv://[user:password@]host[:port][/database], "
     "with special characters in user and password percent-encoded."
@@ -123,7 +123,7 @@ def short(error: Exception) -> str:
 
 _ERASE_BATCH = 25
 _TURN_PAUSE = timedelta(seconds=1)
-"""How long a mail waits at least when it is not its turn."""
+"""Minimum wait of an email that is not yet due."""
 BEAT_S = 1.0
 DEAD_AFTER_S = 4.0
 

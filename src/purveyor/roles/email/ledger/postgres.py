@@ -44,7 +44,7 @@ _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject,
     resends, smtp_reply, error, created_at, updated_at"""
 _BATCH = 100
 _IS_ERASED = "exists (select from email.erased_recipients where digest = $11 and erased_at > $8::timestamptz)"
-"""Whether the account or address with the digest ``$11`` was erased after ``$8``."""
+"""Condition: the account or address with the digest ``$11`` was erased after ``$8``."""
 _REMEMBER = """
 insert into email.erased_recipients as known (digest, erased_at) values ($1, $2)
 on conflict (digest) do update set erased_at = greatest(known.erased_at, excluded.erased_at)"""

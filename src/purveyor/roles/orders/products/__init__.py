@@ -1,1 +1,1 @@
-"""Where products and prices come from."""
+"""Sources of products and prices."""

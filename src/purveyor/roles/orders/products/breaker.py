@@ -83,7 +83,7 @@ class Breaker:
         self._ended(probe, failed=False)
 
     async def _admit(self, wait_s: float) -> bool:
-        """Whether the call is the probe."""
+        """Return whether the call is the probe."""
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 while self._open_until is not None:

@@ -58,7 +58,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def missing(self) -> bool:
-        """Whether the API says that there is nothing at this address."""
+        """True if the API says that there is nothing at this address."""
         return self.status in {404, 410}
 
     def __str__(self) -> str:
@@ -97,7 +97,7 @@ class ProductApi:
     _RETRY: ClassVar = RetrySchedule(first_s=0.075, longest_s=0.3, factor=4.0, jitter=2 / 3)
     _RETRY_STATUS: ClassVar = frozenset({429, 500, 502, 503, 504})
     _OF_ITEM: ClassVar = frozenset({400, 413, 414, 422})
-    """What an API answers that does not like an id; other errors mean that it cannot be asked at all."""
+    """Statuses with which an API rejects a single id. Other errors mean that the API is unavailable."""
     _AT_ONCE: ClassVar = 20
 
     def __init__(
@@ -201,7 +201,7 @@ class ProductApi:
         return current
 
     async def _goes_on(self, listed: Listed, page: int, limit: int) -> bool:
-        """Whether the next page has entries: a short page need not be the last one."""
+        """Return whether the next page has entries: a short page need not be the last one."""
         if not listed.length:
             return False
         try:
@@ -331,7 +331,7 @@ class _TooLarge(Exception):
 
 
 def _unsellable(listed: Listed) -> str:
-    """How many products of a list cannot be sold, and why the first ones cannot; empty if there are none."""
+    """Count the unsellable products of a list, with reasons for the first ones; empty if there are none."""
     found = [product for product in listed.products if isinstance(product, Unsellable)]
     about = "; ".join(f"product {shown(product.id)}: {product.why}" for product in found[:3])
     return f"{len(found)} of {len(listed.products)} products cannot be sold ({about})" if found else ""
