@@ -87,7 +87,7 @@ class Finding(msgspec.Struct, frozen=True):
 def doctor(roles: RolesOption = ALL_ROLES, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check the configuration and every dependency of the roles.
 
-    Exit code 1 if a required dependency or a configured server is down. Names settings that do not exist.
+    Exit code 1 if a required dependency or a configured server is down. Also lists unknown settings.
     """
     found = run(examine(role_names(roles), config))
     healthy = all(each.status != "down" for each in found)

@@ -34,7 +34,7 @@ def preview(
     kinds: Annotated[bool, typer.Option("--kinds", help="List the kinds and their subjects.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show emails with example data, as the settings and your own templates make them."""
+    """Show emails with example data, rendered with the settings and your own templates."""
     mails = list(_rendered(kind, language, config))
     if kinds:
         shown = table("Kind", "Subject")

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 ALL_ROLES = ",".join(ROLES)
 
-ROLES_HELP = f"Comma-separated roles out of {', '.join(ROLES)}."
+ROLES_HELP = f"Comma-separated list of roles: {', '.join(ROLES)}."
 RolesOption = Annotated[str, typer.Option("--roles", help=ROLES_HELP, show_default=True)]
 ConfigOption = Annotated[
     Path | None,

@@ -1,4 +1,4 @@
-"""``app status``: roles, servers, what waits, what failed and the last hour on one screen."""
+"""``app status``: roles, servers, pending work, failures and the last hour on one screen."""
 
 import asyncio
 from collections import Counter
@@ -43,9 +43,9 @@ class Status(msgspec.Struct, kw_only=True):
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show roles, servers, what waits, what failed and the last hour.
+    """Show roles, servers, pending work, failures and the last hour.
 
-    Ends with what to do next. Exit code 1 if a required server is down.
+    Ends with suggested next steps. Exit code 1 if a required server is down.
     """
     found = run(_status(config))
     if as_json:
