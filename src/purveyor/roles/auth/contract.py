@@ -218,83 +218,69 @@ class ListErasures(Ask[Erasures], frozen=True):
     limit: int = 50
 
 
-class UserRegistered(Event, frozen=True):
+class _AccountEvent(Event, frozen=True):
+    """The account, and the recipient of the email about the event."""
+
+    user_id: str
+    user_email: str
+    user_name: str
+
+
+class _NoticeEvent(_AccountEvent, frozen=True):
+    """An account event without a token that its email must contain."""
+
+    recipient_confirmed: bool = False
+    """True if the owner of ``user_email`` has confirmed it."""
+
+
+class _TokenEvent(_AccountEvent, frozen=True):
+    """An account event with a one-time token, which is only ever sent by email."""
+
+    token: str
+    expires_at: datetime
+    recipient_confirmed: bool = False
+    """True if the owner of ``user_email`` has confirmed it."""
+
+
+class UserRegistered(_NoticeEvent, frozen=True):
     """An account was created."""
 
     type: ClassVar = "user.registered"
 
-    user_id: str
-    user_email: str
-    user_name: str
-    recipient_confirmed: bool = False
-    """True if the owner of the mail address has confirmed it."""
     confirmation_token: str = ""
     """Confirms the address, once and for 3 days. It is only ever sent by email."""
 
 
-class EmailConfirmationRequested(Event, frozen=True):
-    """An address shall be confirmed: a new one of the account, or again the one that it has."""
+class EmailConfirmationRequested(_TokenEvent, frozen=True):
+    """An address is to be confirmed: a new one of the account, or again its present one."""
 
     type: ClassVar = "user.email_confirmation_requested"
 
-    user_id: str
-    user_email: str
-    """The address to confirm."""
-    user_name: str
-    token: str
-    expires_at: datetime
-    recipient_confirmed: bool = False
 
-
-class EmailChanged(Event, frozen=True):
+class EmailChanged(_NoticeEvent, frozen=True):
     """The address of an account was changed. The event goes to the owner of the old one."""
 
     type: ClassVar = "user.email_changed"
 
-    user_id: str
-    user_email: str
-    """The old address."""
-    user_name: str
-    recipient_confirmed: bool = False
-    """True if the old address was confirmed."""
 
-
-class PasswordResetRequested(Event, frozen=True):
+class PasswordResetRequested(_TokenEvent, frozen=True):
     """A password reset was requested. The one-time token is only ever sent by email."""
 
     type: ClassVar = "user.password_reset_requested"
 
-    user_id: str
-    user_email: str
-    user_name: str
-    token: str
-    expires_at: datetime
-    recipient_confirmed: bool = False
-    """True if the owner of the mail address has confirmed it."""
 
-
-class PasswordChanged(Event, frozen=True):
+class PasswordChanged(_NoticeEvent, frozen=True):
     """A password was changed or reset."""
 
     type: ClassVar = "user.password_changed"
 
-    user_id: str
-    user_email: str
-    user_name: str
-    recipient_confirmed: bool = False
-    """True if the owner of the mail address has confirmed it."""
 
-
-class UserErased(Event, frozen=True):
+class UserErased(_NoticeEvent, frozen=True):
     """An account was deleted. Every role erases its personal data and confirms that with an event."""
 
     type: ClassVar = "user.erased"
 
-    user_id: str
-    user_email: str
     user_name: str = ""
-    recipient_confirmed: bool = False
-    """True if the owner of the mail address has confirmed it."""
     cancel_open_orders: bool = False
     """True if open orders are to be cancelled where that is possible."""
 
