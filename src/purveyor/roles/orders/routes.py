@@ -61,10 +61,10 @@ from purveyor.roles.orders.contract import (
     RequestInProgress,
     UnknownProduct,
 )
-from purveyor.roles.orders.etag import PRIVATE, IfMatch, etag, none_matches
+from purveyor.roles.orders.etag import PRIVATE, etag, none_matches
 from purveyor.roles.orders.export import MEDIA_TYPES, Format, Rows, export
-from purveyor.roles.orders.model import Draft, DraftLine, OrderFilter, Sort, StoredOrder
-from purveyor.roles.orders.routes_desk import READS_MATCH, HoldMail
+from purveyor.roles.orders.model import Draft, DraftLine, OrderFilter, Sort
+from purveyor.roles.orders.routes_desk import CHANGED_ETAG, READS_MATCH, HoldMail, StatusBody, changed, match_of
 from purveyor.roles.orders.schemas import OrderPage, OrderView, PaymentMethod, PaymentStatus, Status, order_view
 from purveyor.roles.orders.search import MAX_QUERY, query_words
 from purveyor.roles.orders.service import Changes, OrderChange, Orders
@@ -228,25 +228,14 @@ def _key(request: Request[Principal, Any, Any]) -> str | None:
     return match[1] or match[2]
 
 
-class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ChangeBody(StatusBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The new status, the new payment status, or both."""
 
-    status: Status | None = None
-    payment_status: PaymentStatus | None = None
     hold_mail_s: HoldMail = 0
-    rules: ClassVar = {
-        "anyOf": [
-            {"required": [member], "properties": {member: {"type": "string"}}}
-            for member in ("status", "payment_status")
-        ]
-    }
-    """At least one of the two."""
 
     def change(self) -> OrderChange:
         """Convert to a change. Raises ``InvalidInput`` for an empty one."""
-        if self.status is None and self.payment_status is None:
-            problem = FieldError("", "must contain status or payment_status")
-            raise InvalidInput("Send status, payment_status or both.", errors=[problem])
+        self.require_one()
         return OrderChange(status=self.status, payment_status=self.payment_status, hold_mail_s=self.hold_mail_s)
 
 
@@ -257,7 +246,6 @@ class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hold_mail_s: HoldMail = 0
 
 
-_ETAG = {"ETag": "New version of the order"}
 _NO_REASON = CancelBody()
 
 
@@ -280,7 +268,7 @@ def _change_route(changes: Changes, group: RouteGroup) -> Any:
             "With `hold_mail_s` the email is held back, and the change can be undone until then."
         ),
         reads=(READS_MATCH,),
-        headers=_ETAG,
+        headers=CHANGED_ETAG,
         responses=answer(OrderView, "The updated order. `ETag` is its new version.", schemas.CONFIRMED),
         problems=(Forbidden, NotFound, IllegalTransition, Conflict, PreconditionFailed, PreconditionRequired),
     )
@@ -289,8 +277,8 @@ def _change_route(changes: Changes, group: RouteGroup) -> Any:
         request: Request[Principal, Any, Any],
         data: Annotated[ChangeBody, body({"status": "confirmed", "payment_status": "paid"})],
     ) -> Response[OrderView]:
-        changed = await changes.change(request.user, order_id, data.change(), _condition(request))
-        return _told(changed, request.user)
+        updated = await changes.change(request.user, order_id, data.change(), match_of(request))
+        return changed(updated, request.user)
 
     return change_order
 
@@ -305,7 +293,7 @@ def _cancel_route(changes: Changes, group: RouteGroup) -> Any:
             "of these. Cancelling twice returns 409. With `If-Match` the order is only cancelled in that version."
         ),
         reads=(READS_MATCH,),
-        headers=_ETAG,
+        headers=CHANGED_ETAG,
         responses=answer(OrderView, "The cancelled order. `ETag` is its version.", schemas.CANCELLED),
         problems=(Forbidden, NotFound, IllegalTransition, Conflict, PreconditionFailed),
     )
@@ -315,19 +303,10 @@ def _cancel_route(changes: Changes, group: RouteGroup) -> Any:
         data: Annotated[CancelBody, body({"reason": "bought twice"})] = _NO_REASON,
     ) -> Response[OrderView]:
         reason = clean_line(data.reason, "/reason") if data.reason else ""
-        cancelled = await changes.cancel(request.user, order_id, reason, _condition(request), data.hold_mail_s)
-        return _told(cancelled, request.user)
+        cancelled = await changes.cancel(request.user, order_id, reason, match_of(request), data.hold_mail_s)
+        return changed(cancelled, request.user)
 
     return cancel_order
-
-
-def _condition(request: Request[Principal, Any, Any]) -> IfMatch | None:
-    return IfMatch.read(find_list_header(request, b"if-match"))
-
-
-def _told(stored: StoredOrder, caller: Principal) -> Response[OrderView]:
-    headers = {"ETag": etag(stored.order.version), "Cache-Control": "no-store"}
-    return ApiResponse(order_view(stored.order, stored if caller.is_staff else None), headers=headers)
 
 
 _MAX_BIGINT = 2**63 - 1

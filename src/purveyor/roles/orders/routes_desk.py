@@ -49,7 +49,7 @@ _NOTE_ID = "01a20490-1d2f-7b66-9a1f-4c0e3d7b2a58"
 READS_MATCH = RequestHeader(
     "If-Match", 'ETag of the order, such as `"1"`', {"pattern": IF_MATCH, "examples": ['"1"']}
 )
-_ETAG = {"ETag": "New version of the order"}
+CHANGED_ETAG = {"ETag": "New version of the order"}
 
 
 def desk_routes(undo: Undo, bulk: BulkJobs, notes: Notes, figures: Figures, identity: Identity) -> list[Any]:
@@ -63,14 +63,11 @@ def desk_routes(undo: Undo, bulk: BulkJobs, notes: Notes, figures: Figures, iden
     ]
 
 
-class CorrectionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The right status, the right payment status, or both, and why."""
+class StatusBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A status, a payment status, or both."""
 
-    reason: Annotated[str, Meta(min_length=1, max_length=500, extra_json_schema=LINE_SCHEMA)]
-    """Reason for the staff's timeline. Customers do not see it."""
     status: Status | None = None
     payment_status: PaymentStatus | None = None
-    checks: ClassVar = {"reason": clean_line}
     rules: ClassVar = {
         "anyOf": [
             {"required": [member], "properties": {member: {"type": "string"}}}
@@ -79,11 +76,23 @@ class CorrectionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     }
     """At least one of the two."""
 
-    def correction(self) -> Correction:
-        """Convert to a correction. Raises ``InvalidInput``."""
+    def require_one(self) -> None:
+        """Raise ``InvalidInput`` if there is neither."""
         if self.status is None and self.payment_status is None:
             problem = FieldError("", "must contain status or payment_status")
             raise InvalidInput("Send status, payment_status or both.", errors=[problem])
+
+
+class CorrectionBody(StatusBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The right status, the right payment status, or both, and why."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=500, extra_json_schema=LINE_SCHEMA)]
+    """Reason for the staff's timeline. Customers do not see it."""
+    checks: ClassVar = {"reason": clean_line}
+
+    def correction(self) -> Correction:
+        """Convert to a correction. Raises ``InvalidInput``."""
+        self.require_one()
         reason = clean_line(self.reason, "/reason")
         if not reason:
             raise invalid("/reason", "must not be empty")
@@ -100,12 +109,12 @@ def _undo_routes(undo: Undo, group: RouteGroup) -> list[Any]:
             "(`hold_mail_s`). The email is never sent. `undo_until` of the order tells how long that is possible."
         ),
         reads=(READS_MATCH,),
-        headers=_ETAG,
+        headers=CHANGED_ETAG,
         responses=answer(OrderView, "The restored order.", schemas.FOR_STAFF),
         problems=(BadRequest, NotFound, UndoOver, PreconditionFailed, PreconditionRequired),
     )
     async def undo_change(order_id: PathId, request: Request[Principal, Any, Any]) -> Response[OrderView]:
-        return _changed(await undo.undo(request.user, order_id, _condition(request)))
+        return changed(await undo.undo(request.user, order_id, match_of(request)), request.user)
 
     @group.post(
         "/api/orders/{order_id:str}/correction",
@@ -116,7 +125,7 @@ def _undo_routes(undo: Undo, group: RouteGroup) -> list[Any]:
             "it and why. No email is sent."
         ),
         reads=(READS_MATCH,),
-        headers=_ETAG,
+        headers=CHANGED_ETAG,
         responses=answer(OrderView, "The corrected order.", schemas.FOR_STAFF),
         problems=(NotFound, IllegalTransition, Conflict, PreconditionFailed, PreconditionRequired),
     )
@@ -125,18 +134,21 @@ def _undo_routes(undo: Undo, group: RouteGroup) -> list[Any]:
         request: Request[Principal, Any, Any],
         data: Annotated[CorrectionBody, body({"status": "confirmed", "reason": "marked as shipped by mistake"})],
     ) -> Response[OrderView]:
-        return _changed(await undo.correct(request.user, order_id, data.correction(), _condition(request)))
+        caller = request.user
+        return changed(await undo.correct(caller, order_id, data.correction(), match_of(request)), caller)
 
     return [undo_change, correct_order]
 
 
-def _condition(request: Request[Principal, Any, Any]) -> IfMatch | None:
+def match_of(request: Request[Principal, Any, Any]) -> IfMatch | None:
+    """The version of the order that the client wants to change."""
     return IfMatch.read(find_list_header(request, b"if-match"))
 
 
-def _changed(stored: StoredOrder) -> Response[OrderView]:
+def changed(stored: StoredOrder, caller: Principal) -> Response[OrderView]:
+    """The response to a change of an order."""
     headers = {"ETag": etag(stored.order.version), "Cache-Control": "no-store"}
-    return ApiResponse(order_view(stored.order, stored), headers=headers)
+    return ApiResponse(order_view(stored.order, stored if caller.is_staff else None), headers=headers)
 
 
 class BulkBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
