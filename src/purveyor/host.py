@@ -242,16 +242,22 @@ class Host:
         """Return ``asking``'s connection to the role behind a port: direct if it is here, else over HTTP."""
         url = self._peer_url(kind)
         if self.is_here(kind) or not url:
-            return LocalAsker(self.answers, timeout_s=self.settings.ask_timeout_s, asking=asking)
+            return LocalAsker(self.answers, timeout_s=self._ask_timeout_s, asking=asking)
         from purveyor.transports.http import HttpAsker, http_client
 
         if url not in self._clients:
             self._clients[url] = http_client(url)
             self._stack.push_async_callback(self._clients[url].aclose)
         sign = partial(self.service_tokens.sign, asking=asking, asked=kind.role) if kind.needs_identity() else None
-        asker = HttpAsker(self._clients[url], timeout_s=self.settings.ask_timeout_s, role=kind.role, sign=sign)
+        asker = HttpAsker(self._clients[url], timeout_s=self._ask_timeout_s, role=kind.role, sign=sign)
         self._peers[kind] = asker
         return asker
+
+    @property
+    def _ask_timeout_s(self) -> float:
+        """Timeout of an ask. A person at the console has no HTTP client that gives up, so it is longer there."""
+        configured = self.settings.ask_timeout_s
+        return max(configured, _CONSOLE_ASK_TIMEOUT_S) if self.console else configured
 
     @cached_property
     def service_tokens(self) -> "ServiceTokens":

@@ -51,7 +51,7 @@ async def test_a_crash_amid_many_mails_loses_none_and_doubles_none_in_secret(tmp
         await processes.ready("all")
         async with visiting(processes, "all") as shop:
             ada = await shop.customer()
-            answers = await asyncio.gather(*(shop.place(ada, [(1 + n, 1)]) for n in range(30)))
+            answers = await asyncio.gather(*(shop.placed(ada, [(1 + n, 1)]) for n in range(30)))
             await processes.crash("all")
         processes.start("all", "serve", "auth,orders,email")
         await processes.ready("all")
