@@ -154,52 +154,50 @@ class WelcomeMail(_Letter, frozen=True, kw_only=True):
             "automatic": words.account.automatic.format(shop=shop.name),
             "address": one_line(self.address),
             "token": token,
-            "link": _confirmation_link(shop, token) if token else shop_link,
+            "link": _token_link(shop, "confirm", token) if token else shop_link,
         }
 
 
-class ConfirmationMail(_Letter, frozen=True, kw_only=True):
-    """A mail with a single-use token that confirms the address it is sent to."""
+class _TokenMail(_Letter, frozen=True, kw_only=True):
+    """A mail with a single-use token, and a link to the page that takes it."""
+
+    page: ClassVar[str]
+
+    token: str
+    expires_at: datetime
+
+    def view(self, words: Language, shop: Shop) -> dict[str, Any]:
+        token = one_line(self.token)
+        return {
+            "words": words.account,
+            "automatic": words.account.automatic.format(shop=shop.name),
+            "token": token,
+            "expires": words.account.expires.format(moment=words.date.format(self.expires_at, shop.zone)),
+            "link": _token_link(shop, self.page, token),
+        }
+
+
+class ConfirmationMail(_TokenMail, frozen=True, kw_only=True):
+    """A mail with a token that confirms the address it is sent to."""
 
     template: ClassVar = "confirmation"
+    page: ClassVar = "confirm"
 
     address: str
-    token: str
-    expires_at: datetime
 
     def view(self, words: Language, shop: Shop) -> dict[str, Any]:
-        token = one_line(self.token)
-        return {
-            "words": words.account,
-            "automatic": words.account.automatic.format(shop=shop.name),
-            "address": one_line(self.address),
-            "token": token,
-            "expires": words.account.expires.format(moment=words.date.format(self.expires_at, shop.zone)),
-            "link": _confirmation_link(shop, token),
-        }
+        return super().view(words, shop) | {"address": one_line(self.address)}
 
 
-def _confirmation_link(shop: Shop, token: str) -> str:
-    return f"{shop.url}/#/confirm?token={quote(token, safe='')}" if shop.url else ""
-
-
-class ResetMail(_Letter, frozen=True, kw_only=True):
-    """A mail with a single-use token for a new password."""
+class ResetMail(_TokenMail, frozen=True, kw_only=True):
+    """A mail with a token for a new password."""
 
     template: ClassVar = "reset"
+    page: ClassVar = "reset"
 
-    token: str
-    expires_at: datetime
 
-    def view(self, words: Language, shop: Shop) -> dict[str, Any]:
-        token = one_line(self.token)
-        return {
-            "words": words.account,
-            "automatic": words.account.automatic.format(shop=shop.name),
-            "token": token,
-            "expires": words.account.expires.format(moment=words.date.format(self.expires_at, shop.zone)),
-            "link": f"{shop.url}/#/reset?token={quote(token, safe='')}" if shop.url else "",
-        }
+def _token_link(shop: Shop, page: str, token: str) -> str:
+    return f"{shop.url}/#/{page}?token={quote(token, safe='')}" if shop.url else ""
 
 
 class PasswordChangedMail(_Letter, frozen=True, kw_only=True):
