@@ -1,8 +1,7 @@
 """The SQL of role orders, schema ``orders``. Placing, reading, listing and changing take one round trip each."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -28,7 +27,6 @@ from purveyor.roles.orders.model import (
     NumberPlaceholder,
     Order,
     OrderFilter,
-    Sort,
     StoredAnswer,
     StoredOrder,
     Timeline,
@@ -36,6 +34,7 @@ from purveyor.roles.orders.model import (
     placed,
 )
 from purveyor.roles.orders.search import SearchTexts, text_of
+from purveyor.roles.orders.store_lists import SORTS, find_page
 
 _MAX_REPLY = 1000
 _NUMBERED = "$22::bytea || convert_to(number::text, 'UTF8') || $30::bytea"
@@ -119,21 +118,10 @@ with changed as (
         payment_status = excluded.payment_status, until = excluded.until
 )
 select count(*) from changed"""  # noqa: S608 - constants
-_SORTS: Mapping[Sort, tuple[str, str]] = {
-    "-created_at": ("id desc", "id < {}"),
-    "created_at": ("id", "id > {}"),
-    "-total_amount": ("total desc, id desc", "(total, id) < (select total, id from orders.orders where id = {})"),
-    "total_amount": ("total, id", "(total, id) > (select total, id from orders.orders where id = {})"),
-}
-"""Sort orders of a list: the columns, and the condition for rows after a given order."""
-_HAS_MAIL_TROUBLE = "id in (select order_id from orders.mail_troubles)"
 _ENTRY = """
     h.id, h.at, h.what, h.actor, h.actor_id, h.actor_name, h.reason, h.request_id, h.mail_event_id, h.mail_kind,
     h.mail_state, h.mail_attempts, h.mail_resends, h.smtp_reply, h.mail_error"""
 
-# Ids are UUIDv7, created just before created_at is read and at most slightly ahead of the clock.
-_ID_MARGIN = timedelta(minutes=1)
-_FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _KEEP_MARGIN = timedelta(days=1)
 _lines = msgspec.json.Decoder(list[tuple[ProductId, str, int, int]])
 _address = msgspec.json.Decoder(Address)
@@ -214,27 +202,17 @@ class OrderStore:
     async def _page(self, columns: str, wanted: OrderFilter, limit: int) -> Sequence[Record]:
         # The ids come first, from an index alone: with all columns in one query PostgreSQL's generic plan may read
         # and sort all orders of a customer who has many.
-        conditions, arguments = _conditions(wanted)
-        if wanted.words:
-            matching = await self.search.conditions(wanted.words)
-            places = range(len(arguments) + 1, len(arguments) + 1 + len(matching))
-            arguments += matching
-            texts = " and ".join(
-                condition.format(f"${place}") for place, condition in zip(places, matching.values(), strict=True)
-            )
-            conditions += f" and id in (select order_id from orders.search_texts where {texts})"  # noqa: S608
-        order_by, _ = _SORTS[wanted.sort]
+        texts = await self.search.conditions(wanted.words) if wanted.words else {}
+        page = find_page(wanted, limit, texts)
+        order_by, _ = SORTS[wanted.sort]
         statement = f"""
-            with page as materialized (
-                select id from orders.orders where {conditions} order by {order_by} limit {int(limit)}
-            )
+            with page as materialized ({page.sql})
             select {columns} from page join orders.orders o using (id) order by {order_by}"""  # noqa: S608 - constants
-        if not wanted.words:
-            return await self._database.fetch(statement, *arguments)
+        if not page.needs_values:
+            return await self._database.fetch(statement, *page.arguments)
         async with self._database.transaction() as connection:
-            # A generic plan does not know whether a word is rare.
             await connection.execute("set local plan_cache_mode = force_custom_plan")
-            rows: Sequence[Record] = await connection.fetch(statement, *arguments)
+            rows: Sequence[Record] = await connection.fetch(statement, *page.arguments)
             return rows
 
     async def change(self, transition: Transition, connection: Connection | None = None) -> bool:
@@ -428,31 +406,6 @@ def _arguments(new: NewOrder) -> tuple[object, ...]:
         text_of(order, new.buyer_name, new.buyer_email),
         [line.product_id if isinstance(line.product_id, str) else None for line in lines],
     )
-
-
-def _conditions(wanted: OrderFilter) -> tuple[str, list[Any]]:
-    """The bounds on ids are redundant, but let the primary key's index find a time span."""
-    since, until = wanted.created_from, wanted.created_to
-    columns = {
-        "user_id = {}": wanted.user_id,
-        "status = {}": wanted.status,
-        "payment_status = {}": wanted.payment_status,
-        "number = {}": wanted.order_number,
-        "created_at >= {}": since,
-        "id >= {}": _id_near(since, -_ID_MARGIN) if since else None,
-        "created_at < {}": until,
-        "id <= {}": _id_near(until, _ID_MARGIN) if until else None,
-        _SORTS[wanted.sort][1]: wanted.after,
-    }
-    chosen = {condition: value for condition, value in columns.items() if value is not None}
-    parts = [condition.format(f"${place}") for place, condition in enumerate(chosen, 1)]
-    if wanted.mail_trouble is not None:
-        parts.append(f"{'' if wanted.mail_trouble else 'not '}{_HAS_MAIL_TROUBLE}")
-    return " and ".join(parts) or "true", list(chosen.values())
-
-
-def _id_near(moment: datetime, margin: timedelta) -> UUID:
-    return first_id_of(min(max(moment, _FIRST), _LAST) + margin)
 
 
 def _order(row: Record) -> Order:

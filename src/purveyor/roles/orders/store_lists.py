@@ -1,0 +1,146 @@
+"""SQL that finds one page of a list of orders.
+
+A page costs the same however many orders there are and however few of them match. For that each combination of
+status and payment status is read from an index of its own order, and the pages found are merged.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from purveyor.kit.ids import first_id_of
+from purveyor.roles.orders.model import NEXT_PAYMENT_STATUS, NEXT_STATUS, OrderFilter, Sort
+
+SORTS: Mapping[Sort, tuple[str, str]] = {
+    "-created_at": ("id desc", "id < {}"),
+    "created_at": ("id", "id > {}"),
+    "-total_amount": ("total desc, id desc", "(total, id) < (select total, id from orders.orders where id = {})"),
+    "total_amount": ("total, id", "(total, id) > (select total, id from orders.orders where id = {})"),
+}
+"""Sort orders of a list: the columns, and the condition for rows after a given order."""
+_HAS_MAIL_TROUBLE = "id in (select order_id from orders.mail_troubles)"
+
+# Ids are UUIDv7, created just before created_at is read and at most slightly ahead of the clock.
+_ID_MARGIN = timedelta(minutes=1)
+_FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A query for the ids of one page."""
+
+    sql: str
+    arguments: Sequence[Any]
+    needs_values: bool
+    """A generic plan does not do: it does not know whether a word is rare, or how long a span of time is."""
+
+
+def find_page(wanted: OrderFilter, limit: int, texts: Mapping[str, str]) -> Page:
+    """Return the query for at most ``limit`` orders. ``texts`` are the conditions of ``SearchTexts``, by argument."""
+    order_by, _ = SORTS[wanted.sort]
+    conditions, arguments = _conditions(wanted)
+    if texts:
+        matching = " and ".join(
+            condition.format(f"${place}") for place, condition in enumerate(texts.values(), len(arguments) + 1)
+        )
+        conditions.append(f"id in (select order_id from orders.search_texts where {matching})")  # noqa: S608
+        arguments += texts
+    if _is_merged(wanted):
+        sql = _merge(wanted, conditions, arguments, limit)
+    else:
+        sql = f"""
+            select id from orders.orders
+            where {" and ".join(conditions) or "true"} order by {order_by} limit {int(limit)}"""  # noqa: S608
+    spans = wanted.created_from is not None or wanted.created_to is not None
+    return Page(sql, arguments, needs_values=bool(texts) or spans)
+
+
+def _is_merged(wanted: OrderFilter) -> bool:
+    """Return whether the statuses are read one by one. Lists that have an index of their own or match little are not."""
+    if wanted.order_number is not None or wanted.words or wanted.mail_trouble:
+        return False
+    return any((wanted.status, wanted.payment_status, wanted.user_id and "total" in wanted.sort))
+
+
+def _merge(wanted: OrderFilter, conditions: Sequence[str], arguments: list[Any], limit: int) -> str:
+    """Return the query that reads each combination of statuses from its stretch of an index.
+
+    Bounds of rows and an order by all columns of the index leave the planner no other way. With equations it could
+    read the primary key instead, and look through all orders for a combination that is rarer than it thinks.
+    """
+
+    def placed(argument: object) -> str:
+        arguments.append(argument)
+        return f"${len(arguments)}"
+
+    direction = "desc" if wanted.sort.startswith("-") else "asc"
+    columns = "total, id" if "total" in wanted.sort else "id"
+    start, end = _bounds(wanted, placed)
+    branch = "one.status, other.payment_status"
+    within = [
+        f"(status, payment_status{bound and f', {columns}'}) {comparison} ({branch}{bound})"
+        for comparison, bound in ((">=", start), ("<=", end))
+    ]
+    by_index = ", ".join(f"{column} {direction}" for column in ("status", "payment_status", *columns.split(", ")))
+    by_sort = ", ".join(f"found.{column} {direction}" for column in columns.split(", "))
+    statuses = [wanted.status] if wanted.status else list(NEXT_STATUS)
+    payment_statuses = [wanted.payment_status] if wanted.payment_status else list(NEXT_PAYMENT_STATUS)
+    return f"""
+        select found.id
+        from unnest({placed(statuses)}::text[]) as one (status),
+            unnest({placed(payment_statuses)}::text[]) as other (payment_status),
+            lateral (
+                select {columns} from orders.orders
+                where {" and ".join([*within, *conditions])}
+                order by {by_index} limit {int(limit)}
+            ) as found
+        order by {by_sort} limit {int(limit)}"""  # noqa: S608 - constants
+
+
+def _bounds(wanted: OrderFilter, placed: Callable[[object], str]) -> tuple[str, str]:
+    """Return the columns after the statuses in the first and the last row of a stretch; empty if unlimited."""
+    start, end = (None, None) if "total" in wanted.sort else _ids_of_span(wanted)
+    first = [placed(start)] if start else []
+    last = [placed(end)] if end else []
+    if wanted.after is not None:
+        (last if wanted.sort.startswith("-") else first).append(placed(wanted.after))
+    if "total" in wanted.sort:
+        total = ", (select total from orders.orders where id = {0}), {0}"
+        return "".join(map(total.format, first)), "".join(map(total.format, last))
+    return (
+        f", greatest({', '.join(f'{one}::uuid' for one in first)})" if first else "",
+        f", least({', '.join(f'{one}::uuid' for one in last)})" if last else "",
+    )
+
+
+def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
+    columns: dict[str, object] = {
+        "user_id = {}": wanted.user_id,
+        "number = {}": wanted.order_number,
+        "created_at >= {}": wanted.created_from,
+        "created_at < {}": wanted.created_to,
+        SORTS[wanted.sort][1]: wanted.after,
+    }
+    merged = _is_merged(wanted)
+    if not merged:
+        columns |= {"status = {}": wanted.status, "payment_status = {}": wanted.payment_status}
+    if not merged or "total" in wanted.sort:
+        # The bounds on ids are redundant, but let the primary key's index find a time span.
+        start, end = _ids_of_span(wanted)
+        columns |= {"id >= {}": start, "id <= {}": end}
+    chosen = {condition: value for condition, value in columns.items() if value is not None}
+    parts = [condition.format(f"${place}") for place, condition in enumerate(chosen, 1)]
+    if wanted.mail_trouble is not None:
+        parts.append(f"{'' if wanted.mail_trouble else 'not '}{_HAS_MAIL_TROUBLE}")
+    return parts, list(chosen.values())
+
+
+def _ids_of_span(wanted: OrderFilter) -> tuple[UUID | None, UUID | None]:
+    since, until = wanted.created_from, wanted.created_to
+    return _id_near(since, -_ID_MARGIN) if since else None, _id_near(until, _ID_MARGIN) if until else None
+
+
+def _id_near(moment: datetime, margin: timedelta) -> UUID:
+    return first_id_of(min(max(moment, _FIRST), _LAST) + margin)
