@@ -224,6 +224,50 @@ async def test_script_flush_goes_unnoticed(client: RedisClient, raw: redis.async
     assert (await RedisLimiter(client, MemoryLimiter()).hit("test", key, Rate(9, MINUTE))).remaining == 7
 
 
+async def test_script_flush_in_the_middle_of_a_burst_goes_unnoticed(
+    client: RedisClient, raw: redis.asyncio.Redis, key: str
+) -> None:
+    limiter = RedisLimiter(client, MemoryLimiter(share=1000))
+    burst = asyncio.create_task(count_allowed(limiter, key, Rate(200, MINUTE), hits=500))
+    await raw.script_flush()
+    assert await burst == 200
+
+
+async def test_refused_call_does_not_hurt_its_neighbors(
+    client: RedisClient, raw: redis.asyncio.Redis, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    limiter, rate = RedisLimiter(client, MemoryLimiter(share=9)), Rate(9, MINUTE)
+    await raw.rpush(limiter._name("test", f"{key} list", rate), "no counter")
+    for _ in range(2):
+        quotas = [
+            decision.rate.quota
+            for decision in await asyncio.gather(
+                *(limiter.hit("test", f"{key} {name}", rate) for name in ("first", "list", "last"))
+            )
+        ]
+        assert quotas == [9, 1, 9], "the refused one is counted by this process alone"
+    assert [record.levelname for record in caplog.records if "refuses" in record.message] == ["WARNING"]
+
+
+async def test_hits_at_the_same_moment_share_a_wait(client: RedisClient, key: str, waits: list[str]) -> None:
+    limiter = RedisLimiter(client, MemoryLimiter())
+    assert (
+        await count_allowed(limiter, key, Rate(500, MINUTE), hits=2 * module._MAX_CALLS) == 2 * module._MAX_CALLS
+    )
+    assert len(waits) == 2
+
+
+async def test_cancelled_group_leaves_every_answer_with_its_question(client: RedisClient) -> None:
+    numbers, echo = random.Random(7), module.Script("return KEYS[1]")
+    for number in range(100):
+        group = asyncio.create_task(client._run_pipeline([module._Call(echo, f"cancelled {number}", ())] * 5))
+        await asyncio.sleep(numbers.random() / 1000)
+        group.cancel()
+        await asyncio.gather(group, return_exceptions=True)
+        answers = await asyncio.gather(*(client.run(echo, f"own {each}") for each in range(5)))
+        assert answers == [f"own {each}".encode() for each in range(5)]
+
+
 async def test_cancelled_hits_leave_every_answer_with_its_question(
     client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:

@@ -1,0 +1,85 @@
+"""Coalesces concurrent calls, so that one round trip or one commit serves all of them."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from typing import Generic, TypeVar
+
+C = TypeVar("C")
+A = TypeVar("A")
+
+
+class Coalescer(Generic[C, A]):
+    """Collects calls while a group of earlier calls is running, then runs them as the next group.
+
+    A call that finds no group running starts one at once, so coalescing adds no delay to an idle system. Groups
+    run one after the other, in the order of the calls, with at most ``max_size`` calls each.
+
+    ``run`` returns one answer per call, in order. An ``Exception`` among them is raised to its caller, and one
+    that ``run`` raises to all of the group. ``run`` needs a deadline of its own and sees no context variables of
+    its callers. Cancelling a caller withdraws a call that has not started and does not affect the others.
+    """
+
+    def __init__(self, run: Callable[[Sequence[C]], Awaitable[Sequence[A | Exception]]], *, max_size: int) -> None:
+        self._run, self._max_size = run, max_size
+        self._waiting: deque[tuple[C, asyncio.Future[A]]] = deque()
+        self._runner: asyncio.Task[None] | None = None
+
+    async def call(self, call: C) -> A:
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, answer))
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run_groups(), name="coalescer", context=Context())
+        return await answer
+
+    async def aclose(self) -> None:
+        """Cancel the calls in progress, and with them their callers."""
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.gather(self._runner, return_exceptions=True)
+        self._abandon(self._waiting)  # a runner that is cancelled before its first step does not get there
+
+    async def _run_groups(self) -> None:
+        group: list[tuple[C, asyncio.Future[A]]] = []
+        try:
+            while group := self._next_group():
+                answers = await self._answers([call for call, _ in group])
+                for (_, future), answer in zip(group, answers, strict=True):
+                    _settle(future, answer)
+        finally:
+            self._runner = None
+            self._abandon(group)
+            self._abandon(self._waiting)
+
+    def _next_group(self) -> list[tuple[C, asyncio.Future[A]]]:
+        group: list[tuple[C, asyncio.Future[A]]] = []
+        while self._waiting and len(group) < self._max_size:
+            waiting = self._waiting.popleft()
+            if not waiting[1].done():
+                group.append(waiting)
+        return group
+
+    async def _answers(self, calls: Sequence[C]) -> Sequence[A | Exception]:
+        try:
+            answers = await self._run(calls)
+            if len(answers) != len(calls):
+                raise RuntimeError(f"{len(calls)} calls were run and {len(answers)} answered")  # noqa: TRY301
+        except Exception as error:
+            return [error] * len(calls)
+        return answers
+
+    @staticmethod
+    def _abandon(waiting: Sequence[tuple[C, asyncio.Future[A]]]) -> None:
+        for _, future in waiting:
+            future.cancel()
+
+
+def _settle(future: asyncio.Future[A], answer: A | Exception) -> None:
+    if future.done():  # its caller was cancelled
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+        future.exception()  # marks it as retrieved, or asyncio would log it when the caller is cancelled now
+    else:
+        future.set_result(answer)
