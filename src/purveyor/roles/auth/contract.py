@@ -246,6 +246,16 @@ class EmailConfirmationRequested(Event, frozen=True):
     recipient_confirmed: bool = False
 
 
+class EmailConfirmed(Event, frozen=True):
+    """The owner of an account has confirmed its address. Emails to it no longer wait for that."""
+
+    type: ClassVar = "user.email_confirmed"
+
+    user_id: str
+    user_email: str
+    """The confirmed address, which is now the account's."""
+
+
 class EmailChanged(Event, frozen=True):
     """The address of an account was changed. The event goes to the owner of the old one."""
 

@@ -17,6 +17,7 @@ Change = list[Document]
 """An update as an aggregation pipeline, in which ``$$NOW`` is the server's time."""
 
 DUE: Condition = {"$in": ["pending", "retry"]}
+UNSENT: Condition = {"$in": ["pending", "retry", "claimed"]}
 IN_HAND: Condition = {"$in": ["claimed", "data"]}
 SETTLED: Condition = {"$in": ["sent", "failed", "unknown", "retry"]}
 _REPORTED = ("sent", "failed", "unknown")

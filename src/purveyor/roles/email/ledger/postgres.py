@@ -33,6 +33,7 @@ from purveyor.roles.email.turns import (
     FIRST,
     FIRST_WITHIN_S,
     GAP_WITHIN_S,
+    RELEASED,
     SUPERSEDED_BY,
     UNCONFIRMED,
     WAITING,
@@ -403,6 +404,19 @@ class PostgresLedger:
         erased = await self._database.fetch(_ERASE, account.user_id, account.address)
         await self._database.execute(_WITHDRAW, MailSettled.type, [row["event_id"] for row in erased])
         return len(erased)
+
+    async def release(self, account: Account) -> int:
+        # Includes claimed mails, which their sender may be about to hold.
+        return await self._database.execute(
+            """
+            update email.mails set mailbox = '', error = case when error like 'held: %' then $3 else error end,
+                next_attempt_at = case when error like 'held: %' then now() else next_attempt_at end
+            where user_id = $1 and user_id <> '' and recipient = $2 and mailbox <> ''
+                and state in ('pending', 'retry', 'claimed')""",
+            account.user_id,
+            account.address,
+            RELEASED,
+        )
 
     async def erase_farewells(self) -> int:
         return len(await self._database.fetch(_ERASE_FAREWELLS))
