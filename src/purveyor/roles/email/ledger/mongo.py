@@ -62,6 +62,7 @@ from purveyor.roles.email.ledger.mongo_documents import (
     of_account,
     place_of,
     put_back,
+    record_of,
     report_of,
     shown,
 )
@@ -466,7 +467,7 @@ class MongoLedger:
             wanted["event_id"] = {"$in": [*event_ids]}
         async with bounded():
             found = self._mails.find(wanted, SHOWN).sort([("created_at", -1), ("event_id", -1)]).limit(limit)
-            return [MailRecord(**document) async for document in found]
+            return [record_of(document) async for document in found]
 
     async def resend(self, event_id: str) -> bool:
         update = change(

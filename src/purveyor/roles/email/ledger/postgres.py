@@ -42,7 +42,8 @@ from purveyor.roles.email.turns import (
 )
 
 _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
-    resends, smtp_reply, error, created_at, updated_at"""
+    resends, smtp_reply, error, created_at, updated_at,
+    case when state in ('pending', 'retry') then next_attempt_at end as next_attempt_at"""
 _BATCH = 100
 _IS_ERASED = "exists (select from email.erased_recipients where digest = $11 and erased_at > $8::timestamptz)"
 """Whether the account or address with the digest ``$11`` was erased after ``$8``."""
