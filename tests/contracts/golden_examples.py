@@ -97,6 +97,7 @@ EXAMPLES: tuple[Message, ...] = (
     auth.ListErasures(unfinished=True, limit=50),
     auth.UserRegistered(**_PERSON, user_name="John Doe", confirmation_token="a token"),
     auth.EmailConfirmationRequested(**_PERSON, user_name="John Doe", token="a token", expires_at=_AT),
+    auth.EmailConfirmed(**_PERSON),
     auth.EmailChanged(**_PERSON, user_name="John Doe"),
     auth.PasswordResetRequested(**_PERSON, user_name="John Doe", token="a token", expires_at=_AT),
     auth.PasswordChanged(**_PERSON, user_name="John Doe"),

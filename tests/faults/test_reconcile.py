@@ -1,6 +1,7 @@
 """``app reconcile`` and ``app events``: what was lost between two roles is found, and put right once."""
 
 import asyncio
+import json
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -104,6 +105,13 @@ async def test_what_was_lost_is_found_put_right_and_then_no_longer_found(store: 
     assert f"order {silent}: no event. Would emit it." in said
     assert "mail sender 999999: dead. Would release its emails." in said
     assert lost["event_id"] not in said, "it was published a moment ago, and may be on its way"
+    code, said = await store.app("reconcile", "--json")
+    assert code == 1
+    document = json.loads(said)
+    assert document["consistent"] is False
+    found = {(each["kind"], each["id"]): each for each in document["inconsistencies"]}
+    assert found.keys() == {("order", silent), ("mail sender", "999999")}
+    assert not any(each["repaired"] for each in found.values())
 
     await store.sql(f"update orders.outbox set published_at = {LONG_AGO}", "select 1")
     code, said = await store.app("reconcile")

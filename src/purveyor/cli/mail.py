@@ -36,9 +36,9 @@ def list_mails(
         print_json(found)
         return
     shown = table(
-        *("Event", "Order", "To", "State", "Reply"),
-        whole=["Event", "Order", "State"],
-        drop=["Reply", "To", "Order"],
+        *("Event", "Order", "To", "State", "Next try (UTC)", "Reply"),
+        whole=["Event", "Order", "State", "Next try (UTC)"],
+        drop=["Reply", "To", "Order", "Next try (UTC)"],
     )
     for record in found:
         shown.add_row(
@@ -46,6 +46,7 @@ def list_mails(
             str(record.order_number or "-"),
             record.recipient,
             record.state,
+            f"{record.next_attempt_at:%F %T}" if record.next_attempt_at else "-",
             record.smtp_reply or record.error,
         )
     out.print(shown if found else "No emails found.")

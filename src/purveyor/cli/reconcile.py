@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from purveyor.cli.options import ConfigOption, console, run
-from purveyor.cli.output import out
+from purveyor.cli.output import JsonOption, out, print_json
 from purveyor.kit.clock import now
 from purveyor.registry import ROLES
 from purveyor.roles.email.contract import Email
@@ -26,47 +27,77 @@ _PAGE = 500
 def reconcile(
     apply: Annotated[bool, typer.Option("--apply", help="Repair what is found.")] = False,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Find and repair inconsistencies between roles.
 
     Finds orders without an event, events without an email, emails of dead senders, and dead letters.
     Exit code 1 if anything is left to repair. Safe to run at any time and repeatedly.
     """
-    if not run(_reconcile(apply, config)):
+    consistent, found = run(_reconcile(apply, config, as_json))
+    if as_json:
+        print_json({"consistent": consistent, "inconsistencies": found})
+    if not consistent:
         raise typer.Exit(1)
 
 
-async def _reconcile(apply: bool, config: ConfigOption) -> bool:
+class Inconsistency(msgspec.Struct, frozen=True):
+    """What was found, and whether it was repaired."""
+
+    kind: str
+    """``order``, ``event``, ``mail sender`` or ``dead letter``."""
+    id: str
+    detail: str
+    repaired: bool = False
+
+
+class _Report:
+    """Collects what is found. Prints it at once, because a repair may take long, unless it is printed as JSON."""
+
+    def __init__(self, *, printed: bool) -> None:
+        self.found: list[Inconsistency] = []
+        self._printed = printed
+
+    def add(self, kind: str, id: str, detail: str, *, repaired: bool = False) -> None:  # noqa: A002 - the field's name
+        self.found.append(Inconsistency(kind, id, detail, repaired))
+        if self._printed:
+            out.print(f"{'event' if kind == 'dead letter' else kind} {id}: {detail}")
+
+
+async def _reconcile(apply: bool, config: ConfigOption, as_json: bool) -> tuple[bool, list[Inconsistency]]:
+    report = _Report(printed=not as_json)
     names = ",".join(name for name in ROLES if name in ("auth", "orders", "email"))
     async with console(names, config) as host:
         await host.check_events()
         letters = await host.events.dead_letters()
         left = [
-            await _orders(host, apply),
-            await _events(host, letters, apply),
-            await _claims(host, apply),
-            _dead_letters(letters),
+            await _orders(host, apply, report),
+            await _events(host, letters, apply, report),
+            await _claims(host, apply, report),
+            _dead_letters(letters, report),
         ]
-    if not any(left):
+    if not any(left) and not as_json:
         out.print("Everything is consistent." if apply else "No inconsistencies found.")
-    return not any(left)
+    return not any(left), report.found
 
 
-async def _orders(host: "Host", apply: bool) -> int:
+async def _orders(host: "Host", apply: bool, report: _Report) -> int:
     """Report or repair orders without an event; returns how many are left."""
     found = 0
     while order_ids := await host.port(Orders).unannounced(_PAGE):
         found += len(order_ids)
-        for order_id in order_ids:
-            out.print(f"order {order_id}: no event. {'Emitted' if apply else 'Would emit'} it.")
+        done = await host.port(Orders).announce(order_ids) if apply else ()
+        for each in order_ids:
+            detail = f"no event. {'Emitted' if each in done else 'Would emit'} it."
+            report.add("order", each, detail, repaired=each in done)
         if not apply:
             return found
-        if not await host.port(Orders).announce(order_ids):
+        if not done:
             return len(order_ids)
     return 0
 
 
-async def _events(host: "Host", letters: Sequence["DeadLetter"], apply: bool) -> int:
+async def _events(host: "Host", letters: Sequence["DeadLetter"], apply: bool, report: _Report) -> int:
     """Report or replay published events without an email; returns how many are left."""
     dead = {letter.event_id for letter in letters}
     left = 0
@@ -79,7 +110,9 @@ async def _events(host: "Host", letters: Sequence["DeadLetter"], apply: bool) ->
                     continue  # reported as a dead letter; an operator has to find the cause first
                 done = apply and await actor.outbox.replay(event_id)
                 left += not done
-                out.print(f"event {event_id}: no email. {'Replayed' if done else 'Would replay'} it.")
+                report.add(
+                    "event", event_id, f"no email. {'Replayed' if done else 'Would replay'} it.", repaired=done
+                )
     return left
 
 
@@ -92,18 +125,17 @@ async def _published(outbox: "Outbox") -> AsyncIterator[Sequence[str]]:
         after = page[-1]
 
 
-async def _claims(host: "Host", apply: bool) -> int:
+async def _claims(host: "Host", apply: bool, report: _Report) -> int:
     """Report or release emails claimed by dead senders; returns how many senders are left."""
     found = await host.port(Email).recover(apply=apply)
     for sender in found.senders:
-        out.print(f"mail sender {sender}: dead. {'Released' if apply else 'Would release'} its emails.")
+        detail = f"dead. {'Released' if apply else 'Would release'} its emails."
+        report.add("mail sender", sender, detail, repaired=apply)
     return 0 if apply else len(found.senders)
 
 
-def _dead_letters(letters: Sequence["DeadLetter"]) -> int:
+def _dead_letters(letters: Sequence["DeadLetter"], report: _Report) -> int:
     for letter in letters:
-        out.print(
-            f"event {letter.event_id}: dead letter in {letter.queue} ({letter.reason}). "
-            "Run app events replay or app events drop."
-        )
+        detail = f"dead letter in {letter.queue} ({letter.reason}). Run app events replay or app events drop."
+        report.add("dead letter", letter.event_id, detail)
     return len(letters)

@@ -11,6 +11,7 @@ from purveyor.roles.auth.contract import (
     ConfirmationTokenInvalid,
     EmailChanged,
     EmailConfirmationRequested,
+    EmailConfirmed,
     EmailTaken,
     PasswordResetRequested,
     ResetTokenInvalid,
@@ -47,6 +48,9 @@ async def test_token_of_the_welcome_mail_confirms_the_address_once(here: Process
 
     assert confirmed.email_confirmed
     assert (await profile(here, user)).email_confirmed
+    assert await here.events(EmailConfirmed, user.id) == [
+        EmailConfirmed(user_id=str(user.id), user_email=user.email)
+    ]
     with pytest.raises(ConfirmationTokenInvalid) as refusal:
         await here.emails.confirm(token, HERE)
     assert [field.pointer for field in refusal.value.errors] == ["/token"]

@@ -26,6 +26,7 @@ from purveyor.kit.ids import new_id, stable_id
 from purveyor.kit.link_tokens import LinkTokens
 from purveyor.roles.auth.contract import (
     EmailConfirmationRequested,
+    EmailConfirmed,
     PasswordResetRequested,
     UserErased,
     UserExportRequested,
@@ -245,6 +246,19 @@ async def test_unconfirmed_addresses_of_one_mailbox_share_a_quota(mails: Mails, 
         assert len([claim for claim in claims if claim.recipient in addresses]) == UNCONFIRMED.quota
     for address in addresses:
         await ledger.erase(account_of(address), LONG_AGO)
+
+
+async def test_held_mails_of_a_confirmed_address_are_sent(mails: Mails, ledger: Ledger) -> None:
+    address = "held@b.test"
+    for _ in range(UNCONFIRMED.quota + 1):
+        event = event_of("order.created", user_email=address, recipient_confirmed=False)
+        await mails.write(event, envelope_of(event))
+    async with ledger.ownership() as owner:
+        assert len(await ledger.claim(owner.name, 20)) == UNCONFIRMED.quota
+        confirmed = EmailConfirmed(user_id=account_of(address).user_id, user_email=address)
+        await mails.release(confirmed, envelope_of(confirmed))
+        assert len(await ledger.claim(owner.name, 20)) == 1
+    await ledger.erase(account_of(address), LONG_AGO)
 
 
 async def test_events_without_an_id_are_told_apart_by_order_number_or_body(mails: Mails, ledger: Ledger) -> None:

@@ -257,6 +257,16 @@ class EmailConfirmationRequested(_TokenEvent, frozen=True):
     type: ClassVar = "user.email_confirmation_requested"
 
 
+class EmailConfirmed(Event, frozen=True):
+    """The owner of an account has confirmed its address. Emails to it no longer wait for that."""
+
+    type: ClassVar = "user.email_confirmed"
+
+    user_id: str
+    user_email: str
+    """The confirmed address, which is now the account's."""
+
+
 class EmailChanged(_NoticeEvent, frozen=True):
     """The address of an account was changed. The event goes to the owner of the old one."""
 

@@ -21,6 +21,7 @@ from purveyor.roles.auth.contract import (
     ConfirmationTokenInvalid,
     EmailChanged,
     EmailConfirmationRequested,
+    EmailConfirmed,
     EmailTaken,
     Principal,
     WrongPassword,
@@ -80,8 +81,8 @@ class EmailAddresses:
         """
         await self._admission.admit("confirm", network)
         before, after = await self._store.confirm(hash_of(token))
+        self._committed()
         if before.email != after.email:
-            self._committed()
             await self._sessions.heed_revocations()
             security_log.record("email.changed", subject=str(after.id), actor=str(after.id))
         return after
@@ -133,7 +134,9 @@ class EmailStore:
             await emit(connection, "auth", event)
 
     async def confirm(self, token_hash: bytes) -> tuple[User, User]:
-        """Use a token; the account before and after. A new address ends reset tokens that went to the old one.
+        """Use a token and emit ``EmailConfirmed``; the account before and after.
+
+        A new address ends reset tokens that went to the old one.
 
         Raises ``ConfirmationTokenInvalid`` and ``EmailTaken``.
         """
@@ -167,6 +170,8 @@ class EmailStore:
             email,
         )
         after = user_of(row)
+        confirmed = EmailConfirmed(user_id=str(after.id), user_email=after.email)
+        await emit(connection, "auth", about(after, confirmed))
         if before.email != email:
             await revoke_account(connection, before.id, self._token_lifetime_s, row["token_version"])
             await connection.execute(

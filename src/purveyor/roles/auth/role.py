@@ -20,6 +20,7 @@ from purveyor.roles.auth.client import AccountAdmin, Identity
 from purveyor.roles.auth.contract import (
     EmailChanged,
     EmailConfirmationRequested,
+    EmailConfirmed,
     GetAddress,
     GetProfile,
     ListErasures,
@@ -179,7 +180,7 @@ ROLE = Role(
         "staff": "For staff and admins: find users and change their roles.",
     },
     emits=(
-        *(UserRegistered, EmailConfirmationRequested, EmailChanged, PasswordResetRequested),
+        *(UserRegistered, EmailConfirmationRequested, EmailConfirmed, EmailChanged, PasswordResetRequested),
         *(PasswordChanged, UserErased, UserExportRequested),
     ),
     collects_personal_data=(UserErased, UserExportRequested),

@@ -36,6 +36,8 @@ class MailRecord(Message, frozen=True):
     error: str
     created_at: datetime
     updated_at: datetime
+    next_attempt_at: datetime | None = None
+    """When the mail is tried next at the earliest, if its state is ``pending`` or ``retry``."""
 
 
 class MailSettled(Event, frozen=True):

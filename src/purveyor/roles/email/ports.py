@@ -152,6 +152,12 @@ class Ledger(Protocol):
         mailed either.
         """
 
+    async def release(self, account: Account) -> int:
+        """Lift the quota from an account's unsent mails to its address and make held ones due; return how many.
+
+        Mails of foreign publishers and of other accounts to the same mailbox stay bounded.
+        """
+
     async def erase_farewells(self) -> int:
         """Erase the last mails to deleted accounts that were sent or have failed; return how many.
 

@@ -18,6 +18,7 @@ from purveyor.kit.role import Actor, Check, Env, HoldsPersonalData, Role
 from purveyor.roles.auth.contract import (
     EmailChanged,
     EmailConfirmationRequested,
+    EmailConfirmed,
     PasswordChanged,
     PasswordResetRequested,
     UserErased,
@@ -206,6 +207,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
             },
             subscriptions={
                 **dict.fromkeys(MAILED, mails.write),
+                EmailConfirmed: mails.release,
                 UserErased: partial(_erase, personal_data, mails),
                 OrderDataErased: personal_data.erase_later_mails,
                 UserExportRequested: personal_data.export,
@@ -346,7 +348,7 @@ ROLE = Role(
     tags={"development": "The development mailbox; not available in production."},
     pages={"Mailbox": "/mailbox"},
     consumes={
-        **{event: event.type for event in (*MAILED, UserErased, UserExportRequested)},
+        **{event: event.type for event in (*MAILED, EmailConfirmed, UserErased, UserExportRequested)},
         OrderDataErased: "order_data.erased.email",
     },
     migrations=Path(__file__).with_name("migrations"),

@@ -10,6 +10,7 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import Undeliverable
 from purveyor.kit.ids import stable_id
 from purveyor.kit.recipient import mailbox_digest
+from purveyor.roles.auth.contract import EmailConfirmed
 from purveyor.roles.email.contract import (
     ClaimsFound,
     EventIds,
@@ -26,7 +27,7 @@ from purveyor.roles.email.contract import (
 from purveyor.roles.email.journal import Journals
 from purveyor.roles.email.letters import Addressed, Letters, MailedEvent, OrderEvent
 from purveyor.roles.email.mime import compose, message_id, sender_parts
-from purveyor.roles.email.ports import DoubtPolicy, Ledger, NewMail
+from purveyor.roles.email.ports import Account, DoubtPolicy, Ledger, NewMail
 from purveyor.roles.email.privacy import happened_at
 from purveyor.roles.email.rendering import Renderer
 
@@ -105,6 +106,13 @@ class Mails:
             request_id=envelope.correlation_id,
             traceparent=envelope.traceparent,
         )
+
+    async def release(self, event: EmailConfirmed, _: Envelope) -> None:
+        """Send the mails that were held because the address was not confirmed."""
+        released = await self._ledger.release(Account(event.user_id, event.user_email))
+        if released:
+            log.info("emails released, their address is confirmed", extra={"mails": released})
+            self._recorded()
 
     async def list(self, ask: ListMails) -> MailRecords:
         return MailRecords(mails=tuple(await self._ledger.list(ask.state, ask.event_ids, ask.limit)))

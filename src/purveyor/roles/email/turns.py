@@ -45,6 +45,10 @@ def held_error(quota: Rate) -> str:
     return f"{HELD}emails to an unconfirmed address are limited to {quota}"
 
 
+RELEASED = "held until the address was confirmed"
+"""The error of a mail that was held and is due. It still counts as delayed."""
+
+
 def superseded_kinds(kind: str) -> list[str]:
     """Return the kinds of earlier mails that a mail of this kind makes pointless."""
     return [earlier for earlier, later in SUPERSEDED_BY.items() if kind in later]

@@ -18,9 +18,10 @@ MAIL: dict[str, Any] = {
     "error": "",
     "created_at": "2026-03-01T09:30:00.480Z",
     "updated_at": "2026-03-01T09:30:01.480Z",
+    "next_attempt_at": None,
 }
 MAILS = {"mails": [MAIL]}
-AGAIN = MAIL | {"state": "pending", "smtp_reply": ""}
+AGAIN = MAIL | {"state": "retry", "smtp_reply": "", "next_attempt_at": "2026-03-01T10:05:00.120Z"}
 DEAD_LETTERS = {
     "dead_letters": [
         {

@@ -176,6 +176,18 @@ async def test_a_retry_does_not_come_before_its_pause_is_over(ledger: Ledger, me
     assert await ledger.claim(me, 1) == []
 
 
+async def test_a_record_names_the_next_attempt_only_while_it_waits(ledger: Ledger, me: str) -> None:
+    event_id = (await _recorded(ledger)).event_id
+    claim = await take(ledger, me)
+    found = await ledger.find(event_id)
+    assert found is not None
+    assert found[0].next_attempt_at is None
+    await ledger.mark_retry(claim, reply="451 later", error="not sent", pause_s=3600)
+    (record,) = await ledger.list("retry", (), 10)
+    assert record.next_attempt_at is not None
+    assert timedelta(minutes=59) < record.next_attempt_at - record.updated_at <= timedelta(hours=1)
+
+
 async def test_a_retry_comes_after_its_pause(ledger: Ledger, me: str) -> None:
     event_id = (await _recorded(ledger)).event_id
     claim = await take(ledger, me)

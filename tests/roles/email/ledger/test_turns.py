@@ -228,6 +228,28 @@ async def test_an_operator_can_send_a_held_mail_at_once(ledger: Ledger, me: str)
     assert (await one(ledger, me)).event_id == held
 
 
+async def test_a_confirmed_address_releases_the_mails_of_its_account(ledger: Ledger, me: str) -> None:
+    await recorded(ledger, *map(unconfirmed, range(turns.UNCONFIRMED.quota)))
+    assert len(await ledger.claim(me, 10)) == turns.UNCONFIRMED.quota
+    ann = account("ann@b.test")
+    held, foreign, other = await recorded(
+        ledger,
+        mail(8, mailbox="m-1", recipient=ann.address, user_id=ann.user_id),
+        mail(9, mailbox="m-1", recipient=ann.address, user_id=""),
+        mail(10, mailbox="m-1", recipient="ann+1@b.test", user_id="another account"),
+    )
+    assert await ledger.claim(me, 10) == []
+    (untried,) = await recorded(ledger, mail(11, mailbox="m-1", recipient=ann.address, user_id=ann.user_id))
+    await ledger.release(ann)
+
+    released = {claim.event_id: claim for claim in await ledger.claim(me, 10)}
+    assert released.keys() == {held.event_id, untried.event_id}
+    for claim in released.values():
+        await finish(ledger, claim)
+    waiting = await ledger.list("pending", (), 10)
+    assert {each.event_id for each in waiting} == {foreign.event_id, other.event_id}
+
+
 async def test_a_mail_that_was_not_sent_gives_its_quota_back(ledger: Ledger, me: str) -> None:
     await recorded(ledger, unconfirmed())
     for _ in range(turns.UNCONFIRMED.quota + 1):

@@ -41,6 +41,7 @@ from purveyor.roles.email.ledger.mongo_documents import (
     PLACE,
     SETTLED,
     SHOWN,
+    UNSENT,
     WITH_MESSAGE,
     WITH_RECIPIENT,
     WITH_TEXT,
@@ -61,12 +62,22 @@ from purveyor.roles.email.ledger.mongo_documents import (
     of_account,
     place_of,
     put_back,
+    record_of,
     report_of,
     shown,
 )
 from purveyor.roles.email.ports import Account, Claim, ClaimLost, DoubtPolicy, Lease, NewMail, Report
 from purveyor.roles.email.privacy import digest_of
-from purveyor.roles.email.turns import FAREWELL, UNCONFIRMED, Place, Turn, held_error, superseded_kinds, turn_of
+from purveyor.roles.email.turns import (
+    FAREWELL,
+    RELEASED,
+    UNCONFIRMED,
+    Place,
+    Turn,
+    held_error,
+    superseded_kinds,
+    turn_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -412,6 +423,14 @@ class MongoLedger:
                 await self._mails.bulk_write([step for found in documents for step in erasure(found, now)])
             erased += len(documents)
 
+    async def release(self, account: Account) -> int:
+        bound = {"user_id": account.user_id, "recipient": account.address, "mailbox": {"$gt": ""}}
+        held = {**bound, "state": DUE, "error": {"$regex": "^held: "}}
+        async with bounded():
+            released = await self._mails.update_many(held, change(mailbox="", error=RELEASED, due_in_s=0))
+            others = await self._mails.update_many({**bound, "state": UNSENT}, {"$set": {"mailbox": ""}})
+        return released.modified_count + others.modified_count
+
     async def erase_farewells(self) -> int:
         wanted = {"kind": FAREWELL, "state": {"$in": ["sent", "failed"]}, **WITH_RECIPIENT}
         async with bounded():
@@ -448,7 +467,7 @@ class MongoLedger:
             wanted["event_id"] = {"$in": [*event_ids]}
         async with bounded():
             found = self._mails.find(wanted, SHOWN).sort([("created_at", -1), ("event_id", -1)]).limit(limit)
-            return [MailRecord(**document) async for document in found]
+            return [record_of(document) async for document in found]
 
     async def resend(self, event_id: str) -> bool:
         update = change(

@@ -17,6 +17,7 @@ Change = list[Document]
 """An update as an aggregation pipeline, in which ``$$NOW`` is the server's time."""
 
 DUE: Condition = {"$in": ["pending", "retry"]}
+UNSENT: Condition = {"$in": ["pending", "retry", "claimed"]}
 IN_HAND: Condition = {"$in": ["claimed", "data"]}
 SETTLED: Condition = {"$in": ["sent", "failed", "unknown", "retry"]}
 _REPORTED = ("sent", "failed", "unknown")
@@ -110,7 +111,13 @@ def of_account(account: Account) -> Document:
 def shown(document: Document) -> tuple[MailRecord, bytes]:
     """Return the record and the message of a document ``WITH_MESSAGE``."""
     message = bytes(document.pop("message"))
-    return MailRecord(**document), message
+    return record_of(document), message
+
+
+def record_of(document: Document) -> MailRecord:
+    """Return the record of a document with the fields ``SHOWN``."""
+    next_attempt_at = document["next_attempt_at"] if document["state"] in ("pending", "retry") else None
+    return MailRecord(**document | {"next_attempt_at": next_attempt_at})
 
 
 def following(record: MailRecord) -> Document:
@@ -164,7 +171,7 @@ def report_of(document: Document) -> Report:
     order_id, request_id = document.pop("order_id"), document.pop("request_id")
     # Old documents lack traceparent.
     cause = Cause(correlation_id=request_id, traceparent=document.pop("traceparent", ""))
-    return Report(MailRecord(**document), order_id, cause)
+    return Report(record_of(document), order_id, cause)
 
 
 def mark_reported(report: Report) -> pymongo.UpdateOne:

@@ -33,6 +33,7 @@ from purveyor.roles.email.turns import (
     FIRST,
     FIRST_WITHIN_S,
     GAP_WITHIN_S,
+    RELEASED,
     SUPERSEDED_BY,
     UNCONFIRMED,
     WAITING,
@@ -41,7 +42,8 @@ from purveyor.roles.email.turns import (
 )
 
 _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
-    resends, smtp_reply, error, created_at, updated_at"""
+    resends, smtp_reply, error, created_at, updated_at,
+    case when state in ('pending', 'retry') then next_attempt_at end as next_attempt_at"""
 _BATCH = 100
 _IS_ERASED = "exists (select from email.erased_recipients where digest = $11 and erased_at > $8::timestamptz)"
 """Condition: the account or address with the digest ``$11`` was erased after ``$8``."""
@@ -403,6 +405,19 @@ class PostgresLedger:
         erased = await self._database.fetch(_ERASE, account.user_id, account.address)
         await self._database.execute(_WITHDRAW, MailSettled.type, [row["event_id"] for row in erased])
         return len(erased)
+
+    async def release(self, account: Account) -> int:
+        # Includes claimed mails, which their sender may be about to hold.
+        return await self._database.execute(
+            """
+            update email.mails set mailbox = '', error = case when error like 'held: %' then $3 else error end,
+                next_attempt_at = case when error like 'held: %' then now() else next_attempt_at end
+            where user_id = $1 and user_id <> '' and recipient = $2 and mailbox <> ''
+                and state in ('pending', 'retry', 'claimed')""",
+            account.user_id,
+            account.address,
+            RELEASED,
+        )
 
     async def erase_farewells(self) -> int:
         return len(await self._database.fetch(_ERASE_FAREWELLS))

@@ -8,6 +8,8 @@ import { mailName } from "./timeline.js";
 
 const WAITS = new Set(["pending", "retry"]); // the timeline does not show why these wait
 
+const nextTry = (at) => new Date(at) > new Date() ? `next try ${moment(at)}` : "next try now";
+
 /** One email with its resend button. `done` is called after a resend; `brief` omits what the order page shows anyway. */
 export function mailRow(mail, done, { brief = false } = {}) {
   const result = h("div");
@@ -21,7 +23,7 @@ export function mailRow(mail, done, { brief = false } = {}) {
     }
   };
   const name = mailName(mail.kind);
-  const facts = [!brief && mail.order_number && `Order ${mail.order_number}`, mail.recipient, moment(mail.updated_at), counted(mail.attempts, "attempt")];
+  const facts = [!brief && mail.order_number && `Order ${mail.order_number}`, mail.recipient, moment(mail.updated_at), counted(mail.attempts, "attempt"), mail.next_attempt_at && nextTry(mail.next_attempt_at)];
   return h("li", { class: "mail-row" },
     h("div", {},
       h("strong", {}, name), " ", h("span", { class: `status ${mail.state}` }, word(mail.state)),

@@ -9,7 +9,7 @@ import { counted, moment, word } from "./format.js";
 import { Problem } from "./http.js";
 import { mailRow } from "./mail-panel.js";
 
-const TROUBLED = ["failed", "unknown", "retry"];
+const TROUBLED = ["failed", "unknown", "retry", "pending"];
 
 function letterRow(letter, again) {
   const result = h("div");
@@ -61,7 +61,7 @@ export async function systemView({ signal, again }) {
     ...TROUBLED.map((one) => settled(get(`/api/mails?state=${one}`))),
   ]);
   const away = lists.find((one) => one instanceof Error);
-  const mails = away ? [] : lists.flatMap((one) => one.mails);
+  const mails = away ? [] : lists.flatMap((one) => one.mails).filter((mail) => mail.state !== "pending" || mail.error);
   return {
     title: "System",
     kind: "wide",
@@ -73,7 +73,7 @@ export async function systemView({ signal, again }) {
           letters instanceof Error ? letters : letters.dead_letters.length
             ? h("ul", { class: "mail-rows" }, letters.dead_letters.map((letter) => letterRow(letter, again)))
             : h("p", {}, "All events were handled.")),
-        section("troubled", "Emails that did not arrive", "Failed, in doubt, or waiting to be tried again.",
+        section("troubled", "Emails that did not arrive", "Failed, in doubt, held, or waiting to be tried again.",
           away ?? (mails.length ? h("ul", { class: "mail-rows" }, mails.map((mail) => mailRow(mail, again))) : h("p", {}, "All emails were sent.")))),
     ],
   };
