@@ -285,7 +285,7 @@ class Shop:
         return answer
 
     async def placed(self, by: Customer, items: Items = ((1, 1),), **members: Any) -> httpx.Response:
-        """Place an order as a good client does: send it again, under the same key, while the shop is overloaded."""
+        """Place an order as a good client does: again, under the same key, while the shop is overloaded."""
         key = uuid.uuid4().hex
 
         async def answered() -> httpx.Response | None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # a process that asks nobody over HTTP needs none of it
     from purveyor.transports.http import HttpAsker
 
 log = logging.getLogger(__name__)
+_CONSOLE_ASK_TIMEOUT_S = 10.0
 
 P = TypeVar("P", bound=Port)
 T = TypeVar("T")

@@ -38,7 +38,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def find_page(wanted: OrderFilter, limit: int, texts: Mapping[str, str]) -> Page:
-    """Return the query for at most ``limit`` orders. ``texts`` are the conditions of ``SearchTexts``, by argument."""
+    """Query for at most ``limit`` orders. ``texts`` are the conditions of ``SearchTexts``, by argument."""
     order_by, _ = SORTS[wanted.sort]
     conditions, arguments = _conditions(wanted)
     if texts:
@@ -58,7 +58,7 @@ def find_page(wanted: OrderFilter, limit: int, texts: Mapping[str, str]) -> Page
 
 
 def _is_merged(wanted: OrderFilter) -> bool:
-    """Return whether the statuses are read one by one. Lists that have an index of their own or match little are not."""
+    """Return whether the statuses are read one by one. Lists with an own index or few matches are not."""
     if wanted.order_number is not None or wanted.words or wanted.mail_trouble:
         return False
     return any((wanted.status, wanted.payment_status, wanted.user_id and "total" in wanted.sort))
