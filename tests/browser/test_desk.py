@@ -48,8 +48,8 @@ async def test_many_orders_are_confirmed_undone_and_printed(tab: OpenTab, custom
         await page.sees("3 of 3 orders: 3 done, 0 unchanged, 0 failed.")
         assert await page.run(ROWS) == numbers
         await page.click("button", "Undo all")
-        await page.sees("3 of 3 orders: 3 done")
         await page.until("document.querySelector('h1').textContent === 'Undo changes'")
+        await page.sees("3 of 3 orders: 3 done")
         await page.click("a", "Print packing slips")
         await page.until("document.querySelectorAll('.slip').length === 3")
         printed = "[...document.querySelectorAll('.slip dd:nth-of-type(1)')].map((one) => +one.textContent)"
