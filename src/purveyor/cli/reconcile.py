@@ -42,7 +42,7 @@ def reconcile(
 
 
 class Inconsistency(msgspec.Struct, frozen=True):
-    """What was found, and whether it was repaired."""
+    """One inconsistency of the report."""
 
     kind: str
     """``order``, ``event``, ``mail sender`` or ``dead letter``."""
@@ -52,7 +52,7 @@ class Inconsistency(msgspec.Struct, frozen=True):
 
 
 class _Report:
-    """Collects what is found. Prints it at once, because a repair may take long, unless it is printed as JSON."""
+    """Collects inconsistencies. Prints each at once, because repairs may take long, except for JSON."""
 
     def __init__(self, *, printed: bool) -> None:
         self.found: list[Inconsistency] = []

@@ -28,7 +28,7 @@ _GRACE_S = 0.01
 _CONNECTIONS = 10
 """Enough for more than 10,000 uses per second."""
 _MAX_CALLS = 100
-"""How many calls of scripts share a pipeline, and its deadline."""
+"""Maximum number of script calls that share a pipeline and its deadline."""
 _PROBES = RetrySchedule(first_s=0.125, longest_s=1.25, jitter=0.4)
 
 

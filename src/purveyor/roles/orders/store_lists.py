@@ -34,7 +34,7 @@ class Page(msgspec.Struct, frozen=True):
     sql: str
     arguments: Sequence[Any]
     needs_values: bool
-    """A generic plan does not do: it does not know whether a word is rare, or how long a span of time is."""
+    """True if the plan depends on the values: a generic one cannot know how rare a word or how long a span is."""
 
 
 def find_page(wanted: OrderFilter, limit: int, texts: Mapping[str, str]) -> Page:
