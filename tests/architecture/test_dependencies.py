@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 RUN, DEV = "requirements.lock", "requirements-dev.lock"
 CLIENTS = "tests/clients/requirements.lock"
+PEER = "scripts/bench_peer/requirements.lock"
 ENTRY = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+)(?P<rest>.*(?:\n .*)*)", re.MULTILINE)
 
 
@@ -61,7 +62,7 @@ def test_every_direct_dependency_has_a_floor() -> None:
     ] == []
 
 
-@pytest.mark.parametrize("lock", [RUN, DEV, CLIENTS])
+@pytest.mark.parametrize("lock", [RUN, DEV, CLIENTS, PEER])
 def test_a_lock_has_hashes_and_no_url(lock: str) -> None:
     text = (ROOT / lock).read_text()
     entries = list(ENTRY.finditer(text))

@@ -19,11 +19,16 @@ _USER, _PASSWORD = "app", "tests"
 
 
 class PostgresServer(Server):
-    """A superuser's URL. ``kill`` loses no commit: only a crash of the machine could (fsync is off)."""
+    """A superuser's URL. ``kill`` loses no commit: only a crash of the machine could, unless it is ``durable``."""
 
     name: ClassVar[str] = "postgres"
     variable: ClassVar[str] = "TEST_POSTGRES_URL"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": does not wait for clients
+
+    def __init__(self, *, durable: bool = False) -> None:
+        """``durable``: flush each commit to the disk, as a shop's own server does."""
+        super().__init__()
+        self._durable = durable
 
     @classmethod
     def _missing(cls) -> str | None:
@@ -80,9 +85,11 @@ class PostgresServer(Server):
             "unix_socket_directories": str(self._data),  # 0700, so the socket without password is private
             "max_connections": "300",
             "shared_buffers": "64MB",
-            "fsync": "off",
-            "full_page_writes": "off",
         }
+        if self._durable:
+            settings |= {"shared_buffers": "512MB", "max_wal_size": "4GB"}
+        else:
+            settings |= {"fsync": "off", "full_page_writes": "off"}
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         return [str(self._binaries / "postgres"), "-D", str(self._data), "-p", str(self.port), *options]
 

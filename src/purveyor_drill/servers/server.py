@@ -57,6 +57,11 @@ class Server(ABC):
         return self._own_url() if self._given is None else self._given
 
     @property
+    def pid(self) -> int:
+        """The id of its first process."""
+        return self._running().pid
+
+    @property
     def folder(self) -> Path:
         """The folder of its files, including logs."""
         self._require_ours()
