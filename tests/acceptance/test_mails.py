@@ -151,7 +151,7 @@ async def test_only_a_confirmed_customer_reads_the_whole_order(shop: Shop, *, co
     order = exact(await shop.place(customer, [(1, 2)], shipping_address=address, note="Ring twice"))
     (mail,) = await shop.mails(customer.email)
     assert order["items"][0]["title"] in mail.text
-    for typed in ("Zoë Müller", "Torstraße 12", "10119 Berlin", "Ring twice"):
+    for typed in ("Zoë Müller", "Torstraße 12", "10119 Berlin", "Germany", "Ring twice"):
         assert (typed in mail.text) == confirmed
 
 

@@ -12,6 +12,7 @@ HEAVY = [
     "aiosmtplib",
     "argon2",
     "asyncpg",
+    "babel",
     "faststream",
     "httpx",
     "jinja2",

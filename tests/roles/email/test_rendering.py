@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from purveyor.kit.text import _COUNTRIES
 from purveyor.roles.auth.contract import Address
+from purveyor.roles.email.countries import country_name
 from purveyor.roles.email.mail_models import (
     CONTROLS,
     KINDS,
@@ -413,7 +415,39 @@ def test_a_mail_without_free_text_shows_only_the_name() -> None:
     ],
 )
 def test_an_address_is_written_as_usual_in_its_country(changes: dict[str, str], place: str) -> None:
-    assert address_lines(msgspec.structs.replace(ADDRESS, **changes))[2] == place
+    assert address_lines(msgspec.structs.replace(ADDRESS, **changes), "en")[2] == place
+
+
+@pytest.mark.parametrize(
+    ("country", "language", "name"),
+    [
+        ("DE", "en", "Germany"),
+        ("DE", "de", "Deutschland"),
+        ("DE", "es", "Alemania"),
+        ("DE", "fr", "Allemagne"),
+        ("US", "de", "Vereinigte Staaten"),
+        ("gb", "en", "United Kingdom"),
+        ("GB", "fr", "Royaume-Uni"),
+        ("Narnia", "de", "Narnia"),
+        ("DE", "xx", "Germany"),
+    ],
+)
+def test_country_of_an_address_is_named_in_the_language_of_the_mail(
+    country: str, language: str, name: str
+) -> None:
+    assert address_lines(msgspec.structs.replace(ADDRESS, country=country), language)[-1] == name
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_country_has_a_name_in_the_language_of_a_mail(code: str) -> None:
+    countries = _COUNTRIES.split()
+    names = {country_name(country, code) for country in countries}
+    assert len(names) == len(countries)
+    assert not names & set(countries)
+    mail = order(address=ADDRESS)
+    rendered = RENDERER.render("order.created", mail, code)
+    for form in (rendered.text, rendered.html):
+        assert country_name("DE", code) in form
 
 
 def test_a_mail_to_nobody_in_particular_is_in_the_language_of_the_shop() -> None:

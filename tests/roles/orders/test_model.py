@@ -1,6 +1,8 @@
 """The rules of orders, as pure functions."""
 
+import json
 from collections import Counter
+from decimal import Decimal
 from itertools import pairwise
 
 import msgspec
@@ -10,10 +12,21 @@ from hypothesis import strategies as st
 
 from purveyor.kit.clock import now
 from purveyor.kit.errors import InvalidInput
+from purveyor.kit.events.message import encode
 from purveyor.kit.ids import new_id
 from purveyor.kit.money import MAX_MINOR
 from purveyor.roles.orders.contract import IllegalTransition, ProductUnavailable, UnknownProduct
-from purveyor.roles.orders.model import MAX_QUANTITY, NEXT_PAYMENT_STATUS, NEXT_STATUS, Order, Product, Unsellable
+from purveyor.roles.orders.events import created_event
+from purveyor.roles.orders.model import (
+    MAX_QUANTITY,
+    NEXT_PAYMENT_STATUS,
+    NEXT_STATUS,
+    Buyer,
+    Order,
+    Product,
+    Unsellable,
+)
+from purveyor.roles.orders.schemas import order_view
 from roles.orders.samples import HOME, SHELF, buyer, draft
 
 ADA = buyer()
@@ -40,6 +53,32 @@ def test_a_new_order_waits_unpaid_at_the_catalogues_prices() -> None:
         (1, "Kettle", 1, 2999, 2999),
     ]
     assert (order.shipping_address, order.note, order.created_at, order.updated_at) == (HOME, "ring twice", at, at)
+
+
+@pytest.mark.parametrize(
+    ("currency", "price", "amounts"),
+    [
+        ("KWD", 1255, ("1.255", "3.765")),
+        ("KWD", 1000, ("1", "3")),
+        ("JPY", 499, ("499", "1497")),
+        ("EUR", 1255, ("12.55", "37.65")),
+        ("EUR", 0, ("0", "0")),
+    ],
+)
+def test_amounts_of_answer_and_event_have_the_decimals_of_the_currency(
+    currency: str, price: int, amounts: tuple[str, str]
+) -> None:
+    shelf = {1: Product(id=1, title="Kettle", price=price)}
+    order = Order.place(new_id(), ADA, draft((1, 3)), shelf, currency=currency, at=now())
+    answer = json.loads(encode(order_view(order)), parse_float=Decimal)
+    event = json.loads(created_event(order, Buyer(ADA.name, ADA.email, "en")).body, parse_float=Decimal)
+
+    each, total = map(Decimal, amounts)
+    assert (answer["total_amount"], answer["total_minor"], answer["currency"]) == (total, 3 * price, currency)
+    assert (event["total_amount"], event["currency"]) == (total, currency)
+    for (line,) in (answer["items"], event["items"]):
+        assert (line["price"], line["total_amt"]) == (each, total)
+    assert answer["items"][0]["price_minor"] == price
 
 
 def test_the_same_product_twice_is_one_line_where_it_stood_first() -> None:

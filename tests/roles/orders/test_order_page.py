@@ -82,6 +82,32 @@ async def test_how_to_pay_is_shown_while_a_transfer_is_due(
     assert ("IBAN DE02" in await pages.page(LINKS.sign(order_id, ada.email))) == is_shown
 
 
+@pytest.mark.parametrize(
+    ("currency", "language", "shown"),
+    [
+        ("EUR", "en", "1,234.50 EUR"),
+        ("EUR", "de", "1.234,50 EUR"),
+        ("EUR", "fr", "1\N{NARROW NO-BREAK SPACE}234,50 EUR"),
+        ("KWD", "en", "123.450 KWD"),
+        ("KWD", "de", "123,450 KWD"),
+        ("KWD", "es", "123,450 KWD"),
+        ("IQD", "en", "123.450 IQD"),
+        ("JPY", "en", "123,450 JPY"),
+        ("JPY", "de", "123.450 JPY"),
+    ],
+)
+async def test_amounts_are_written_as_in_the_language_of_the_order(
+    pages: OrderPages, store: OrderStore, database: Database, currency: str, language: str, *, shown: str
+) -> None:
+    ada = msgspec.structs.replace(buyer(), language=language)
+    order_id = (await store.add(new_order(ada))).order_id
+    await database.execute(
+        "update orders.orders set total = 123450, currency = $2 where id = $1", order_id, currency
+    )
+    page = await pages.page(LINKS.sign(order_id, ada.email))
+    assert f"<td>{shown}</td>" in page.replace("\N{NO-BREAK SPACE}", " ")
+
+
 async def test_a_link_with_another_signature_shows_nothing(pages: OrderPages, store: OrderStore) -> None:
     ada = buyer()
     order_id = (await store.add(new_order(ada))).order_id

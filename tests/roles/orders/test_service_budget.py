@@ -12,6 +12,7 @@ from purveyor.kit.db.postgres import Database, connect, open_database
 from purveyor.kit.ids import first_id_of, new_id
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.etag import IfMatch
+from purveyor.roles.orders.figures import TIMED, Day, Figures
 from purveyor.roles.orders.model import OrderFilter, Sort
 from purveyor.roles.orders.service import Changes, OrderChange, Orders
 from purveyor.roles.orders.store import HistoryStore, OrderStore
@@ -207,6 +208,49 @@ async def test_a_span_of_time_reads_its_own_rows(generic: Database) -> None:
 
     assert [order.created_at for order in page] == times[10:20][::-1]
     assert rows_read(plan) <= 100
+
+
+def rows_of(plan: dict[str, Any], relation: str) -> float:
+    """Rows that the scans of one table touched."""
+    own = rows_read(plan | {"Plans": []}) if plan.get("Relation Name") == relation else 0.0
+    return own + sum(rows_of(child, relation) for child in plan.get("Plans", ()))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2 * TIMED - 1, 5 * TIMED])
+async def test_figures_of_a_day_read_its_orders_and_the_mails_of_some(generic: Database, count: int) -> None:
+    since = datetime(2020, 2, 1, tzinfo=UTC) + timedelta(days=count)
+    moments = [since + timedelta(seconds=10 * second) for second in range(count)]
+    await generic.execute(
+        """
+        with placed as (
+            insert into orders.orders
+            select id, 3000000 + $3 * 10000 + n, 'counted', '', '',
+                case when n % 2 = 0 then 'cancelled' else 'pending' end, 'unpaid', 'card', 'EUR', 100, null, '', 1,
+                '', at, at
+            from unnest($1::uuid[], $2::timestamptz[]) with ordinality as made (id, at, n)
+            returning id, created_at
+        )
+        insert into orders.history
+            (order_id, id, at, what, actor, mail_event_id, mail_kind, mail_state, mail_resends)
+        select id, 1, created_at + interval '2 seconds', 'mail_sent', 'system', id::text, 'order.created', 'sent',
+            0
+        from placed""",
+        [first_id_of(moment) for moment in moments],
+        moments,
+        count,
+    )
+    await generic.execute("analyze orders.history")
+    figures = Figures(generic, "UTC", "EUR")
+    day = await figures._load(since.date())
+    mail_s = 2.0 if count else None
+
+    assert day == Day(
+        date=since.date(), orders=count, revenue=(count + 1) // 2 * 100, mail_p50_s=mail_s, mail_p95_s=mail_s
+    )
+    span = (since, since + timedelta(days=1))
+    plan = await explained(generic, "percentile_cont", *map(first_id_of, span), *span, "EUR")
+    assert rows_of(plan, "orders") <= count + 10  # ids of other orders are random, so a few may be in the span
+    assert rows_of(plan, "history") <= 2 * TIMED
 
 
 async def test_getting_an_order_reads_that_order(generic: Database) -> None:

@@ -142,6 +142,8 @@ class Language(_Section, frozen=True):
     """By the payment status's name in the contract."""
     mail: dict[str, MailTexts]
     """By kind of mail."""
+    code: str = FALLBACK
+    """ISO 639 code, which is the name of the file."""
 
 
 def best(wanted: str, among: Mapping[str, Language]) -> str:

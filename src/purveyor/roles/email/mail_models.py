@@ -10,6 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from purveyor.roles.auth.contract import Address
+from purveyor.roles.email.countries import country_name
 from purveyor.roles.email.language import FALLBACK, Language
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
@@ -107,7 +108,7 @@ class OrderMail(_AboutOrder, frozen=True, kw_only=True):
             "payment_status": words.payment_status.get(self.payment_status) or one_line(self.payment_status),
             "how_to_pay": self._how_to_pay(words, view["total"], shop),
             "bank_details": shop.bank_details if self._is_transfer(shop) else (),
-            "address": address_lines(self.address) if self.address else (),
+            "address": address_lines(self.address, words.code) if self.address else (),
             "note": one_line(self.note),
             "reason": one_line(self.reason),
         }
@@ -262,14 +263,15 @@ _CITY_FIRST = frozenset(["AU", "BR", "CA", "GB", "IE", "IN", "KR", "NZ", "SG", "
 """Countries that write the city before the postal code."""
 
 
-def address_lines(address: Address) -> tuple[str, ...]:
-    """A postal address as lines."""
+def address_lines(address: Address, language: str) -> tuple[str, ...]:
+    """A postal address as lines, the last one with the country's name in a language."""
     region, city, code = one_line(address.region), one_line(address.city), one_line(address.postal_code)
     if address.country.upper() in _CITY_FIRST:
         place = ", ".join(filter(None, (city, " ".join(filter(None, (region, code))))))
     else:
         place = ", ".join(filter(None, (" ".join(filter(None, (code, city))), region)))
-    lines = (address.recipient, address.line1, address.line2, place, address.country)
+    country = country_name(address.country, language)
+    lines = (address.recipient, address.line1, address.line2, place, country)
     return tuple(filter(None, map(one_line, lines)))
 
 

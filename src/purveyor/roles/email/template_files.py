@@ -55,7 +55,11 @@ def own_files(overrides: Path) -> list[str]:
 @cache
 def _packaged_languages() -> Mapping[str, Language]:
     paths = sorted((PACKAGED / "messages").glob("*.toml"))
-    return {path.stem: msgspec.toml.decode(path.read_bytes(), type=Language) for path in paths}
+    return {path.stem: _read(msgspec.toml.decode(path.read_bytes()), path) for path in paths}
+
+
+def _read(content: object, path: Path) -> Language:
+    return msgspec.structs.replace(msgspec.convert(content, Language), code=path.stem)
 
 
 def _own(path: Path) -> Language:
@@ -73,7 +77,7 @@ def _own(path: Path) -> Language:
             where = _line(source, place)
             raise ConfigError(f"MAIL_TEMPLATES: {name}, line {where}: {_written(place)}: {trouble}.")
     try:
-        return msgspec.convert(content, Language)
+        return _read(content, path)
     except msgspec.ValidationError as error:
         raise ConfigError(f"MAIL_TEMPLATES: {name}: {error}.") from error
 

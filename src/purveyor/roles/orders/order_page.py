@@ -14,7 +14,7 @@ from litestar.params import PathParameter
 from purveyor.kit.errors import NotFound
 from purveyor.kit.http.routes import RouteGroup, answer
 from purveyor.kit.link_tokens import LinkTokens, id_in
-from purveyor.kit.money import to_fixed
+from purveyor.kit.money import decimals, to_fixed
 from purveyor.roles.orders.contract import order_page
 from purveyor.roles.orders.model import Order
 from purveyor.roles.orders.store import OrderStore
@@ -129,12 +129,12 @@ def _render(order: Order, tag: str, shop: ShopDetails, public_url: str) -> str:
                 {
                     "title": line.title,
                     "quantity": line.quantity,
-                    "price": _amount(line.price, order.currency),
-                    "amount": _amount(line.total, order.currency),
+                    "price": _amount(line.price, order.currency, language),
+                    "amount": _amount(line.total, order.currency, language),
                 }
                 for line in order.lines
             ],
-            total=_amount(order.total, order.currency),
+            total=_amount(order.total, order.currency, language),
             bank_details=shop.bank_lines if is_payable else (),
             links=list(_links(shop, public_url, words)),
         )
@@ -150,5 +150,9 @@ def _links(shop: ShopDetails, public_url: str, words: Mapping[str, str]) -> Iter
         yield words["legal"], shop.shop_legal_url
 
 
-def _amount(minor: int, currency: str) -> str:
-    return f"{to_fixed(minor, currency)}\N{NO-BREAK SPACE}{currency}"
+def _amount(minor: int, currency: str, language: str) -> str:
+    from babel.numbers import format_decimal
+
+    digits = decimals(currency)  # CLDR has those that are customary, such as 0 for IQD
+    number = format_decimal(to_fixed(minor, currency), f"#,##0.{'0' * digits}".rstrip("."), language)
+    return f"{number}\N{NO-BREAK SPACE}{currency}"

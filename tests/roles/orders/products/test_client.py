@@ -872,20 +872,27 @@ async def test_credentials_of_the_address_are_not_shown(api: ProductApiServer) -
     await client.aclose()
 
 
-async def test_log_says_which_address_answered_what(
+async def test_log_says_once_that_the_api_went_away_and_once_that_it_is_back(
     api: ProductApiServer, products: ProductApi, caplog: pytest.LogCaptureFixture
 ) -> None:
-    api.answers = {1: [status(500)], 2: [text("<html>" + "x" * 10_000)]}
-    with caplog.at_level(logging.WARNING, "purveyor"):
+    page = text("<html>" + "x" * 10_000)
+    api.answers = {1: [status(500)], 2: [status(500)], 4: [page], 5: [page]}
+    with caplog.at_level(logging.INFO, "purveyor.roles.orders"):
         for number in (1, 2):
             with pytest.raises(ProductsUnavailable) as refused:
                 await products.fetch([number])
             assert "500" not in refused.value.detail, "what is behind us is not the client's business"
+        await products.fetch([3])
+        await products.fetch([6])
+        for number in (4, 5):
+            with pytest.raises(ProductsUnavailable):
+                await products.fetch([number])
     assert [record.getMessage()[:200] for record in caplog.records] == [
         f"The product API failed ({api.url}/1 answered 500, application/json, begins with {ERROR!r}).",
+        f"The product API answers again ({api.url}/3).",
         (
             "The product API returned HTML instead of JSON "
-            f"({api.url}/2 answered 200, application/json, begins with '<html>{'x' * 80}"
+            f"({api.url}/4 answered 200, application/json, begins with '<html>{'x' * 80}"
         )[:200],
     ]
 

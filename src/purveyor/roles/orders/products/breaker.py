@@ -139,8 +139,8 @@ class Breaker:
         self._open_until = self._clock() + self._open_s
         self._slots.clear()
         self._failed_in_a_row = 0
-        _log.warning("%s keeps failing: not called for %g s", self._name, self._open_s)
+        _log.debug("%s keeps failing: not called for %g s", self._name, self._open_s)
 
     def _close(self) -> None:
         self._open_until = None
-        _log.info("%s is back", self._name)
+        _log.debug("%s is called again", self._name)

@@ -122,6 +122,7 @@ class ProductApi:
         self._breaker = Breaker("the product API", failures=failures, clock=clock)
         self._list_breaker = Breaker("the product API's lists", failures=failures, clock=clock)
         self._trouble = ""
+        self._away: set[Breaker] = set()
         self._busy_until = clock()
         self._loader: SharedLoader[ProductId, Found] = SharedLoader(
             self._load,
@@ -255,20 +256,29 @@ class ProductApi:
         ends = asyncio.get_running_loop().time() + self._deadline_s
         try:
             async with breaker.call(wait_s=self._deadline_s):
-                return read(await self._get_with_retries(path, ends))
+                found = read(await self._get_with_retries(path, ends))
         except BreakerOpen as error:
             raise self._unavailable(error.retry_after_s) from error
         except Refused as error:
-            self._note(str(error))
+            self._note(str(error), breaker)
             raise self._unavailable(error.answer.retry_after_s) from error
         except (TimeoutError, *_CUT_OFF) as error:
             reason = str(error) or "no answer in time"
-            self._note(f"The product API did not answer ({self._where(path)}, {type(error).__name__}: {reason}).")
+            self._note(
+                f"The product API did not answer ({self._where(path)}, {type(error).__name__}: {reason}).", breaker
+            )
             raise self._unavailable(0) from error
+        if breaker in self._away:
+            self._away.clear()
+            _log.info("The product API answers again (%s).", self._where(path))
+        return found
 
-    def _note(self, trouble: str) -> None:
+    def _note(self, trouble: str, breaker: Breaker) -> None:
+        """Keep what is wrong, and log it if nothing was wrong before."""
         self._trouble = trouble
-        _log.warning("%s", trouble)
+        if not self._away:
+            _log.warning("%s", trouble)
+        self._away.add(breaker)
 
     def _unavailable(self, retry_after_s: int) -> ProductsUnavailable:
         """The error with the longest wait that is known, from the far side's ``Retry-After`` or the breaker."""

@@ -12,9 +12,13 @@ const WHAT = {
   corrected: "Corrected",
 };
 const MAILS = {
-  "order.created": "Order confirmation", "order.confirmed": "Order acceptance", "order.shipped": "Shipping confirmation",
-  "order.delivered": "Delivery confirmation", "order.cancelled": "Cancellation confirmation",
-  "user.registered": "Welcome email", "user.password_reset_requested": "Password reset email",
+  "order.created": "Order confirmation", "order.confirmed": "Order acceptance", "order.paid": "Payment confirmation",
+  "order.shipped": "Shipping confirmation", "order.delivered": "Delivery confirmation",
+  "order.cancelled": "Cancellation confirmation", "order.refunded": "Refund confirmation",
+  "shop.new_order": "New order notice", "user.registered": "Welcome email",
+  "user.email_confirmation_requested": "Address confirmation email", "user.email_changed": "Address change notice",
+  "user.password_reset_requested": "Password reset email", "user.password_changed": "Password change notice",
+  "user.erased": "Account deletion notice",
 };
 const MAIL_STATES = { sent: "sent", failed: "could not be delivered", unknown: "may have been sent" };
 

@@ -1,0 +1,25 @@
+"""Names of countries in the languages of CLDR."""
+
+from collections.abc import Mapping
+from functools import cache
+
+from purveyor.roles.email.language import FALLBACK
+
+
+def country_name(code: str, language: str) -> str:
+    """Return the name of an ISO 3166-1 country, for an unknown code the code itself.
+
+    In a language that CLDR does not know the name is English.
+    """
+    return _names(language).get(code.upper(), code)
+
+
+@cache
+def _names(language: str) -> Mapping[str, str]:
+    from babel import Locale, UnknownLocaleError  # most processes never write an address
+
+    try:
+        locale = Locale(language)
+    except UnknownLocaleError:
+        locale = Locale(FALLBACK)
+    return locale.territories
