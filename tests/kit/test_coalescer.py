@@ -6,7 +6,8 @@ from contextvars import ContextVar
 
 import pytest
 
-from purveyor.kit.coalescer import Coalescer
+from purveyor.kit.coalescer import Coalescer, alone_after_failure
+from purveyor.kit.errors import Unavailable
 
 caller: ContextVar[str] = ContextVar("caller", default="nobody")
 
@@ -165,3 +166,34 @@ async def test_close_cancels_a_call_whose_group_has_not_begun(
     await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
     assert server.groups == []
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected", "groups"),
+    [
+        ([1, 2], ["answer 1", "answer 2"], [[1, 2]]),
+        ([1, -2, 3], ["answer 1", ValueError, "answer 3"], [[1, -2, 3], [1], [-2], [3]]),
+        ([-1], [ValueError], [[-1]]),
+        ([1, 0, -2], [Unavailable] * 3, [[1, 0, -2]]),
+        ([-1, 2, 0, 3], [Unavailable] * 4, [[-1, 2, 0, 3], [-1], [2], [0]]),
+    ],
+    ids=["no failure", "one bad call", "bad call that is alone", "server away", "server away between the calls"],
+)
+async def test_calls_of_a_failed_group_are_repeated_alone_unless_the_server_is_away(
+    calls: list[int], expected: list[object], groups: list[list[int]]
+) -> None:
+    ran: list[list[int]] = []
+
+    @alone_after_failure
+    async def run(group: Sequence[int]) -> Sequence[str | Exception]:
+        ran.append(list(group))
+        if 0 in group and -1 not in group:
+            raise Unavailable("away")
+        if min(group) < 0:
+            raise ValueError(min(group))
+        return [f"answer {call}" for call in group]
+
+    coalescer: Coalescer[int, str] = Coalescer(run, max_size=10)
+    outcomes = await asyncio.gather(*begin(coalescer, *calls), return_exceptions=True)
+    assert [outcome if isinstance(outcome, str) else type(outcome) for outcome in outcomes] == expected
+    assert ran == groups

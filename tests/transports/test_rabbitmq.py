@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -244,6 +245,25 @@ async def test_an_unroutable_event_is_reported_and_its_neighbours_arrive(
     assert isinstance(second, Unroutable)
     assert "nobody.listens" in str(second)
     assert await foreign.depth(queue.name) == 2
+
+
+async def test_batch_is_written_within_a_few_rounds_of_a_busy_event_loop(
+    events: RabbitEvents, queue: Queue, server: RabbitServer
+) -> None:
+    """FastStream's publish needs two rounds for each event. When it does not, it can replace ``Link._write``."""
+
+    async def arrived(url: str) -> None:
+        connection = await aio_pika.connect(url)
+        async with connection:
+            await until(lambda: _waiting(Foreign(connection), queue, 101))
+
+    await events.publish([sent_on(queue)])
+    publishing = asyncio.gather(events.publish([sent_on(queue) for _ in range(100)]))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    with ThreadPoolExecutor(1) as beside:  # while this loop stands still and writes nothing more
+        beside.submit(asyncio.run, arrived(server.url)).result()
+    assert await publishing == [[None] * 100]
 
 
 async def test_an_event_that_cannot_be_written_is_reported(events: RabbitEvents, queue: Queue) -> None:

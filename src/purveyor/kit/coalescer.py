@@ -4,10 +4,44 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
+from functools import wraps
 from typing import Generic, TypeVar
+
+from purveyor.kit.errors import Unavailable
 
 C = TypeVar("C")
 A = TypeVar("A")
+RunGroup = Callable[[Sequence[C]], Awaitable[Sequence[A | Exception]]]
+
+
+def alone_after_failure(run: RunGroup[C, A]) -> RunGroup[C, A]:
+    """Make ``run`` repeat the calls of a failed group one by one, so that a bad call fails only itself.
+
+    A failed group must have had no effect. ``Unavailable`` is raised to all of the group at once, as each call
+    alone would wait for the server too.
+    """
+
+    async def answer(call: C) -> A | Exception:
+        try:
+            (found,) = await run([call])
+        except Unavailable:
+            raise
+        except Exception as error:
+            return error
+        return found
+
+    @wraps(run)
+    async def run_group(calls: Sequence[C]) -> Sequence[A | Exception]:
+        try:
+            return await run(calls)
+        except Unavailable:
+            raise
+        except Exception:
+            if len(calls) == 1:
+                raise
+            return [await answer(call) for call in calls]
+
+    return run_group
 
 
 class Coalescer(Generic[C, A]):
@@ -21,7 +55,7 @@ class Coalescer(Generic[C, A]):
     its callers. Cancelling a caller withdraws a call that has not started and does not affect the others.
     """
 
-    def __init__(self, run: Callable[[Sequence[C]], Awaitable[Sequence[A | Exception]]], *, max_size: int) -> None:
+    def __init__(self, run: RunGroup[C, A], *, max_size: int) -> None:
         self._run, self._max_size = run, max_size
         self._waiting: deque[tuple[C, asyncio.Future[A]]] = deque()
         self._runner: asyncio.Task[None] | None = None

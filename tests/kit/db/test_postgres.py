@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from urllib.parse import urlsplit
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 
 from faults.proxy import Proxy, SlowClose
@@ -170,3 +172,13 @@ async def test_error_inside_a_transaction_rolls_back_and_is_raised(database: Dat
     with pytest.raises(ZeroDivisionError):
         await work()
     assert await database.fetchval("select count(*) from rolled_back") == 0
+
+
+@pytest.mark.parametrize(("numbers", "left"), [((5, 6, 7), 3), ((5, 6, 5), 0)], ids=["all", "one is refused"])
+async def test_statement_for_many_rows_answers_in_order_and_succeeds_or_fails_as_one(
+    things: Database, numbers: tuple[int, ...], left: int
+) -> None:
+    with nullcontext() if left else pytest.raises(asyncpg.UniqueViolationError):
+        found = await things.fetchmany("insert into things values ($1) returning id", [(one,) for one in numbers])
+        assert [row["id"] for row in found] == list(numbers)
+    assert await things.fetchval("select count(*) from things") == left

@@ -22,7 +22,17 @@ from purveyor.kit.db.postgres import Connection, Database
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.events import outbox as module
 from purveyor.kit.events.message import Envelope
-from purveyor.kit.events.outbox import BATCH, COLUMNS, Outbox, Relay, emit, envelope, insert_into, values
+from purveyor.kit.events.outbox import (
+    BACKLOG_BATCH,
+    BATCH,
+    COLUMNS,
+    Outbox,
+    Relay,
+    emit,
+    envelope,
+    insert_into,
+    values,
+)
 from purveyor.kit.ids import first_id_of, new_id
 from purveyor.kit.metrics import REGISTRY
 from waiting import PATIENCE_S, until
@@ -162,6 +172,23 @@ async def test_two_relays_never_hold_a_row_at_once(orders: Database) -> None:
 
     assert await first == BATCH
     assert sorted(slow.ids + quick.ids) == ids
+
+
+async def test_batch_grows_while_there_is_a_backlog(orders: Database) -> None:
+    await add(orders, *(new_id() for _ in range(2 * BATCH + BACKLOG_BATCH + 1)))
+    transport = Transport()
+    made = relay(orders, transport)
+    assert [await made.batch() for _ in range(3)] == [BATCH, BACKLOG_BATCH, BATCH + 1]
+    await add(orders, *(new_id() for _ in range(BATCH + 1)))
+    assert await made.batch() == BATCH
+
+
+async def test_batch_does_not_grow_while_the_transport_is_away(orders: Database) -> None:
+    await add(orders, *(new_id() for _ in range(BATCH + 1)))
+    made = relay(orders, Transport(lambda _: Unavailable("away")))
+    assert await made.batch() == BATCH
+    await orders.execute(f"update {SCHEMA}.outbox set next_attempt_at = now()")
+    assert await made.batch() == BATCH
 
 
 async def test_many_relays_together_publish_each_row_once(orders: Database) -> None:

@@ -113,6 +113,13 @@ async def test_connections_are_kept_and_no_more_are_opened_than_mails_under_way(
     assert sink.steps()["connect"] == 4
 
 
+async def test_mails_beyond_the_connections_wait_for_one(sink: SmtpSink, make: Make) -> None:
+    mailer = make(connections=3)
+    assert mailer.slots > 3
+    await asyncio.gather(*(send(mailer) for _ in range(mailer.slots)))
+    assert (len(sink.messages()), sink.steps()["connect"]) == (mailer.slots, 3)
+
+
 async def test_a_connection_takes_a_hundred_mails(sink: SmtpSink, make: Make) -> None:
     mailer = make()
     for _ in range(101):

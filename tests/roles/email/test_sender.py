@@ -293,6 +293,47 @@ async def test_a_fault_of_the_mailer_leaves_no_mail_behind(
     assert (found.attempts, found.resends) == (2, int(after))
 
 
+class Gated(Mailbox):
+    """Stores as many mails as were let through."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.in_hand = 0
+        self._through = asyncio.Semaphore(0)
+
+    async def send(self, claim: Claim, before_dot: Callable[[], Awaitable[None]]) -> str:
+        self.in_hand += 1
+        await self._through.acquire()
+        return await super().send(claim, before_dot)
+
+    def let_through(self, mails: int) -> None:
+        for _ in range(mails):
+            self._through.release()
+
+
+async def test_sender_claims_more_when_half_of_its_slots_are_free(
+    ledger: PostgresLedger, journals: Journals, tmp_path: Path
+) -> None:
+    mailer = Gated(tmp_path)
+    for _ in range(mailer.slots + 2):
+        await record(ledger)
+    async with sending(ledger, mailer, journals):
+        await until(lambda: mailer.in_hand == mailer.slots)
+        mailer.let_through(1)
+        await until(lambda: _count(ledger, "sent", 1))
+        assert await _count(ledger, "pending", 2)
+        mailer.let_through(1)
+        await until(lambda: mailer.in_hand == mailer.slots + 2)
+        claimed = {mail.updated_at for mail in await ledger.list("claimed", (), 10)}
+        assert len(claimed) == 2  # those that began and those that followed, each by one statement
+        mailer.let_through(mailer.slots)
+        await until(lambda: _count(ledger, "sent", mailer.slots + 2))
+
+
+async def _count(ledger: PostgresLedger, state: str, mails: int) -> bool:
+    return len(await ledger.list(state, (), 100)) == mails
+
+
 @pytest.mark.parametrize("policy", ["resend", "park"])
 async def test_what_a_dead_senders_journal_knows_is_recorded_and_not_sent_again(
     ledger: PostgresLedger, mailer: SmtpMailer, sink: SmtpSink, journals: Journals, policy: DoubtPolicy

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg  # type: ignore[import-untyped]
 import msgspec
 import pytest
 
@@ -168,6 +169,21 @@ async def test_ids_are_in_the_order_of_the_commits(
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(read(), write())
     assert seen == list(range(2, 42))
+
+
+async def test_outcomes_of_several_orders_at_once_fail_or_succeed_each_alone(
+    store: OrderStore, histories: HistoryStore
+) -> None:
+    orders = [await placed(store) for _ in range(3)]
+    outcomes = [mail(), mail("\x00"), mail()]
+    added = await asyncio.gather(
+        *(histories.add_mail(order_id, one, now()) for order_id, one in zip(orders, outcomes, strict=True)),
+        histories.add_mail(new_id(), mail(), now()),
+        return_exceptions=True,
+    )
+    assert [added[0], type(added[1]), *added[2:]] == [None, asyncpg.CharacterNotInRepertoireError, None, None]
+    entries = [(await histories.timeline(order_id, None)).entries for order_id in orders]
+    assert [len(found) for found in entries] == [2, 1, 2]
 
 
 async def test_a_mail_is_noted_once_for_each_state_and_resend(

@@ -161,6 +161,11 @@ class Database:
         """The first row of one statement, or ``None``, in one round trip."""
         return await self._run("fetchrow", sql, args)
 
+    async def fetchmany(self, sql: str, rows: Sequence[Sequence[object]]) -> Sequence[Record]:
+        """All rows of one statement that is run for each of ``rows``, in one round trip and one transaction."""
+        found: Sequence[Record] = await self._run("fetchmany", sql, (rows,))
+        return found
+
     async def fetchval(self, sql: str, *args: object) -> Any:
         """The first column of the first row, or ``None``, in one round trip."""
         return await self._run("fetchval", sql, args)

@@ -85,6 +85,8 @@ _KNOWN: dict[Known, str] = {
 }
 NO_ID = UUID(int=0)
 BATCH = 100
+BACKLOG_BATCH = 500
+"""Size of the batches after a full one. A relay that dies sends all events of its batch again."""
 POLL_S = 1.0
 _MEASURE_EVERY_S = 5.0
 KEEP = timedelta(days=30)
@@ -257,6 +259,7 @@ class Relay:
         self._order_by = order_by
         self._poll = Poll(POLL_S)
         self._stuck = False
+        self._size = BATCH
 
     def wake(self) -> None:
         """Say that something was committed: a hint for speed, the poll is the guarantee."""
@@ -272,20 +275,22 @@ class Relay:
             await _end(tasks)
 
     async def _relay(self) -> float | None:
-        taken = await self.batch()
+        size = self._size
+        is_full = await self.batch() == size
         if self._stuck:
             return POLL_S  # more events would not help
-        return MORE if taken == BATCH else None
+        return MORE if is_full else None
 
     async def batch(self) -> int:
-        """Publish what waits, at most ``BATCH`` events; how many were taken."""
+        """Publish what waits, ``BATCH`` events or ``BACKLOG_BATCH`` after a full batch; return how many."""
+        size, self._size = self._size, BATCH
         self._stuck = False
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 f"""
                 select {COLUMNS}, attempts from {self._schema}.outbox
                 where published_at is null and next_attempt_at <= now()
-                order by {self._order_by} limit {BATCH} for update skip locked"""  # noqa: S608 - our own names and numbers
+                order by {self._order_by} limit {size} for update skip locked"""  # noqa: S608 - our own names and numbers
             )
             if not rows:
                 return 0
@@ -299,12 +304,14 @@ class Relay:
                 )
             failpoint("relay.marked")
             failed = [(row, error) for row, error in zip(rows, outcomes, strict=True) if error is not None]
-            full_of_failures = len(failed) == BATCH
+            full_of_failures = len(failed) == size
             self._stuck = full_of_failures or any(isinstance(error, Unavailable) for _, error in failed)
             if failed:
                 await self._back_off(connection, failed)
         for row, error in zip(rows, outcomes, strict=True):
             EVENTS_PUBLISHED.labels(row["type"], "failed" if error else "confirmed").inc()
+        if len(rows) == size and not self._stuck:
+            self._size = BACKLOG_BATCH
         return len(rows)
 
     async def _back_off(self, connection: object, failed: Sequence[tuple[Record, Exception | None]]) -> None:

@@ -25,6 +25,8 @@ _SCHEMES: dict[str, tuple[Tls, int]] = {
 }
 _GMAIL = ("smtp.gmail.com", 587)
 _MAILS_PER_CONNECTION = 100
+_TAKEN_ON = 4
+"""Mails that are taken on for each connection, so that none is idle while the ledger is asked for more."""
 _AUTH_PAUSE = RetrySchedule(first_s=5.0, longest_s=60.0, jitter=0.0)
 _TLS_NAMES: dict[Tls, str] = {"none": "no TLS", "starttls": "STARTTLS", "implicit": "TLS"}
 
@@ -83,7 +85,7 @@ class SmtpMailer:
         sender: str,
         *,
         ca_file: Path | None = None,
-        slots: int = 8,
+        connections: int = 8,
         connect_s: float = 10.0,
         command_s: float = 30.0,
         dot_s: float = 300.0,
@@ -91,9 +93,12 @@ class SmtpMailer:
     ) -> None:
         """``sender`` is ``Name <address>`` or an address; ``ca_file`` holds additional CA certificates (PEM).
 
+        At most ``connections`` are used at a time. Further mails are taken on and wait for one.
+
         Raises ``ConfigError`` for the file and ``ValueError`` for the sender.
         """
-        self.slots = slots
+        self.slots = connections * _TAKEN_ON
+        self._free = asyncio.Semaphore(connections)
         self.server = f"SMTP server {target.host}:{target.port}"
         self._target = target
         _, self._sender = sender_parts(sender)
@@ -132,6 +137,10 @@ class SmtpMailer:
 
     async def _use(self, action: Callable[[SmtpConnection], Awaitable[T]]) -> T:
         """Run an action on an idle connection that is still open, or on a new one."""
+        async with self._free:
+            return await self._use_now(action)
+
+    async def _use_now(self, action: Callable[[SmtpConnection], Awaitable[T]]) -> T:
         while True:
             self._pause.check()
             kept = self._take()

@@ -216,9 +216,15 @@ def _chunks(text: str) -> Iterator[bytes]:
 
 def _quoted_printable(text: str) -> str:
     """Encode a body in quoted-printable (RFC 2045 section 6.7) with lines of at most 76 characters and CRLF."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
+    return "".join(map(_quoted_printable_line, lines))
+
+
+@functools.lru_cache(maxsize=2048)
+def _quoted_printable_line(line: str) -> str:
+    """Encode a line with its end. Most lines of a mail are those of its template."""
     # b2a_qp folds with the first line end that it finds, which therefore has to be CRLF.
-    raw = lines.replace("\n", "\r\n").encode("utf-8")
+    raw = f"{line}\r\n".encode()
     encoded = binascii.b2a_qp(raw, istext=True).decode("ascii")
     if max(map(len, encoded.split("\r\n"))) <= _LONGEST_LINE:
         return encoded

@@ -278,6 +278,7 @@ async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack)
 
     database = await stack.enter_async_context(env.database())
     ledger = PostgresLedger(database, quota=quota)
+    stack.push_async_callback(ledger.aclose)
     relay = Relay(database, "email", env.events, forget=True, order_by="occurred_at, id")
 
     async def emit(*events: Envelope) -> None:

@@ -94,12 +94,14 @@ class Sender:
             self._take_over_at = now + _POLL_S
             await self._take_over()
         free = self._mailer.slots - len(self._tasks)
-        claims = await self._ledger.claim(owner.name, free) if free else ()
+        if free < self._mailer.slots / 2:  # what is in hand keeps the mailer busy, and a larger claim costs less
+            return None
+        claims = await self._ledger.claim(owner.name, free)
         for claim in claims:
             task = asyncio.create_task(self._deliver(claim))
             self._tasks.add(task)
             task.add_done_callback(self._done)
-        return MORE if free and len(claims) == free else None
+        return MORE if len(claims) == free else None
 
     async def _take_over(self) -> None:
         """Record the journals of dead senders, then free their mails."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from uuid import UUID
 
 import msgspec
 
 from purveyor.kit import log
 from purveyor.kit.clock import now
+from purveyor.kit.coalescer import Coalescer, alone_after_failure
 from purveyor.kit.db.postgres import Connection, Database, Record, storable
 from purveyor.kit.errors import NotFound, TokenInvalid
 from purveyor.kit.events.message import Envelope
@@ -293,11 +295,47 @@ class OrderStore:
         return await self._database.purge("orders.idempotency_keys", "expires_at < now()")
 
 
+# Two deliveries of one event at once may both count up: that leaves a gap in the ids and one entry. The mail
+# server's reply may contain an address, so an erased order keeps none.
+_ADD_MAIL = """
+with trouble as (
+    insert into orders.mail_troubles (order_id, event_id)
+    select id, $4 from orders.orders
+    where id = $1 and $6 in ('failed', 'unknown') and not starts_with($10, $12) and not exists (
+        select from orders.history where order_id = $1 and mail_event_id = $4
+            and mail_state in ($6, 'sent') and mail_resends >= $8
+    )
+    on conflict do nothing
+), mended as (
+    delete from orders.mail_troubles where order_id = $1 and event_id = $4 and $6 = 'sent'
+), noted as (
+    update orders.orders set entries = entries + 1
+    where id = $1 and not exists (
+        select from orders.history
+        where order_id = $1 and mail_event_id = $4 and mail_state = $6 and mail_resends = $8
+    )
+    returning entries, erased_at is null as kept
+)
+insert into orders.history (order_id, id, at, what, actor, request_id, mail_event_id, mail_kind,
+    mail_state, mail_attempts, mail_resends, smtp_reply, mail_error)
+select $1, entries, $2, $3, 'system', $11, $4, $5, $6, $7, $8,
+    case when kept then $9 else '' end, case when kept then $10 else '' end
+from noted
+on conflict (order_id, mail_event_id, mail_state, mail_resends) where mail_event_id is not null
+do nothing"""
+_Outcome = tuple[UUID, datetime, str, str, str, str, int, int, str, str, str, str]
+"""The arguments of ``_ADD_MAIL``."""
+_MAX_OUTCOMES = 50
+
+
 class HistoryStore:
     """Stores the history of orders."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._outcomes: Coalescer[_Outcome, None] = Coalescer(
+            alone_after_failure(self._add_mails), max_size=_MAX_OUTCOMES
+        )
 
     async def timeline(self, order_id: UUID, owner: str | None) -> Timeline:
         """The history of one order, of this owner unless ``None``. Raises ``NotFound``."""
@@ -333,49 +371,31 @@ class HistoryStore:
         return found
 
     async def add_mail(self, order_id: UUID, mail: MailOutcome, at: datetime) -> None:
-        """Add the outcome of a mail once. An order that is not ours is ignored."""
-        # Two deliveries of one event at once may both count up: that leaves a gap in the ids and one entry. The
-        # mail server's reply may contain an address, so an erased order keeps none.
-        await self._database.execute(
-            """
-            with trouble as (
-                insert into orders.mail_troubles (order_id, event_id)
-                select id, $4 from orders.orders
-                where id = $1 and $6 in ('failed', 'unknown') and not starts_with($10, $12) and not exists (
-                    select from orders.history where order_id = $1 and mail_event_id = $4
-                        and mail_state in ($6, 'sent') and mail_resends >= $8
-                )
-                on conflict do nothing
-            ), mended as (
-                delete from orders.mail_troubles where order_id = $1 and event_id = $4 and $6 = 'sent'
-            ), noted as (
-                update orders.orders set entries = entries + 1
-                where id = $1 and not exists (
-                    select from orders.history
-                    where order_id = $1 and mail_event_id = $4 and mail_state = $6 and mail_resends = $8
-                )
-                returning entries, erased_at is null as kept
+        """Add the outcome of a mail once. An order that is not ours is ignored.
+
+        Outcomes that are added at the same moment share a round trip and a commit.
+        """
+        await self._outcomes.call(
+            (
+                order_id,
+                at,
+                mail.what,
+                mail.event_id,
+                mail.kind,
+                mail.state,
+                mail.attempts,
+                mail.resends,
+                storable(mail.smtp_reply, _MAX_REPLY),
+                storable(mail.error, _MAX_REPLY),
+                log.request_id.get(),
+                SUPERSEDED,
             )
-            insert into orders.history (order_id, id, at, what, actor, request_id, mail_event_id, mail_kind,
-                mail_state, mail_attempts, mail_resends, smtp_reply, mail_error)
-            select $1, entries, $2, $3, 'system', $11, $4, $5, $6, $7, $8,
-                case when kept then $9 else '' end, case when kept then $10 else '' end
-            from noted
-            on conflict (order_id, mail_event_id, mail_state, mail_resends) where mail_event_id is not null
-            do nothing""",
-            order_id,
-            at,
-            mail.what,
-            mail.event_id,
-            mail.kind,
-            mail.state,
-            mail.attempts,
-            mail.resends,
-            storable(mail.smtp_reply, _MAX_REPLY),
-            storable(mail.error, _MAX_REPLY),
-            log.request_id.get(),
-            SUPERSEDED,
         )
+
+    async def _add_mails(self, outcomes: Sequence[_Outcome]) -> Sequence[None]:
+        in_order = sorted(outcomes, key=itemgetter(0))  # of the row locks, so that two groups cannot deadlock
+        await self._database.fetchmany(_ADD_MAIL, in_order)
+        return [None] * len(outcomes)
 
 
 def _arguments(new: NewOrder) -> tuple[object, ...]:

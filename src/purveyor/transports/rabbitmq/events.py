@@ -91,28 +91,37 @@ class RabbitEvents:
         and ``Refused``: it has not.
         """
         deadline = soon(CONFIRM_S)
-
-        async def outcome(sent: Envelope) -> Exception | None:
+        outcomes = list(await self._publish(envelopes, deadline))
+        if lost := [place for place, error in enumerate(outcomes) if isinstance(error, Unroutable)]:
+            again = [envelopes[place] for place in lost]
             try:
-                await self._send(topology.message_of(sent), sent.type, topology.EVENTS, deadline)
-                failpoint("publish.confirmed")
+                await self._restore(deadline)
+                found = await self._publish(again, deadline)
             except Exception as error:
-                return error
-            return None
+                found = [error] * len(again)
+            for place, outcome in zip(lost, found, strict=True):
+                outcomes[place] = outcome
+        for _ in range(outcomes.count(None)):
+            failpoint("publish.confirmed")
+        return outcomes
 
-        return await asyncio.gather(*map(outcome, envelopes))
+    async def _publish(self, envelopes: Sequence[Envelope], deadline: float) -> Sequence[Exception | None]:
+        messages = [(partial(topology.message_of, sent), sent.type) for sent in envelopes]
+        try:
+            return await self._publishing.send_all(messages, topology.EVENTS, deadline)
+        except Exception as error:
+            return [error] * len(envelopes)
 
     async def _send(self, message: Message, key: str, exchange: RabbitExchange, deadline: float) -> None:
         try:
             await self._publishing.send(message, key, exchange, deadline)
         except Unroutable:
-            async with self._publishing.until(deadline):
-                await self._restore()
+            await self._restore(deadline)
             await self._publishing.send(message, key, exchange, deadline)
 
-    async def _restore(self) -> None:
+    async def _restore(self, deadline: float) -> None:
         """Declare again what somebody deleted while we ran; one at a time, and at most once a second."""
-        async with self._restoring:
+        async with self._publishing.until(deadline), self._restoring:
             if soon(-_RESTORE_EVERY_S) > self._restored_at:
                 self._restored_at = soon(0)
                 await self._declare(self._publishing, list(self._queues.values()))

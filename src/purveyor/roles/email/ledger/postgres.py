@@ -1,14 +1,15 @@
 """The mail ledger in PostgreSQL, schema ``email``."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 from uuid import UUID
 
 import msgspec
 
+from purveyor.kit.coalescer import Coalescer, alone_after_failure
 from purveyor.kit.db.postgres import COMMAND_TIMEOUT_S, Connection, Database, Record
 from purveyor.kit.events.message import Cause, Envelope
 from purveyor.kit.events.outbox import emit
@@ -40,6 +41,8 @@ from purveyor.roles.email.turns import (
     held_error,
     superseded_kinds,
 )
+
+T = TypeVar("T", bound=NewMail | Lease)
 
 _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
     resends, smtp_reply, error, created_at, updated_at,
@@ -189,11 +192,45 @@ class PostgresOwner:
             await self._connection.execute("select", timeout=COMMAND_TIMEOUT_S)
 
 
-_MINE = "event_id = $1 and kind = $2 and recipient = $3 and owner = $4 and attempts = $5"
+_MAX_GROUP = 50
+"""Maximum number of mails whose writes share a transaction and its deadline."""
+_MAIL = "event_id = $1 and kind = $2 and recipient = $3"
+_MINE = f"{_MAIL} and owner = $4 and attempts = $5"
+_INSERT = f"""
+with recorded as (
+    insert into email.mails
+        (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
+            request_id, traceparent, sequence, user_id, mailbox, state, error, reported)
+    select $1::uuid, $2::text, case when gone then '' else $3::text end, $4::bigint,
+        case when gone then '' else $5::text end, $6, case when gone then '' else $7::bytea end, $8, $9,
+        $10, $12, $13, case when gone then '' else $14::text end,
+        case when gone then '' else $15::text end,
+        case when gone then 'failed' else 'pending' end,
+        case when gone then 'erased' else '' end, case when gone then 'failed:0' else '' end
+    from (select {_IS_ERASED} as gone) erased
+    where not exists (select from email.mails where event_id = $1 and kind = $2 and recipient = '')
+    on conflict do nothing returning recipient
+)
+select exists (select from recorded where recipient <> '')"""  # noqa: S608 - constants
+_MARK_DATA = f"""
+with marked as (
+    update email.mails set state = 'data', updated_at = now() where {_MINE} and state = 'claimed' returning 1
+)
+select exists (select from marked)"""  # noqa: S608 - constants
+# The report is emitted in the same transaction.
+_MARK_SENT = f"""
+update email.mails set state = 'sent', smtp_reply = $6, error = '', updated_at = now(),
+    reported = case when order_id = '' then reported else 'sent:' || resends::text end
+where {_MAIL} and attempts = $5
+    and (owner = $4 and state = 'data' or owner is null and state in ('retry', 'unknown'))
+returning {_RECORD}, order_id, request_id, traceparent"""  # noqa: S608 - constants
 
 
 class PostgresLedger:
-    """``Ledger`` in PostgreSQL."""
+    """``Ledger`` in PostgreSQL.
+
+    Mails that are recorded, or marked ``data`` or ``sent``, at the same moment share a round trip and a commit.
+    """
 
     server = ""
 
@@ -202,41 +239,35 @@ class PostgresLedger:
         self._database = database
         self._quota = quota
         self._window = timedelta(seconds=quota.window_s)
+        self._records = Coalescer(alone_after_failure(self._record_group), max_size=_MAX_GROUP)
+        self._data_marks = Coalescer(alone_after_failure(self._mark_data_group), max_size=_MAX_GROUP)
+        self._sent_marks = Coalescer(alone_after_failure(self._mark_sent_group), max_size=_MAX_GROUP)
+
+    async def aclose(self) -> None:
+        """Cancel the writes in progress."""
+        for group in (self._records, self._data_marks, self._sent_marks):
+            await group.aclose()
 
     async def record(self, mail: NewMail) -> bool:
-        recipient = await self._database.fetchval(
-            f"""
-            insert into email.mails
-                (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
-                    request_id, traceparent, sequence, user_id, mailbox, state, error, reported)
-            select $1::uuid, $2::text, case when gone then '' else $3::text end, $4::bigint,
-                case when gone then '' else $5::text end, $6, case when gone then '' else $7::bytea end, $8, $9,
-                $10, $12, $13, case when gone then '' else $14::text end,
-                case when gone then '' else $15::text end,
-                case when gone then 'failed' else 'pending' end,
-                case when gone then 'erased' else '' end, case when gone then 'failed:0' else '' end
-            from (select {_IS_ERASED} as gone) erased
-            where not exists (select from email.mails where event_id = $1 and kind = $2 and recipient = '')
-            on conflict do nothing returning recipient""",  # noqa: S608 - constants
-            mail.event_id,
-            mail.kind,
-            mail.recipient,
-            mail.order_number,
-            mail.subject,
-            mail.message_id,
-            mail.message,
-            mail.created_at,
-            mail.order_id,
-            mail.request_id,
-            digest_of(mail.user_id or mail.recipient),
-            mail.traceparent,
-            mail.sequence,
-            mail.user_id,
-            mail.mailbox,
-        )
+        is_new = await self._records.call(mail)
         if mail.sequence and (pointless := superseded_kinds(mail.kind)):
             await self._hurry(mail, pointless)
-        return bool(recipient)
+        return is_new
+
+    async def _record_group(self, mails: Sequence[NewMail]) -> Sequence[bool]:
+        return await self._run_each(_INSERT, mails, _values)
+
+    async def _run_each(
+        self, statement: str, group: Sequence[T], arguments: Callable[[T], Sequence[object]]
+    ) -> Sequence[bool]:
+        """Run a statement for each mail in one transaction; return what it answered, in the order of the group.
+
+        Rows are locked in the order of their keys, so that two groups cannot deadlock.
+        """
+        places = sorted(range(len(group)), key=lambda place: _key(group[place]))
+        rows = await self._database.fetchmany(statement, [arguments(group[place]) for place in places])
+        answers = dict(zip(places, (row[0] for row in rows), strict=True))
+        return [answers[place] for place in range(len(group))]
 
     async def _hurry(self, later: NewMail, kinds: Sequence[str]) -> None:
         """Make the waiting mails due that a later one makes pointless, so that ``claim`` finds out."""
@@ -334,22 +365,21 @@ class PostgresLedger:
         return granted
 
     async def mark_data(self, claim: Claim) -> None:
-        if not await self._database.execute(*_transition(claim, "state = 'data'", "claimed")):
+        if not await self._data_marks.call(claim):
             raise ClaimLost
 
+    async def _mark_data_group(self, claims: Sequence[Claim]) -> Sequence[bool]:
+        return await self._run_each(_MARK_DATA, claims, _held)
+
     async def mark_sent(self, claim: Lease, reply: str) -> None:
-        await self._settle(
-            """
-            update email.mails set state = 'sent', smtp_reply = $6, error = '', updated_at = now()
-            where event_id = $1 and kind = $2 and recipient = $3 and attempts = $5
-                and (owner = $4 and state = 'data' or owner is null and state in ('retry', 'unknown'))""",
-            claim.event_id,
-            claim.kind,
-            claim.recipient,
-            int(claim.owner),
-            claim.attempt,
-            reply,
-        )
+        await self._sent_marks.call((claim, reply))
+
+    async def _mark_sent_group(self, sent: Sequence[tuple[Lease, str]]) -> Sequence[None]:
+        arguments = [(*_held(claim), reply) for claim, reply in sorted(sent, key=lambda one: _key(one[0]))]
+        async with self._database.transaction() as connection:
+            rows = await connection.fetchmany(_MARK_SENT, arguments)
+            await _emit_reports(connection, [row for row in rows if row["order_id"]])
+        return [None] * len(sent)
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
         change = """state = 'retry', owner = null, smtp_reply = $7, error = $8,
@@ -495,8 +525,35 @@ def _transition(claim: Claim, change: str, state: str, *arguments: object) -> tu
     statement = f"""
         update email.mails set {change}, updated_at = now()
         where {_MINE} and (state = $6 or $6 = 'any' and state in ('claimed', 'data'))"""  # noqa: S608 - constants
-    held = (claim.event_id, claim.kind, claim.recipient, int(claim.owner), claim.attempt, state)
-    return statement, *held, *arguments
+    return statement, *_held(claim), state, *arguments
+
+
+def _key(mail: NewMail | Lease) -> tuple[str, str, str]:
+    return mail.event_id, mail.kind, mail.recipient
+
+
+def _held(claim: Lease) -> tuple[object, ...]:
+    """Return the arguments of ``_MINE``."""
+    return *_key(claim), int(claim.owner), claim.attempt
+
+
+def _values(mail: NewMail) -> tuple[object, ...]:
+    """Return the arguments of ``_INSERT``."""
+    return (
+        *_key(mail),
+        mail.order_number,
+        mail.subject,
+        mail.message_id,
+        mail.message,
+        mail.created_at,
+        mail.order_id,
+        mail.request_id,
+        digest_of(mail.user_id or mail.recipient),
+        mail.traceparent,
+        mail.sequence,
+        mail.user_id,
+        mail.mailbox,
+    )
 
 
 async def _emit_settled(connection: Connection) -> None:
@@ -504,7 +561,11 @@ async def _emit_settled(connection: Connection) -> None:
     while count == _BATCH:
         rows = await connection.fetch(_TAKE_SETTLED)
         count = len(rows)
-        await emit(connection, "email", *map(settled_event, map(_report, rows)), known="skipped")
+        await _emit_reports(connection, rows)
+
+
+async def _emit_reports(connection: Connection, rows: Sequence[Record]) -> None:
+    await emit(connection, "email", *map(settled_event, map(_report, rows)), known="skipped")
 
 
 def _report(row: Record) -> Report:
