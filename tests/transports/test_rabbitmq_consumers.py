@@ -12,6 +12,7 @@ from rabbit_support import Foreign, Seen, consuming, opened, raising, sent_on
 from purveyor.kit.errors import StartupError
 from purveyor.kit.events.transport import Queue, Undeliverable
 from purveyor.kit.retry import RetrySchedule
+from purveyor.transports import handling
 from purveyor.transports.rabbitmq.events import RabbitEvents
 from purveyor_drill.servers.rabbitmq import RabbitServer
 from waiting import PATIENCE_S, until
@@ -36,8 +37,9 @@ class Gate:
 
 
 async def test_handlers_in_hand_outlive_their_connection(
-    events: RabbitEvents, queue: Queue, server: RabbitServer
+    events: RabbitEvents, queue: Queue, server: RabbitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(handling, "HANDLER_S", PATIENCE_S)  # rabbitmqctl may take longer than a handler may
     gate = Gate()
     seen = Seen(gate)
     async with consuming(events, queue, seen):

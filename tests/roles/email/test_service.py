@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,7 +21,7 @@ from purveyor.kit.db.postgres import open_database
 from purveyor.kit.errors import Conflict, Unavailable
 from purveyor.kit.events.message import Envelope, Event
 from purveyor.kit.events.outbox import Outbox, Relay
-from purveyor.kit.events.transport import MAX_BODY_BYTES, Queue, Undeliverable
+from purveyor.kit.events.transport import MAX_BODY_BYTES, EventTransport, Queue, Undeliverable
 from purveyor.kit.ids import new_id, stable_id
 from purveyor.kit.link_tokens import LinkTokens
 from purveyor.roles.auth.contract import (
@@ -494,6 +494,15 @@ async def test_answer_is_not_lost_while_the_transport_is_away(ledger: Ledger) ->
     await events.close()
 
 
+async def relayed(events: EventTransport, envelopes: Sequence[Envelope]) -> None:
+    """Publish as the relay does: again, if the database of a busy machine did not answer in time."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with suppress(Unavailable):
+                assert not any(await events.publish(envelopes))
+                return
+
+
 async def test_the_running_role_sends_every_kind_once_in_the_customers_language(dsn: str, tmp_path: Path) -> None:
     to, shop = f"{new_id().hex}@b.test", f"{new_id().hex}@shop.test"
     settings = {
@@ -507,13 +516,13 @@ async def test_the_running_role_sends_every_kind_once_in_the_customers_language(
     sent = [event_of(kind, user_email=to) for kind in kinds]
     envelopes = [envelope_of(event, language="es") for event in sent]
     async with Host(choose_roles(["email"]), Sources(environ=settings, dotenv=None)).running() as host:
-        await host.events.publish(envelopes)
+        await relayed(host.events, envelopes)
         async with asyncio.timeout(PATIENCE_S):
             while len(messages(tmp_path, to)) < len(kinds):
                 await asyncio.sleep(0.05)
-        await host.events.publish(envelopes)
+        await relayed(host.events, envelopes)
         marker = event_of("order.created", user_email=to, order_number=777777)
-        await host.events.publish([envelope_of(marker, language="es")])
+        await relayed(host.events, [envelope_of(marker, language="es")])
         async with asyncio.timeout(PATIENCE_S):
             while not any("777777" in str(message["Subject"]) for message in messages(tmp_path, to)):
                 await asyncio.sleep(0.05)
