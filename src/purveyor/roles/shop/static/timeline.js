@@ -14,7 +14,10 @@ const WHAT = {
 const MAILS = {
   "order.created": "Order confirmation", "order.confirmed": "Order acceptance", "order.shipped": "Shipping confirmation",
   "order.delivered": "Delivery confirmation", "order.cancelled": "Cancellation confirmation",
+  "order.paid": "Payment confirmation", "order.refunded": "Refund confirmation", "shop.new_order": "Notice of the new order",
   "user.registered": "Welcome email", "user.password_reset_requested": "Password reset email",
+  "user.password_changed": "Notice of the new password", "user.email_confirmation_requested": "Address confirmation",
+  "user.email_changed": "Notice of the new email address", "user.erased": "Farewell email",
 };
 const MAIL_STATES = { sent: "sent", failed: "could not be delivered", unknown: "may have been sent" };
 
