@@ -12,7 +12,7 @@ from litestar.testing import AsyncTestClient
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.http.base_path import base_path
 from purveyor.roles.email.contract import Email, FindMailbox, MailboxFound
-from purveyor.roles.email.mail_models import KINDS
+from purveyor.roles.email.mail_models import CITY_FIRST
 from purveyor.roles.shop.routes import storefront_routes
 from purveyor.roles.shop.settings import ShopSettings
 from purveyor.settings import Origins, Url
@@ -129,11 +129,7 @@ async def test_pictures_are_allowed_from_the_product_api_or_the_named_origins(
     assert " ".join(("'self'", *shown)) == allowed
 
 
-def test_every_kind_of_email_has_a_name_in_every_language() -> None:
-    names = re.search(r"const MAILS = \{(.*?)\};", (STATIC / "timeline.js").read_text(), re.DOTALL)
-    assert names
-    named = dict(re.findall(r'"([\w.]+)": "([^"]+)"', names[1]))
-    assert named.keys() == KINDS.keys()
-    for language in ("de", "es", "fr"):
-        translated = (STATIC / f"text-{language}.js").read_text()
-        assert [name for name in named.values() if f'"{name}":' not in translated] == []
+def test_pages_and_emails_write_addresses_in_the_same_order() -> None:
+    countries = re.search(r"CITY_FIRST = new Set\(\[(.*?)\]\)", (STATIC / "format.js").read_text())
+    assert countries
+    assert set(re.findall(r"[A-Z]{2}", countries[1])) == CITY_FIRST

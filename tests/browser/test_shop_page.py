@@ -12,6 +12,7 @@ from browser.conftest import OpenTab
 from browser.page import Page, open_pages
 from browser.people import ADDRESS, Person
 from own_processes import Processes
+from purveyor.roles.email.mail_models import KINDS
 from waiting import until
 
 STATIC = Path(str(files("purveyor.roles.shop") / "static"))
@@ -317,10 +318,21 @@ def _texts(language: str) -> dict[str, str]:
     return dict(re.findall(r'^  "((?:[^"\\]|\\.)*)": (.*),$', source, re.MULTILINE))
 
 
+def _mail_names() -> dict[str, str]:
+    """The names of the kinds of emails in timelines."""
+    source = (STATIC / "timeline.js").read_text(encoding="utf-8")
+    return dict(re.findall(r'"((?:order|user|shop)\.\w+)": "([^"]+)"', source))
+
+
+def test_every_kind_of_email_has_a_name() -> None:
+    assert set(_mail_names()) == set(KINDS)
+
+
 @pytest.mark.parametrize("language", ["de", "es", "fr"])
 def test_every_text_is_translated_with_the_same_placeholders(language: str) -> None:
     texts = _texts(language)
     assert _used_texts() - set(texts) == set()
     assert set(texts) == set(_texts("de"))
+    assert set(_mail_names().values()) <= set(texts)
     for text, translated in texts.items():
         assert set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", translated)), text

@@ -12,12 +12,13 @@ const WHAT = {
   corrected: "Corrected",
 };
 const MAILS = {
-  "order.created": "Order confirmation", "order.confirmed": "Order acceptance", "order.shipped": "Shipping confirmation",
-  "order.delivered": "Delivery confirmation", "order.cancelled": "Cancellation confirmation",
-  "order.paid": "Payment confirmation", "order.refunded": "Refund confirmation", "shop.new_order": "Notice of the new order",
-  "user.registered": "Welcome email", "user.password_reset_requested": "Password reset email",
-  "user.password_changed": "Notice of the new password", "user.email_confirmation_requested": "Address confirmation",
-  "user.email_changed": "Notice of the new email address", "user.erased": "Farewell email",
+  "order.created": "Order confirmation", "order.confirmed": "Order acceptance", "order.paid": "Payment confirmation",
+  "order.shipped": "Shipping confirmation", "order.delivered": "Delivery confirmation",
+  "order.cancelled": "Cancellation confirmation", "order.refunded": "Refund confirmation",
+  "shop.new_order": "New order notice", "user.registered": "Welcome email",
+  "user.email_confirmation_requested": "Address confirmation email", "user.email_changed": "Address change notice",
+  "user.password_reset_requested": "Password reset email", "user.password_changed": "Password change notice",
+  "user.erased": "Account deletion notice",
 };
 const MAIL_STATES = { sent: "sent", failed: "could not be delivered", unknown: "may have been sent" };
 
