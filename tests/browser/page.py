@@ -28,6 +28,24 @@ _FINDER = """
 })
 """
 
+# Where to click an element, once it rests there and nothing covers it; it reports its click.
+_AIM = """
+(async (element) => {
+  element.scrollIntoView({ block: "center", behavior: "instant" });
+  const where = () => {
+    const { x, y, width, height } = element.getBoundingClientRect();
+    return [x + width / 2, y + height / 2];
+  };
+  const before = where();
+  await new Promise((later) => setTimeout(later, 20)); // a tab in the background draws no frames
+  const [x, y] = where();
+  const top = document.elementFromPoint(x, y);
+  if (x !== before[0] || y !== before[1] || !top || !(element.contains(top) || top.contains(element))) return null;
+  element.addEventListener("click", () => clicked(""), { once: true, capture: true });
+  return [x, y];
+})
+"""
+
 
 class Page:
     """One tab. ``troubles``: what a script or the browser complained of; ``requests``: every address asked."""
@@ -39,11 +57,14 @@ class Page:
         self.troubles: list[str] = []
         self.requests: list[tuple[str, str]] = []
         self._paused: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._clicks = 0
         browser.listen(session, self._hear)
 
     def _hear(self, method: str, parameters: dict[str, Any]) -> None:
         if method == "Network.requestWillBeSent":
             self.requests.append((parameters["request"]["method"], parameters["request"]["url"]))
+        elif method == "Runtime.bindingCalled":
+            self._clicks += 1
         elif method == "Fetch.requestPaused":
             self._paused.put_nowait(parameters)
         elif method == "Runtime.exceptionThrown":
@@ -109,16 +130,24 @@ class Page:
         return found
 
     async def click(self, kind: str, name: str) -> None:
-        """Click an ``a``, ``button``, ``summary``, ``field`` … by its name, with the mouse."""
+        """Click an ``a``, ``button``, ``summary``, ``field`` … by its name, with the mouse.
+
+        A click that misses because the page was drawn anew meanwhile is made again.
+        """
+        clicks = self._clicks
+        await until(lambda: self._clicks_at(kind, name, clicks))
+
+    async def _clicks_at(self, kind: str, name: str, clicks: int) -> bool:
         found = await self._find(kind, name)
-        await self.run(f"{found}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        box = await self.run(
-            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({found}.getBoundingClientRect())"
-        )
+        box = await self.run(f"{_AIM}({found})")
+        if box is None:
+            return False
         for event in ("mousePressed", "mouseReleased"):
             await self.call(
                 "Input.dispatchMouseEvent", type=event, x=box[0], y=box[1], button="left", clickCount=1
             )
+        await self.run("true")  # what the page reported of the click comes before this answer
+        return self._clicks > clicks
 
     async def fill(self, label: str, text: str) -> None:
         """Put text in place of what a field has."""
@@ -248,5 +277,6 @@ async def _open_tab(browser: Chromium, context: str, origin: str) -> Page:
     page = Page(browser, attached["sessionId"], origin)
     for domain in ("Page", "Runtime", "Log", "Network"):
         await page.call(f"{domain}.enable")
+    await page.call("Runtime.addBinding", name="clicked")
     await page.look()
     return page

@@ -108,10 +108,10 @@ async def test_addresses_are_added_edited_and_deleted(tab: OpenTab, customer: Pe
         await page.choose("Country", "GB")
         await page.run("document.querySelector('[name=is_default]').click()")
         await page.run("document.querySelectorAll('details [aria-label=\"Add address\"] .button')[0].click()")
-        await page.sees("SW1Y 4JH London")
+        await page.sees("London, SW1Y 4JH")
         assert [(one["line1"], one["is_default"]) for one in await saved()] == [("12 St James's Square", True)]
         await page.click(
-            "button", "Edit address: Ada Lovelace, 12 St James's Square, SW1Y 4JH London, United Kingdom"
+            "button", "Edit address: Ada Lovelace, 12 St James's Square, London, SW1Y 4JH, United Kingdom"
         )
         await page.run("document.querySelector('[aria-label=\"Edit address\"] [name=line2]').value = 'Room 7'")
         await page.run("document.querySelector('[aria-label=\"Edit address\"] .button').click()")

@@ -12,6 +12,7 @@ from litestar.testing import AsyncTestClient
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.http.base_path import base_path
 from purveyor.roles.email.contract import Email, FindMailbox, MailboxFound
+from purveyor.roles.email.mail_models import CITY_FIRST
 from purveyor.roles.shop.routes import storefront_routes
 from purveyor.roles.shop.settings import ShopSettings
 from purveyor.settings import Origins, Url
@@ -126,3 +127,9 @@ async def test_pictures_are_allowed_from_the_product_api_or_the_named_origins(
         shown = (await client.get("/static/shop/config.json")).json()["image_origins"]
     assert f"img-src {allowed};" in policy
     assert " ".join(("'self'", *shown)) == allowed
+
+
+def test_pages_and_emails_write_addresses_in_the_same_order() -> None:
+    countries = re.search(r"CITY_FIRST = new Set\(\[(.*?)\]\)", (STATIC / "format.js").read_text())
+    assert countries
+    assert set(re.findall(r"[A-Z]{2}", countries[1])) == CITY_FIRST

@@ -1,11 +1,11 @@
 """The order desk."""
 
-import asyncio
+import zipfile
 from pathlib import Path
 
 from browser.conftest import OpenTab
 from browser.people import Person
-from waiting import PATIENCE_S
+from waiting import until
 
 
 async def test_orders_are_filtered(tab: OpenTab, customer: Person, staff: Person) -> None:
@@ -53,20 +53,19 @@ async def test_an_order_is_moved_on_and_a_stale_decision_is_not_made(
     assert (changed["status"], changed["payment_status"]) == ("shipped", "paid")
 
 
-async def test_orders_are_saved_as_csv(tab: OpenTab, customer: Person, staff: Person, tmp_path: Path) -> None:
+async def test_orders_are_saved_as_files(tab: OpenTab, customer: Person, staff: Person, tmp_path: Path) -> None:
     order = await customer.place()
     await customer.place()
     async with tab() as page:
         await staff.sign_in(page, f"#/desk?q={order['order_number']}")
-        await page.click("button", "Export CSV")
-        await page.sees("saved as orders.csv")
-        file = tmp_path / "orders.csv"
-        async with asyncio.timeout(PATIENCE_S):
-            while not file.exists():
-                await asyncio.sleep(0.05)
-        lines = file.read_text(encoding="utf-8").strip().splitlines()
+        for label, file in (("Export CSV", tmp_path / "orders.csv"), ("Export Excel", tmp_path / "orders.xlsx")):
+            await page.click("button", label)
+            await page.sees(f"saved as {file.name}")
+            await until(file.exists)
+    lines = (tmp_path / "orders.csv").read_text(encoding="utf-8").strip().splitlines()
     assert len(lines) == 2
     assert str(order["order_number"]) in lines[1]
+    assert zipfile.is_zipfile(tmp_path / "orders.xlsx")
 
 
 async def test_customers_do_not_get_to_the_desk(tab: OpenTab, customer: Person) -> None:

@@ -259,14 +259,14 @@ KINDS: Mapping[str, type[Letter]] = {
 }
 """The content of each kind of mail."""
 
-_CITY_FIRST = frozenset(["AU", "BR", "CA", "GB", "IE", "IN", "KR", "NZ", "SG", "TW", "US", "ZA"])
+CITY_FIRST = frozenset(["AU", "BR", "CA", "GB", "IE", "IN", "KR", "NZ", "SG", "TW", "US", "ZA"])
 """Countries that write the city before the postal code."""
 
 
 def address_lines(address: Address, language: str) -> tuple[str, ...]:
     """A postal address as lines, the last one with the country's name in a language."""
     region, city, code = one_line(address.region), one_line(address.city), one_line(address.postal_code)
-    if address.country.upper() in _CITY_FIRST:
+    if address.country.upper() in CITY_FIRST:
         place = ", ".join(filter(None, (city, " ".join(filter(None, (region, code))))))
     else:
         place = ", ".join(filter(None, (" ".join(filter(None, (code, city))), region)))

@@ -4,7 +4,6 @@ import { changeOrder } from "./desk-change.js";
 import { h, say } from "./dom.js";
 import { alertBox } from "./forms.js";
 import { Problem } from "./http.js";
-import { word } from "./format.js";
 
 const NEXT = { pending: ["confirmed"], confirmed: ["shipped"], shipped: ["delivered"] };
 const NEXT_PAYMENT = { unpaid: ["paid"], paid: ["refunded"] };
@@ -21,7 +20,6 @@ export function changePanel({ order }, { reload, trouble }) {
     panel.querySelector(".alert")?.remove();
     try {
       await changeOrder(order, members, reload);
-      say(`Order ${order.order_number}: ${word(Object.values(members)[0]).toLowerCase()}.`);
       await reload();
     } catch (error) {
       if (error instanceof Problem && [409, 412].includes(error.status)) {

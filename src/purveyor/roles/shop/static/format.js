@@ -37,6 +37,9 @@ export const date = (text) => format(Intl.DateTimeFormat, { dateStyle: "medium" 
 /** The name of a country in the page's language. */
 export const country = (code) => format(Intl.DisplayNames, { type: "region", fallback: "code" }).of(code);
 
+/** The name of a language in the page's language. */
+export const languageName = (code) => format(Intl.DisplayNames, { type: "language", fallback: "code" }).of(code);
+
 const CATEGORIES = { tv: "TV", smarthome: "Smart home", mobile: "Phones", laptop: "Laptops", camera: "Cameras", wearable: "Wearables" };
 
 const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1).replaceAll("_", " ");
@@ -50,8 +53,13 @@ export const payment = (name) => word(name);
 /** "1 product", "2 products". */
 export const counted = (number, one, many = `${one}s`) => plural(number, `{n} ${one}`, `{n} ${many}`);
 
-/** The lines of a postal address. */
-export function addressLines(address) {
-  const place = [address.postal_code, address.city].filter(Boolean).join(" ");
-  return [address.recipient, address.line1, address.line2, place, address.region, country(address.country), address.phone].filter(Boolean);
+// Countries that write the city before the postal code.
+const CITY_FIRST = new Set(["AU", "BR", "CA", "GB", "IE", "IN", "KR", "NZ", "SG", "TW", "US", "ZA"]);
+
+const joined = (parts, by) => parts.filter(Boolean).join(by);
+
+/** The lines of a postal address, in the order that emails write them. */
+export function addressLines({ recipient, line1, line2, city, postal_code: code, region, country: to, phone }) {
+  const place = CITY_FIRST.has(to) ? joined([city, joined([region, code], " ")], ", ") : joined([joined([code, city], " "), region], ", ");
+  return [recipient, line1, line2, place, country(to), phone].filter(Boolean);
 }

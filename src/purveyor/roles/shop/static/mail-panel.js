@@ -8,7 +8,8 @@ import { mailName } from "./timeline.js";
 
 const WAITS = new Set(["pending", "retry"]); // the timeline does not show why these wait
 
-const nextTry = (at) => new Date(at) > new Date() ? `next try ${moment(at)}` : "next try now";
+// One that is due and still there waits for the earlier email of its order, or for a free connection.
+const nextTry = (at) => new Date(at) > new Date() ? `next try ${moment(at)}` : "waits for its turn";
 
 /** One email with its resend button. `done` is called after a resend; `brief` omits what the order page shows anyway. */
 export function mailRow(mail, done, { brief = false } = {}) {

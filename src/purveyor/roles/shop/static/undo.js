@@ -10,7 +10,7 @@ export const HOLD_S = 30;
 const offers = new Map();
 
 function holder() {
-  if (!at("undo")) document.body.append(h("div", { id: "undo", class: "undo", role: "region", "aria-label": "Undo" }));
+  if (!at("undo")) document.body.append(h("div", { id: "undo", class: "undo", role: "region", "aria-live": "polite", "aria-label": "Undo" }));
   return at("undo");
 }
 
@@ -26,7 +26,7 @@ function end(orderId) {
 export function offerUndo(order, what, done) {
   end(order.id);
   const until = new Date(order.undo_until).getTime();
-  const left = h("span", { class: "muted" });
+  const left = h("span", { class: "muted", "aria-live": "off" });
   const button = h("button", { type: "button", class: "button small", "aria-label": `Undo order ${order.order_number}` }, "Undo");
   const line = h("p", { class: "undo-line" }, h("span", {}, `Order ${order.order_number}: ${what}. `, left), button);
   const tick = () => {

@@ -4,7 +4,7 @@ import { get, withQuery } from "./api.js";
 import { keys } from "./desk-keys.js";
 import { deskTabs } from "./desk-tabs.js";
 import { fill, h } from "./dom.js";
-import { addressLines, counted, date, moment, money, word } from "./format.js";
+import { addressLines, counted, date, languageName, moment, money, word } from "./format.js";
 import { Problem } from "./http.js";
 import { mailRow } from "./mail-panel.js";
 import { pager, statusPill } from "./view-orders.js";
@@ -25,7 +25,7 @@ const account = (id) => get(`/user/${id}`).catch((error) => {
 
 function facts(profile) {
   const rows = [
-    ["Email", profile.email], profile.phone && ["Phone", profile.phone], ["Language", profile.language || "–"],
+    ["Email", profile.email], profile.phone && ["Phone", profile.phone], ["Language", profile.language ? languageName(profile.language) : "–"],
     ["Role", word(profile.role)], ["Customer since", moment(profile.created_at)],
   ].filter(Boolean);
   return h("section", { class: "panel", "aria-labelledby": "account" }, h("h2", { id: "account" }, "Account"),

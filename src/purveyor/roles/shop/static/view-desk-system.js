@@ -1,6 +1,6 @@
 // Order desk: health, dead letters and emails that did not arrive.
 
-import { get, post } from "./api.js";
+import { get, post, withQuery } from "./api.js";
 import { keys } from "./desk-keys.js";
 import { deskTabs } from "./desk-tabs.js";
 import { fill, h, say } from "./dom.js";
@@ -10,6 +10,7 @@ import { Problem } from "./http.js";
 import { mailRow } from "./mail-panel.js";
 
 const TROUBLED = ["failed", "unknown", "retry", "pending"];
+const MOST = 200; // of one state
 
 function letterRow(letter, again) {
   const result = h("div");
@@ -54,14 +55,22 @@ function healthTable(found) {
     h("tbody", {}, rows.map(([name, one]) => h("tr", {}, h("td", {}, name), h("td", {}, statusOf(one.status)), h("td", { class: "detail" }, one.detail ?? "")))));
 }
 
+/** How many emails only wait for their turn; without any, and without trouble, all were sent. */
+function inTurn(waiting, troubled) {
+  if (waiting === 0) return troubled === 0 && h("p", {}, "All emails were sent.");
+  const count = waiting + troubled < MOST ? counted(waiting, "other email") : `${MOST} other emails or more`;
+  return h("p", {}, h("a", { href: "#/desk/mails?state=pending" }, count), " waiting to be sent.");
+}
+
 export async function systemView({ signal, again }) {
   keys(signal);
   const [state, letters, ...lists] = await Promise.all([
     settled(health()), settled(get("/api/dead-letters")),
-    ...TROUBLED.map((one) => settled(get(`/api/mails?state=${one}`))),
+    ...TROUBLED.map((one) => settled(get(withQuery("/api/mails", { state: one, limit: MOST })))),
   ]);
   const away = lists.find((one) => one instanceof Error);
-  const mails = away ? [] : lists.flatMap((one) => one.mails).filter((mail) => mail.state !== "pending" || mail.error);
+  const all = away ? [] : lists.flatMap((one) => one.mails);
+  const mails = all.filter((mail) => mail.state !== "pending" || mail.error);
   return {
     title: "System",
     kind: "wide",
@@ -74,7 +83,7 @@ export async function systemView({ signal, again }) {
             ? h("ul", { class: "mail-rows" }, letters.dead_letters.map((letter) => letterRow(letter, again)))
             : h("p", {}, "All events were handled.")),
         section("troubled", "Emails that did not arrive", "Failed, in doubt, held, or waiting to be tried again.",
-          away ?? (mails.length ? h("ul", { class: "mail-rows" }, mails.map((mail) => mailRow(mail, again))) : h("p", {}, "All emails were sent.")))),
+          away ?? [mails.length > 0 && h("ul", { class: "mail-rows" }, mails.map((mail) => mailRow(mail, again))), inTurn(all.length - mails.length, mails.length)])),
     ],
   };
 }

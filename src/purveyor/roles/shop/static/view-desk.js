@@ -27,12 +27,12 @@ function dayStart(text, days = 0) {
 /** The filters as API query parameters; the last day is included. */
 const apiQuery = ({ from, to, sort, ...others }) => ({ ...others, created_from: dayStart(from), created_to: dayStart(to, 1) });
 
-async function exportCsv(values) {
-  const response = await request("GET", withQuery("/api/orders/export.csv", apiQuery(values)), { timeoutMs: 0 });
+async function save(values, format) {
+  const response = await request("GET", withQuery("/api/orders/export.csv", { ...apiQuery(values), format }), { timeoutMs: 0 });
   const address = URL.createObjectURL(await response.blob());
-  h("a", { href: address, download: "orders.csv" }).click();
+  h("a", { href: address, download: `orders.${format}` }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
-  say("Orders saved as orders.csv.");
+  say(`Orders saved as orders.${format}.`);
 }
 
 const choice = (names) => [["", "All"], ...names.map((name) => [name, word(name)])];
@@ -43,9 +43,9 @@ function filters(values) {
     if (next === location.hash) dispatchEvent(new HashChangeEvent("hashchange"));
     else location.hash = next;
   };
-  const download = h("button", { type: "button", class: "button", onclick: () => exportCsv(values).catch((error) => showProblem(made, error)) }, "Export CSV");
+  const download = (label, format) => h("button", { type: "button", class: "button", onclick: () => save(values, format).catch((error) => showProblem(made, error)) }, label);
   const reset = FILTERS.some((name) => values[name]) && h("a", { href: "#/desk" }, "Clear filters");
-  const made = form({ label: "Filters", action: "Search", submit: apply, extra: [download, reset] },
+  const made = form({ label: "Filters", action: "Search", submit: apply, extra: [download("Export CSV", "csv"), download("Export Excel", "xlsx"), reset] },
     h("div", { class: "filters" },
       field({ label: "Search", name: "q", type: "search", maxlength: 200, value: values.q, autocomplete: "off", "aria-keyshortcuts": "/", placeholder: "Order number, name, email, phone or product" }),
       field({ label: "Status", name: "status", options: choice(STATUSES), value: values.status }),
@@ -145,7 +145,6 @@ class Orders {
     if (!entry) return;
     try {
       await changeOrder(entry.order, { status }, () => this.redraw(entry));
-      say(`Order ${entry.order.order_number}: ${status}.`);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       say(error.message);

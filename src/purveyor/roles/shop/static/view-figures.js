@@ -6,16 +6,17 @@ import { deskTabs } from "./desk-tabs.js";
 import { chips, h } from "./dom.js";
 import { money } from "./format.js";
 import { bars } from "./plot.js";
+import { locale } from "./text.js";
 
 const SPANS = [7, 30, 90];
-const day = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", timeZone: "UTC" });
 
-const seconds = (value) => (value === null ? "–" : `${value.toLocaleString("en", { maximumFractionDigits: 1 })} s`);
+const seconds = (value) => (value === null ? "–" : `${value.toLocaleString(locale(), { maximumFractionDigits: 1 })} s`);
 
 export async function figuresView({ query, signal }) {
   keys(signal);
   const span = SPANS.includes(Number(query.get("days"))) ? Number(query.get("days")) : 30;
   const { currency, days } = await get(withQuery("/api/orders/figures", { days: span }));
+  const day = new Intl.DateTimeFormat(locale(), { month: "short", day: "numeric", timeZone: "UTC" });
   const labels = days.map((one) => day.format(new Date(one.date)));
   const amount = (value) => money(value, currency);
   const orders = days.reduce((sum, one) => sum + one.orders, 0);

@@ -59,8 +59,10 @@ const canCancel = (order) => ["pending", "confirmed"].includes(order.status);
 function cancelPanel(order, done, desk) {
   const submit = async ({ reason }) => {
     if (desk) await cancelOrder(order, reason, done);
-    else await post(`/api/orders/${order.id}/cancel`, reason ? { reason } : {});
-    say(t("Order {number} was cancelled.", { number: order.order_number }));
+    else {
+      await post(`/api/orders/${order.id}/cancel`, reason ? { reason } : {});
+      say(t("Order {number} was cancelled.", { number: order.order_number }));
+    }
     await done();
   };
   return h("details", { class: "panel cancel" },
