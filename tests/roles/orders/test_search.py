@@ -1,5 +1,8 @@
 """What an order is found by, with pg_trgm and without it, and what becomes of orders from before."""
 
+from uuid import UUID
+
+import msgspec
 import pytest
 
 from purveyor.kit.db.postgres import Database
@@ -55,6 +58,25 @@ def test_a_search_text_has_each_word_once_and_an_end() -> None:
         " 7 ada ada@x.example 491701 red kettle cup"
     )
     assert len(search_text(7, "Ada", "a@b", None, [f"word{number}" for number in range(2000)])) <= 4000
+
+
+async def test_a_whole_email_address_finds_its_own_orders_else_those_with_it_inside(database: Database) -> None:
+    store, ada = OrderStore(database), buyer()
+    longer, like = (msgspec.structs.replace(ada, email=f"{start}{ada.email}") for start in ("nada.", "x@y."))
+    orders = {who.email: (await store.add(new_order(who))).order_id for who in (ada, longer, like)}
+
+    async def found(query: str) -> set[UUID]:
+        return {one.order.id for one in await store.page(OrderFilter(words=query_words(query)), 10)}
+
+    assert await found(ada.email.upper()) == {orders[ada.email]}
+    assert await found(f"kettle {longer.email}") == {orders[longer.email]}
+    assert await found(f"kettle-2 {longer.email}") == set()
+    assert await found(f"{longer.email} {ada.email}") == set()
+    assert await found(ada.email.removesuffix("m")) == set(orders.values())
+    assert await found(ada.email.partition("@")[0]) == set(orders.values())
+    await database.execute("update orders.orders set erased_at = now() where id = $1", orders[ada.email])
+    await database.execute("delete from orders.search_texts where order_id = $1", orders[ada.email])
+    assert await found(ada.email) == {orders[longer.email], orders[like.email]}
 
 
 async def without_trigrams(database: Database) -> None:

@@ -1,7 +1,8 @@
 """Search for orders by number, buyer, phone number and product title.
 
 Every word of a query must occur in the order. A word of three or more characters matches anywhere in a word of the
-order, a shorter one only at its beginning. Without pg_trgm all words match only at the beginning.
+order, a shorter one only at its beginning. A buyer's whole email address matches only itself. Without pg_trgm all
+words match only at the beginning.
 """
 
 import re
@@ -76,6 +77,10 @@ def prefix_query(words: Sequence[str]) -> str:
     return " & ".join(f"'{word.translate(_LEXEME)}':*" for word in words)
 
 
+_ADDRESS = re.compile("[^ ]+@[^ ]+")
+_BUYERS = f"substring(text from '{_ADDRESS.pattern}')"
+"""The buyer's email address in SQL, as in the index of migration 0009."""
+_IS_BUYERS = f"select exists (select from orders.search_texts where {_BUYERS} = $1)"  # noqa: S608 - constants
 _address = msgspec.json.Decoder(Address)
 _UNFOLDED = """
     select o.id, o.number, o.user_name, o.user_email, o.shipping_address,
@@ -98,7 +103,11 @@ class SearchTexts:
                 "select to_regclass('orders.search_texts_trigrams') is not null"
             )
         if self._has_trigrams:
-            return dict.fromkeys(like_patterns(words), "text like {}")
+            conditions: dict[str, str] = {}
+            for word, pattern in zip(words, like_patterns(words), strict=True):
+                is_buyers = _ADDRESS.fullmatch(word) and await self._database.fetchval(_IS_BUYERS, word)
+                conditions |= {word: f"{_BUYERS} = {{}}"} if is_buyers else {pattern: "text like {}"}
+            return conditions
         return {prefix_query(words): "array_to_tsvector(string_to_array(btrim(text), ' ')) @@ {}::text::tsquery"}
 
     async def complete(self) -> None:
