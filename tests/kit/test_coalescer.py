@@ -136,7 +136,7 @@ async def test_caller_cancelled_after_its_error_leaves_no_complaint(
     (task,) = await begin_behind_a_closed_gate(server, coalescer)
     server.broken = OSError("lost")
     server.gate.set()
-    while coalescer._runner is not None:
+    while coalescer._runners:
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -166,6 +166,40 @@ async def test_close_cancels_a_call_whose_group_has_not_begun(
     await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
     assert server.groups == []
+
+
+async def test_call_joins_running_groups_up_to_their_maximum(server: Server) -> None:
+    coalescer: Coalescer[int, str] = Coalescer(server.run, max_size=3, max_running=2)
+    server.gate.clear()
+    tasks = begin(coalescer, 0)
+    await settle()
+    tasks += begin(coalescer, 1, 2)
+    await settle()
+    tasks += begin(coalescer, 3, 4)
+    await settle()
+    assert server.groups == [[0], [1, 2]]
+    server.gate.set()
+    assert await asyncio.gather(*tasks) == [f"answer {call}" for call in range(5)]
+    assert server.groups == [[0], [1, 2], [3, 4]]
+    assert coalescer.is_idle
+
+
+async def test_more_calls_than_one_group_takes_start_several(server: Server) -> None:
+    coalescer: Coalescer[int, str] = Coalescer(server.run, max_size=3, max_running=2)
+    server.gate.clear()
+    tasks = begin(coalescer, *range(7))
+    await settle()
+    assert server.groups == [[0, 1, 2], [3, 4, 5]]
+    server.gate.set()
+    assert await asyncio.gather(*tasks) == [f"answer {call}" for call in range(7)]
+
+
+async def test_coalescer_works_again_after_it_was_closed(server: Server, coalescer: Coalescer[int, str]) -> None:
+    tasks = await begin_behind_a_closed_gate(server, coalescer, 1)
+    await coalescer.aclose()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    server.gate.set()
+    assert await coalescer.call(2) == "answer 2"
 
 
 @pytest.mark.parametrize(

@@ -45,46 +45,61 @@ def alone_after_failure(run: RunGroup[C, A]) -> RunGroup[C, A]:
 
 
 class Coalescer(Generic[C, A]):
-    """Collects calls while a group of earlier calls is running, then runs them as the next group.
+    """Collects calls while groups of earlier calls are running, then runs them as the next group.
 
-    A call that finds no group running starts one at once, so coalescing adds no delay to an idle system. Groups
-    run one after the other, in the order of the calls, with at most ``max_size`` calls each.
+    A call that finds fewer than ``max_running`` groups running starts one at once, so coalescing adds no delay to
+    an idle system. Groups start in the order of the calls, with at most ``max_size`` calls each.
 
     ``run`` returns one answer per call, in order. An ``Exception`` among them is raised to its caller, and one
     that ``run`` raises to all of the group. ``run`` needs a deadline of its own and sees no context variables of
     its callers. Cancelling a caller withdraws a call that has not started and does not affect the others.
     """
 
-    def __init__(self, run: RunGroup[C, A], *, max_size: int) -> None:
-        self._run, self._max_size = run, max_size
+    def __init__(self, run: RunGroup[C, A], *, max_size: int, max_running: int = 1) -> None:
+        self._run, self._max_size, self._max_running = run, max_size, max_running
         self._waiting: deque[tuple[C, asyncio.Future[A]]] = deque()
-        self._runner: asyncio.Task[None] | None = None
+        self._runners: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_idle(self) -> bool:
+        """True if no group is running and none is about to start."""
+        return not self._runners
 
     async def call(self, call: C) -> A:
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, answer))
-        if self._runner is None:
-            self._runner = asyncio.create_task(self._run_groups(), name="coalescer", context=Context())
+        if len(self._waiting) == 1:  # for the others a runner is already about to start, or all are busy
+            self._add_runner()
         return await answer
 
     async def aclose(self) -> None:
         """Cancel the calls in progress, and with them their callers."""
-        if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
-        self._abandon(self._waiting)  # a runner that is cancelled before its first step does not get there
+        runners = list(self._runners)
+        for runner in runners:
+            runner.cancel()
+        await asyncio.gather(*runners, return_exceptions=True)
+        self._runners.clear()
+        self._abandon_waiting()  # a runner that is cancelled before its first step does not get there
+
+    def _add_runner(self) -> None:
+        if len(self._runners) < self._max_running:
+            self._runners.add(asyncio.create_task(self._run_groups(), name="coalescer", context=Context()))
 
     async def _run_groups(self) -> None:
         group: list[tuple[C, asyncio.Future[A]]] = []
         try:
             while group := self._next_group():
+                if self._waiting:
+                    self._add_runner()
                 answers = await self._answers([call for call, _ in group])
                 for (_, future), answer in zip(group, answers, strict=True):
                     _settle(future, answer)
         finally:
-            self._runner = None
-            self._abandon(group)
-            self._abandon(self._waiting)
+            self._runners.discard(asyncio.current_task())
+            for _, future in group:
+                future.cancel()
+            if not self._runners:
+                self._abandon_waiting()
 
     def _next_group(self) -> list[tuple[C, asyncio.Future[A]]]:
         group: list[tuple[C, asyncio.Future[A]]] = []
@@ -103,10 +118,9 @@ class Coalescer(Generic[C, A]):
             return [error] * len(calls)
         return answers
 
-    @staticmethod
-    def _abandon(waiting: Sequence[tuple[C, asyncio.Future[A]]]) -> None:
-        for _, future in waiting:
-            future.cancel()
+    def _abandon_waiting(self) -> None:
+        while self._waiting:
+            self._waiting.popleft()[1].cancel()
 
 
 def _settle(future: asyncio.Future[A], answer: A | Exception) -> None:

@@ -18,7 +18,14 @@ _answer_by: ContextVar[float | None] = ContextVar("answer_by", default=None)
 @contextmanager
 def request_deadline(waited_s: float = 0.0) -> Iterator[None]:
     """Set the deadline of a request that arrived ``waited_s`` seconds ago."""
-    token = _answer_by.set(asyncio.get_running_loop().time() + ANSWER_WITHIN_S - waited_s)
+    with deadline_at(asyncio.get_running_loop().time() + ANSWER_WITHIN_S - waited_s):
+        yield
+
+
+@contextmanager
+def deadline_at(moment: float) -> Iterator[None]:
+    """Set a deadline, by the clock of the event loop, for work on behalf of several requests."""
+    token = _answer_by.set(moment)
     try:
         yield
     finally:

@@ -64,6 +64,33 @@ async def test_an_account_comes_back_as_it_was_stored(stores: Stores) -> None:
     assert (found.user, found.password_hash) == (user, "hash")
 
 
+async def test_accounts_that_are_read_at_once_come_back_each_to_its_caller(stores: Stores) -> None:
+    users = [await registered(stores) for _ in range(5)]
+    ids = [*(user.id for user in users), new_id(), users[0].id]
+    found = await asyncio.gather(*map(stores.accounts.get, ids), return_exceptions=True)
+
+    assert found[:5] == users
+    assert isinstance(found[5], NotFound)
+    assert found[6] == users[0]
+
+
+async def test_account_is_read_as_it_is_when_it_is_asked_for(stores: Stores) -> None:
+    """Other reads are under way all the time; none of them may answer with an older state."""
+    user = await registered(stores)
+    reading = True
+
+    async def read_on() -> None:
+        while reading:
+            await stores.accounts.get(user.id)
+
+    readers = [asyncio.create_task(read_on()) for _ in range(8)]
+    for name in ("Grace", "Edsger", "Barbara") * 10:
+        await stores.accounts.update(user.id, name=name, phone=None, language=None)
+        assert (await stores.accounts.get(user.id)).name == name
+    reading = False
+    await asyncio.gather(*readers)
+
+
 async def test_of_many_registrations_at_once_with_one_address_one_wins(stores: Stores) -> None:
     email = fresh_email()
     users = [a_user(email) for _ in range(20)]

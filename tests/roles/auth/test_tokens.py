@@ -112,6 +112,49 @@ def test_clocks_may_differ_by_half_a_minute() -> None:
     assert TOKENS.read(signed(header(), claims(iat=now + 20)))
 
 
+def test_token_that_was_read_before_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, token = Tokens(SECRET, LIVES_S), TOKENS.sign(USER, SESSION, VERSION)
+    first = tokens.read(token)
+    monkeypatch.setattr(module, "jwt", None)
+
+    assert tokens.read(token) is first
+    with pytest.raises(AttributeError):
+        tokens.read(signed(header(), claims()))
+
+
+def test_token_that_was_read_before_expires_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = Tokens(SECRET, 100)
+    token = tokens.sign(USER, SESSION, VERSION)
+    ends = tokens.read(token).expires_at + module._LEEWAY_S
+    monkeypatch.setattr(time, "time", lambda: ends - 0.001)
+    assert tokens.read(token).user_id == USER.id
+    monkeypatch.setattr(time, "time", lambda: float(ends))
+    with pytest.raises(TokenInvalid):
+        tokens.read(token)
+    assert not tokens._known
+
+
+def test_refused_token_is_not_remembered() -> None:
+    tokens = Tokens(SECRET, LIVES_S)
+    for text in (signed(header(), claims(), secret="another secret of thirty-two bytes"), "no token"):
+        with pytest.raises(TokenInvalid):
+            tokens.read(text)
+    assert not tokens._known
+
+
+def test_only_the_tokens_read_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_KNOWN", 2)
+    tokens = Tokens(SECRET, LIVES_S)
+    first, second, third = (tokens.sign(USER, SESSION, VERSION) for _ in range(3))
+    for token in (first, second, first, third):
+        tokens.read(token)
+
+    assert len(tokens._known) == 2
+    monkeypatch.setattr(module, "jwt", None)
+    assert tokens.read(first)
+    assert tokens.read(third)
+
+
 _NOW = int(time.time())
 _HEADERS: dict[str, Any] = {
     "alg other HMAC, same secret": header(alg="HS512"),

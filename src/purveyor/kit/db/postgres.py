@@ -62,7 +62,7 @@ _BROKEN = (
 """After these the connection is terminated: an orderly release would wait for the server once more, and a server
 that became a standby is not the one that a new connection reaches."""
 
-_AWAY = "The database does not answer."
+AWAY = "The database does not answer."
 
 _in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
 
@@ -77,7 +77,7 @@ def _lost_means_unavailable() -> Iterator[None]:
     try:
         yield
     except LOST as lost:
-        raise Unavailable(_AWAY) from lost
+        raise Unavailable(AWAY) from lost
 
 
 @contextmanager
@@ -207,7 +207,7 @@ class Database:
             finally:
                 await self._pool.release(connection)
         except LOST as lost:
-            raise Unavailable(_AWAY) from lost
+            raise Unavailable(AWAY) from lost
 
     async def check(self) -> str:
         """The server's version. Raises ``Unavailable`` if it is too old or read-only."""

@@ -69,12 +69,13 @@ class Backlog:
 log = logging.getLogger(__name__)
 COLUMNS = "id, type, body, occurred_at, subject, sequence, correlation_id, currency, language, traceparent"
 _NAMES = COLUMNS.split(", ")
-_TYPES = dict.fromkeys(_NAMES, "text") | {
+TYPES = dict.fromkeys(_NAMES, "text") | {
     "id": "uuid",
     "body": "bytea",
     "occurred_at": "timestamptz",
     "sequence": "int",
 }
+"""The types of ``COLUMNS``, in their order."""
 Known = Literal["refused", "skipped", "sent again"]
 _KNOWN: dict[Known, str] = {
     "refused": "",
@@ -110,21 +111,17 @@ def values(event: Envelope | None) -> tuple[object, ...]:
     return tuple(getattr(event, name, None) for name in _NAMES)
 
 
-def insert_into(schema: str, *, first: int, source: str = "", body: str = "", hold_s: str = "") -> str:
+def insert_into(schema: str, *, first: int, source: str, hold_s: str) -> str:
     """SQL that stores an event as a part of a larger statement.
 
-    ``first`` is the number of the first of the ten parameters that take ``values``. With a ``source``, such as the
-    name of a common table expression, an event is stored for each of its rows, and none where the values are all
-    ``None``. ``body`` is an expression that takes the place of the body's parameter. ``hold_s`` is an expression
-    for the seconds before which the relay does not publish the event.
+    ``first`` is the number of the first of the ten parameters that take ``values``. An event is stored for each
+    row of ``source``, such as the name of a common table expression, and none where the values are all ``None``.
+    ``hold_s`` is an expression for the seconds before which the relay does not publish the event.
     """
-    places = {name: f"${first + place}::{_TYPES[name]}" for place, name in enumerate(_NAMES)}
-    if body:
-        places["body"] = body
-    rows = f" from {source} where {places['id']} is not null" if source else ""
-    if hold_s:
-        places["next_attempt_at"] = f"now() + make_interval(secs => {hold_s})"
-    return f"insert into {schema}.outbox ({', '.join(places)}) select {', '.join(places.values())}{rows}"
+    places = {name: f"${first + place}::{TYPES[name]}" for place, name in enumerate(_NAMES)}
+    rows = f"from {source} where {places['id']} is not null"
+    places["next_attempt_at"] = f"now() + make_interval(secs => {hold_s})"
+    return f"insert into {schema}.outbox ({', '.join(places)}) select {', '.join(places.values())} {rows}"
 
 
 async def emit(connection: Connection | Database, schema: str, *events: Envelope, known: Known = "refused") -> int:
@@ -135,7 +132,7 @@ async def emit(connection: Connection | Database, schema: str, *events: Envelope
     """
     if not events:
         return 0
-    arrays = ", ".join(f"${place}::{_TYPES[name]}[]" for place, name in enumerate(_NAMES, 1))
+    arrays = ", ".join(f"${place}::{TYPES[name]}[]" for place, name in enumerate(_NAMES, 1))
     stored = await connection.fetch(
         f"insert into {schema}.outbox ({COLUMNS}) select * from unnest({arrays}) {_KNOWN[known]} returning 1",  # noqa: S608
         *map(list, zip(*map(values, events), strict=True)),

@@ -36,8 +36,10 @@ _LEXEME = str.maketrans({"\\": r"\\", "'": "''"})
 
 def fold(text: str) -> str:
     """Remove case, accents and compatibility forms: ``Zoë  MÜLLER`` becomes ``zoe muller``."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold()).translate(_BARE)
-    bare = "".join(character for character in decomposed if not unicodedata.combining(character))
+    bare = text.casefold()
+    if not bare.isascii():
+        decomposed = unicodedata.normalize("NFKD", bare).translate(_BARE)
+        bare = "".join(character for character in decomposed if not unicodedata.combining(character))
     return _SPACES.sub(" ", bare).strip()
 
 

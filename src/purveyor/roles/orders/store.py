@@ -26,7 +26,6 @@ from purveyor.roles.orders.model import (
     Line,
     MailOutcome,
     NewOrder,
-    NumberPlaceholder,
     Order,
     OrderFilter,
     StoredAnswer,
@@ -35,55 +34,11 @@ from purveyor.roles.orders.model import (
     Transition,
     placed,
 )
-from purveyor.roles.orders.search import SearchTexts, text_of
+from purveyor.roles.orders.search import SearchTexts
+from purveyor.roles.orders.store_inserts import OrderInserts
 from purveyor.roles.orders.store_lists import SORTS, find_page
 
 _MAX_REPLY = 1000
-_NUMBERED = "$22::bytea || convert_to(number::text, 'UTF8') || $30::bytea"
-_INSERTS = f"""
-placed as (
-    insert into orders.orders (id, number, user_id, user_email, user_name, status, payment_status,
-        payment_method, currency, total, shipping_address, note, version, request_id, created_at, updated_at,
-        language)
-    select $1, number, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $28 from gate
-    returning number
-), lines as (
-    insert into orders.order_items (order_id, line, product_id, title, quantity, price, product_text)
-    select $1, line.* from placed,
-        unnest($15::smallint[], $16::bigint[], $17::text[], $18::int[], $19::bigint[], $32::text[]) as line
-), event as (
-    {insert_into("orders", first=20, source="placed", body=_NUMBERED)}
-), searched as (
-    insert into orders.search_texts (order_id, text) select $1, ' ' || number || $31 from placed
-)
-"""  # noqa: S608 - constants
-_ERASED = "exists (select from orders.erased_users where user_id = $2)"
-_ADD = f"""
-with gate as materialized (
-    select nextval('orders.order_number') as number where not {_ERASED}
-), {_INSERTS}
-select number from placed"""  # noqa: S608 - constants
-
-# The advisory lock distinguishes a request that is being stored from one that was stored before. Without it the
-# second of two would wait inside "on conflict" for the first one's commit, and then not see its row.
-_ADD_WITH_KEY = f"""
-with free as materialized (
-    select pg_try_advisory_xact_lock(hashtextextended($2 || ' ' || $33, 0)) as free, {_ERASED} as erased
-), numbered as materialized (
-    select nextval('orders.order_number') as number from free where free and not erased
-), kept as (
-    insert into orders.idempotency_keys as kept (user_id, key, fingerprint, order_id, answer, expires_at)
-    select $2, $33, $34, $1, $35::bytea || convert_to(number::text, 'UTF8') || $36::bytea,
-        now() + interval '24 hours'
-    from numbered
-    on conflict (user_id, key) do update set fingerprint = excluded.fingerprint, order_id = excluded.order_id,
-        answer = excluded.answer, expires_at = excluded.expires_at
-    where kept.expires_at <= now()
-    returning 1
-), gate as (
-    select number from numbered, kept
-), {_INSERTS}
-select free, erased, (select number from placed) as number from free"""  # noqa: S608 - constants
 _ORDER = """
     o.id, o.number, o.user_id, o.status, o.payment_status, o.payment_method, o.currency, o.total,
     o.shipping_address, o.note, o.version, o.created_at, o.updated_at,
@@ -134,6 +89,7 @@ class OrderStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._inserts = OrderInserts(database)
         self.search = SearchTexts(database)
 
     async def add(self, new: NewOrder) -> StoredAnswer:
@@ -142,19 +98,14 @@ class OrderStore:
         A known key returns the first answer, or raises ``KeyReused`` for another request and ``RequestInProgress``
         while the first one is being stored. Raises ``TokenInvalid`` when the buyer was erased.
         """
-        if new.key is None:
-            number = await self._database.fetchval(_ADD, *_arguments(new))
-            if number is None:
-                raise TokenInvalid
-            return StoredAnswer(new.order.id, new.answer.fill(number))
-        kept = (new.key.key, new.key.fingerprint, new.answer.before, new.answer.after)
-        row = await self._database.fetchrow(_ADD_WITH_KEY, *_arguments(new), *kept)
-        if row is None or not row["free"]:
+        inserted = await self._inserts.add(new)
+        if not inserted.free:
             raise RequestInProgress
-        if row["erased"]:
+        if inserted.erased:
             raise TokenInvalid
-        if row["number"] is not None:
-            return StoredAnswer(new.order.id, new.answer.fill(row["number"]))
+        if inserted.number is not None:
+            return StoredAnswer(new.order.id, new.answer.fill(inserted.number))
+        assert new.key is not None  # noqa: S101 - without a key nothing else prevents an insert
         found = await self.find_answer(new.key)
         if found is None:  # it expired between the two statements
             raise RequestInProgress
@@ -396,36 +347,6 @@ class HistoryStore:
         in_order = sorted(outcomes, key=itemgetter(0))  # of the row locks, so that two groups cannot deadlock
         await self._database.fetchmany(_ADD_MAIL, in_order)
         return [None] * len(outcomes)
-
-
-def _arguments(new: NewOrder) -> tuple[object, ...]:
-    order, event = new.order, new.event
-    lines, body = order.lines, NumberPlaceholder.split(event.body)
-    return (
-        order.id,
-        order.user_id,
-        new.buyer_email,
-        new.buyer_name,
-        order.status,
-        order.payment_status,
-        order.payment_method,
-        order.currency,
-        order.total,
-        msgspec.json.encode(order.shipping_address) if order.shipping_address else None,
-        order.note,
-        order.version,
-        event.correlation_id,
-        order.created_at,
-        list(range(1, len(lines) + 1)),
-        [None if isinstance(line.product_id, str) else line.product_id for line in lines],
-        [line.title for line in lines],
-        [line.quantity for line in lines],
-        [line.price for line in lines],
-        *values(msgspec.structs.replace(event, body=body.before)),
-        body.after,
-        text_of(order, new.buyer_name, new.buyer_email),
-        [line.product_id if isinstance(line.product_id, str) else None for line in lines],
-    )
 
 
 def _order(row: Record) -> Order:
