@@ -69,6 +69,16 @@ async def test_mails_sent_at_once_are_each_told_once(ledger: Ledger, me: str) ->
     assert await told(ledger) == []
 
 
+async def test_answer_for_a_freed_mail_counts_in_a_group_too(ledger: Ledger, me: str) -> None:
+    claims = await _claimed(ledger, me, order_id="o-1")
+    await asyncio.gather(*map(ledger.mark_data, claims))
+    await ledger.mark_doubtful(claims[5], "cut", "resend")
+    await asyncio.gather(*(ledger.mark_sent(claim, "250 ok") for claim in claims))
+    assert set((await _states(ledger)).values()) == {"sent"}
+    told_of = {event.event_id: event.resends for event in await told(ledger)}
+    assert told_of == {claim.event_id: int(claim is claims[5]) for claim in claims}
+
+
 @only_postgres
 async def test_waiting_writes_share_a_commit(ledger: Ledger, me: str) -> None:
     await asyncio.gather(*(ledger.record(mail(number)) for number in range(_MAILS)))

@@ -1,10 +1,10 @@
 """The mail ledger in PostgreSQL, schema ``email``."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 from uuid import UUID
 
 import msgspec
@@ -42,14 +42,10 @@ from purveyor.roles.email.turns import (
     superseded_kinds,
 )
 
-T = TypeVar("T", bound=NewMail | Lease)
-
 _RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
     resends, smtp_reply, error, created_at, updated_at,
     case when state in ('pending', 'retry') then next_attempt_at end as next_attempt_at"""
 _BATCH = 100
-_IS_ERASED = "exists (select from email.erased_recipients where digest = $11 and erased_at > $8::timestamptz)"
-"""Condition: the account or address with the digest ``$11`` was erased after ``$8``."""
 _REMEMBER = """
 insert into email.erased_recipients as known (digest, erased_at) values ($1, $2)
 on conflict (digest) do update set erased_at = greatest(known.erased_at, excluded.erased_at)"""
@@ -194,36 +190,49 @@ class PostgresOwner:
 
 _MAX_GROUP = 50
 """Maximum number of mails whose writes share a transaction and its deadline."""
-_MAIL = "event_id = $1 and kind = $2 and recipient = $3"
-_MINE = f"{_MAIL} and owner = $4 and attempts = $5"
-_INSERT = f"""
-with recorded as (
-    insert into email.mails
-        (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
-            request_id, traceparent, sequence, user_id, mailbox, state, error, reported)
-    select $1::uuid, $2::text, case when gone then '' else $3::text end, $4::bigint,
-        case when gone then '' else $5::text end, $6, case when gone then '' else $7::bytea end, $8, $9,
-        $10, $12, $13, case when gone then '' else $14::text end,
-        case when gone then '' else $15::text end,
-        case when gone then 'failed' else 'pending' end,
-        case when gone then 'erased' else '' end, case when gone then 'failed:0' else '' end
-    from (select {_IS_ERASED} as gone) erased
-    where not exists (select from email.mails where event_id = $1 and kind = $2 and recipient = '')
-    on conflict do nothing returning recipient
+# "offset 0" keeps the planner from joining tables of which it knows nothing yet, which would read all of them.
+_INSERT = """
+insert into email.mails
+    (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
+        request_id, traceparent, sequence, user_id, mailbox, state, error, reported)
+select event_id, kind, case when gone then '' else recipient end, order_number,
+    case when gone then '' else subject end, message_id, case when gone then '' else message end, created_at,
+    order_id, request_id, traceparent, sequence, case when gone then '' else user_id end,
+    case when gone then '' else mailbox end, case when gone then 'failed' else 'pending' end,
+    case when gone then 'erased' else '' end, case when gone then 'failed:0' else '' end
+from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bytea[],
+        $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::int[], $14::text[], $15::text[])
+    as new (event_id, kind, recipient, order_number, subject, message_id, message,
+        created_at, order_id, request_id, digest, traceparent, sequence, user_id, mailbox),
+    lateral (select exists (
+        select from email.erased_recipients known
+        where known.digest = new.digest and known.erased_at > new.created_at offset 0
+    ) as gone) erased
+where not exists (
+    select from email.mails kept
+    where kept.event_id = new.event_id and kept.kind = new.kind and kept.recipient = '' offset 0
 )
-select exists (select from recorded where recipient <> '')"""  # noqa: S608 - constants
+order by event_id, kind, recipient -- so that two groups with the same mails cannot deadlock
+on conflict do nothing returning event_id::text, kind, recipient"""
+_HELD = "$1::uuid[], $2::text[], $3::text[], $4::int[], $5::int[]"
+_IS_HELD = "event_id = event and kind = what and recipient = whose and owner = holder and attempts = attempt"
 _MARK_DATA = f"""
-with marked as (
-    update email.mails set state = 'data', updated_at = now() where {_MINE} and state = 'claimed' returning 1
-)
-select exists (select from marked)"""  # noqa: S608 - constants
+update email.mails set state = 'data', updated_at = now()
+from unnest({_HELD}) as held (event, what, whose, holder, attempt)
+where {_IS_HELD} and state = 'claimed' returning event_id::text, kind, recipient"""  # noqa: S608 - constants
 # The report is emitted in the same transaction.
+_SENT = """state = 'sent', error = '', updated_at = now(),
+    reported = case when order_id = '' then reported else 'sent:' || resends::text end"""
+_REPORT = f"{_RECORD}, order_id, request_id, traceparent"
 _MARK_SENT = f"""
-update email.mails set state = 'sent', smtp_reply = $6, error = '', updated_at = now(),
-    reported = case when order_id = '' then reported else 'sent:' || resends::text end
-where {_MAIL} and attempts = $5
+update email.mails set smtp_reply = reply, {_SENT}
+from unnest({_HELD}, $6::text[]) as sent (event, what, whose, holder, attempt, reply)
+where {_IS_HELD} and state = 'data' returning {_REPORT}"""  # noqa: S608 - constants
+_MARK_SENT_FREED = f"""
+update email.mails set smtp_reply = $6, {_SENT}
+where event_id = $1 and kind = $2 and recipient = $3 and attempts = $5
     and (owner = $4 and state = 'data' or owner is null and state in ('retry', 'unknown'))
-returning {_RECORD}, order_id, request_id, traceparent"""  # noqa: S608 - constants
+returning {_REPORT}"""  # noqa: S608 - constants
 
 
 class PostgresLedger:
@@ -255,19 +264,13 @@ class PostgresLedger:
         return is_new
 
     async def _record_group(self, mails: Sequence[NewMail]) -> Sequence[bool]:
-        return await self._run_each(_INSERT, mails, _values)
-
-    async def _run_each(
-        self, statement: str, group: Sequence[T], arguments: Callable[[T], Sequence[object]]
-    ) -> Sequence[bool]:
-        """Run a statement for each mail in one transaction; return what it answered, in the order of the group.
-
-        Rows are locked in the order of their keys, so that two groups cannot deadlock.
-        """
-        places = sorted(range(len(group)), key=lambda place: _key(group[place]))
-        rows = await self._database.fetchmany(statement, [arguments(group[place]) for place in places])
-        answers = dict(zip(places, (row[0] for row in rows), strict=True))
-        return [answers[place] for place in range(len(group))]
+        rows = await self._database.fetch(_INSERT, *_columns(map(_values, mails)))
+        new = {tuple(row) for row in rows}
+        answers = []
+        for key in map(_key, mails):
+            answers.append(key in new)
+            new.discard(key)  # the same mail may be in the group twice
+        return answers
 
     async def _hurry(self, later: NewMail, kinds: Sequence[str]) -> None:
         """Make the waiting mails due that a later one makes pointless, so that ``claim`` finds out."""
@@ -369,15 +372,22 @@ class PostgresLedger:
             raise ClaimLost
 
     async def _mark_data_group(self, claims: Sequence[Claim]) -> Sequence[bool]:
-        return await self._run_each(_MARK_DATA, claims, _held)
+        rows = await self._database.fetch(_MARK_DATA, *_columns(map(_held, claims)))
+        marked = {tuple(row) for row in rows}
+        return [_key(claim) in marked for claim in claims]
 
     async def mark_sent(self, claim: Lease, reply: str) -> None:
         await self._sent_marks.call((claim, reply))
 
     async def _mark_sent_group(self, sent: Sequence[tuple[Lease, str]]) -> Sequence[None]:
-        arguments = [(*_held(claim), reply) for claim, reply in sorted(sent, key=lambda one: _key(one[0]))]
+        arguments = [(*_held(claim), reply) for claim, reply in sent]
         async with self._database.transaction() as connection:
-            rows = await connection.fetchmany(_MARK_SENT, arguments)
+            rows = list(await connection.fetch(_MARK_SENT, *_columns(arguments)))
+            if len(rows) < len(sent):  # the others were freed or are marked already
+                marked = {(row["event_id"], row["kind"], row["recipient"]) for row in rows}
+                rows += await connection.fetchmany(
+                    _MARK_SENT_FREED, [values for values in arguments if values[:3] not in marked]
+                )
             await _emit_reports(connection, [row for row in rows if row["order_id"]])
         return [None] * len(sent)
 
@@ -524,7 +534,8 @@ def _transition(claim: Claim, change: str, state: str, *arguments: object) -> tu
     """Return a statement with its arguments that changes a mail if the claim still holds it in that state."""
     statement = f"""
         update email.mails set {change}, updated_at = now()
-        where {_MINE} and (state = $6 or $6 = 'any' and state in ('claimed', 'data'))"""  # noqa: S608 - constants
+        where event_id = $1 and kind = $2 and recipient = $3 and owner = $4 and attempts = $5
+            and (state = $6 or $6 = 'any' and state in ('claimed', 'data'))"""  # noqa: S608 - constants
     return statement, *_held(claim), state, *arguments
 
 
@@ -533,8 +544,13 @@ def _key(mail: NewMail | Lease) -> tuple[str, str, str]:
 
 
 def _held(claim: Lease) -> tuple[object, ...]:
-    """Return the arguments of ``_MINE``."""
+    """Return the values by which a claim is found."""
     return *_key(claim), int(claim.owner), claim.attempt
+
+
+def _columns(rows: Iterable[tuple[object, ...]]) -> Iterable[list[object]]:
+    """Turn the arguments of each mail into arrays for ``unnest``."""
+    return map(list, zip(*rows, strict=True))
 
 
 def _values(mail: NewMail) -> tuple[object, ...]:
