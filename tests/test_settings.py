@@ -256,6 +256,8 @@ _THREE = ("https://a.test", "http://localhost:5173", "https://*.b.test")
     [
         ("https://Front.test/", ("https://front.test",)),
         ("https://a.test, http://localhost:5173  https://*.b.test", _THREE),
+        ("https://a.test:443/ http://a.test:80", ("https://a.test", "http://a.test")),
+        ("https://a.test:80 http://a.test:443", ("https://a.test:80", "http://a.test:443")),
         ("*", ("*",)),
         ("https://[::1]:8000", ("https://[::1]:8000",)),
     ],

@@ -85,6 +85,12 @@ def _network(text: str) -> Network:
         raise ValueError(f"'{text}': expected {meant}") from error
 
 
+def _as_browsers_send(origin: str) -> str:
+    """Write an origin in lower case, without a slash and the scheme's own port (RFC 6454 section 6.2)."""
+    origin = origin.lower().removesuffix("/")
+    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
+
+
 _ORIGIN = re.compile(r"https?://(\*\.)?([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 
 
@@ -96,7 +102,7 @@ class Origins(tuple[str, ...]):
     @classmethod
     def parse(cls, text: str) -> "Origins":
         """Raises ``ValueError`` that names the entry which is not an origin."""
-        origins = [origin.lower().removesuffix("/") for origin in text.replace(",", " ").split()]
+        origins = [_as_browsers_send(origin) for origin in text.replace(",", " ").split()]
         for origin in origins:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"'{origin}': expected origins without a path, such as https://store.example")

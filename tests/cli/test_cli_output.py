@@ -10,16 +10,20 @@ import struct
 import subprocess
 import termios
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from app_process import APP, Console, environment
+from rich.table import Table
 from typer.main import get_command
 
 from purveyor import __version__
 from purveyor.cli import app
+from purveyor.cli.admin import erasure_table
 from purveyor.cli.output import _Out, table
+from purveyor.roles.auth.contract import Erasure, ErasureAnswer
 
 ID = "01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f"
 
@@ -84,6 +88,12 @@ def test_json_is_the_only_thing_on_stdout(console: Console, command: str) -> Non
     assert json.loads(done.stdout) is not None
 
 
+def printed(shown: Table, width: int) -> list[str]:
+    file = io.StringIO()
+    _Out(width=width, file=file, highlight=False, markup=False).print(shown)
+    return file.getvalue().splitlines()
+
+
 def rendered(width: int) -> list[str]:
     shown = table(
         *("Event", "Order", "To", "State", "Reply"),
@@ -91,9 +101,7 @@ def rendered(width: int) -> list[str]:
         drop=["Reply", "To", "Order"],
     )
     shown.add_row(ID, "1000000000001", "ada.lovelace@mail.example.com", "unknown", "250 2.0.0 Ok: queued as 4FD2A")
-    file = io.StringIO()
-    _Out(width=width, file=file, highlight=False, markup=False).print(shown)
-    return file.getvalue().splitlines()
+    return printed(shown, width)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +123,27 @@ def test_a_narrow_table_drops_columns_before_it_cuts(width: int, columns: list[s
     assert ("1000000000001" in lines[1]) == ("Order" in columns)
     assert all(len(line) <= width for line in lines)
     assert ("Not shown: " in "\n".join(lines)) == (len(columns) < 5)
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (120, ["User", "Deleted", "orders", "email"]),
+        (70, ["User", "orders", "email"]),
+        (55, ["User", "orders"]),
+        (45, ["User"]),
+    ],
+)
+def test_a_narrow_list_of_erasures_shows_whole_ids(width: int, columns: list[str]) -> None:
+    at = datetime(2026, 11, 29, 9, 20, 31, tzinfo=UTC)
+    answers = (ErasureAnswer("orders", at, retained=2), ErasureAnswer("email", at))
+    lines = printed(erasure_table([Erasure(ID, at, answers)]), width)
+    shown = "\n".join(lines).partition("Not shown")[0]
+
+    assert any(line.startswith(ID) for line in lines)
+    assert ("2026-11-29 09:20:31" in shown) == (width >= 120)
+    assert all(len(line) <= width for line in lines)
+    assert [name for name in ("User", "Deleted", "orders", "email") if name in shown] == columns
 
 
 def test_a_table_that_still_has_no_room_marks_what_it_cuts() -> None:

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from purveyor.kit.errors import InvalidInput
-from purveyor.kit.text import LINE_SCHEMA, TEXT_SCHEMA, clean_country, clean_line, clean_phone, clean_text
+from purveyor.kit.text import (
+    _PHONE_SCHEMA,
+    LINE_SCHEMA,
+    TEXT_SCHEMA,
+    clean_country,
+    clean_line,
+    clean_phone,
+    clean_text,
+)
 
 PATTERN, ENCODED_WORD = str(LINE_SCHEMA["pattern"]), str(LINE_SCHEMA["not"]["pattern"])  # type: ignore[index]
 HARMFUL = ["Cc", "Cf", "Cs", "Zl", "Zp"]
@@ -103,6 +111,20 @@ def test_a_telephone_number(text: str) -> None:
 @pytest.mark.parametrize("text", ["\u202a+49 30 123456\u202c", "\ufeff112", "1\u00ad1\u200b2"])
 def test_a_pasted_telephone_number_loses_what_is_invisible(text: str) -> None:
     assert clean_phone(text) in ("+49 30 123456", "112")
+
+
+@pytest.mark.parametrize(
+    ("text", "phone"),
+    [
+        ("+49\u00a030\u00a0123456", "+49 30 123456"),
+        ("+33\u202f1\u200923\u202f45", "+33 1 23 45"),
+        ("030\u2011123\u2013456", "030-123-456"),
+        ("(030)\u2212123\uff0d456", "(030)-123-456"),
+    ],
+)
+def test_typeset_spaces_and_dashes_of_a_telephone_number_become_plain(text: str, phone: str) -> None:
+    assert clean_phone(text) == phone
+    assert re.search(_PHONE_SCHEMA["pattern"], text)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """``app migrate`` and ``app user``: schemas and accounts."""
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import typer
+from rich.table import Table
 
 from purveyor.cli.help import GroupedHelp
 from purveyor.cli.options import (
@@ -21,7 +23,7 @@ from purveyor.kit.errors import ConfigError
 from purveyor.kit.mode import Mode
 from purveyor.registry import ROLES
 from purveyor.roles.auth.client import AccountAdmin
-from purveyor.roles.auth.contract import ErasureAnswer
+from purveyor.roles.auth.contract import Erasure, ErasureAnswer
 
 Access = Literal["customer", "staff", "admin"]
 Email = Annotated[str, typer.Argument(help="Email address of the user.")]
@@ -110,15 +112,24 @@ def erasures(
     if as_json:
         print_json(found)
         return
-    holders = [name for name, role in ROLES.items() if role.personal_data]
-    shown = table("User", "Deleted", *(f"Erased by {name}" for name in holders))
+    if found:
+        out.print(erasure_table(found))
+    else:
+        out.print("All erasures are complete." if unfinished else "No accounts have been deleted.")
+
+
+def erasure_table(found: Sequence[Erasure]) -> Table:
+    """A row for each account."""
+    holders = {name: f"Erased by {name}" for name, role in ROLES.items() if role.personal_data}
+    shown = table(
+        *("User", "Deleted", *holders.values()),
+        whole=["User", "Deleted"],
+        drop=["Deleted", *reversed(holders.values())],
+    )
     for one in found:
         answers = {answer.role: answer for answer in one.answers}
         shown.add_row(one.user_id, f"{one.requested_at:%F %T}", *(_erased(answers.get(name)) for name in holders))
-    if found:
-        out.print(shown)
-    else:
-        out.print("All erasures are complete." if unfinished else "No accounts have been deleted.")
+    return shown
 
 
 def _erased(answer: ErasureAnswer | None) -> str:

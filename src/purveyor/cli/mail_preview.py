@@ -37,7 +37,7 @@ def preview(
     """Show emails with example data, rendered with the settings and your own templates."""
     mails = list(_rendered(kind, language, config))
     if kinds:
-        shown = table("Kind", "Subject")
+        shown = table("Kind", "Subject", whole=["Kind"])
         for name, _, mail in mails:
             shown.add_row(name, mail.subject)
         out.print(shown)

@@ -37,6 +37,8 @@ class Problem(Exception):
     default_headers: ClassVar[Mapping[str, str]] = {}
     example_members: ClassVar[Mapping[str, object]] = {}
     """Extension members as the documentation shows them."""
+    is_logged: ClassVar[bool] = False
+    """True for an outage whose begin and end are logged where it is noticed, not by each request that it fails."""
 
     def __init__(
         self,

@@ -39,9 +39,12 @@ _ENCODED_WORD = {"pattern": rf"=[{_IGNORED}]*\?"}
 LINE_SCHEMA = {"pattern": f"^{_LINE}$", "not": _ENCODED_WORD}
 OPTIONAL_LINE_SCHEMA = {"pattern": f"^{_OPTIONAL_LINE}$", "not": _ENCODED_WORD}
 TEXT_SCHEMA = {"pattern": rf"^{_OPTIONAL_LINE}(\n{_OPTIONAL_LINE})*$", "not": _ENCODED_WORD}
+_SPACES = "\u00a0\u2002-\u200a\u202f\u3000"
+_DASHES = "\u2010-\u2015\u2212\uff0d"
+"""Spaces and dashes that web pages and word processors put into phone numbers."""
 _PHONE_SCHEMA = {
-    "pattern": rf"^{_BLANK}((\+[{_IGNORED}]*)?(\([{_IGNORED}]*)?[0-9]([{_IGNORED}]*[0-9 ()./-]){{2,30}})?"
-    rf"{_BLANK}$"
+    "pattern": rf"^{_BLANK}((\+[{_IGNORED}]*)?(\([{_IGNORED}]*)?[0-9]"
+    rf"([{_IGNORED}]*[0-9 ()./{_SPACES}{_DASHES}-]){{2,30}})?{_BLANK}$"
 }
 _IGNORED_SET = re.compile(f"[{_IGNORED}\\U000e0000-\\U000e0fff]")
 _NO_JOINERS = re.compile(r"[\s!-\u058f\u1e00-\u1fff]")
@@ -105,8 +108,8 @@ def clean_text(text: str, pointer: str) -> str:
 
 
 def clean_phone(text: str, pointer: str = "/phone") -> str:
-    """Validate a phone number in free format; it may be empty."""
-    phone = strip_invisible(text).strip()
+    """Validate a phone number in free format; it may be empty. Spaces and dashes become those of ASCII."""
+    phone = re.sub(f"[{_DASHES}]", "-", re.sub(f"[{_SPACES}]", " ", strip_invisible(text))).strip()
     if phone and not _PHONE.fullmatch(phone):
         raise invalid(pointer, "must be a phone number, such as +1 555 0100")
     return phone

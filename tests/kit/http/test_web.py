@@ -219,9 +219,16 @@ def away() -> Unavailable:
     return problem
 
 
+class KnownOutage(Unavailable):
+    """Somebody else logs it."""
+
+    is_logged = True
+
+
 RAISED: dict[str, Exception] = {
     "problem": Taken("It is taken.", errors=[FieldError("/email", "is taken")]),
     "unavailable": away(),
+    "known outage": KnownOutage("Still away."),
     "bug": ZeroDivisionError("secret-canary"),
     "http-404": HTTPException(status_code=404, detail="secret-canary"),
     "http-418": HTTPException(status_code=418, detail="secret-canary"),
@@ -373,6 +380,13 @@ async def test_a_problem_of_a_server_is_logged_in_a_line(
     (line,) = [record for record in caplog.records if record.message == "Away."]
     assert vars(line)["cause"] == "ConnectionRefusedError: [Errno 111] Connection refused"
     assert line.exc_info is None
+
+
+async def test_an_outage_that_is_logged_already_is_not_logged_by_each_request(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (await client.get("/raise/known outage")).status_code == 503
+    assert "Still away." not in caplog.text
 
 
 @pytest.mark.parametrize(

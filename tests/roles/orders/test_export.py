@@ -18,7 +18,7 @@ from purveyor.roles.orders.model import OrderFilter, Product
 from purveyor.roles.orders.store import OrderStore
 from roles.orders.samples import SHELF, buyer, draft, new_order
 
-FORMULA = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
+FORMULA = tuple("=+-@\t\r\u2212\uff1d\uff0b\uff0d\uff20")
 ADDRESS = Address(
     recipient='O\'Hara, "Zoë"', line1="line; one", city="\u6f22", postal_code="01067", country="DE", phone="+49 1"
 )

@@ -278,7 +278,7 @@ def _answer(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes
 
 
 def _on_problem(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
-    if problem.status >= 500:  # noqa: PLR2004 - server errors
+    if problem.status >= 500 and not problem.is_logged:  # noqa: PLR2004 - server errors
         # No traceback: it is always the same, and costly while a server is down and every request fails.
         logger.warning("%s", problem.detail, extra={"code": problem.code} | log.cause_of(problem))
     return _answer(request, problem)

@@ -267,6 +267,7 @@ class ProductsUnavailable(Unavailable):
     """
 
     code, title = "products-unavailable", "Product prices are unavailable"
+    is_logged = True
 
 
 class UnknownProduct(InvalidInput):

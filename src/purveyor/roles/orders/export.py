@@ -36,7 +36,7 @@ _ADDRESS = ("recipient", "line1", "line2", "city", "region", "postal_code", "cou
 _BLANK = r"[ \"\xa0\u2000-\u200f\u2060\u3000\ufeff]*"
 _FORMULA = re.compile(
     rf"(^|[;|\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029])"
-    rf"(?={_BLANK}[=+\-@\t\r\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b])"
+    rf"(?={_BLANK}[=+\-@\t\r\u2212\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b])"
 )
 
 Cell = str | int | Decimal | datetime | UUID
