@@ -51,7 +51,7 @@ class NatsServer(Server):
         self._configuration.write_text(
             f'listen: "127.0.0.1:{self.port}"\n'
             f'http: "127.0.0.1:{self.monitor_port}"\n'
-            f'jetstream {{store_dir: "{self.folder}/data", sync_interval: {self.sync_interval}}}\n'
+            f'jetstream {{store_dir: "{self.folder}/data", sync_interval: "{self.sync_interval}"}}\n'
             f"accounts {{\n{accounts}}}\n"
         )
 

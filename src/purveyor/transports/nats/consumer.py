@@ -9,10 +9,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 from faststream import AckPolicy
 from faststream.nats import NatsBroker, NatsMessage, PullSub
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError, NotFoundError
 
@@ -33,8 +34,40 @@ _WATCH_S = 2.0
 _LOOK_S = 5.0
 _PULL_S = 5.0
 _BEAT_S = streams.ACK_WAIT_S / 4
+_AT_ONCE_S = 0.05
+_MOST_IN_VAIN = 5
 _REFUSED_S = 5.0
 _FINISH_S = 15.0
+
+
+class _Pulls(PullSub[Literal[False]]):
+    """Ends FastStream's loop where it would go round without a pause.
+
+    That loop suppresses what a closed client raises, with no task switch in between: the process stood still. It
+    also suppresses the server's word that there is no such consumer. ``batch_size`` is read before each pull.
+    """
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(timeout=_PULL_S)
+        self._client = client
+        self._began_at, self._in_vain = 0.0, 0
+
+    @property
+    def batch_size(self) -> int:
+        """One: with more, nats-py holds back what it has until the batch is full or the time is up."""
+        at = asyncio.get_running_loop().time()
+        self._in_vain = self._in_vain + 1 if at - self._began_at < _AT_ONCE_S else 0
+        self._began_at = at
+        if self._client.is_closed or self._in_vain == _MOST_IN_VAIN:
+            raise asyncio.CancelledError
+        return 1
+
+    @batch_size.setter
+    def batch_size(self, _: int) -> None: ...
+
+    def taken(self) -> None:
+        """The pull brought a message."""
+        self._began_at = 0.0
 
 
 class Consumer:
@@ -48,6 +81,7 @@ class Consumer:
         self._over = asyncio.Event()
         self._broker: NatsBroker | None = None
         self._subscriber: Any = None
+        self._pulls: _Pulls
 
     async def run(self, handling: Handling) -> None:
         """Consume until cancelled; then take nothing new, and wait 15 s at most for the handlers in hand."""
@@ -60,22 +94,21 @@ class Consumer:
                         await self._subscribe()
                 except (Unavailable, StartupError, APIError) as error:
                     log.warning("not subscribed", extra={"queue": self._name, "reason": str(error)})
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    break  # nats-py's ``wait_for`` swallowed it (python/cpython#86296)
                 # Spread, so that the processes do not come back as one.
                 await asyncio.sleep(_WATCH_S * random.uniform(0.4, 1.0))  # noqa: S311
         finally:
             await self._finish()
             beating.cancel()
+        raise asyncio.CancelledError
 
     async def _subscribed(self) -> bool:
         """Return whether events are pulled, and the server still has the consumer.
 
-        Without it the pulls end in silence or in an error that FastStream suppresses: ``running`` and ``ping``
-        stayed true for as long as we looked.
+        Without it the pulls end in silence: ``running`` and ``ping`` stayed true for as long as we looked.
         """
         if self._subscriber is None or self._broker is not self._link.broker:
-            return False
-        if all(task.done() for task in self._subscriber.tasks):
-            log.warning("subscriber ended, it is started again", extra={"queue": self._name})
             return False
         try:
             async with self._link.until(soon(_LOOK_S)):
@@ -84,23 +117,22 @@ class Consumer:
         except NotFoundError:
             log.warning("consumer was deleted on the server, it is made again", extra={"queue": self._name})
             return False
-        return True
+        return not all(task.done() for task in self._subscriber.tasks)
 
     async def _subscribe(self) -> None:
         await self._declare()
         async with self._link.until(soon(ANSWER_S)):
-            jetstream = await self._link.jetstream()
-            await streams.declare_consumer(jetstream, self._name)
+            client = await self._link.client()
+            await streams.declare_consumer(client.jetstream(), self._name)
         await self._unsubscribe()
-        self._broker = self._link.broker
+        self._broker, self._pulls = self._link.broker, _Pulls(client)
         # A new one each time: one whose ``stop`` failed keeps its subscription, and never pulls again.
         self._subscriber = self._broker.subscriber(
             streams.subject(self._name),
             durable=streams.consumer_name(self._name),
             stream=streams.EVENTS_STREAM,
             config=streams.consumer_config(self._name),
-            # One at a time: with more, nats-py holds what it has back until the batch is full or the time is up.
-            pull_sub=PullSub(batch_size=1, timeout=_PULL_S),
+            pull_sub=self._pulls,
             ack_policy=AckPolicy.MANUAL,
             decoder=_raw,
             no_reply=True,
@@ -128,6 +160,7 @@ class Consumer:
 
         FastStream pulls again only when this has returned: with the handler inside, one slow event held up all.
         """
+        self._pulls.taken()
         task = asyncio.create_task(self._handle(message, self._over), name=f"event of {self._name}")
         self._in_hand[task] = message
         task.add_done_callback(self._in_hand.pop)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 
-from nats.js.api import RawStreamMsg, StreamInfo
+from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
 from purveyor.kit.errors import StartupError, Unavailable
@@ -128,7 +128,7 @@ class NatsEvents:
                 log.warning(warning)
         if (consumer := self._consumers.get(queue.name)) is None:
             consumer = self._consumers[queue.name] = Consumer(
-                self._link, queue.name, declare=self._restore, send=self._send, prefetch=self._prefetch
+                self._link, queue.name, declare=self._declare, send=self._send, prefetch=self._prefetch
             )
         await consumer.run(Handling(queue, handler, PAUSES_S))
 
@@ -204,11 +204,12 @@ class NatsEvents:
             raise StartupError(
                 f"{self._link.place} has lost a stream ({error.description}). The next event makes it again."
             ) from error
+        version = client.connected_server_version
         found = [
-            f"{self._link.place}, version {client.connected_server_version}",
-            f"{_counted(events)} wait in stream {streams.EVENTS_STREAM}",
+            f"{self._link.place}, version {version.major}.{version.minor}.{version.patch}",
+            f"stream {streams.EVENTS_STREAM} ({events.state.messages} waiting)",
+            f"stream {streams.DEAD_STREAM} ({dead.state.messages})",
             f"consumers {' '.join(sorted(consumer.name for consumer in consumers)) or 'none'}",
-            f"{_counted(dead)} in {streams.DEAD_STREAM}",
             await self._sync_warning() or "every write is synced",
         ]
         return ", ".join(found)
@@ -231,10 +232,6 @@ class NatsEvents:
             f"warning: NATS syncs its files every {interval}, so a power failure loses confirmed events; set "
             "sync_interval: always in the server's jetstream block"
         )
-
-
-def _counted(stream: StreamInfo) -> str:
-    return f"{stream.state.messages} event{'' if stream.state.messages == 1 else 's'}"
 
 
 def _dead_id_of(message: RawStreamMsg) -> str:

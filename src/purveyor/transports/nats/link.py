@@ -58,7 +58,9 @@ class Link:
         self._servers = servers_of(url)
         self._hosts = [urlsplit(server).netloc.rpartition("@")[2] for server in self._servers]
         self.place = f"NATS at {', '.join(self._hosts)}"
+        self._turned_away = f"{self.place} refused the user or password. Correct NATS_URL."
         self._trouble: Exception | None = None
+        self._lost_for_good = False
         self._connecting = asyncio.Lock()
         self.broker = self._make_broker()
 
@@ -91,8 +93,8 @@ class Link:
             async with asyncio.timeout_at(deadline):
                 yield
         except TimeoutError as late:
-            if isinstance(self._trouble, client_errors.AuthorizationError):
-                raise StartupError(f"{self.place} refused the user or password. Correct NATS_URL.") from late
+            if _turns_away(self._trouble):
+                raise StartupError(self._turned_away) from late
             why = f" ({self._trouble})" if self._trouble and str(self._trouble) else ""
             raise Unavailable(f"{self.place} did not respond in time{why}.") from late
         except asyncio.CancelledError as lost:
@@ -100,15 +102,23 @@ class Link:
             if task is None or task.cancelling():
                 raise
             raise Unavailable(f"{self.place} closed the connection.") from lost
-        except ServiceUnavailableError as error:
-            if error.err_code in _DISABLED:
-                cure = "Start nats-server with JetStream, and enable it for this account."
-                raise StartupError(f"{self.place}: {error.description}. {cure}") from error
-            if error.err_code:
+        except (client_errors.Error, OSError) as error:
+            if (meant := self._meaning(error)) is None:
                 raise
-            raise Unavailable(f"{self.place}: JetStream does not answer.") from error
-        except _AWAY as error:
-            raise Unavailable(f"{self.place}: {str(error).rstrip('.')}.") from error
+            raise meant from error
+
+    def _meaning(self, error: Exception) -> Unavailable | StartupError | None:
+        """What an error of the client says about the server; ``None`` for an answer to a request."""
+        if _turns_away(error):
+            return StartupError(self._turned_away)
+        if isinstance(error, _AWAY):
+            return Unavailable(f"{self.place}: {str(error).rstrip('.')}.")
+        if not isinstance(error, ServiceUnavailableError):
+            return None
+        if error.err_code in _DISABLED:
+            cure = "Start nats-server with JetStream, and enable it for this account."
+            return StartupError(f"{self.place}: {error.description}. {cure}")
+        return None if error.err_code else Unavailable(f"{self.place}: JetStream does not answer.")
 
     async def close(self) -> None:
         """Send what waits, such as acks, and let go of the connection."""
@@ -125,17 +135,29 @@ class Link:
     async def client(self) -> Client:
         """The connected client. Raises ``Unavailable`` after 2 s without a server, 4 s at the first connection."""
         async with self.until(soon(_CONNECT_S)), self._connecting:
+            if self._lost_for_good:
+                await self._replace()
             client = await self.broker.connect()
-            if client.is_closed:
-                # The client closes for good when the server refuses it once, for example while a password is
-                # changed, and FastStream keeps such a client for ever.
-                self.broker = self._make_broker()
-                client = await self.broker.connect()
-        async with self.until(soon(_RECONNECT_S)):
-            while not client.is_connected:  # noqa: ASYNC110 - the client has no event for it
-                await asyncio.sleep(_POLL_S)
+        try:
+            async with self.until(soon(_RECONNECT_S)):
+                while not client.is_connected:  # noqa: ASYNC110 - the client has no event for it
+                    await asyncio.sleep(_POLL_S)
+        except (Unavailable, StartupError):
+            self._lost_for_good = not client.is_reconnecting
+            raise
         self._trouble = None
         return client
+
+    async def _replace(self) -> None:
+        """Begin with a new broker: a client that the server turned away once never connects again.
+
+        FastStream ends its attempts (``UNRECOVERABLE_CONNECT_ERRORS``), also where a password is only being
+        changed or the server has too many connections, and keeps the client.
+        """
+        given_up = await self.broker.connect()
+        self.broker = self._make_broker()
+        self._lost_for_good, self._trouble = False, None
+        await self.let_go(given_up.close())
 
     async def jetstream(self) -> JetStreamContext:
         """JetStream's own interface of the connected client. Raises ``Unavailable``, ``StartupError``."""
@@ -176,6 +198,11 @@ class Link:
     def monitor(self, url: str) -> str:
         """Host and port of the monitoring: those of ``url``, else port 8222 of the first server."""
         return urlsplit(url).netloc or f"{self._hosts[0].rpartition(':')[0] or self._hosts[0]}:{_MONITOR_PORT}"
+
+
+def _turns_away(trouble: Exception | None) -> bool:
+    """Return whether the server refused the credentials; while connecting, only the text tells."""
+    return "authorization" in str(trouble).lower() or "authentication" in str(trouble).lower()
 
 
 def _jetstream_config(place: str) -> dict[str, Any]:
