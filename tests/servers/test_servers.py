@@ -230,6 +230,7 @@ async def test_nats_accounts_are_apart(case: NatsCase) -> None:
     other = await nats.connect(case.server.account_url(1))
     assert await other.jetstream().streams_info() == []
     await other.close()
+    assert case.server.messages() == {"kept": len(await case.read())}
 
 
 @pytest.mark.parametrize("case", [PostgresCase], indirect=True, scope="module")

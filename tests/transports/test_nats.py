@@ -468,7 +468,7 @@ async def _refused(events: NatsEvents, queue: Queue) -> bool:
     [
         ({"retention": "limits"}, "retention=limits"),
         ({"discard": "old"}, "discard=old"),
-        ({"max_age": 60.0}, "max_age=60 s"),
+        ({"max_age": 600.0}, "max_age=600 s"),
         ({"subjects": ["purveyor.events.order.>"]}, "without the subject"),
         ({"name": "other"}, "another stream"),
     ],

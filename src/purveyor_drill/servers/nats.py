@@ -1,8 +1,10 @@
 """A private NATS server with JetStream: every write is synced, and an account for each group of tests."""
 
+import json
 import shutil
 import sys
 from collections.abc import Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +12,7 @@ from purveyor_drill.servers.process import free_port, talk
 from purveyor_drill.servers.server import Server
 
 _PASSWORD = "tests"
+_MONITOR_S = 2.0
 ACCOUNTS = 512
 """Accounts that share nothing, in the configuration from the start."""
 
@@ -31,6 +34,17 @@ class NatsServer(Server):
     def account_url(self, number: int) -> str:
         """The URL of an account of its own, below ``ACCOUNTS``. A given server has no accounts for us."""
         return f"nats://tests{number}:{_PASSWORD}@127.0.0.1:{self.port}" if self.ours else self.url
+
+    def messages(self) -> dict[str, int]:
+        """The number of messages in each stream of all accounts. Raises ``OSError`` if it does not answer."""
+        connection = HTTPConnection("127.0.0.1", self.monitor_port, timeout=_MONITOR_S)
+        try:
+            connection.request("GET", "/jsz?accounts=true&streams=true")
+            accounts = json.load(connection.getresponse()).get("account_details") or []
+        finally:
+            connection.close()
+        streams = [stream for account in accounts for stream in account.get("stream_detail") or []]
+        return {str(stream["name"]): int(stream["state"]["messages"]) for stream in streams}
 
     @property
     def monitor_url(self) -> str:

@@ -117,6 +117,8 @@ class Consumer:
         except NotFoundError:
             log.warning("consumer was deleted on the server, it is made again", extra={"queue": self._name})
             return False
+        except Unavailable:
+            return True  # the pulls go on with the connection, and all queues would say the same
         return not all(task.done() for task in self._subscriber.tasks)
 
     async def _subscribe(self) -> None:

@@ -60,7 +60,7 @@ class Link:
         self.place = f"NATS at {', '.join(self._hosts)}"
         self._turned_away = f"{self.place} refused the user or password. Correct NATS_URL."
         self._trouble: Exception | None = None
-        self._lost_for_good = False
+        self._lost_for_good = self._closing = False
         self._connecting = asyncio.Lock()
         self.broker = self._make_broker()
 
@@ -74,11 +74,20 @@ class Link:
             max_reconnect_attempts=-1,
             ping_interval=_PING_S,
             error_cb=self._note,
+            disconnected_cb=self._lost,
+            reconnected_cb=self._back,
             id_generator=str,  # no request id: none is made up
             graceful_timeout=None,  # whoever consumes waits for the handlers in hand
             apply_types=False,
             logger=None,
         )
+
+    async def _lost(self) -> None:
+        if not self._closing:
+            log.warning("connection lost", extra={"server": self.place})
+
+    async def _back(self) -> None:
+        log.warning("connected again", extra={"server": self.place})
 
     async def _note(self, trouble: Exception) -> None:
         self._trouble = trouble
@@ -122,6 +131,7 @@ class Link:
 
     async def close(self) -> None:
         """Send what waits, such as acks, and let go of the connection."""
+        self._closing = True
         await self.let_go(self.broker.stop())
 
     async def let_go(self, ending: Awaitable[object]) -> None:
