@@ -70,7 +70,7 @@ class Collector:
         """Messages in the queues of our own broker. A given one is not asked: the ledger tells as much."""
         if isinstance(nats := self._testbed.servers.get("nats"), NatsServer):
             messages = await asyncio.to_thread(nats.messages)
-            return {name.replace("_", "."): number for name, number in messages.items() if number}
+            return {name.replace("-", "."): number for name, number in messages.items() if number}
         broker = self._testbed.servers.get("rabbitmq")
         if not isinstance(broker, RabbitServer):
             return {}

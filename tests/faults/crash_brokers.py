@@ -58,7 +58,7 @@ class NatsBroker(Broker):
 
     async def waiting(self, queues: Sequence[str]) -> Mapping[str, int]:
         found: dict[str, int] = {}
-        for stream in ("purveyor", "purveyor_dead"):
+        for stream in ("purveyor", "purveyor-dead"):
             info = await self.jetstream.stream_info(stream, subjects_filter=">")
             found |= info.state.subjects or {}
         return found
@@ -71,10 +71,10 @@ class NatsBroker(Broker):
             return None
         subject = f"purveyor.dead.{queue}"
         try:
-            letter = await self.jetstream.get_msg("purveyor_dead", seq=1, subject=subject, next=True)
+            letter = await self.jetstream.get_msg("purveyor-dead", seq=1, subject=subject, next=True)
         except NotFoundError:
             return None
-        await self.jetstream.delete_msg("purveyor_dead", int(letter.seq or 0))
+        await self.jetstream.delete_msg("purveyor-dead", int(letter.seq or 0))
         return (letter.headers or {}).get("message_id")
 
 

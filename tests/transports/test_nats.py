@@ -157,7 +157,7 @@ async def test_dead_letters_of_foreign_messages_without_an_id_are_told_apart(
 
 
 async def _dead(foreign: Foreign, number: int) -> bool:
-    return await foreign.waiting("purveyor_dead") == number
+    return await foreign.waiting("purveyor-dead") == number
 
 
 @pytest.mark.parametrize(
@@ -242,12 +242,12 @@ async def test_dead_letters_that_cannot_be_stored_come_again(
     events: NatsEvents, queue: Queue, foreign: Foreign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("purveyor.transports.nats.consumer._REFUSED_S", 0.1)
-    await foreign.limit("purveyor_dead", 1)
+    await foreign.limit("purveyor-dead", 1)
     seen = Seen(raising(Undeliverable("no")))
     async with consuming(events, queue, seen):
         await events.publish([sent_on(queue), sent_on(queue)])
         await until(lambda: len(seen.got) > 4)
-        await foreign.limit("purveyor_dead", -1)
+        await foreign.limit("purveyor-dead", -1)
         await until(lambda: _dead(foreign, 2))
         await until(lambda: _empty(foreign))
 
@@ -495,7 +495,7 @@ async def test_check_names_the_server_the_stream_its_consumers_and_that_it_syncs
         await events.publish([sent_on(queue)])
         line = await events.check()
         assert f"NATS at 127.0.0.1:{server.port}, version 2." in line
-        assert "stream purveyor (1 waiting), stream purveyor_dead (0), consumers none," in line
+        assert "stream purveyor (1 waiting), stream purveyor-dead (0), consumers none," in line
         assert line.endswith("every write is synced")
         assert ":tests@" not in line
         async with consuming(events, queue, Seen()):

@@ -23,7 +23,7 @@ EVENTS = StreamConfig(
 )
 """An event stays until it is acknowledged, whatever becomes of the consumers. A full stream refuses new events."""
 DEAD = StreamConfig(
-    name="purveyor_dead",
+    name="purveyor-dead",
     description="Events that could not be handled",
     subjects=["purveyor.dead.>"],
     retention=RetentionPolicy.LIMITS,
