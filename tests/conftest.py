@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_shape: no shape can change the outcome, so the test runs in the first")
+    config.addinivalue_line("markers", "events: another broker can change the outcome, so the test runs on each")
     if hasattr(config, "workerinput"):
         SERVERS.connect(config.workerinput[_ADDRESS])
 
@@ -47,7 +48,10 @@ def pytest_unconfigure() -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "shop" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--shape") or list(SHAPES)
+        on_each_broker = metafunc.definition.get_closest_marker("events") is not None
+        chosen = metafunc.config.getoption("--shape") or [
+            name for name, shape in SHAPES.items() if on_each_broker or not shape.only_events
+        ]
         if metafunc.definition.get_closest_marker("one_shape"):
             chosen = chosen[:1]
         metafunc.parametrize("shop", chosen, indirect=True, scope="session")

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from functools import cached_property
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,13 +16,18 @@ import pytest
 from mailboxes import SunkMails
 from purveyor_drill.servers import reaper
 from purveyor_drill.servers.mongodb import MongoServer
+from purveyor_drill.servers.nats import ACCOUNTS, NatsServer
 from purveyor_drill.servers.postgres import PostgresServer
 from purveyor_drill.servers.rabbitmq import RabbitServer
 from purveyor_drill.servers.redis import DATABASES, RedisServer
 from purveyor_drill.servers.server import Server
 from purveyor_drill.servers.smtp import SmtpSink
 
-KINDS = (PostgresServer, RedisServer, RabbitServer, MongoServer, SmtpSink)
+KINDS = (PostgresServer, RedisServer, RabbitServer, NatsServer, MongoServer, SmtpSink)
+
+Broker = Literal["rabbitmq", "nats"]
+BROKER = "RABBITMQ_URL", "NATS_URL", "NATS_MONITOR_URL"
+"""The settings of whatever carries the events."""
 
 
 class Owner:
@@ -101,7 +106,7 @@ class _Elsewhere:
 
 
 class RealServers:
-    """PostgreSQL, Redis, RabbitMQ, MongoDB and SMTP; nothing starts before it is asked for."""
+    """PostgreSQL, Redis, RabbitMQ, NATS, MongoDB and SMTP; nothing starts before it is asked for."""
 
     def __init__(self) -> None:
         self.owner: Owner | _Elsewhere = Owner()
@@ -121,6 +126,10 @@ class RealServers:
     @cached_property
     def rabbitmq(self) -> RabbitServer:
         return cast("RabbitServer", self.owner.server(RabbitServer.name))
+
+    @cached_property
+    def nats(self) -> NatsServer:
+        return cast("NatsServer", self.owner.server(NatsServer.name))
 
     @cached_property
     def mongodb(self) -> MongoServer:
@@ -143,6 +152,13 @@ class RealServers:
         """Make a virtual host whose name begins so, and return its URL."""
         return self.rabbitmq.create_vhost(f"{name}_{self.owner.number()}")
 
+    def broker_settings(self, broker: Broker) -> dict[str, str]:
+        """A virtual host of RabbitMQ, or an account of NATS, that no other test uses."""
+        if broker == "rabbitmq":
+            return {"RABBITMQ_URL": self.create_vhost("shop")}
+        account = self.nats.account_url(self.owner.number() % ACCOUNTS)
+        return {"NATS_URL": account, "NATS_MONITOR_URL": self.nats.monitor_url}
+
     def redis_url(self) -> str:
         """The URL of a Redis database that no other test uses."""
         databases = DATABASES if self.redis.ours else 16
@@ -153,12 +169,12 @@ class RealServers:
         base, _, options = self.mongodb.url.partition("/?")
         return f"{base}/{name}_{self.owner.number()}?{options}"
 
-    def place(self) -> dict[str, str]:
+    def place(self, broker: Broker = "rabbitmq") -> dict[str, str]:
         """The settings of an installation of its own on the shared servers: its own database, vhost and so on."""
         return {
             "DATABASE_URL": self.create_database("shop"),
             "REDIS_URL": self.redis_url(),
-            "RABBITMQ_URL": self.create_vhost("shop"),
+            **self.broker_settings(broker),
             "MONGODB_URI": self.mongodb_uri("shop"),
             **self.mail_settings(),
         }

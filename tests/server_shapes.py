@@ -7,7 +7,7 @@ from pathlib import Path
 from own_processes import own_processes
 from purveyor.registry import ROLES
 from purveyor_drill.servers.process import free_port
-from real_servers import only, require_servers
+from real_servers import BROKER, Broker, only, require_servers
 from running import Running, public_client
 from shop import Deployment
 
@@ -23,11 +23,13 @@ PATIENT = {"TEST_PATIENCE_S": "60"}
 
 
 @asynccontextmanager
-async def monolith(folder: Path) -> AsyncIterator[Deployment]:
-    """Every role in one process, on PostgreSQL, Redis, RabbitMQ, MongoDB and SMTP."""
+async def monolith(folder: Path, broker: Broker = "rabbitmq") -> AsyncIterator[Deployment]:
+    """Every role in one process, on PostgreSQL, Redis, a broker, MongoDB and SMTP."""
     servers = require_servers()
     async with AsyncExitStack() as stack:
-        house = await stack.enter_async_context(own_processes(folder, **servers.place(), **SECRET, **PATIENT))
+        house = await stack.enter_async_context(
+            own_processes(folder, **servers.place(broker), **SECRET, **PATIENT)
+        )
         house.start("all", "serve", ",".join(ROLES))
         await house.ready("all")
         client = await stack.enter_async_context(public_client(house.ports["all"]))
@@ -35,19 +37,19 @@ async def monolith(folder: Path) -> AsyncIterator[Deployment]:
 
 
 @asynccontextmanager
-async def split(folder: Path) -> AsyncIterator[Deployment]:
+async def split(folder: Path, broker: Broker = "rabbitmq") -> AsyncIterator[Deployment]:
     """One process per role, each with the settings that it needs and no others."""
     servers = require_servers()
-    place = servers.place() | SECRET
+    place = servers.place(broker) | SECRET
     ports = {name: free_port() for name in ("auth", "orders", "email", "catalog")}
     place |= {f"{name.upper()}_SERVICE": f"http://127.0.0.1:{ports[name]}" for name in ("auth", "orders", "email")}
     place["PRODUCTS_API"] = f"http://127.0.0.1:{ports['catalog']}/catalog/products"
     needs = {
-        "auth": only(place, "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "JWT_SECRET"),
+        "auth": only(place, "DATABASE_URL", "REDIS_URL", *BROKER, "JWT_SECRET"),
         "catalog": {},
-        "orders": only(place, "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "AUTH_SERVICE", "PRODUCTS_API"),
-        "email": only(place, "RABBITMQ_URL", "MONGODB_URI", "SMTP_URL", "EMAIL_USER", "EMAIL_PASS", "EMAIL_FROM"),
-        "shop": only(place, "RABBITMQ_URL", "AUTH_SERVICE", "ORDERS_SERVICE", "EMAIL_SERVICE"),
+        "orders": only(place, "DATABASE_URL", "REDIS_URL", *BROKER, "AUTH_SERVICE", "PRODUCTS_API"),
+        "email": only(place, *BROKER, "MONGODB_URI", "SMTP_URL", "EMAIL_USER", "EMAIL_PASS", "EMAIL_FROM"),
+        "shop": only(place, *BROKER, "AUTH_SERVICE", "ORDERS_SERVICE", "EMAIL_SERVICE"),
     }
     async with AsyncExitStack() as stack:
         house = await stack.enter_async_context(own_processes(folder, **PATIENT))

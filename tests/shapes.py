@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cheap_hashes import cheap_hashes
@@ -25,6 +26,8 @@ class Shape:
 
     name: str
     start: Callable[[Path], AbstractAsyncContextManager[Deployment]]
+    only_events: bool = False
+    """Only for tests marked ``events``: nothing else can differ from the shape before."""
 
 
 @asynccontextmanager
@@ -63,5 +66,7 @@ SHAPES = {
         Shape("wire", wire),
         Shape("monolith", monolith),
         Shape("split", split),
+        Shape("monolith-nats", partial(monolith, broker="nats"), only_events=True),
+        Shape("split-nats", partial(split, broker="nats"), only_events=True),
     )
 }

@@ -35,6 +35,8 @@ USED_BY: Mapping[str, set[str]] = {
     "PUBLIC_URL": EVERY,
     "RABBITMQ_URL": {"auth", "orders", "email", "shop"},
     "RABBITMQ_QUEUE_TYPE": {"auth", "orders", "email", "shop"},
+    "NATS_URL": {"auth", "orders", "email", "shop"},
+    "NATS_MONITOR_URL": {"auth", "orders", "email", "shop"},
     "AUTH_SERVICE": {"orders", "shop"},
     "ORDERS_SERVICE": {"shop"},
     "EMAIL_SERVICE": {"shop"},
@@ -94,7 +96,8 @@ def test_env_file_loads_as_it_is(process: str) -> None:
 
 @pytest.mark.parametrize("process", APPS)
 def test_container_has_exactly_the_settings_of_its_process(process: str) -> None:
-    assert set(SERVICES[process]["environment"]) == wanted(process) - {"DATA_DIR"}  # the image sets it
+    others = {"DATA_DIR", "NATS_URL", "NATS_MONITOR_URL"}  # the image sets the first; compose.yaml has RabbitMQ
+    assert set(SERVICES[process]["environment"]) == wanted(process) - others
 
 
 def test_env_example_matches_the_variables_and_defaults_of_compose() -> None:

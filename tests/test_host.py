@@ -109,12 +109,12 @@ async def answering(status: int) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-class NatsSettings(msgspec.Struct, frozen=True):
-    nats_url: Url = Url()
+class NextSettings(msgspec.Struct, frozen=True):
+    next_url: Url = Url()
 
 
-NATS: Transport[NatsSettings] = Transport(
-    name="nats", settings=NatsSettings, schemes=("nats", "tls"), open=lambda _env, _settings: pytest.fail("opened")
+NEXT: Transport[NextSettings] = Transport(
+    name="next", settings=NextSettings, schemes=("next",), open=lambda _env, _settings: pytest.fail("opened")
 )
 
 
@@ -125,18 +125,18 @@ NATS: Transport[NatsSettings] = Transport(
         ({"DATABASE_URL": NOWHERE}, "postgres"),
         ({"RABBITMQ_URL": RABBIT}, "rabbitmq"),
         ({"NATS_URL": "nats://x"}, "nats"),
-        ({"NATS_URL": "nats://x", "RABBITMQ_URL": RABBIT}, "nats"),
+        ({"NEXT_URL": "next://x"}, "next"),
     ],
 )
-def test_first_transport_whose_url_is_set_is_taken(
+def test_transport_whose_url_is_set_is_taken(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], name: str
 ) -> None:
     """A new transport needs its line in the registry and nothing else of the shell."""
-    monkeypatch.setattr("purveyor.host.TRANSPORTS", (NATS, *TRANSPORTS))
+    monkeypatch.setattr("purveyor.host.TRANSPORTS", (NEXT, *TRANSPORTS))
     made = host("auth", **settings)
 
     assert made.transport.name == name
-    assert NatsSettings in declared_settings(made.roles)
+    assert NextSettings in declared_settings(made.roles)
     assert made._events_check().setting == ("DATABASE_URL" if name == "postgres" else f"{name.upper()}_URL")
 
 

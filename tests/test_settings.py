@@ -211,6 +211,8 @@ def test_a_bad_value_in_dotenv_names_it(files: Any) -> None:
         ("RABBITMQ_URL", f"amqp://u:{CANARY}@[::", "a host and a port"),
         ("RABBITMQ_URL", f"amqp://u:{CANARY}@h:99999/", "a host and a port"),
         ("RABBITMQ_URL", f"amqp://u:{CANARY}#@h/", "ercent-encode"),
+        ("NATS_URL", f"nats://{CANARY}@h", "A token is not supported"),
+        ("NATS_MONITOR_URL", "https://h:8222", "http://"),
         ("DATABASE_URL", f"postgresql://u:{CANARY}@[::", "a host and a port"),
         ("DATABASE_URL", f"postgresql://u:{CANARY}@h:5432,i:99999/d", "a host and a port"),
         ("REDIS_URL", f"redis://:{CANARY}@h:x/", "a host and a port"),
@@ -240,6 +242,7 @@ def test_the_settings_of_every_process(files: Any, name: str, value: str, allowe
         ("DATABASE_URL", "postgres://u:p@%2Frun%2Fpostgresql/d"),
         ("REDIS_URL", "unix:///run/redis.sock"),
         ("RABBITMQ_URL", "amqps://u:p%40%23@[::1]:5671/%2F"),
+        ("NATS_URL", "nats://u:p%40@one:4222,two:4222,nats://v:q@[::1]:4222"),
         ("AUTH_SERVICE", "http://auth"),
     ],
 )

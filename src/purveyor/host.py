@@ -73,16 +73,18 @@ def _peer_settings(ports: Iterable[type[Port]]) -> type[msgspec.Struct]:
 
 
 def choose_transport(sources: Sources) -> tuple[Transport[Any], Any, Url]:
-    """The first event transport whose URL is set, else the one that needs none; its settings and its URL.
+    """The event transport whose URL is set, else the one that needs none; its settings and its URL.
 
-    Raises ``ConfigError`` for a URL that is not one of its transport's.
+    Raises ``ConfigError`` for a URL that is not one of its transport's, and for the URLs of two transports.
     """
     chosen: tuple[Transport[Any], Any, Url] | None = None
     for transport in TRANSPORTS:
         settings = sources.load(transport.settings)
         url = getattr(settings, transport.setting.lower(), Url())
         require_scheme(transport.setting, url, *transport.schemes)
-        if chosen is None and (url or not transport.schemes):
+        if url and chosen is not None and chosen[2]:
+            raise ConfigError(f"Set {chosen[0].setting} or {transport.setting}, not both: events travel one way.")
+        if url or (chosen is None and not transport.schemes):
             chosen = transport, settings, url
     if chosen is None:
         raise ConfigError(f"Set {' or '.join(each.setting for each in TRANSPORTS)}: nothing carries the events.")

@@ -14,6 +14,7 @@ from pathlib import Path
 from purveyor_drill.database import Database, open_database
 from purveyor_drill.mongo import MongoMails, open_mongo
 from purveyor_drill.observations import EventRow, LedgerRow, SinkMail
+from purveyor_drill.servers.nats import NatsServer
 from purveyor_drill.servers.process import StartFailed
 from purveyor_drill.servers.rabbitmq import RabbitServer
 from purveyor_drill.testbed import Testbed
@@ -67,6 +68,9 @@ class Collector:
 
     async def _queues(self) -> dict[str, int]:
         """Messages in the queues of our own broker. A given one is not asked: the ledger tells as much."""
+        if isinstance(nats := self._testbed.servers.get("nats"), NatsServer):
+            messages = await asyncio.to_thread(nats.messages)
+            return {name.replace("-", "."): number for name, number in messages.items() if number}
         broker = self._testbed.servers.get("rabbitmq")
         if not isinstance(broker, RabbitServer):
             return {}

@@ -11,7 +11,7 @@ from purveyor_drill.invariants_mails import duplicates
 from purveyor_drill.invariants_orders import CREATED
 from purveyor_drill.observations import Injected, Observations
 
-_SERVERS = {"postgres", "embedded", "rabbitmq", "redis", "mongodb", "smtp"}
+_SERVERS = {"postgres", "embedded", "rabbitmq", "nats", "redis", "mongodb", "smtp"}
 _PROCESS_ACTIONS = {"kill", "term"}
 
 
@@ -182,7 +182,7 @@ def _hop(fault: Injected, successes: Mapping[str, Sequence[float]]) -> str:
     target = fault.target.removeprefix("link to ")
     if target in successes and fault.action in {*_PROCESS_ACTIONS, "freeze"}:
         return target
-    if target == "rabbitmq":
+    if target in {"rabbitmq", "nats"}:
         return "events"
     return "mails" if target.startswith(("mail", "smtp", "mongodb")) else "orders"
 

@@ -9,7 +9,7 @@ from purveyor_drill.checker import Verdict, check
 from purveyor_drill.measures import Figures, measure, per_second
 from purveyor_drill.observations import Injected, Observations, Policy
 from purveyor_drill.schedule import Action, Fault
-from purveyor_drill.testbed import Ledger, ShapeName
+from purveyor_drill.testbed import Broker, Ledger, ShapeName
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +21,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     policy: Policy
     ledger: Ledger
+    broker: Broker = "rabbitmq"
     only: tuple[Action, ...] = ()
     use_settings: bool = False
 
@@ -31,6 +32,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
             f"app drill --shape {self.shape} --seconds {self.seconds:g} --rate {self.rate:g} --seed {self.seed}"
             f" --mail-doubtful {self.policy} --ledger {self.ledger}"
         )
+        command += f" --broker {self.broker}" if self.broker != "rabbitmq" else ""
         command += " --use-settings" if self.use_settings else ""
         return f"{command} --only {','.join(self.only)}" if self.only else command
 

@@ -76,7 +76,7 @@ async def drill(
         logs=folder / "logs",
         policy=options.policy,
         given=given,
-        servers=tuple(given) if given is not None else servers_of(options.shape, options.ledger),
+        servers=tuple(given) if given is not None else servers_of(options.shape, options.ledger, options.broker),
         preflight=preflight,
     )
     observe(Progress(stage=f"starting shape {options.shape}"))

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-Group = Literal["process", "postgres", "embedded", "rabbitmq", "redis", "mongodb", "smtp", "network"]
+Group = Literal["process", "postgres", "embedded", "rabbitmq", "nats", "redis", "mongodb", "smtp", "network"]
 Action = Literal[
     "kill", "term", "freeze", "restart", "flush", "answers", "refuse", "blackhole", "latency", "reset"
 ]
@@ -50,6 +50,7 @@ RATES: Mapping[Group, Mapping[Action, Rate]] = {
     "postgres": {"kill": Rate(60, 0.1, 1.0, 5.0), "freeze": Rate(60, 1.0, 5.0, 4.0)},
     "embedded": {"kill": Rate(60, 0.0, 0.0, 6.0), "freeze": Rate(60, 1.0, 5.0, 4.0)},
     "rabbitmq": {"kill": Rate(40, 0.1, 2.0, 10.0), "freeze": Rate(40, 1.0, 5.0, 5.0)},
+    "nats": {"kill": Rate(40, 0.1, 2.0, 10.0), "freeze": Rate(40, 1.0, 5.0, 5.0)},
     "redis": {
         "kill": Rate(20, 0.1, 2.0),
         "freeze": Rate(20, 1.0, 5.0),

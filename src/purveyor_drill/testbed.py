@@ -20,6 +20,7 @@ from purveyor_drill.proxy import with_port
 from purveyor_drill.schedule import Group
 from purveyor_drill.servers import reaper
 from purveyor_drill.servers.mongodb import MongoServer
+from purveyor_drill.servers.nats import NatsServer
 from purveyor_drill.servers.postgres import PostgresServer
 from purveyor_drill.servers.process import StartFailed, free_port
 from purveyor_drill.servers.rabbitmq import RabbitServer
@@ -29,29 +30,32 @@ from purveyor_drill.servers.smtp import SmtpSink
 
 ShapeName = Literal["embedded", "monolith", "split"]
 Ledger = Literal["postgres", "mongodb"]
+Broker = Literal["rabbitmq", "nats"]
 
 PROGRAM = (sys.executable, "-m", "purveyor")
 _COMMON = ("LOG_LEVEL", "LOG_FORMAT", "DATA_DIR", "SERVICE_SECRET")
 _SECRETS = ("JWT_SECRET", "SERVICE_SECRET")
+_BROKER = ("RABBITMQ_URL", "NATS_URL")
 _SETTINGS: Mapping[str, Sequence[str]] = {
     "auth": (
-        "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "JWT_SECRET", "RATE_LIMIT_LOGIN", "RATE_LIMIT_REGISTER",
+        "DATABASE_URL", "REDIS_URL", *_BROKER, "JWT_SECRET", "RATE_LIMIT_LOGIN", "RATE_LIMIT_REGISTER",
     ),
     "catalog": (),
     "orders": (
-        "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "AUTH_SERVICE", "PRODUCTS_API", "RATE_LIMIT_ORDERS",
+        "DATABASE_URL", "REDIS_URL", *_BROKER, "AUTH_SERVICE", "PRODUCTS_API", "RATE_LIMIT_ORDERS",
     ),
-    "email": ("DATABASE_URL", "RABBITMQ_URL", "MONGODB_URI", "SMTP_URL", "EMAIL_FROM", "MAIL_DOUBTFUL"),
+    "email": ("DATABASE_URL", *_BROKER, "MONGODB_URI", "SMTP_URL", "EMAIL_FROM", "MAIL_DOUBTFUL"),
 }  # fmt: skip
 """The only settings that a process gets for each of its roles, apart from ``_COMMON``."""
 _SERVERS: Mapping[str, type[Server]] = {
     "DATABASE_URL": PostgresServer,
     "REDIS_URL": RedisServer,
     "RABBITMQ_URL": RabbitServer,
+    "NATS_URL": NatsServer,
     "MONGODB_URI": MongoServer,
 }
 _DEFAULT_PORTS = {
-    "postgresql": 5432, "postgres": 5432, "redis": 6379, "amqp": 5672, "mongodb": 27017, "smtp": 25,
+    "postgresql": 5432, "postgres": 5432, "redis": 6379, "amqp": 5672, "nats": 4222, "mongodb": 27017, "smtp": 25,
 }  # fmt: skip
 
 
@@ -78,11 +82,12 @@ def default_ledger() -> Ledger:
     return "mongodb" if MongoServer.genuine() else "postgres"
 
 
-def servers_of(shape: ShapeName, ledger: Ledger) -> tuple[str, ...]:
+def servers_of(shape: ShapeName, ledger: Ledger, broker: Broker) -> tuple[str, ...]:
     """The settings for which a shape has servers."""
     if shape == "embedded":
         return ()
-    return tuple(name for name in _SERVERS if name != "MONGODB_URI" or ledger == "mongodb")
+    unused = {"NATS_URL" if broker == "rabbitmq" else "RABBITMQ_URL", "" if ledger == "mongodb" else "MONGODB_URI"}
+    return tuple(name for name in _SERVERS if name not in unused)
 
 
 class Missing(Exception):

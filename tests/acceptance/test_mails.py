@@ -9,6 +9,8 @@ import pytest
 
 from shop import Customer, Shop, exact
 
+pytestmark = pytest.mark.events
+
 KINDS = (
     *("order.created", "order.confirmed", "order.paid", "order.shipped", "order.delivered", "order.cancelled"),
     *("order.refunded", "shop.new_order", "user.registered", "user.email_confirmation_requested"),

@@ -9,6 +9,8 @@ from acceptance.test_sessions import stops_working
 from shop import Customer, Shop, an_address, problem
 from waiting import until
 
+pytestmark = pytest.mark.events
+
 
 @pytest_asyncio.fixture(scope="module")
 async def admin(shop: Shop) -> Customer:

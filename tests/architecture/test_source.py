@@ -130,6 +130,6 @@ def test_shell_names_no_role_and_no_transport(file: str) -> None:
     words = {word for text in texts(module) for word in re.findall(r"[a-z]+", text.lower())}
 
     assert [
-        name for name in imported if re.match(r"purveyor\.(roles|transports\.(postgres|rabbitmq))", name)
+        name for name in imported if re.match(r"purveyor\.(roles|transports\.(postgres|rabbitmq|nats))", name)
     ] == []
     assert words & names == set()

@@ -67,6 +67,16 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
         ("needs role email", "EMAIL_SERVICE"),
     ),
     "bad address of a broker": (("config",), {"RABBITMQ_URL": "nats://x"}, ("RABBITMQ_URL", "amqp://")),
+    "bad address of NATS": (
+        ("doctor",),
+        {"NATS_URL": f"amqp://me:{_SECRET}@x"},
+        ("NATS_URL", "nats://", "tls://"),
+    ),
+    "two brokers": (
+        ("serve",),
+        {"RABBITMQ_URL": f"amqp://me:{_SECRET}@x", "NATS_URL": f"nats://me:{_SECRET}@x"},
+        ("RABBITMQ_URL", "NATS_URL", "not both"),
+    ),
     "no secret in production": (("serve",), {"ENVIRONMENT": "production"}, ("JWT_SECRET", "production")),
     "bad sender": (("serve",), {"EMAIL_FROM": "the shop"}, ("EMAIL_FROM", "Name <address>")),
     "bad mail server": (("worker", "--roles", "email"), {"SMTP_URL": f"smtp://me:{_SECRET}@x:0"}, ("SMTP_URL",)),

@@ -15,7 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-crash-point",
         action="store_true",
-        help="every crash point in both shapes under both mail policies (4 minutes)",
+        help="every crash point in both shapes, under both mail policies, on both brokers (8 minutes)",
     )
 
 

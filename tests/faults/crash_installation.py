@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import aio_pika
 import asyncpg
 import httpx
 
+from faults.crash_brokers import Broker, broker_of
 from own_processes import Processes, own_processes
 from purveyor.kit.db.postgres import open_database
 from purveyor.kit.failpoints import VARIABLE
@@ -21,7 +21,8 @@ from purveyor.roles.email.ledger.mongo import MongoLedger, open_ledger
 from purveyor.roles.email.ledger.postgres import PostgresLedger
 from purveyor.roles.email.ports import DoubtPolicy, Ledger
 from purveyor_drill.servers.process import free_port
-from real_servers import only, require_servers
+from real_servers import BROKER, only, require_servers
+from real_servers import Broker as BrokerName
 from running import Running, public_client
 from server_shapes import SECRET
 from shop import Customer, Shop
@@ -29,8 +30,8 @@ from shop import Customer, Shop
 Shape = Literal["monolith", "split"]
 
 PATIENCE_S = 40.0
-ORDERS_ONLY = "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "AUTH_SERVICE", "PRODUCTS_API"
-EMAIL_ONLY = "RABBITMQ_URL", "MONGODB_URI", "SMTP_URL", "EMAIL_USER", "EMAIL_PASS", "EMAIL_FROM"
+ORDERS_ONLY = "DATABASE_URL", "REDIS_URL", *BROKER, "AUTH_SERVICE", "PRODUCTS_API"
+EMAIL_ONLY = *BROKER, "MONGODB_URI", "SMTP_URL", "EMAIL_USER", "EMAIL_PASS", "EMAIL_FROM"
 # So that a frozen relay's rows and a held statement are free again soon.
 IMPATIENT = "idle_in_transaction_session_timeout=2000&lock_timeout=1000"
 
@@ -63,7 +64,7 @@ class Installation:
     programs: dict[str, Program]
     shop: Shop
     database: asyncpg.Pool
-    broker: aio_pika.abc.AbstractChannel
+    broker: Broker
     ledger: Ledger
     buyer: Customer = None  # type: ignore[assignment]  # who needs the installation to run
     _keys: Any = field(default_factory=itertools.count)
@@ -152,10 +153,7 @@ class Installation:
         schemas = ["auth", "orders", *(["email"] if isinstance(self.ledger, PostgresLedger) else [])]
         count = "select count(*) from {}.outbox where published_at is null"
         found = {f"outbox of {schema}": await self.database.fetchval(count.format(schema)) for schema in schemas}
-        for queue in (queue for role in ROLES.values() for queue in role.queues()):
-            for name in (queue.name, f"{queue.name}.dead"):
-                declared = await self.broker.declare_queue(name, passive=True)
-                found[name] = declared.declaration_result.message_count or 0
+        found |= await self.broker.waiting([queue.name for role in ROLES.values() for queue in role.queues()])
         return {name: count for name, count in found.items() if count}
 
     async def settle(self) -> None:
@@ -188,7 +186,7 @@ async def _needed(shape: Shape, place: dict[str, str], ports: dict[str, int]) ->
         "PRODUCTS_API": f"http://127.0.0.1:{ports['catalog']}/catalog/products",
     }
     return {
-        "auth": Program("serve", "auth", only(place, "DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "JWT_SECRET")),
+        "auth": Program("serve", "auth", only(place, "DATABASE_URL", "REDIS_URL", *BROKER, "JWT_SECRET")),
         "catalog": Program("serve", "catalog"),
         "orders": Program("serve", "orders", only(place, *ORDERS_ONLY)),
         "email": Program("worker", "email", only(place, *EMAIL_ONLY)),
@@ -207,10 +205,12 @@ async def opened_ledger(place: dict[str, str], shape: Shape) -> AsyncIterator[Le
 
 
 @asynccontextmanager
-async def installation(shape: Shape, policy: DoubtPolicy, folder: Path) -> AsyncIterator[Installation]:
+async def installation(
+    shape: Shape, policy: DoubtPolicy, broker: BrokerName, folder: Path
+) -> AsyncIterator[Installation]:
     """An installation with a buyer, on the shared servers but in a place of its own; empty again at the end."""
     servers = require_servers()
-    place = servers.place() | SECRET
+    place = servers.place(broker) | SECRET
     dsn = place["DATABASE_URL"]
     place["DATABASE_URL"] = f"{dsn}{'&' if '?' in dsn else '?'}{IMPATIENT}"
     async with AsyncExitStack() as stack:
@@ -225,7 +225,6 @@ async def installation(shape: Shape, policy: DoubtPolicy, folder: Path) -> Async
             for prefix, name in fronts.items()
         }
         running = Running(clients, place, folder, servers.mails.read, shows_mailbox=False)
-        broker = await stack.enter_async_context(await aio_pika.connect(place["RABBITMQ_URL"]))
         made = Installation(
             shape,
             policy,
@@ -233,7 +232,7 @@ async def installation(shape: Shape, policy: DoubtPolicy, folder: Path) -> Async
             programs,
             Shop(running),
             await stack.enter_async_context(asyncpg.create_pool(dsn, min_size=0, max_size=4)),
-            await broker.channel(),
+            await stack.enter_async_context(broker_of(place)),
             await stack.enter_async_context(opened_ledger(place, shape)),
         )
         await made.start(*programs)

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import aio_pika
 import httpx
 
 from faults.crash_installation import Installation, until
@@ -242,24 +241,20 @@ async def a_frozen_relay(installation: Installation) -> Sequence[Placed]:
 
 @row("C3", "consumer.put_aside")
 async def poison(installation: Installation) -> Sequence[Placed]:
-    """An event that cannot be read is put aside and not acked: it comes again, and lies there twice."""
+    """An event that cannot be read is put aside and not acked: it comes again, and RabbitMQ has it twice."""
     poisoned = str(uuid.uuid4())
     installation.arm(installation.mails, "consumer.put_aside=kill")
-    message = aio_pika.Message(
-        b"\xff not JSON", message_id=poisoned, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
-    )
-    await installation.broker.default_exchange.publish(message, "order.created")
+    await installation.broker.put("order.created", b"\xff not JSON", poisoned)
     await installation.back_after_death(installation.mails)
-    dead = await installation.broker.declare_queue("order.created.dead", passive=True)
     found: list[str | None] = []
 
-    async def twice() -> bool:
-        while (letter := await dead.get(no_ack=True, fail=False)) is not None:
-            found.append(letter.message_id)
-        return len(found) > 1
+    async def again() -> bool:
+        while (letter := await installation.broker.take_dead("order.created")) is not None:
+            found.append(letter)
+        return len(found) == installation.broker.copies
 
-    await until(twice, "the poison is put aside again")
-    assert found == [poisoned] * 2
+    await until(again, "the poison is put aside again")
+    assert found == [poisoned] * installation.broker.copies
     key = installation.key()
     return [Placed(key, await installation.insist(key))]  # the queue goes on behind it
 

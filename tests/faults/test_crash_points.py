@@ -1,6 +1,6 @@
-"""Every crash point of docs/crash-points.md is brought about, in both shapes and under both mail policies.
+"""Every crash point of docs/crash-points.md, in both shapes, under both mail policies and on both brokers.
 
-A plain run makes one of the four runs of each row, a different one from row to row; ``--every-crash-point`` makes
+A plain run makes one of the eight runs of each row, a different one from row to row; ``--every-crash-point`` makes
 all of them.
 """
 
@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import pytest_asyncio
@@ -16,10 +17,11 @@ import purveyor
 from faults.crash_audit import DUPLICATES, audit
 from faults.crash_installation import Installation, installation
 from faults.crash_rows import ROWS
+from real_servers import Broker
 
 SOURCE = Path(purveyor.__file__).parent
 TABLE = SOURCE.parent.parent / "docs" / "crash-points.md"
-COMBINATIONS = list(itertools.product(("monolith", "split"), ("resend", "park")))
+COMBINATIONS = list(itertools.product(("monolith", "split"), ("resend", "park"), get_args(Broker)))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -42,9 +44,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 async def crash_installation(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Installation]:
-    """One installation for all rows of a shape and a policy: only what a row kills is started again."""
-    shape, policy = request.param
-    async with installation(shape, policy, tmp_path_factory.mktemp(f"{shape}-{policy}")) as made:
+    """One installation for all rows of a shape, a policy and a broker: only what a row kills is started again."""
+    shape, policy, broker = request.param
+    async with installation(shape, policy, broker, tmp_path_factory.mktemp("-".join(request.param))) as made:
         yield made
 
 

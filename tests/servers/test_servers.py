@@ -9,12 +9,15 @@ from typing import Any, ClassVar
 import aio_pika
 import aiosmtplib
 import asyncpg
+import nats
 import pytest
 import redis.asyncio
 from motor.motor_asyncio import AsyncIOMotorClient
+from nats.aio.client import Client
 
 from purveyor_drill.servers import process_tree as tree
 from purveyor_drill.servers.mongodb import MongoServer
+from purveyor_drill.servers.nats import NatsServer
 from purveyor_drill.servers.postgres import PostgresServer
 from purveyor_drill.servers.rabbitmq import RabbitServer
 from purveyor_drill.servers.redis import RedisServer
@@ -94,6 +97,31 @@ class RabbitCase(Case):
             return values
 
 
+class NatsCase(Case):
+    server: NatsServer
+
+    def __init__(self) -> None:
+        self.server = NatsServer()
+
+    async def _connect(self) -> Client:
+        return await nats.connect(self.server.url, max_reconnect_attempts=1, reconnect_time_wait=0)
+
+    async def write(self, value: str) -> None:
+        client = await self._connect()
+        jetstream = client.jetstream()
+        await jetstream.add_stream(name="kept", subjects=["kept"])
+        await jetstream.publish("kept", value.encode())
+        await client.close()
+
+    async def read(self) -> list[str]:
+        client = await self._connect()
+        jetstream = client.jetstream()
+        state = (await jetstream.stream_info("kept")).state
+        messages = [await jetstream.get_msg("kept", seq) for seq in range(1, state.messages + 1)]
+        await client.close()
+        return [(message.data or b"").decode() for message in messages]
+
+
 class MongoCase(Case):
     def __init__(self) -> None:
         self.server = MongoServer(durable=True)
@@ -127,7 +155,7 @@ class SmtpCase(Case):
         return [mail.message_id[1:].partition("@")[0] for mail in self.sink.messages()]
 
 
-@pytest.fixture(scope="module", params=[PostgresCase, RedisCase, RabbitCase, MongoCase, SmtpCase])
+@pytest.fixture(scope="module", params=[PostgresCase, RedisCase, RabbitCase, NatsCase, MongoCase, SmtpCase])
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     case: Case = request.param()
     if not case.server.ours:
@@ -194,6 +222,15 @@ async def test_rabbitmq_vhosts_are_apart(case: RabbitCase) -> None:
     listed = [case.server.rabbitmqctl("list_queues", "-p", vhost, "name") for vhost in ("one", "other")]
     assert ["only-here" in names for names in listed] == [True, False]
     await (await aio_pika.connect(other)).close()
+
+
+@pytest.mark.parametrize("case", [NatsCase], indirect=True, scope="module")
+async def test_nats_accounts_are_apart(case: NatsCase) -> None:
+    await case.write("only here")
+    other = await nats.connect(case.server.account_url(1))
+    assert await other.jetstream().streams_info() == []
+    await other.close()
+    assert case.server.messages() == {"kept": len(await case.read())}
 
 
 @pytest.mark.parametrize("case", [PostgresCase], indirect=True, scope="module")

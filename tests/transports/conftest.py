@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import aio_pika
 import pytest
-from rabbit_support import Foreign, QuorumServer4, event_type, opened
+from broker_support import event_type
+from rabbit_support import Foreign, QuorumServer4, opened
 
 from purveyor.kit.events.transport import Queue
 from purveyor.transports.rabbitmq.events import RabbitEvents

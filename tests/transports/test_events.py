@@ -32,9 +32,11 @@ from purveyor.kit.events.transport import (
 )
 from purveyor.kit.ids import new_id
 from purveyor.transports import handling
+from purveyor.transports.nats.events import NatsEvents
 from purveyor.transports.postgres import MIGRATIONS
 from purveyor.transports.postgres.events import PostgresEvents
 from purveyor.transports.rabbitmq.events import RabbitEvents
+from purveyor_drill.servers.nats import NatsServer
 from purveyor_drill.servers.rabbitmq import RabbitServer
 from waiting import PATIENCE_S, until
 
@@ -90,6 +92,23 @@ class RabbitCase(Case):
         """Nothing: to open one declares its queues."""
 
 
+class NatsCase(Case):
+    name = "NATS"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.make_in_process = (
+            "from purveyor.transports.nats.events import NatsEvents\n"
+            f"made = NatsEvents({url!r}, startup_wait_s=10)"
+        )
+
+    def transport(self) -> NatsEvents:
+        return NatsEvents(self._url, startup_wait_s=20)
+
+    async def prepare(self) -> None:
+        """Nothing: to open one declares its streams."""
+
+
 @pytest.fixture(scope="module")
 def rabbitmq_url() -> Iterator[str]:
     if reason := RabbitServer.available():
@@ -98,13 +117,23 @@ def rabbitmq_url() -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture(scope="module", params=["postgres", "rabbitmq"])
+@pytest.fixture(scope="module")
+def nats_url() -> Iterator[str]:
+    if reason := NatsServer.available():
+        pytest.skip(f"no NATS: {reason}")
+    with NatsServer() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module", params=["postgres", "rabbitmq", "nats"])
 async def case(request: pytest.FixtureRequest) -> Case:
     made: Case
     if request.param == "postgres":
         made = PostgresCase(request.getfixturevalue("database_url"))
-    else:
+    elif request.param == "rabbitmq":
         made = RabbitCase(request.getfixturevalue("rabbitmq_url"))
+    else:
+        made = NatsCase(request.getfixturevalue("nats_url"))
     await made.prepare()
     return made
 

@@ -12,9 +12,10 @@ import aio_pika
 import aiormq
 import msgspec
 import pytest
+from broker_support import MOMENT, Seen, consuming, event_type, raising, sent_on
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
-from rabbit_support import MOMENT, Foreign, Seen, consuming, event_type, opened, raising, sent_on
+from rabbit_support import Foreign, opened
 
 from purveyor.kit import log, tracing
 from purveyor.kit.errors import StartupError, Unavailable

@@ -7,7 +7,8 @@ from typing import Any
 import aio_pika
 import pytest
 from aiormq.exceptions import ChannelInvalidStateError
-from rabbit_support import Foreign, Seen, consuming, opened, raising, sent_on
+from broker_support import Seen, consuming, raising, sent_on
+from rabbit_support import Foreign, opened
 
 from purveyor.kit.errors import StartupError
 from purveyor.kit.events.transport import Queue, Undeliverable

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # part of the extra "drill"
 
 _SERVER_MISSING = 69
 """EX_UNAVAILABLE of sysexits.h: a required server is not installed."""
-_GIVEN = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "MONGODB_URI")
+_GIVEN = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "NATS_URL", "MONGODB_URI")
 _OF_THE_EXTRA = ("purveyor_drill", "aiosmtpd", "pymongo")
 
 _Shape = Annotated[Literal["embedded", "monolith", "split"], typer.Option(help="Shape to test.")]
@@ -34,6 +34,7 @@ _Ledger = Annotated[
     Literal["postgres", "mongodb"] | None,
     typer.Option(help="Where the mail ledger is kept.", show_default="mongodb if mongod is installed"),
 ]
+_Broker = Annotated[Literal["rabbitmq", "nats"], typer.Option(help="What carries the events on servers.")]
 _Only = Annotated[
     str, typer.Option(help="Inject only these faults, such as kill,freeze.", show_default="all faults")
 ]
@@ -58,6 +59,7 @@ def drill(
     seed: _Seed = None,
     mail_doubtful: _Policy = "resend",
     ledger: _Ledger = None,
+    broker: _Broker = "rabbitmq",
     only: _Only = "",
     report: _Report = None,
     use_settings: _UseSettings = False,
@@ -80,6 +82,7 @@ def drill(
         seed=chosen_seed,
         policy=mail_doubtful,
         ledger=ledger or default_ledger(),
+        broker=broker,
         only=_actions(only),
         use_settings=use_settings,
     )

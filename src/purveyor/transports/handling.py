@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 HANDLER_S = 10.0
 AWAY_PAUSE_S = 2.0
+PAUSES_S = tuple(min(300.0, 2.0**failures) for failures in range(11))
+"""Seconds before each further attempt, where any pause is possible: 12 attempts in all, over about 20 minutes."""
 _AWAY = RetrySchedule(first_s=0.5, longest_s=AWAY_PAUSE_S, jitter=0.2)
 _REASON_CHARACTERS = 1000
 

@@ -5,7 +5,7 @@ since some brokers carry nothing else.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -84,6 +84,19 @@ def notes_on(failure: Failure, sent: Envelope) -> dict[str, Any]:
     return notes
 
 
+def moment_of(headers: Headers, name: str) -> datetime | None:
+    """Return the moment in a header, in UTC if it does not say; ``None`` without one."""
+    value = headers.get(name)
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
 def dead_id_of(headers: Headers, message_id: str | None) -> str:
     """Return the id of a dead letter: its event id, or else the id assigned when it became a dead letter."""
     return _text(headers, DEAD_ID) or str(event_id(message_id))
@@ -98,7 +111,7 @@ def dead_letter_of(headers: Headers, queue: Queue, sent: Envelope, dead_id: str)
         subject=sent.subject,
         attempts=attempts_of(headers),
         reason=_text(headers, REASON),
-        died_at=_moment(headers, DIED_AT) or now(),
+        died_at=moment_of(headers, DIED_AT) or now(),
         body=sent.body[:_SHOWN_BYTES].decode("utf-8", "replace"),
     )
 
@@ -113,13 +126,3 @@ def _number(headers: Headers, name: str) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:  # noqa: PLR2004 - fits an int4
         return int(value)
     return value if isinstance(value, int) else 0
-
-
-def _moment(headers: Headers, name: str) -> datetime | None:
-    value = headers.get(name)
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    return value if isinstance(value, datetime) else None

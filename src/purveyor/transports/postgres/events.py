@@ -19,11 +19,9 @@ from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import parse_id
 from purveyor.kit.poll import MORE, Poll
-from purveyor.transports.handling import Failure, Handling
+from purveyor.transports.handling import PAUSES_S, Failure, Handling
 
 _BATCH = 50
-_PAUSES_S = tuple(min(300.0, 2.0**failures) for failures in range(11))
-"""Seconds before each further attempt: 12 attempts in all, over about 20 minutes."""
 
 
 def _poll_s() -> float:
@@ -78,7 +76,7 @@ class PostgresEvents:
 
         While it raises ``Unavailable`` it is called again every 2 s, and that counts as no attempt.
         """
-        handling = Handling(queue, handler, _PAUSES_S)
+        handling = Handling(queue, handler, PAUSES_S)
         await self._polls[queue.name].run(partial(self._batch, handling))
 
     async def _batch(self, handling: Handling) -> float | None:
