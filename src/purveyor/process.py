@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 20
 _STARTING_GRACE_S = 3
+_OBJECTS_PER_COLLECTION = 10_000
 _LAST_PORT = 65_535
 
 
@@ -162,12 +164,22 @@ async def _run_host(host: Host, plan: Plan, listener: socket.socket | None, stop
         if listener is not None:
             app = application(host, public=plan.public)
             ends.add(await stack.enter_async_context(http_server(app, listener)))
+        _spare_the_collector()
         _announce(host, plan)
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         host.stopping = True
         stopped.cancel()
     if host.failed in done:
         host.failed.result()
+
+
+def _spare_the_collector() -> None:
+    """Have the garbage collector pass over what was built at start, and look for cycles less often.
+
+    Requests leave few cycles behind. With Python's own threshold the collector takes 6 % of an order's time.
+    """
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_PER_COLLECTION, 10, 10)
 
 
 def _url_of(plan: Plan, host: str = "") -> str:
