@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from purveyor.roles.email.ledger import mongo
 from purveyor.roles.email.ports import Ledger
 from purveyor_drill.servers.mongodb import MongoServer
 from purveyor_drill.servers.postgres import PostgresServer
@@ -46,3 +47,9 @@ async def me(ledger: Ledger) -> AsyncIterator[str]:
     """The name of a sender that lives throughout the test."""
     async with ledger.ownership() as owner:
         yield owner.name
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadline that a busy machine keeps, for what is not about deadlines."""
+    monkeypatch.setattr(mongo, "OPERATION_TIMEOUT_S", 10.0)

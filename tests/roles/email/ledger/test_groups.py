@@ -4,12 +4,14 @@ import asyncio
 from datetime import datetime
 
 import asyncpg  # type: ignore[import-untyped]
+import pytest
 
 from purveyor.roles.email.ports import Claim, ClaimLost, Ledger
 from roles.email.ledger.support import account, finish, mail, only_postgres
 from roles.email.ledger.test_ledger import told
 
-_MAILS = 12
+pytestmark = pytest.mark.usefixtures("patient")
+_MAILS = 8
 
 
 async def _claimed(ledger: Ledger, owner: str, **fields: object) -> list[Claim]:

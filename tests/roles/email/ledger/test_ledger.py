@@ -117,13 +117,6 @@ async def test_claims_are_complete_oldest_first_and_not_given_twice(ledger: Ledg
     assert [record.state for record in await ledger.list("", (), 10)] == ["claimed"] * 3
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deadline that a busy machine keeps, for what is not about deadlines."""
-    for module in (ledger_mongo, mongo_server):
-        monkeypatch.setattr(module, "OPERATION_TIMEOUT_S", 10.0)
-
-
 @pytest.mark.usefixtures("patient")
 async def test_two_senders_never_share_a_mail(bench: Bench, ledger: Ledger, other: Ledger) -> None:
     count = 20 if bench.is_mongo and not MongoServer.genuine() else 60  # its stand-in is slow

@@ -225,11 +225,11 @@ _SENT = """state = 'sent', error = '', updated_at = now(),
     reported = case when order_id = '' then reported else 'sent:' || resends::text end"""
 _REPORT = f"{_RECORD}, order_id, request_id, traceparent"
 _MARK_SENT = f"""
-update email.mails set smtp_reply = reply, {_SENT}
+update email.mails set {_SENT}, smtp_reply = reply
 from unnest({_HELD}, $6::text[]) as sent (event, what, whose, holder, attempt, reply)
 where {_IS_HELD} and state = 'data' returning {_REPORT}"""  # noqa: S608 - constants
 _MARK_SENT_FREED = f"""
-update email.mails set smtp_reply = $6, {_SENT}
+update email.mails set {_SENT}, smtp_reply = $6
 where event_id = $1 and kind = $2 and recipient = $3 and attempts = $5
     and (owner = $4 and state = 'data' or owner is null and state in ('retry', 'unknown'))
 returning {_REPORT}"""  # noqa: S608 - constants
