@@ -127,7 +127,8 @@ class Link:
         if error.err_code in _DISABLED:
             cure = "Start nats-server with JetStream, and enable it for this account."
             return StartupError(f"{self.place}: {error.description}. {cure}")
-        return None if error.err_code else Unavailable(f"{self.place}: JetStream does not answer (nats-server -js enables it).")
+        silent = f"{self.place}: JetStream does not answer (nats-server -js enables it)."
+        return None if error.err_code else Unavailable(silent)
 
     async def close(self) -> None:
         """Send what waits, such as acks, and let go of the connection."""
