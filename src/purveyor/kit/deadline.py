@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-ANSWER_WITHIN_S = 2.3
+ANSWER_WITHIN_S = 2.2
 _MIN_WAIT_S = 0.2
 
 _answer_by: ContextVar[float | None] = ContextVar("answer_by", default=None)
