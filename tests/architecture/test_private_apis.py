@@ -16,6 +16,7 @@ from aiosmtplib import SMTP
 from aiosmtplib.protocol import SMTPProtocol
 from packaging.requirements import Requirement
 from pamqp import commands, decode
+from pamqp.base import BasicProperties
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from architecture.test_dependencies import direct
@@ -56,7 +57,8 @@ def test_uvicorns_protocol_calls_the_methods_that_the_server_overrides() -> None
 
 def test_pamqp_reads_properties_through_the_function_that_we_replace() -> None:
     """Tolerant reading hooks in at ``Basic.Properties.unmarshal`` and borrows the tables of ``pamqp.decode``."""
-    assert list(inspect.signature(commands.Basic.Properties.unmarshal).parameters) == ["self", "flags", "data"]
+    assert issubclass(commands.Basic.Properties, BasicProperties)
+    assert list(inspect.signature(BasicProperties.unmarshal).parameters) == ["self", "flags", "data"]
     assert {"shortstr", "table", "timestamp"} <= decode.METHODS.keys()
     assert {b"F", b"A", b"S", b"T"} <= decode.TABLE_MAPPING.keys()
     assert commands.Basic.Properties.flags.keys() == set(commands.Basic.Properties.attributes())
