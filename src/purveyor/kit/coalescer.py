@@ -17,29 +17,23 @@ RunGroup = Callable[[Sequence[C]], Awaitable[Sequence[A | Exception]]]
 def alone_after_failure(run: RunGroup[C, A]) -> RunGroup[C, A]:
     """Make ``run`` repeat the calls of a failed group one by one, so that a bad call fails only itself.
 
-    A failed group must have had no effect. ``Unavailable`` is raised to all of the group at once, as each call
-    alone would wait for the server too.
+    A failed group must have had no effect, except after ``Unavailable``: then nothing is repeated, and the calls
+    that are left get the same error.
     """
-
-    async def answer(call: C) -> A | Exception:
-        try:
-            (found,) = await run([call])
-        except Unavailable:
-            raise
-        except Exception as error:
-            return error
-        return found
 
     @wraps(run)
     async def run_group(calls: Sequence[C]) -> Sequence[A | Exception]:
         try:
             return await run(calls)
-        except Unavailable:
-            raise
-        except Exception:
-            if len(calls) == 1:
-                raise
-            return [await answer(call) for call in calls]
+        except Exception as error:
+            if len(calls) == 1 or isinstance(error, Unavailable):
+                return [error] * len(calls)
+        answers: list[A | Exception] = []
+        for call in calls:
+            answers += await run_group([call])
+            if isinstance(answers[-1], Unavailable):
+                break
+        return answers + answers[-1:] * (len(calls) - len(answers))
 
     return run_group
 

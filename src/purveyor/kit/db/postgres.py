@@ -6,7 +6,7 @@ bound a call to a frozen server (MagicStack/asyncpg#431).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
@@ -64,7 +64,13 @@ that became a standby is not the one that a new connection reaches."""
 
 AWAY = "The database does not answer."
 
+
 _in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
+
+
+def columns(rows: Iterable[tuple[object, ...]]) -> Iterable[list[object]]:
+    """Turn rows of arguments into the arrays of an ``unnest``. There must be a row."""
+    return map(list, zip(*rows, strict=True))
 
 
 def inside_transaction() -> bool:

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from purveyor.kit.clock import now
-from purveyor.kit.db.postgres import Connection, Database, Record, storable
+from purveyor.kit.db.postgres import Connection, Database, Record, columns, storable
 from purveyor.kit.errors import EventBacklog, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import EventTransport
@@ -135,7 +135,7 @@ async def emit(connection: Connection | Database, schema: str, *events: Envelope
     arrays = ", ".join(f"${place}::{TYPES[name]}[]" for place, name in enumerate(_NAMES, 1))
     stored = await connection.fetch(
         f"insert into {schema}.outbox ({COLUMNS}) select * from unnest({arrays}) {_KNOWN[known]} returning 1",  # noqa: S608
-        *map(list, zip(*map(values, events), strict=True)),
+        *columns(map(values, events)),
     )
     return len(stored)
 
@@ -279,7 +279,7 @@ class Relay:
         return MORE if is_full else None
 
     async def batch(self) -> int:
-        """Publish what waits, ``BATCH`` events or ``BACKLOG_BATCH`` after a full batch; return how many."""
+        """Publish what waits, ``BATCH`` events or ``BACKLOG_BATCH`` after a full batch; return their number."""
         size, self._size = self._size, BATCH
         self._stuck = False
         async with self._database.transaction() as connection:

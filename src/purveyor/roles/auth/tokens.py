@@ -6,7 +6,7 @@ import hmac
 import re
 import secrets
 import time
-from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -61,7 +61,8 @@ class Tokens:
 
     def __init__(self, secret: str, lifetime_s: int) -> None:
         self._secret = secret.encode()
-        self._known: OrderedDict[bytes, AccessToken] = OrderedDict()
+        # The signature takes longer to check than all else in a request. A bad token is not remembered.
+        self._checked = lru_cache(maxsize=_MAX_KNOWN)(self._check)
         self.lifetime_s = lifetime_s
 
     def sign(self, user: User, session_id: UUID, version: int) -> str:
@@ -87,20 +88,11 @@ class Tokens:
     def read(self, token: str) -> AccessToken:
         """Read a token, without checking for revocation.
 
-        Raises ``TokenInvalid`` for every kind of defect. A good token is remembered by its digest, because the
-        check of its signature costs more than all other checks of a request.
+        Raises ``TokenInvalid`` for every kind of defect.
         """
-        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
-        known = self._known.get(digest)
-        if known is None:
-            known = self._known[digest] = self._check(token)
-            if len(self._known) > _MAX_KNOWN:
-                self._known.popitem(last=False)
-        elif known.expires_at + _LEEWAY_S <= time.time():
-            del self._known[digest]
+        known = self._checked(token)
+        if known.expires_at + _LEEWAY_S <= time.time():
             raise TokenInvalid
-        else:
-            self._known.move_to_end(digest)
         return known
 
     def _check(self, token: str) -> AccessToken:

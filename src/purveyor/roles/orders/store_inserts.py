@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from purveyor.kit.coalescer import Coalescer
-from purveyor.kit.db.postgres import AWAY, COMMAND_TIMEOUT_S, Database
+from purveyor.kit.coalescer import Coalescer, alone_after_failure
+from purveyor.kit.db.postgres import AWAY, COMMAND_TIMEOUT_S, Database, columns
 from purveyor.kit.deadline import deadline_at, seconds_left
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.events.outbox import COLUMNS, TYPES, values
@@ -17,7 +17,7 @@ from purveyor.roles.orders.search import text_of
 
 _MAX_GROUP = 32
 _MAX_GROUPS = 3
-"""Groups that are stored at the same time: one that waits for a lock does not hold up the others."""
+"""Maximum number of groups that are stored at the same time, so that a lock delays only one of them."""
 _ORDER = {
     "id": "uuid",
     "user_id": "text",
@@ -56,7 +56,7 @@ def _parameters(types: Iterable[str], *, first: int = 1, suffix: str = "") -> It
 
 
 def _insert(source: str, new: Mapping[str, str]) -> str:
-    """The statement that stores the rows of ``source``, of whose values ``new`` gives the expressions.
+    """Build the statement that stores the rows of ``source``. ``new`` maps names to the expressions of values.
 
     The advisory lock distinguishes a request that is being stored from one that was stored before. Without it the
     second of two would wait inside "on conflict" for the first one's commit, and then not see its row.
@@ -109,7 +109,7 @@ _INSERT_GROUP = _insert(
 
 
 class Inserted(NamedTuple):
-    """What became of a new order. Without a number it was not stored."""
+    """Outcome of storing an order. ``number`` is ``None`` if it was not stored."""
 
     free: bool
     """False if another request with its idempotency key is being stored."""
@@ -129,12 +129,13 @@ class _Waiting(NamedTuple):
 class OrderInserts:
     """Stores new orders with their lines, idempotency keys, events and search texts.
 
-    An order that finds no other under way is stored at once, at the cost of its statement. If a group is refused,
-    each of its orders is stored alone, so that only the one that is at fault fails.
+    A single order is stored at once. If the database refuses a group, each of its orders is stored alone, so that
+    only the faulty one fails.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._store_round = alone_after_failure(self._insert)
         self._groups: Coalescer[_Waiting, Inserted] = Coalescer(
             self._store, max_size=_MAX_GROUP, max_running=_MAX_GROUPS
         )
@@ -166,32 +167,21 @@ class OrderInserts:
             found.update(zip(places, outcomes, strict=True))
         return [found[place] if place in found else Unavailable(AWAY) for place in range(len(group))]
 
-    async def _store_round(self, group: Sequence[_Waiting]) -> Sequence[Inserted | Exception]:
-        """Store orders together, or one by one if they are refused."""
-        try:
-            return await self._insert(group)
-        except Unavailable as away:  # they may have been stored, so they must not be stored again
-            return [away] * len(group)
-        except Exception as refusal:
-            if len(group) == 1:
-                return [refusal]
-        found: list[Inserted | Exception] = []
-        for waiting in group:
-            found += [Unavailable(AWAY)] if waiting.is_late() else await self._store_round([waiting])
-        return found
-
     async def _insert(self, group: Sequence[_Waiting]) -> Sequence[Inserted]:
+        """Store orders by one statement, unless all of them are late."""
+        if all(waiting.is_late() for waiting in group):
+            raise Unavailable(AWAY)
         orders = [_row(waiting.new) for waiting in group]
         lines = [line for waiting in group for line in _lines(waiting.new)]
         # With parameters instead of arrays, an order alone takes two thirds of the time.
-        insert, values = (_INSERT_ONE, orders[0]) if len(group) == 1 else (_INSERT_GROUP, _columns(orders))
+        insert, values = (_INSERT_ONE, orders[0]) if len(group) == 1 else (_INSERT_GROUP, columns(orders))
         with deadline_at(max(waiting.answer_by for waiting in group)):
-            rows = await self._database.fetch(insert, *values, *_columns(lines))
+            rows = await self._database.fetch(insert, *values, *columns(lines))
         return [Inserted(*row) for row in rows]
 
 
 def _rounds(group: Sequence[_Waiting]) -> Sequence[Sequence[int]]:
-    """The places of the orders that are in time, so that no idempotency key occurs twice in a round.
+    """Split the orders that are not late into rounds of places, with each idempotency key once per round.
 
     One statement cannot write the same key twice.
     """
@@ -208,10 +198,6 @@ def _rounds(group: Sequence[_Waiting]) -> Sequence[Sequence[int]]:
             rounds.append([])
         rounds[number].append(place)
     return rounds
-
-
-def _columns(rows: Sequence[tuple[object, ...]]) -> Iterable[object]:
-    return map(list, zip(*rows, strict=True))
 
 
 def _row(new: NewOrder) -> tuple[object, ...]:

@@ -1,7 +1,7 @@
 """The mail ledger in PostgreSQL, schema ``email``."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from purveyor.kit.coalescer import Coalescer, alone_after_failure
-from purveyor.kit.db.postgres import COMMAND_TIMEOUT_S, Connection, Database, Record
+from purveyor.kit.db.postgres import COMMAND_TIMEOUT_S, Connection, Database, Record, columns
 from purveyor.kit.events.message import Cause, Envelope
 from purveyor.kit.events.outbox import emit
 from purveyor.kit.ids import parse_id
@@ -264,7 +264,7 @@ class PostgresLedger:
         return is_new
 
     async def _record_group(self, mails: Sequence[NewMail]) -> Sequence[bool]:
-        rows = await self._database.fetch(_INSERT, *_columns(map(_values, mails)))
+        rows = await self._database.fetch(_INSERT, *columns(map(_values, mails)))
         new = {tuple(row) for row in rows}
         answers = []
         for key in map(_key, mails):
@@ -372,7 +372,7 @@ class PostgresLedger:
             raise ClaimLost
 
     async def _mark_data_group(self, claims: Sequence[Claim]) -> Sequence[bool]:
-        rows = await self._database.fetch(_MARK_DATA, *_columns(map(_held, claims)))
+        rows = await self._database.fetch(_MARK_DATA, *columns(map(_held, claims)))
         marked = {tuple(row) for row in rows}
         return [_key(claim) in marked for claim in claims]
 
@@ -382,7 +382,7 @@ class PostgresLedger:
     async def _mark_sent_group(self, sent: Sequence[tuple[Lease, str]]) -> Sequence[None]:
         arguments = [(*_held(claim), reply) for claim, reply in sent]
         async with self._database.transaction() as connection:
-            rows = list(await connection.fetch(_MARK_SENT, *_columns(arguments)))
+            rows = list(await connection.fetch(_MARK_SENT, *columns(arguments)))
             if len(rows) < len(sent):  # the others were freed or are marked already
                 marked = {(row["event_id"], row["kind"], row["recipient"]) for row in rows}
                 rows += await connection.fetchmany(
@@ -546,11 +546,6 @@ def _key(mail: NewMail | Lease) -> tuple[str, str, str]:
 def _held(claim: Lease) -> tuple[object, ...]:
     """Return the values by which a claim is found."""
     return *_key(claim), int(claim.owner), claim.attempt
-
-
-def _columns(rows: Iterable[tuple[object, ...]]) -> Iterable[list[object]]:
-    """Turn the arguments of each mail into arrays for ``unnest``."""
-    return map(list, zip(*rows, strict=True))
 
 
 def _values(mail: NewMail) -> tuple[object, ...]:
