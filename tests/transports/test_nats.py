@@ -365,7 +365,7 @@ async def test_consumer_deleted_under_its_subscriber_is_made_again_and_said_so(
         await events.publish([sent_on(queue, 2)])
         await until(lambda: seen.numbers == [1, 2])
         await until(lambda: _empty(foreign))
-    assert "consumer was deleted on the server, it is made again" in caplog.text
+    assert "consumer was deleted on the server and is created again" in caplog.text
 
 
 async def test_stream_deleted_while_we_run_is_made_again(

@@ -48,7 +48,7 @@ class NatsServer(Server):
 
     @property
     def monitor_url(self) -> str:
-        """Where it answers about itself."""
+        """URL of the monitoring."""
         return f"http://127.0.0.1:{self.monitor_port}"
 
     def _prepare(self) -> None:

@@ -85,7 +85,7 @@ class DemoShop:
         return [item["id"] for item in found["products"]]
 
     async def join(self, number: int, password: str) -> Customer:
-        """Register, sign in, confirm the email address and save a postal one.
+        """Register, sign in, confirm the email address and save a postal address.
 
         Registrations are rate-limited by network address. For a local server each customer uses another address
         of 127.0.0.0/8.
@@ -100,9 +100,9 @@ class DemoShop:
         return Customer(email, token, kept["id"])
 
     async def _confirm(self, client: httpx.AsyncClient, email: str) -> None:
-        """Open the link of the welcome email, if the server has a mailbox that shows it.
+        """Open the link in the welcome email, if the server has a development mailbox.
 
-        Else the address stays unconfirmed, and most emails to it wait.
+        Otherwise the address stays unconfirmed, and most emails to it are held.
         """
         for _ in range(_MAILBOX_LOOKS):
             try:

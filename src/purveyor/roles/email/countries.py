@@ -7,9 +7,9 @@ from purveyor.roles.email.language import FALLBACK
 
 
 def country_name(code: str, language: str) -> str:
-    """Return the name of an ISO 3166-1 country, for an unknown code the code itself.
+    """Return the name of an ISO 3166-1 country, or the code if it is unknown.
 
-    In a language that CLDR does not know the name is English.
+    The name is English if CLDR does not have the language.
     """
     return _names(language).get(code.upper(), code)
 

@@ -264,7 +264,7 @@ CITY_FIRST = frozenset(["AU", "BR", "CA", "GB", "IE", "IN", "KR", "NZ", "SG", "T
 
 
 def address_lines(address: Address, language: str) -> tuple[str, ...]:
-    """A postal address as lines, the last one with the country's name in a language."""
+    """Lines of a postal address, with the country's name in this language."""
     region, city, code = one_line(address.region), one_line(address.city), one_line(address.postal_code)
     if address.country.upper() in CITY_FIRST:
         place = ", ".join(filter(None, (city, " ".join(filter(None, (region, code))))))

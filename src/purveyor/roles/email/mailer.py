@@ -26,7 +26,7 @@ _SCHEMES: dict[str, tuple[Tls, int]] = {
 _GMAIL = ("smtp.gmail.com", 587)
 _MAILS_PER_CONNECTION = 100
 _TAKEN_ON = 4
-"""Mails that are taken on for each connection, so that none is idle while the ledger is asked for more."""
+"""Mails claimed for each connection, so that none is idle during the next claim."""
 _AUTH_PAUSE = RetrySchedule(first_s=5.0, longest_s=60.0, jitter=0.0)
 _TLS_NAMES: dict[Tls, str] = {"none": "no TLS", "starttls": "STARTTLS", "implicit": "TLS"}
 
@@ -93,7 +93,7 @@ class SmtpMailer:
     ) -> None:
         """``sender`` is ``Name <address>`` or an address; ``ca_file`` holds additional CA certificates (PEM).
 
-        At most ``connections`` are used at a time. Further mails are taken on and wait for one.
+        At most ``connections`` are used at a time. Further mails are claimed and wait for one.
 
         Raises ``ConfigError`` for the file and ``ValueError`` for the sender.
         """

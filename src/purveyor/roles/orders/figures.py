@@ -16,7 +16,7 @@ from purveyor.roles.auth.contract import Principal
 COUNTED = 1000
 """Nothing is counted beyond this, so that a count costs little however much waits."""
 TIMED = 1000
-"""The times of mails come from every order of a day with fewer than twice as many, else from an even sample."""
+"""Approximate sample size for a day's email times. Days with fewer than twice as many orders are not sampled."""
 MAX_DAYS = 90
 _NEW, _OLD = Lifetime(fresh_s=30.0, stale_s=600.0), Lifetime(fresh_s=1800.0, stale_s=3600.0)
 _ID_MARGIN = timedelta(minutes=1)

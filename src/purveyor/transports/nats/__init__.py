@@ -1,4 +1,4 @@
-"""Declares the transport over NATS JetStream."""
+"""Declaration of the transport over NATS JetStream."""
 
 from typing import Annotated
 
@@ -21,12 +21,12 @@ class NatsSettings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         require_scheme("NATS_MONITOR_URL", self.nats_monitor_url, "http")
         credentials, at, _ = self.nats_url.partition("://")[2].rpartition("@")
-        if at and ":" not in credentials:  # to NATS a name alone is a token, and nothing would mask it
+        if at and ":" not in credentials:  # NATS takes a name alone as a token, and a token would be logged
             raise ConfigError("NATS_URL: expected nats://user:password@host. A token is not supported.")
 
 
 def open_events(env: TransportEnv, settings: NatsSettings) -> EventTransport:
-    """The transport for this server."""
+    """Open the transport to this server."""
     from purveyor.transports.nats.events import NatsEvents
 
     return NatsEvents(settings.nats_url, monitor_url=settings.nats_monitor_url, startup_wait_s=env.startup_wait_s)

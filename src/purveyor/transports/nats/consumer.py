@@ -1,8 +1,8 @@
-"""Consumers: FastStream subscribers that lose nothing with the connection, their consumer or the server.
+"""FastStream subscribers that survive the loss of the connection, of their durable consumer and of the server.
 
-FastStream 0.7.8 and nats-py 2.16 fall silent or hold events up at several places. A comment at each correction
-says what was measured without it. Beside that, nobody calls ``NatsBroker.start``: it starts all subscribers. And
-the broker has no middleware: an exception in one leaves the message unacknowledged, with nothing in the log.
+FastStream 0.7.8 and nats-py 2.16 stop without an error or delay events in several cases. A comment at each
+workaround says what happened without it. ``NatsBroker.start`` is not called, because it starts all subscribers.
+The broker has no middleware, because an exception in one leaves the message unacknowledged and unlogged.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from purveyor.transports.nats.link import ANSWER_S, CONFIRM_S, Link, Refused, so
 log = logging.getLogger(__name__)
 
 Send = Callable[[bytes, str, str, dict[str, str], float], Awaitable[object]]
-"""Publishes a body on a subject into a stream, with headers, until a deadline."""
+"""Publishes a body: subject, stream, headers, deadline in event loop time."""
 
 _WATCH_S = 2.0
 _LOOK_S = 5.0
@@ -41,10 +41,10 @@ _FINISH_S = 15.0
 
 
 class _Pulls(PullSub[Literal[False]]):
-    """Ends FastStream's loop where it would go round without a pause.
+    """Ends FastStream's pull loop when it would spin.
 
-    That loop suppresses what a closed client raises, with no task switch in between: the process stood still. It
-    also suppresses the server's word that there is no such consumer. ``batch_size`` is read before each pull.
+    The loop suppresses the errors of a closed client without yielding, which blocked the whole process. It also
+    suppresses the error for a missing consumer. FastStream reads ``batch_size`` before each pull.
     """
 
     def __init__(self, client: Client) -> None:
@@ -54,7 +54,7 @@ class _Pulls(PullSub[Literal[False]]):
 
     @property
     def batch_size(self) -> int:
-        """One: with more, nats-py holds back what it has until the batch is full or the time is up."""
+        """Always 1. nats-py delays a larger batch until it is full or the pull times out."""
         at = asyncio.get_running_loop().time()
         self._in_vain = self._in_vain + 1 if at - self._began_at < _AT_ONCE_S else 0
         self._began_at = at
@@ -66,12 +66,12 @@ class _Pulls(PullSub[Literal[False]]):
     def batch_size(self, _: int) -> None: ...
 
     def taken(self) -> None:
-        """The pull brought a message."""
+        """Record that the pull returned a message."""
         self._began_at = 0.0
 
 
 class Consumer:
-    """Keeps one queue's durable consumer subscribed, and settles what is delivered."""
+    """Keeps one queue's durable consumer subscribed and settles the delivered events."""
 
     def __init__(
         self, link: Link, name: str, *, declare: Callable[[], Awaitable[None]], send: Send, prefetch: int
@@ -84,7 +84,7 @@ class Consumer:
         self._pulls: _Pulls
 
     async def run(self, handling: Handling) -> None:
-        """Consume until cancelled; then take nothing new, and wait 15 s at most for the handlers in hand."""
+        """Consume until cancelled, then wait up to 15 s for the running handlers."""
         self._handling, self._over = handling, asyncio.Event()
         beating = asyncio.create_task(self._beat(), name=f"beat of {self._name}")
         try:
@@ -104,9 +104,10 @@ class Consumer:
         raise asyncio.CancelledError
 
     async def _subscribed(self) -> bool:
-        """Return whether events are pulled, and the server still has the consumer.
+        """Return whether the pull loop runs and the server still has the consumer.
 
-        Without it the pulls end in silence: ``running`` and ``ping`` stayed true for as long as we looked.
+        When a consumer is deleted, the pull loop ends without an error, and the subscriber still reports that it
+        is running.
         """
         if self._subscriber is None or self._broker is not self._link.broker:
             return False
@@ -115,10 +116,10 @@ class Consumer:
                 jetstream = await self._link.jetstream()
                 await jetstream.consumer_info(streams.EVENTS_STREAM, streams.consumer_name(self._name))
         except NotFoundError:
-            log.warning("consumer was deleted on the server, it is made again", extra={"queue": self._name})
+            log.warning("consumer was deleted on the server and is created again", extra={"queue": self._name})
             return False
         except Unavailable:
-            return True  # the pulls go on with the connection, and all queues would say the same
+            return True  # pulling resumes with the connection
         return not all(task.done() for task in self._subscriber.tasks)
 
     async def _subscribe(self) -> None:
@@ -128,7 +129,7 @@ class Consumer:
             await streams.declare_consumer(client.jetstream(), self._name)
         await self._unsubscribe()
         self._broker, self._pulls = self._link.broker, _Pulls(client)
-        # A new one each time: one whose ``stop`` failed keeps its subscription, and never pulls again.
+        # New each time: a subscriber whose ``stop`` failed keeps its subscription and never pulls again.
         self._subscriber = self._broker.subscriber(
             streams.subject(self._name),
             durable=streams.consumer_name(self._name),
@@ -158,9 +159,9 @@ class Consumer:
         await asyncio.gather(*self._in_hand, return_exceptions=True)
 
     async def _take(self, message: Msg) -> None:
-        """Start to handle an event, and return as soon as there is room for another one.
+        """Start handling an event, and return when another one may be pulled.
 
-        FastStream pulls again only when this has returned: with the handler inside, one slow event held up all.
+        FastStream waits for this call before the next pull, so one slow handler would delay all events.
         """
         self._pulls.taken()
         task = asyncio.create_task(self._handle(message, self._over), name=f"event of {self._name}")
@@ -170,7 +171,7 @@ class Consumer:
             await asyncio.wait(self._in_hand, return_when=asyncio.FIRST_COMPLETED)
 
     async def _beat(self) -> None:
-        """Tell the server that the events in hand are still being handled."""
+        """Report regularly to the server that handlers are still running."""
         while True:
             await asyncio.sleep(_BEAT_S)
             for message in list(self._in_hand.values()):
@@ -183,7 +184,7 @@ class Consumer:
                     break
 
     async def _handle(self, message: Msg, over: asyncio.Event) -> None:
-        """Handle one event, and settle it. What is not settled is delivered again."""
+        """Handle one event and settle it. The server delivers an unsettled event again."""
         sent = streams.envelope_of(message.headers or {}, self._handling.queue, message.data)
         with caused_by(sent):
             error = await self._handling.attempt_while_away(sent, over)
@@ -193,10 +194,10 @@ class Consumer:
                 log.warning("event will come again", extra=self._handling.about(sent) | {"reason": str(away)})
 
     async def _settle(self, message: Msg, sent: Envelope, error: Exception | None) -> None:
-        """Acknowledge it, have it delivered again after a pause, or put it into the dead letters."""
+        """Acknowledge the event, request its redelivery after a pause, or move it to the dead letters."""
         if error is None:
             return await self._tell(message.ack())
-        if isinstance(error, Unavailable):  # we are about to stop
+        if isinstance(error, Unavailable):  # the process is stopping
             return await self._tell(message.nak())
         delivered = message.metadata
         failure = self._handling.failure(sent, delivered.num_delivered - 1, error)
@@ -223,5 +224,5 @@ class Consumer:
 
 
 async def _raw(message: NatsMessage) -> Msg:
-    """A decoder: the handler gets the message itself, its body still bytes."""
+    """Decoder that passes the raw message to the handler."""
     return message.raw_message

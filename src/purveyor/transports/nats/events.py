@@ -1,4 +1,4 @@
-"""Events through NATS JetStream: publish with confirms, consume with retries and dead letters, look and replay."""
+"""Event transport over NATS JetStream: confirmed publishing, retries, dead letters and replay."""
 
 import asyncio
 import logging
@@ -29,10 +29,10 @@ _MAX_DEAD_LETTERS = 1000
 
 
 class NatsEvents:
-    """The event transport over NATS JetStream: one stream of events, a subject and a durable consumer per queue.
+    """Event transport with one stream of events, and a subject and a durable consumer for each queue.
 
-    ``startup_wait_s`` is how long ``open`` waits for the server, in seconds; ``prefetch`` how many events of a
-    queue are in hand at a time. ``monitor_url`` is where the server says whether it syncs every write.
+    ``startup_wait_s``: seconds that ``open`` waits for the server. ``prefetch``: maximum number of events of a
+    queue that are handled at the same time. ``monitor_url``: the server's monitoring.
     """
 
     def __init__(self, url: str, *, monitor_url: str = "", startup_wait_s: float, prefetch: int = 20) -> None:
@@ -44,8 +44,10 @@ class NatsEvents:
         self._sync_warned = False
 
     async def open(self, queues: Sequence[Queue]) -> None:
-        """Raises ``StartupError`` when the server cannot be reached in ``startup_wait_s``, refuses us, or has a
-        stream in another form. Once this returned, the transport heals by itself.
+        """Declare the streams.
+
+        Raises ``StartupError`` if the server cannot be reached in time, refuses the credentials, or has a stream
+        with other properties. Later failures heal by themselves.
         """
         self._queues = {queue.name: queue for queue in queues}
         try:
@@ -64,10 +66,10 @@ class NatsEvents:
             await streams.declare(await self._link.jetstream())
 
     async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        """Returns within 10 s, whatever the server does.
+        """Publish events. Returns within 10 s.
 
-        ``Unavailable`` at an event's place: not confirmed, and it may have arrived all the same. ``Refused``: it
-        has not.
+        The outcome of an event is ``Unavailable`` if it was not confirmed but may have arrived, and ``Refused`` if
+        it has not arrived.
         """
         deadline = soon(CONFIRM_S)
 
@@ -82,7 +84,7 @@ class NatsEvents:
         return await asyncio.gather(*map(outcome, envelopes))
 
     async def _publish(self, sent: Envelope, deadline: float) -> None:
-        """To every queue of the event's type. After a failure all of them are tried again, and know their id."""
+        """Publish to every queue of the event's type. A retry publishes to all; the server ignores duplicates."""
         names = [name for name, queue in self._queues.items() if queue.event.type == sent.type]
         if not names:
             raise NoStream(f"No queue takes {sent.type}.")
@@ -97,7 +99,7 @@ class NatsEvents:
             await self._restore()
             ack = await self._link.publish(body, subject, stream, given, deadline)
         if ack.duplicate and not await self._waits(stream, ack.seq):
-            # The server knows the id of an event that was handled already. It may be replayed on purpose.
+            # The event was handled before, so this is a replay, which needs an id that is new to the server.
             fresh = given | {streams.MESSAGE_ID: f"{given[streams.MESSAGE_ID]}.{new_id()}"}
             await self._link.publish(body, subject, stream, fresh, deadline)
 
@@ -110,17 +112,17 @@ class NatsEvents:
         return True
 
     async def _restore(self) -> None:
-        """Declare again what somebody deleted while we ran; one at a time, and at most once a second."""
+        """Declare deleted streams again, at most once a second."""
         async with self._restoring:
             if soon(-_RESTORE_EVERY_S) > self._restored_at:
                 self._restored_at = soon(0)
                 await self._declare()
 
     async def consume(self, queue: Queue, handler: EventHandler) -> None:
-        """A handler that fails is called again later, 12 times at most; a call that ended with its process counts.
+        """Consume until cancelled, then wait up to 15 s for the running handlers.
 
-        While it raises ``Unavailable`` the event stays in hand, and that counts as no attempt. When cancelled: no
-        new events, and at most 15 s for the handlers in hand.
+        A failing handler is called up to 12 times. A call that died with its process counts as an attempt;
+        ``Unavailable`` does not, and the handler is called again until it can answer.
         """
         if not self._sync_warned:
             self._sync_warned = True
@@ -133,7 +135,7 @@ class NatsEvents:
         await consumer.run(Handling(queue, handler, PAUSES_S))
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
-        """The oldest 1000 of each queue; they stay where they are."""
+        """List the oldest 1000 dead letters of each queue, without removing them."""
         found: list[DeadLetter] = []
         for queue in self._queues.values():
             async for message in self._dead(queue):
@@ -143,7 +145,7 @@ class NatsEvents:
         return sorted(found, key=lambda letter: letter.died_at)[:_MAX_DEAD_LETTERS]
 
     async def replay(self, queue: str, event_id: str) -> bool:
-        """Looks through the oldest 1000; the stream of events confirms it before it is taken out."""
+        """Publish a dead letter again, then remove it. Searches the oldest 1000."""
 
         async def send(message: RawStreamMsg) -> None:
             given = streams.again(message.headers or {}, f"{queue}.dead.{message.seq}", {})
@@ -154,7 +156,7 @@ class NatsEvents:
         return await self._take_out(queue, event_id, send)
 
     async def drop(self, queue: str, event_id: str) -> bool:
-        """Looks through the oldest 1000."""
+        """Remove a dead letter. Searches the oldest 1000."""
 
         async def leave(_message: RawStreamMsg) -> None:
             return
@@ -168,7 +170,7 @@ class NatsEvents:
             async for message in messages:
                 if _dead_id_of(message) == event_id:
                     await first(message)
-                    with suppress(NotFoundError):  # somebody else took it out meanwhile
+                    with suppress(NotFoundError):  # another process removed it
                         async with self._link.until(soon(CONFIRM_S)):
                             jetstream = await self._link.jetstream()
                             await jetstream.delete_msg(streams.DEAD_STREAM, int(message.seq or 0))
@@ -176,7 +178,7 @@ class NatsEvents:
         return False
 
     async def _dead(self, queue: Queue) -> AsyncGenerator[RawStreamMsg, None]:
-        """The dead letters of a queue, oldest first."""
+        """Dead letters of a queue, oldest first."""
         deadline, sequence = soon(_LOOK_S), 1
         with suppress(NotFoundError):  # no more of them
             for _ in range(_MAX_DEAD_LETTERS):
@@ -186,13 +188,13 @@ class NatsEvents:
                         seq=sequence,
                         subject=streams.dead_subject(queue.name),
                         next=True,
-                        direct=True,  # the other form loses what is not ASCII in the headers
+                        direct=True,  # the other form drops non-ASCII characters of the headers
                     )
                 sequence = int(message.seq or 0) + 1
                 yield message
 
     async def check(self) -> str:
-        """Raises ``Unavailable``; ``StartupError`` for a stream that is gone."""
+        """Describe the server. Raises ``Unavailable``, and ``StartupError`` if a stream is missing."""
         try:
             async with self._link.until(soon(_RESTORE_EVERY_S * 3)):
                 client = await self._link.client()
@@ -215,7 +217,7 @@ class NatsEvents:
         return ", ".join(found)
 
     async def _sync_warning(self) -> str:
-        """Say what an acknowledged event is worth, unless the server syncs every write.
+        """Describe the risk of a server that does not sync every write; empty if it does.
 
         JetStream acknowledges before it syncs (nats-io/nats-server#7564).
         """

@@ -1,4 +1,4 @@
-"""A connection to NATS that heals by itself, with a deadline of our own round every wait."""
+"""Self-healing connection to NATS with a deadline on every wait."""
 
 import asyncio
 import json
@@ -44,15 +44,15 @@ _AWAY = (
 
 
 class Refused(Exception):
-    """The server did not take a message, and says so."""
+    """The server rejected a message."""
 
 
 class NoStream(Refused):
-    """No stream takes messages of this subject."""
+    """No stream has this subject."""
 
 
 class Link:
-    """A connection that is made when it is needed and heals by itself; a silent server becomes ``Unavailable``."""
+    """Connection that opens on demand, reconnects by itself, and turns silence into ``Unavailable``."""
 
     def __init__(self, url: str) -> None:
         self._servers = servers_of(url)
@@ -69,15 +69,15 @@ class Link:
             self._servers,
             name="purveyor",
             connect_timeout=int(_RECONNECT_S),
-            # Spread, so that the processes do not come back as one.
+            # Random, so that the processes do not reconnect at the same moment.
             reconnect_time_wait=random.uniform(0.3, 0.8),  # type: ignore[arg-type]  # noqa: S311 - asyncio.sleep takes it
             max_reconnect_attempts=-1,
             ping_interval=_PING_S,
             error_cb=self._note,
             disconnected_cb=self._lost,
             reconnected_cb=self._back,
-            id_generator=str,  # no request id: none is made up
-            graceful_timeout=None,  # whoever consumes waits for the handlers in hand
+            id_generator=str,  # an event without a request ID gets none
+            graceful_timeout=None,  # consumers wait for their own handlers
             apply_types=False,
             logger=None,
         )
@@ -94,9 +94,9 @@ class Link:
 
     @asynccontextmanager
     async def until(self, deadline: float) -> AsyncIterator[None]:
-        """Raise ``Unavailable`` when the server does not answer by then (event loop time) or goes away.
+        """Raise ``Unavailable`` if the server does not answer by ``deadline`` (event loop time) or disconnects.
 
-        Raises ``StartupError`` where it refuses us, or has no JetStream for us.
+        Raises ``StartupError`` if the server refuses the credentials or has no JetStream for the account.
         """
         try:
             async with asyncio.timeout_at(deadline):
@@ -117,7 +117,7 @@ class Link:
             raise meant from error
 
     def _meaning(self, error: Exception) -> Unavailable | StartupError | None:
-        """What an error of the client says about the server; ``None`` for an answer to a request."""
+        """Translate a client error, or return ``None`` for an error answer to a request."""
         if _turns_away(error):
             return StartupError(self._turned_away)
         if isinstance(error, _AWAY):
@@ -131,12 +131,12 @@ class Link:
         return None if error.err_code else Unavailable(silent)
 
     async def close(self) -> None:
-        """Send what waits, such as acks, and let go of the connection."""
+        """Flush pending messages, such as acks, and close the connection."""
         self._closing = True
         await self.let_go(self.broker.stop())
 
     async def let_go(self, ending: Awaitable[object]) -> None:
-        """Await the end of something for 1 s at most; a failure is worth a line and nothing more."""
+        """Wait up to 1 s for a clean end. Failures are only logged."""
         try:
             async with self.until(soon(_LET_GO_S)):
                 await ending
@@ -144,7 +144,7 @@ class Link:
             log.info("not ended in order", extra={"reason": str(away)})
 
     async def client(self) -> Client:
-        """The connected client. Raises ``Unavailable`` after 2 s without a server, 4 s at the first connection."""
+        """Return the connected client. Raises ``Unavailable`` after 2 s, or 4 s for the first connection."""
         async with self.until(soon(_CONNECT_S)), self._connecting:
             if self._lost_for_good:
                 await self._replace()
@@ -160,10 +160,10 @@ class Link:
         return client
 
     async def _replace(self) -> None:
-        """Begin with a new broker: a client that the server turned away once never connects again.
+        """Replace the broker: after refused credentials its client never connects again.
 
-        FastStream ends its attempts (``UNRECOVERABLE_CONNECT_ERRORS``), also where a password is only being
-        changed or the server has too many connections, and keeps the client.
+        FastStream stops reconnecting (``UNRECOVERABLE_CONNECT_ERRORS``), even while a password is being
+        changed or the server has too many connections.
         """
         given_up = await self.broker.connect()
         self.broker = self._make_broker()
@@ -171,18 +171,18 @@ class Link:
         await self.let_go(given_up.close())
 
     async def jetstream(self) -> JetStreamContext:
-        """JetStream's own interface of the connected client. Raises ``Unavailable``, ``StartupError``."""
+        """JetStream context of the connected client. Raises ``Unavailable`` and ``StartupError``."""
         return (await self.client()).jetstream(timeout=ANSWER_S)
 
     async def publish(
         self, body: bytes, subject: str, stream: str, headers: Mapping[str, str], deadline: float
     ) -> PubAck:
-        """Publish one message and wait until the stream has it; after ``Unavailable`` it may have arrived or not.
+        """Publish one message and wait for the stream's confirm.
 
-        Raises ``Refused``, ``NoStream``, ``Unavailable``.
+        Raises ``Refused``, ``NoStream``, and ``Unavailable``, after which the message may have arrived.
         """
         try:
-            await self.client()  # else the message would wait in the client, and be sent when nobody waits for it
+            await self.client()  # a disconnected client would buffer the message and send it after the deadline
             async with self.until(deadline):
                 left_s = max(_POLL_S, deadline - soon(0))
                 return await self.broker.publish(
@@ -195,7 +195,7 @@ class Link:
             raise Refused(f"{self.place} refused the message: {reason}.") from error
 
     async def sync_interval(self, monitor_url: str) -> str:
-        """Read from the server's monitoring how often it syncs its files: ``always``, or a number of seconds.
+        """Read the sync interval from the server's monitoring: ``always`` or a number of seconds.
 
         Empty if the monitoring does not answer.
         """
@@ -212,7 +212,7 @@ class Link:
 
 
 def _turns_away(trouble: Exception | None) -> bool:
-    """Return whether the server refused the credentials; while connecting, only the text tells."""
+    """Return whether the server refused the credentials. While connecting, only the text shows it."""
     return "authorization" in str(trouble).lower() or "authentication" in str(trouble).lower()
 
 
@@ -227,7 +227,7 @@ def _jetstream_config(place: str) -> dict[str, Any]:
 
 
 def servers_of(url: str) -> list[str]:
-    """The URLs of a cluster's servers, separated by commas; all but the first may be only a host and a port."""
+    """Split the comma-separated URLs of a cluster. All but the first may be just host and port."""
     first, *others = url.split(",")
     scheme, _, rest = first.partition("://")
     credentials, at, _ = rest.rpartition("@")

@@ -1,4 +1,4 @@
-"""NATS JetStream as Purveyor uses it: what is declared on the server, and how an event looks there."""
+"""Streams, consumers and message headers of Purveyor on NATS JetStream."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ EVENTS = StreamConfig(
     storage=StorageType.FILE,
     duplicate_window=120.0,
 )
-"""An event stays until it is acknowledged, whatever becomes of the consumers. A full stream refuses new events."""
+"""Keeps events until they are acknowledged, even if their consumer is deleted. When full, refuses new events."""
 DEAD = StreamConfig(
     name="purveyor-dead",
     description="Events that could not be handled",
@@ -35,7 +35,7 @@ DEAD = StreamConfig(
 
 EVENTS_STREAM, DEAD_STREAM = str(EVENTS.name), str(DEAD.name)
 ACK_WAIT_S = 8.0
-"""Seconds after which an event is delivered again whose consumer is no longer heard of."""
+"""Seconds of silence from a consumer after which its events are delivered again."""
 MESSAGE_ID = "Nats-Msg-Id"
 """The server ignores a second message with this id for ``duplicate_window`` seconds."""
 _EVENT_ID, _CORRELATION_ID, _TIMESTAMP = "message_id", "correlation_id", "timestamp"
@@ -45,22 +45,22 @@ _EXACT = ("retention", "discard", "storage")
 
 
 def subject(queue: str) -> str:
-    """The subject of a queue's events."""
+    """Subject of a queue's events."""
     return f"purveyor.events.{queue}"
 
 
 def dead_subject(queue: str) -> str:
-    """The subject of a queue's dead letters."""
+    """Subject of a queue's dead letters."""
     return f"purveyor.dead.{queue}"
 
 
 def consumer_name(queue: str) -> str:
-    """The name of a queue's durable consumer; a dot is not allowed there."""
+    """Name of a queue's durable consumer, which must not contain a dot."""
     return queue.replace(".", "-")
 
 
 def consumer_config(queue: str) -> ConsumerConfig:
-    """The durable consumer of a queue. Failed events that wait count as pending, so there is no limit on those."""
+    """Configuration of a queue's consumer. Pending acks are unlimited, because waiting retries count as such."""
     return ConsumerConfig(
         durable_name=consumer_name(queue),
         filter_subject=subject(queue),
@@ -72,9 +72,9 @@ def consumer_config(queue: str) -> ConsumerConfig:
 
 
 async def declare(jetstream: JetStreamContext) -> None:
-    """Make sure that both streams exist; limits, replicas and the like are the operator's.
+    """Create missing streams. Limits and replicas are left to the operator.
 
-    Raises ``StartupError`` for a stream that would lose events, and what the client raises.
+    Raises ``StartupError`` for a stream that would lose events, and the client's errors.
     """
     for config in (EVENTS, DEAD):
         try:
@@ -102,7 +102,7 @@ def _require_safe(info: StreamInfo, config: StreamConfig) -> None:
 
 
 async def declare_consumer(jetstream: JetStreamContext, queue: str) -> None:
-    """Make sure that the consumer of a queue exists. Raises ``StartupError``, and what the client raises."""
+    """Create the consumer of a queue if it is missing. Raises ``StartupError`` and the client's errors."""
     try:
         await jetstream.add_consumer(EVENTS_STREAM, consumer_config(queue))
     except BadRequestError as error:
@@ -113,7 +113,7 @@ async def declare_consumer(jetstream: JetStreamContext, queue: str) -> None:
 
 
 def headers_of(sent: Envelope, message_id: str) -> dict[str, str]:
-    """The headers of an event. NATS carries texts only."""
+    """Headers of an event. NATS headers are text."""
     more = {name: str(value) for name, value in headers.headers_of(sent).items()}
     own = {
         MESSAGE_ID: message_id,
@@ -127,12 +127,12 @@ def headers_of(sent: Envelope, message_id: str) -> dict[str, str]:
 
 
 def event_id_of(given: Mapping[str, str]) -> str | None:
-    """The event id of a message: a foreign publisher may have set only the id that the server knows."""
+    """Event id of a message. Other publishers may set only ``Nats-Msg-Id``."""
     return given.get(_EVENT_ID) or given.get(MESSAGE_ID)
 
 
 def envelope_of(given: Mapping[str, str], queue: Queue, body: bytes) -> Envelope:
-    """The envelope of a message; a foreign one may lack every header."""
+    """Envelope of a message. Messages of other publishers may have no headers."""
     return headers.envelope_of(
         given,
         queue,
@@ -144,7 +144,7 @@ def envelope_of(given: Mapping[str, str], queue: Queue, body: bytes) -> Envelope
 
 
 def again(given: Mapping[str, str], message_id: str, notes: Mapping[str, object]) -> dict[str, str]:
-    """The headers of a message that is published again: the server's go, and ``notes`` take the place of ours."""
+    """Headers for republishing a message, with ``notes``, a new message id and none of the server's headers."""
     kept = {
         name: value
         for name, value in given.items()

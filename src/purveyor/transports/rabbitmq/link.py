@@ -43,7 +43,7 @@ _ANSWERS = (
 
 
 Routed = tuple[Callable[[], Message], str]
-"""A message that is yet to be made, with its routing key."""
+"""A function that builds the message, and the routing key."""
 
 
 class Refused(Exception):
@@ -133,7 +133,7 @@ class Link:
             await self.let_go(channel.close())
 
     async def send(self, message: Message, routing_key: str, exchange: RabbitExchange, deadline: float) -> None:
-        """Publish one message and wait for its confirm. Raises what ``send_all`` returns."""
+        """Publish one message and wait for its confirm. Raises the outcomes of ``send_all``."""
         (error,) = await self.send_all([(lambda: message, routing_key)], exchange, deadline)
         if error is not None:
             raise error
@@ -161,7 +161,7 @@ class Link:
         ]
 
     async def _write(self, wire: WireChannel, messages: Sequence["_Frames"]) -> Sequence["asyncio.Future[object]"]:
-        """Write messages as ``WireChannel.basic_publish`` does one; return their confirms.
+        """Write a batch as ``WireChannel.basic_publish`` writes one message, and return the confirms.
 
         Not by ``broker.publish``: that holds the channel's lock until the message is written, so a hundred
         messages took two hundred rounds of the event loop. With 16 ms of other work in each, most ran into
@@ -205,7 +205,7 @@ class Link:
 
 
 class _Frames(NamedTuple):
-    """A message as it goes over the wire."""
+    """An encoded message."""
 
     routing_key: str
     message_id: str
@@ -215,7 +215,7 @@ class _Frames(NamedTuple):
     def of(
         cls, wire: WireChannel, exchange: str, make: Callable[[], Message], routing_key: str
     ) -> "_Frames | Exception":
-        """Encode a message, or return the error of one that cannot be."""
+        """Encode a message, or return the error."""
         try:
             message = make()
             body, properties, size = message.body, message.properties, wire.max_content_size
@@ -231,7 +231,7 @@ class _Frames(NamedTuple):
 
 
 def _confirm(wire: WireChannel, message_id: str) -> "asyncio.Future[object]":
-    """Number the next message; return its confirm."""
+    """Assign the next delivery tag and return its confirm."""
     wire.delivery_tag += 1
     tag = wire.delivery_tag
     confirm = wire.create_future()

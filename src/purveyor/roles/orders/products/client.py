@@ -274,7 +274,7 @@ class ProductApi:
         return found
 
     def _note(self, trouble: str, breaker: Breaker) -> None:
-        """Keep what is wrong, and log it if nothing was wrong before."""
+        """Remember the trouble, and log the first of an outage."""
         self._trouble = trouble
         if not self._away:
             _log.warning("%s", trouble)
