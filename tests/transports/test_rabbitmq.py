@@ -12,7 +12,7 @@ import aio_pika
 import aiormq
 import msgspec
 import pytest
-from broker_support import MOMENT, Seen, consuming, event_type, raising, sent_on
+from broker_support import MOMENT, Seen, consuming, event_type, raising, sent_on, told_apart
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 from rabbit_support import Foreign, opened
@@ -113,26 +113,7 @@ async def test_a_foreign_body_without_any_property_is_handled(
 async def test_dead_letters_without_an_id_are_told_apart(
     events: RabbitEvents, queue: Queue, foreign: Foreign
 ) -> None:
-    async def then(count: int) -> None:
-        if count <= 3:
-            raise Undeliverable("no")
-
-    seen = Seen(then)
-    async with consuming(events, queue, seen):
-        for _ in range(3):  # not even their bodies differ
-            await foreign.put_raw(queue.name, b'{"number":1}')
-        await until(lambda: _dead(foreign, queue, 3))
-        letters = await events.dead_letters()
-        first, second, third = (letter.event_id for letter in letters)
-        assert len({first, second, third, str(UUID(int=0))}) == 4
-        assert letters == await events.dead_letters()
-
-        assert await events.drop(queue.name, second)
-        assert not await events.drop(queue.name, second)
-        assert await events.replay(queue.name, first)
-        await until(lambda: len(seen.got) == 4)
-        assert [letter.event_id for letter in await events.dead_letters()] == [third]
-    assert {envelope.id for _, envelope in seen.got} == {UUID(int=0)}
+    await told_apart(events, queue, lambda: foreign.put_raw(queue.name, b'{"number":1}'))
 
 
 def _short(raw: bytes) -> bytes:
