@@ -247,6 +247,17 @@ async def test_the_total_is_in_the_button_and_at_the_top_of_a_phone(
         assert await page.run("document.querySelector('.sum .price').textContent") == "€398.00"
 
 
+async def test_a_scroll_reported_after_a_link_was_followed_does_not_move_the_next_view(tab: OpenTab) -> None:
+    async with tab() as page:
+        await page.look(width=390, height=664)
+        await page.open("/")
+        await page.sees(PHONE)
+        await page.run("document.body.style.minHeight = '2000px'")
+        await page.run("scrollTo(0, 300); location.hash = '#/cart'; dispatchEvent(new Event('scroll'))")
+        await page.shows("/cart")
+        assert await page.run("scrollY") == 0
+
+
 MONEY = [
     ("en", 1234.5, "EUR", "€1,234.50"),
     ("de", 1234.5, "EUR", "1.234,50 €"),

@@ -245,6 +245,7 @@ history.scrollRestoration = "manual"; // the browser would scroll before the vie
 addEventListener("scroll", () => {
   if (arrived) history.replaceState({ ...history.state, y: scrollY }, "");
 }, { passive: true });
+addEventListener("popstate", () => { arrived = false; }); // comes before a scroll that the view before it still reports
 addEventListener("hashchange", () => show());
 addEventListener("pagehide", () => shown.abort()); // lets another tab have the live stream
 addEventListener("pageshow", (event) => event.persisted && show({ keepFocus: true }));
