@@ -26,7 +26,7 @@ from purveyor.settings import Entry, Url
 
 
 def roles(as_json: JsonOption = False) -> None:
-    """List the roles and what they serve, consume, emit and call."""
+    """List the roles, what they serve, consume, emit and call, and the packages that they come from."""
     found: list[dict[str, Any]] = [
         {
             "role": role.name,
@@ -34,6 +34,7 @@ def roles(as_json: JsonOption = False) -> None:
             "consumes": list(role.consumes.values()),
             "emits": [event.type for event in role.emits],
             "calls": [port.role for port in role.needs],
+            "origin": role.origin,
         }
         for role in ROLES.values()
     ]
@@ -41,11 +42,13 @@ def roles(as_json: JsonOption = False) -> None:
         print_json(found)
         return
     shown = table(
-        *("Role", "Serves", "Consumes", "Emits", "Calls"), whole=["Role"], drop=["Emits", "Consumes", "Calls"]
+        *("Role", "Serves", "Consumes", "Emits", "Calls", "Origin"),
+        whole=["Role"],
+        drop=["Emits", "Consumes", "Calls", "Origin"],
     )
     for role in found:
         lists = (", ".join(role[each]) or "-" for each in ("consumes", "emits", "calls"))
-        shown.add_row(role["role"], role["serves"], *lists)
+        shown.add_row(role["role"], role["serves"], *lists, role["origin"])
     out.print(shown)
 
 
