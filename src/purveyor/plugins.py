@@ -169,6 +169,6 @@ def _owners(roles: Sequence[Role[Any]], transports: Sequence[Transport[Any]]) ->
 
 def _fields(settings: type[msgspec.Struct]) -> Iterator[tuple[str, type[msgspec.Struct] | str]]:
     """The settings of a struct with the class that introduces each: those of ``ShopDetails`` are shared."""
+    kinds = [kind for kind in reversed(settings.__mro__) if issubclass(kind, msgspec.Struct)][1:]
     for name in settings.__struct_fields__:
-        declaring = (kind for kind in reversed(settings.__mro__) if name in getattr(kind, "__struct_fields__", ()))
-        yield name.upper(), next(declaring)
+        yield name.upper(), next(kind for kind in kinds if name in kind.__struct_fields__)
