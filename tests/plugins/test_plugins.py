@@ -43,8 +43,18 @@ from purveyor.transports import Transport
 class Settings(msgspec.Struct, frozen=True):
     {setting}
 
+class Events:
+    async def open(self, queues):
+        self.queues = [queue.name for queue in queues]
+
+    async def close(self):
+        pass
+
+    async def check(self):
+        return "carries " + ", ".join(self.queues)
+
 def open(env, settings):
-    raise NotImplementedError
+    return Events()
 
 TRANSPORT = Transport(name={name!r}, contract_version={version}, settings=Settings, open=open, {more})
 """
@@ -203,6 +213,24 @@ def test_refusal_is_one_line_and_exit_code_2(tmp_path: Path, arguments: tuple[st
     )
 
 
+def test_route_of_another_role_is_refused_in_one_line(tmp_path: Path) -> None:
+    routes = """
+    from litestar import get
+    from purveyor.kit.role import Actor
+
+    @get("/api/orders")
+    async def orders() -> str:
+        return ""
+
+    yield Actor(routes=[orders])
+"""
+    write_package(tmp_path, "strange", role().replace("\n    yield\n", routes), _ROLES, "stub = strange:ROLE")
+    done = app(tmp_path, "openapi", "--roles", "auth,orders,stub")
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "cannot be served together: Handler already registered for path '/api/orders'" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the installed template, and a transport from another package."""
@@ -217,6 +245,7 @@ def test_roles_are_listed_with_the_packages_that_they_come_from(template: Path) 
     assert found == {**dict.fromkeys(ROLES, f"purveyor {__version__}"), "tally": "purveyor-role-template 0.1.0"}
 
     listed = app(template, "roles").stdout
+    assert listed.endswith("\nEvent transport stub is from carrier 1.2.\n")
     assert re.search(
         r"^tally .* order\.created\.tally .* auth +purveyor-role-template 0\.1\.0 *$", listed, re.MULTILINE
     )
@@ -248,6 +277,12 @@ def test_doctor_examines_the_role_and_finds_its_misspelled_settings(template: Pa
     assert done.returncode == 0, done.stderr
     assert "Did you mean TALLY_KEEP_DAYS?" in done.stdout
     assert re.search(r"^ok +postgres tally \(embedded\)", done.stdout, re.MULTILINE)
+
+
+def test_transport_carries_the_events_where_its_url_is_set(template: Path) -> None:
+    done = app(template, "doctor", "--roles", "auth,tally", settings={"STUB_URL": "stub://here"})
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ok +stub \(external\): carries .*\border\.created\.tally\b", done.stdout, re.MULTILINE)
 
 
 def test_role_is_documented_and_its_schema_migrated(template: Path) -> None:

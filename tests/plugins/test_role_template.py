@@ -1,6 +1,7 @@
 """The template of a role, installed beside Purveyor, passes what the built-in roles pass, in every shape."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,20 @@ def test_role_works_in_shape(template: Path, tmp_path: Path, shape: str) -> None
 
 def test_role_fits_the_others_like_a_built_in_one(template: Path, tmp_path: Path) -> None:
     run_tests(template, tmp_path, *_CONTRACTS, *_DOCUMENTS)
+
+
+def test_template_imports_only_what_the_contract_version_covers() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = guide.partition("## A role in a package of its own\n")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"`([a-z._]+)`", section))
+    covered = listed | {f"purveyor.kit.{name}" for name in listed}
+    sources = [path.read_text(encoding="utf-8") for path in (TEMPLATE / "src").rglob("*.py")]
+    imported = {name for text in sources for name in re.findall(r"from (purveyor\.[a-z._]+) import", text)}
+
+    assert "purveyor.kit.role" in imported
+    assert {
+        name for name in imported - covered if not re.fullmatch(r"purveyor\.roles\.\w+\.(contract|client)", name)
+    } == set()
 
 
 def test_own_tests_of_the_template_pass(template: Path, tmp_path: Path) -> None:

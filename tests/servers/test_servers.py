@@ -195,9 +195,7 @@ async def test_after_a_kill_it_restarts_with_its_port_and_data(case: Case) -> No
     case.server.restart()
     assert case.server.url == url
     if case.keeps_data:
-        await until(
-            partial(holds, case, "acknowledged")
-        )  # it may answer before it has read all
+        await until(partial(holds, case, "acknowledged"))  # it may answer before it has read all
     await case.write("afterwards")
     assert "afterwards" in await case.read()
 

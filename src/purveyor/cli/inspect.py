@@ -21,7 +21,8 @@ from purveyor.cli.output import JsonOption, out, print_json, table
 from purveyor.kit import log
 from purveyor.kit.log import printable
 from purveyor.kit.mode import Mode
-from purveyor.registry import ROLES
+from purveyor.kit.role import BUILT_IN
+from purveyor.registry import ROLES, TRANSPORTS
 from purveyor.settings import Entry, Url
 
 
@@ -50,6 +51,8 @@ def roles(as_json: JsonOption = False) -> None:
         lists = (", ".join(role[each]) or "-" for each in ("consumes", "emits", "calls"))
         shown.add_row(role["role"], role["serves"], *lists, role["origin"])
     out.print(shown)
+    for transport in (each for each in TRANSPORTS if each.origin != BUILT_IN):
+        out.print(f"Event transport {transport.name} is from {transport.origin}.")
 
 
 def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None, as_json: JsonOption = False) -> None:
