@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from installed import ROOT, TEMPLATE, environment, install
 
-from real_servers import SERVERS
+from real_servers import SERVERS, require_servers
 from shapes import SHAPES
 from waiting import PATIENCE_S
 
@@ -46,6 +46,8 @@ def run_tests(template: Path, folder: Path, *arguments: str, cwd: Path = ROOT) -
 
 @pytest.mark.parametrize("shape", list(SHAPES))
 def test_role_works_in_shape(template: Path, tmp_path: Path, shape: str) -> None:
+    if shape not in ("embedded", "wire"):
+        require_servers()  # or skip here, where it is seen
     chosen = ["-m", "events"] if SHAPES[shape].only_events else []
     run_tests(template, tmp_path, _SUITE, "--shape", shape, *chosen)
 
