@@ -1,10 +1,11 @@
 """Roles and event transports of other packages, found by their entry points."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from glob import iglob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -74,9 +75,16 @@ def with_installed(
 
 def _are_declared() -> bool:
     """Return whether an installed package may declare any. The import of ``importlib.metadata`` takes 20 ms."""
-    folders = [Path(folder) for folder in sys.path]
-    files = (folder / file for folder in folders for file in iglob("*-info/entry_points.txt", root_dir=folder))
-    return any(folder.is_file() for folder in folders) or any(b"[purveyor." in file.read_bytes() for file in files)
+    for folder in map(Path, sys.path):
+        if folder.is_file():  # a zip archive, which only importlib.metadata reads
+            return True
+        names = os.listdir(folder) if folder.is_dir() else []
+        for name in names:
+            if name.endswith("-info"):
+                with suppress(OSError), open(f"{folder}/{name}/entry_points.txt", "rb") as file:
+                    if b"[purveyor." in file.read():
+                        return True
+    return False
 
 
 def _refuse(point: "EntryPoint", reason: _Unusable) -> NoReturn:
