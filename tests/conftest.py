@@ -32,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "events: another broker can change the outcome, so the test runs on each")
     if hasattr(config, "workerinput"):
         SERVERS.connect(config.workerinput[_ADDRESS])
+    elif address := os.environ.get("TEST_SERVERS"):  # a run inside a test
+        SERVERS.connect(address)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -28,7 +28,8 @@ _STOP_S = 25.0
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process of ours: nothing of the developer's own settings may change a test."""
-    return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", **settings}
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    return {**kept, "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", **settings}
 
 
 @dataclass

@@ -89,7 +89,11 @@ class _Elsewhere:
     """The owner as another process sees it."""
 
     def __init__(self, address: str) -> None:
+        self._address = address
         self._connection = Client(address, "AF_UNIX")
+
+    def address(self) -> str:
+        return self._address
 
     def server(self, name: str) -> Server:
         return cast("Server", self._ask(name))

@@ -5,17 +5,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from own_processes import own_processes
+from purveyor.kit.role import BUILT_IN
 from purveyor.registry import ROLES
 from purveyor_drill.servers.process import free_port
 from real_servers import BROKER, Broker, only, require_servers
 from running import Running, public_client
 from shop import Deployment
 
+_INSTALLED = {name: role for name, role in ROLES.items() if role.origin != BUILT_IN}
+"""The roles of other packages."""
 _WHO_SERVES = {
     "/": "auth",
     "/api": "orders",
     "/catalog": "catalog",
     **dict.fromkeys(("/api/mails", "/api/dead-letters", "/static/shop"), "shop"),
+    **{f"/api/{name}": name for name in _INSTALLED},
 }
 SECRET = {"JWT_SECRET": "a secret for tests that is long enough"}
 PATIENT = {"TEST_PATIENCE_S": "60"}
@@ -41,8 +45,9 @@ async def split(folder: Path, broker: Broker = "rabbitmq") -> AsyncIterator[Depl
     """One process per role, each with the settings that it needs and no others."""
     servers = require_servers()
     place = servers.place(broker) | SECRET
-    ports = {name: free_port() for name in ("auth", "orders", "email", "catalog")}
-    place |= {f"{name.upper()}_SERVICE": f"http://127.0.0.1:{ports[name]}" for name in ("auth", "orders", "email")}
+    ports = {name: free_port() for name in ("auth", "orders", "email", "catalog", *_INSTALLED)}
+    asked = "auth", "orders", "email", *_INSTALLED
+    place |= {f"{name.upper()}_SERVICE": f"http://127.0.0.1:{ports[name]}" for name in asked}
     place["PRODUCTS_API"] = f"http://127.0.0.1:{ports['catalog']}/catalog/products"
     needs = {
         "auth": only(place, "DATABASE_URL", "REDIS_URL", *BROKER, "JWT_SECRET"),
@@ -51,6 +56,8 @@ async def split(folder: Path, broker: Broker = "rabbitmq") -> AsyncIterator[Depl
         "email": only(place, *BROKER, "MONGODB_URI", "SMTP_URL", "EMAIL_USER", "EMAIL_PASS", "EMAIL_FROM"),
         "shop": only(place, *BROKER, "AUTH_SERVICE", "ORDERS_SERVICE", "EMAIL_SERVICE"),
     }
+    for name, role in _INSTALLED.items():
+        needs[name] = only(place, "DATABASE_URL", *BROKER, *(port.setting for port in role.needs))
     async with AsyncExitStack() as stack:
         house = await stack.enter_async_context(own_processes(folder, **PATIENT))
         house.ports.update(ports)

@@ -14,8 +14,10 @@ def main() -> None:
     serving = sys.argv[1:2] in (["serve"], ["worker"])
     for number in (signal.SIGINT, signal.SIGTERM) if serving else (signal.SIGINT,):
         signal.signal(number, lambda *_: os._exit(0 if serving else 130))
-    from purveyor import cli
+    from purveyor.kit.process.exit_codes import exit_with_one_line
 
+    with exit_with_one_line():  # importing the registry refuses packages that do not fit
+        from purveyor import cli
     if not serving:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     cli.main()

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-import purveyor.roles
 from purveyor.kit.events.message import Ask, Event, Message
 from purveyor.kit.role import Port
+from purveyor.registry import ROLES
 
 _SCALARS = (
     inspect.BoolType,
@@ -27,11 +27,11 @@ _SCALARS = (
 
 
 def contracts(*names: str) -> Iterator[Any]:
-    for role in iter_modules(purveyor.roles.__path__):
-        package = import_module(f"purveyor.roles.{role.name}")
+    for role in ROLES.values():
+        package = import_module(role.build.__module__.rpartition(".")[0])
         for found in iter_modules(package.__path__):
             if found.name in names:
-                yield import_module(f"purveyor.roles.{role.name}.{found.name}")
+                yield import_module(f"{package.__name__}.{found.name}")
 
 
 def defined(base: type) -> list[Any]:
@@ -119,4 +119,5 @@ def test_every_port_says_who_answers_it() -> None:
     ports = defined(Port)
 
     assert ports
-    assert [port.__name__ for port in ports if port.role != port.__module__.split(".")[-2]] == []
+    packages = {name: role.build.__module__.rpartition(".")[0] for name, role in ROLES.items()}
+    assert [port.__name__ for port in ports if not port.__module__.startswith(f"{packages[port.role]}.")] == []

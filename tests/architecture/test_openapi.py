@@ -223,6 +223,7 @@ LIMITED = {
     *("POST /api/orders", "GET /api/orders/{order_id}/live"),
 }
 FOR_STAFF = {
+    "GET /api/tally",  # of the template in examples, where that is installed
     "GET /users",
     "PATCH /user/{user_id}/access",
     "GET /api/orders",

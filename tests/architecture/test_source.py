@@ -118,7 +118,10 @@ def test_the_measures_find_what_they_are_for() -> None:
     assert not _SQL.search("Select the one that you want")
 
 
-_SHELL = ("host.py", "process.py", "settings.py", "api_info.py", "transports/__init__.py", "transports/http.py")
+_SHELL = (
+    *("host.py", "process.py", "settings.py", "plugins.py", "api_info.py"),
+    *("transports/__init__.py", "transports/http.py"),
+)
 
 
 @pytest.mark.parametrize("file", _SHELL)

@@ -307,7 +307,7 @@ def test_roles_are_listed(console: Console) -> None:
     listed = console("roles").stdout
 
     assert [name for name in ROLES if not re.search(rf"^{name} ", listed, re.MULTILINE)] == []
-    assert re.search(r"^orders .* order\.created, .* auth *$", listed, re.MULTILINE)
+    assert re.search(r"^orders .* order\.created, .* auth +purveyor \d\S* *$", listed, re.MULTILINE)
 
 
 def test_config_tells_values_and_their_sources_but_no_secret(console: Console, folder: Path) -> None:

@@ -21,12 +21,13 @@ from purveyor.cli.output import JsonOption, out, print_json, table
 from purveyor.kit import log
 from purveyor.kit.log import printable
 from purveyor.kit.mode import Mode
-from purveyor.registry import ROLES
+from purveyor.kit.role import BUILT_IN
+from purveyor.registry import ROLES, TRANSPORTS
 from purveyor.settings import Entry, Url
 
 
 def roles(as_json: JsonOption = False) -> None:
-    """List the roles and what they serve, consume, emit and call."""
+    """List the roles, what they serve, consume, emit and call, and the packages that they come from."""
     found: list[dict[str, Any]] = [
         {
             "role": role.name,
@@ -34,6 +35,7 @@ def roles(as_json: JsonOption = False) -> None:
             "consumes": list(role.consumes.values()),
             "emits": [event.type for event in role.emits],
             "calls": [port.role for port in role.needs],
+            "origin": role.origin,
         }
         for role in ROLES.values()
     ]
@@ -41,12 +43,16 @@ def roles(as_json: JsonOption = False) -> None:
         print_json(found)
         return
     shown = table(
-        *("Role", "Serves", "Consumes", "Emits", "Calls"), whole=["Role"], drop=["Emits", "Consumes", "Calls"]
+        *("Role", "Serves", "Consumes", "Emits", "Calls", "Origin"),
+        whole=["Role"],
+        drop=["Emits", "Consumes", "Calls", "Origin"],
     )
     for role in found:
         lists = (", ".join(role[each]) or "-" for each in ("consumes", "emits", "calls"))
-        shown.add_row(role["role"], role["serves"], *lists)
+        shown.add_row(role["role"], role["serves"], *lists, role["origin"])
     out.print(shown)
+    for transport in (each for each in TRANSPORTS if each.origin != BUILT_IN):
+        out.print(f"Event transport {transport.name} is from {transport.origin}.")
 
 
 def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None, as_json: JsonOption = False) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from purveyor import __version__
 from purveyor.kit.cache import SharedCache
 from purveyor.kit.events.message import Ask, Event
 from purveyor.kit.events.signing import is_signed
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # it imports the database driver
 
 S = TypeVar("S")
 P = TypeVar("P", bound="Port")
+
+BUILT_IN = f"purveyor {__version__}"
 
 
 class Port:
@@ -153,6 +156,10 @@ class Role(Generic[S]):
     """Tags of its routes in the OpenAPI document with their descriptions."""
     pages: Mapping[str, str] = field(default_factory=dict)
     """Titles and paths of the pages that are logged at startup."""
+    contract_version: int = 0
+    """The version that a role of another package was written for; see ``plugins.CONTRACT_VERSION``."""
+    origin: str = BUILT_IN
+    """The name and the version of its package. The registry sets it for other packages."""
 
     @property
     def uses_events(self) -> bool:

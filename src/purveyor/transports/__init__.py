@@ -9,6 +9,7 @@ import msgspec
 
 from purveyor.kit.db.schema import Schema
 from purveyor.kit.events.transport import EventTransport
+from purveyor.kit.role import BUILT_IN
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -40,6 +41,10 @@ class Transport(Generic[S]):
     """Makes the transport; it connects in ``EventTransport.open``. Heavy imports belong inside."""
     schema: Schema | None = None
     """Its schema in PostgreSQL."""
+    contract_version: int = 0
+    """The version that a transport of another package was written for; see ``plugins.CONTRACT_VERSION``."""
+    origin: str = BUILT_IN
+    """The name and the version of its package. The registry sets it for other packages."""
 
     @property
     def setting(self) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar, Response, get, route
+from litestar.exceptions import ImproperlyConfiguredException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Server
 
+from purveyor.kit.errors import ConfigError
 from purveyor.kit.http.openapi import complete
 from purveyor.kit.http.pages import for_browsers, sample_routes
 from purveyor.kit.http.web import (
@@ -106,13 +108,17 @@ def _options_route(path: str, methods: set[str]) -> Any:
 
 
 def _litestar(routes: Sequence[Any], openapi_config: OpenAPIConfig | None) -> Litestar:
-    return Litestar(
-        [*_options(routes), *routes],  # first, else Litestar adds its own
-        before_request=check_request,
-        request_class=ApiRequest,
-        response_class=ApiResponse,
-        exception_handlers=for_browsers(EXCEPTION_HANDLERS),
-        request_max_body_size=MAX_BODY_BYTES,
-        openapi_config=openapi_config,
-        logging_config=None,
-    )
+    """Raises ``ConfigError`` for a route that two roles serve, which a role of another package may cause."""
+    try:
+        return Litestar(
+            [*_options(routes), *routes],  # first, else Litestar adds its own
+            before_request=check_request,
+            request_class=ApiRequest,
+            response_class=ApiResponse,
+            exception_handlers=for_browsers(EXCEPTION_HANDLERS),
+            request_max_body_size=MAX_BODY_BYTES,
+            openapi_config=openapi_config,
+            logging_config=None,
+        )
+    except ImproperlyConfiguredException as error:
+        raise ConfigError(f"The routes of these roles cannot be served together: {error.detail}.") from error

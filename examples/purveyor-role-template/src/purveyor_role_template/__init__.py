@@ -1,0 +1,1 @@
+"""Role tally: orders per day."""
