@@ -6,6 +6,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from purveyor.host import declared_settings, known_settings
-from purveyor.kit.metrics import REGISTRY
+from purveyor.kit.metrics import REGISTRY, SHARED
 from purveyor.registry import ROLES
 from purveyor.settings import Settings, Sources
 
@@ -149,7 +150,8 @@ def test_containers_that_trust_proxies_publish_no_port() -> None:
 
 def test_operating_page_lists_every_metric() -> None:
     page = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
-    there = {f"{family.name}_total" if family.type == "counter" else family.name for family in REGISTRY.collect()}
+    families = chain(REGISTRY.collect(), SHARED.collect())
+    there = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     assert set(re.findall(r"purveyor_[a-z_]+", page)) == there
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,7 @@ from purveyor.host import Host, choose_roles, declared_settings
 from purveyor.kit.errors import ConfigError
 from purveyor.kit.http.health import probe
 from purveyor.kit.http.server import uvicorn_config
+from purveyor.kit.metrics import REGISTRY
 from purveyor.kit.mode import Mode
 from purveyor.registry import ROLES, TRANSPORTS
 from purveyor.settings import Sources, Url
@@ -74,6 +75,25 @@ async def test_workers_share_the_connections_of_one_process(processes: int, size
     made = Host(choose_roles(["auth"]), Sources(environ={}, dotenv=None), processes=processes, mode=Mode.OFFLINE)
     async with made.databases.open(made.schemas()[0]) as database:
         assert database._pool.get_max_size() == size
+
+
+async def test_connections_of_a_pool_are_shown_while_it_is_open() -> None:
+    if reason := PostgresServer.available():
+        pytest.skip(f"no PostgreSQL: {reason}")
+
+    def shown() -> list[float | None]:
+        states = [{"schema": "auth", "state": state} for state in ("in_use", "idle")]
+        return [REGISTRY.get_sample_value("purveyor_database_connections", each) for each in states]
+
+    made = host("auth", DATABASE_URL=SERVERS.create_database("shown"))
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(made.databases.open(made.schemas()[0]))
+        async with database.connection(), database.connection():
+            assert shown() == [2, 0]
+        assert shown() == [0, 2]
+        assert REGISTRY.get_sample_value("purveyor_database_connections_max", {"schema": "auth"}) == 10
+
+    assert shown() == [None, None]
 
 
 @pytest.mark.parametrize(("error", "told"), [(asyncio.CancelledError("shutdown"), 0), (ValueError("a bug"), 1)])

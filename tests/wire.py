@@ -1,7 +1,7 @@
 """A host whose roles reach each other only over the wire format, and meet everything twice."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,6 +40,9 @@ class TwiceEvents:
                     raise error
 
         await self._transport.consume(queue, twice)
+
+    async def waiting(self, queues: Sequence[Queue]) -> Mapping[str, int]:
+        return await self._transport.waiting(queues)
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         return await self._transport.dead_letters()

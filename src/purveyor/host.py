@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 from msgspec.structs import fields
+from prometheus_client import Gauge
 
 from purveyor.kit import failpoints
 from purveyor.kit.cache import SharedCache
@@ -21,6 +22,7 @@ from purveyor.kit.events.signing import EventSigner, SignedEvents
 from purveyor.kit.events.transport import Asker, EventTransport
 from purveyor.kit.http.health import Health, examine
 from purveyor.kit.limits.memory import Backoff, Limiter, MemoryBackoff, MemoryLimiter
+from purveyor.kit.metrics import EVENTS_WAITING, Measure
 from purveyor.kit.mode import Mode
 from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
@@ -230,6 +232,12 @@ class Host:
                     )
                 )
         return checks
+
+    def measures(self) -> dict[Gauge, Measure]:
+        """The gauges that are measured when somebody asks for the metrics."""
+        found = {gauge: measure for actor in self.actors.values() for gauge, measure in actor.measures.items()}
+        queues = [queue for role in self.roles for queue in role.queues()]
+        return found | {EVENTS_WAITING: partial(self.events.waiting, queues)} if queues else found
 
     def _events_check(self) -> Check:
         external = bool(self._transport_url or self.settings.database_url)

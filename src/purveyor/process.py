@@ -27,6 +27,7 @@ from purveyor.kit.http.middleware import LoadShedding, RequestContext
 from purveyor.kit.http.pages import event_routes, page_routes
 from purveyor.kit.http.server import http_server
 from purveyor.kit.process.exit_codes import exit_with_one_line
+from purveyor.kit.process.siblings import Siblings, make_siblings
 from purveyor.kit.process.supervisor import Workers, starter_gone
 from purveyor.registry import ROLES
 from purveyor.settings import Settings, Sources, base_path_of
@@ -100,7 +101,7 @@ def run(plan: Plan) -> int:
     with contextlib.closing(listener) if listener else contextlib.nullcontext():
         if plan.workers > 1:
             return _loop(lambda: _supervise(plan, listener))
-        return _loop(lambda: _serve(plan, listener, processes=1))
+        return _loop(lambda: _serve(plan, listener))
 
 
 def _loop(main: Callable[[], Any]) -> int:
@@ -134,13 +135,13 @@ async def stop_signal(at_once: Callable[[], None] = lambda: None) -> AsyncIterat
             loop.remove_signal_handler(number)
 
 
-async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int) -> int:
+async def _serve(plan: Plan, listener: socket.socket | None, siblings: Siblings | None = None) -> int:
     async with stop_signal() as stop:
         watching = asyncio.ensure_future(_stop_when_orphaned(stop))
         host = Host(
-            choose_roles(plan.roles), plan.make_sources(), processes=processes, own_url=_development_url(plan)
+            choose_roles(plan.roles), plan.make_sources(), processes=plan.workers, own_url=_development_url(plan)
         )
-        running = asyncio.ensure_future(_run_host(host, plan, listener, stop))
+        running = asyncio.ensure_future(_run_host(host, plan, listener, siblings, stop))
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
         grace_s = GRACE_S if host.started else _STARTING_GRACE_S  # a start may be waiting for an absent server
@@ -156,13 +157,17 @@ async def _serve(plan: Plan, listener: socket.socket | None, *, processes: int) 
         return 0
 
 
-async def _run_host(host: Host, plan: Plan, listener: socket.socket | None, stop: asyncio.Event) -> None:
+async def _run_host(
+    host: Host, plan: Plan, listener: socket.socket | None, siblings: Siblings | None, stop: asyncio.Event
+) -> None:
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(host.running())
         stopped = asyncio.ensure_future(stop.wait())
         ends: set[asyncio.Future[Any]] = {stopped, host.failed}
+        if siblings is not None:
+            await stack.enter_async_context(siblings.answering())
         if listener is not None:
-            app = application(host, public=plan.public)
+            app = application(host, public=plan.public, siblings=siblings)
             ends.add(await stack.enter_async_context(http_server(app, listener)))
         _spare_the_collector()
         _announce(host, plan)
@@ -218,9 +223,15 @@ def _pages(host: Host) -> dict[str, str]:
     return {title: path for role in host.roles for title, path in role.pages.items() if path in served}
 
 
-def application(host: Host, *, public: bool = True) -> LoadShedding:
+def application(host: Host, *, public: bool = True, siblings: Siblings | None = None) -> LoadShedding:
     """The ASGI application of a running host."""
-    routes = health_routes(host.health, lambda: host.stopping, production=host.settings.production)
+    routes = health_routes(
+        host.health,
+        lambda: host.stopping,
+        production=host.settings.production,
+        measures=host.measures(),
+        siblings=siblings,
+    )
     if public:
         mailbox = "/mailbox" in _pages(host).values()
         routes += page_routes(development=mailbox)
@@ -245,19 +256,23 @@ def _answering_routes(host: Host) -> list[Any]:
 
 async def _supervise(plan: Plan, listener: socket.socket | None) -> int:
     """Run worker processes on one socket. The parent owns the embedded database if they need it."""
-    workers = Workers(partial(_worker, plan, listener), plan.workers, grace_s=GRACE_S + 3)  # each ends before that
+    places = make_siblings(plan.workers)
+    mains = [partial(_worker, plan, listener, place) for place in places]
+    workers = Workers(mains, grace_s=GRACE_S + 3)  # each ends before that
     async with contextlib.AsyncExitStack() as stack, stop_signal(workers.kill) as stop:
+        for place in places:
+            stack.callback(place.listener.close)
         host = Host(choose_roles(plan.roles), plan.make_sources(), processes=plan.workers)
         if any(not host.databases.configured(schema.role) for schema in host.schemas()):
             await stack.enter_async_context(EmbeddedPostgres(host.settings.data_dir))
         return await workers.run(stop)
 
 
-def _worker(plan: Plan, listener: socket.socket | None) -> None:
+def _worker(plan: Plan, listener: socket.socket | None, place: Siblings) -> None:
     """The main function of one of several worker processes."""
     with exit_with_one_line():
         configure_logging(plan)
-        sys.exit(_loop(lambda: _serve(plan, listener, processes=plan.workers)))
+        sys.exit(_loop(lambda: _serve(plan, listener, place)))
 
 
 async def _stop_when_orphaned(stop: asyncio.Event) -> None:

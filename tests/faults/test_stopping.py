@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from purveyor_drill.servers.postgres import PostgresServer
 from purveyor_drill.servers.process import free_port
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+METRICS = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 LIST = b"GET /catalog/products HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 REGISTER = b"POST /register HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 ACCOUNT = b'{"email": "ada@example.com", "password": "a long enough password", "name": "Ada"}'
@@ -222,6 +224,34 @@ async def test_one_of_two_workers_is_replaced_and_no_request_notices(tmp_path: P
     assert failed == []
     assert code == 0
     assert not (tmp_path / "postgres").exists(), "nobody needs a database here"
+
+
+async def test_every_worker_shows_the_requests_of_all(tmp_path: Path) -> None:
+    def asked(answer: bytes) -> dict[str, float]:
+        route = rb'^purveyor_http_requests_total\{.*route="/catalog/products".*worker="(\d)"\} (\S+)'
+        return {worker.decode(): float(count) for worker, count in re.findall(route, answer, re.MULTILINE)}
+
+    async with started(tmp_path, "--workers", "2", roles=["catalog"], LOG_LEVEL="info") as running:
+        await until(lambda: _are_ready(tmp_path / "log", 2))
+
+        sent = 0
+
+        async def both_were_asked() -> bool:
+            nonlocal sent
+            sent += 1
+            await running.ask(LIST)
+            return len(asked(await running.ask(METRICS))) == 2
+
+        async def all_are_counted() -> bool:
+            """A worker shows for a second what it has collected."""
+            shown = [asked(await running.ask(METRICS)) for _ in range(10)]
+            return all(sum(each.values()) == sent for each in shown)
+
+        await until(both_were_asked)
+        await until(all_are_counted)
+        code, _ = await running.stopped()
+
+    assert code == 0
 
 
 @pytest.mark.parametrize("when", ["while they start", "while they run"])

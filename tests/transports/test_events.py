@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
+from aio_pika.exceptions import ChannelNotFoundEntity
 
 from purveyor.kit import log, tracing
 from purveyor.kit.clock import now
@@ -31,6 +32,7 @@ from purveyor.kit.events.transport import (
     Undeliverable,
 )
 from purveyor.kit.ids import new_id
+from purveyor.kit.metrics import REGISTRY
 from purveyor.transports import handling
 from purveyor.transports.nats.events import NatsEvents
 from purveyor.transports.postgres import MIGRATIONS
@@ -331,6 +333,42 @@ async def test_a_consumer_that_waits_is_told_by_its_own_process_and_by_another(l
     await handler.until(1)
     await line.publish(await line.transport(), line.sent())
     await handler.until(2)
+
+
+async def test_events_that_wait_are_counted_until_they_are_handled_or_dead(line: Line) -> None:
+    transport, nobody = await line.transport(), Queue(name="no.such", event=line.queue.event, role="test")
+    first, second, third = line.sent(1), line.sent(2), line.sent(3)
+    calls: list[UUID] = []
+
+    async def act(_: Any, envelope: Envelope) -> None:
+        calls.append(envelope.id)
+        if envelope.id == second.id:
+            raise ValueError("later")
+        if envelope.id == third.id:
+            raise Undeliverable("never")
+
+    async def waiting() -> int:
+        counts = await transport.waiting([line.queue])
+        assert set(counts) == {line.queue.name}
+        return counts[line.queue.name]
+
+    async def waits(count: int) -> bool:
+        return await waiting() == count
+
+    assert await waiting() == 0
+    await line.publish(transport, first, second, third)
+    await until(lambda: waits(3))
+    await line.consume(transport, act)
+    await until(lambda: len(set(calls)) == 3)
+    await until(lambda: waits(1))  # the one that is tried again later
+    handled = REGISTRY.get_sample_value("purveyor_event_handler_seconds_count", {"queue": line.queue.name})
+    assert handled == len(calls)
+    if isinstance(line.case, RabbitCase):  # it cannot count what is not there
+        with pytest.raises(ChannelNotFoundEntity):
+            await transport.waiting([nobody])
+        assert await waiting() in (0, 1), "the next time is right again"
+    else:
+        assert await transport.waiting([nobody]) == {"no.such": 0}
 
 
 async def test_publishing_nothing_is_nothing(line: Line) -> None:

@@ -1,9 +1,17 @@
 """The metrics of ``GET /metrics`` (Prometheus text format)."""
 
+from collections.abc import Awaitable, Callable, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a line per series, of no use to Prometheus
 REGISTRY = CollectorRegistry()
+"""What this process counts."""
+SHARED = CollectorRegistry()
+"""What waits on servers. It is measured when somebody asks, and is the same for every process of a role."""
+
+Measure = Callable[[], Awaitable[Mapping[str, float]]]
+"""Measures a gauge of ``SHARED``; returns its values by its label."""
 
 HTTP_REQUESTS = Counter(
     "purveyor_http_requests", "Requests answered.", ["method", "route", "status"], registry=REGISTRY
@@ -37,6 +45,34 @@ EVENTS_UNACCOUNTED = Gauge(
 )
 EVENTS_HANDLED = Counter(
     "purveyor_events_handled", "Events delivered to a handler.", ["queue", "outcome"], registry=REGISTRY
+)
+EVENTS_WAITING = Gauge(
+    "purveyor_events_waiting", "Events that wait in a queue or for their next attempt.", ["queue"], registry=SHARED
+)
+HANDLER_SECONDS = Histogram(
+    "purveyor_event_handler_seconds",
+    "Seconds that a handler took for one delivery of an event.",
+    ["queue"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+MAILS_WAITING = Gauge(
+    "purveyor_mails_waiting",
+    "Mails that are not sent yet: due now, due later, or claimed by a sender.",
+    ["state"],
+    registry=SHARED,
+)
+ORDER_TO_MAIL_SECONDS = Histogram(
+    "purveyor_order_to_mail_seconds",
+    "Seconds from an order until the mail server accepted its confirmation.",
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600),
+    registry=REGISTRY,
+)
+DATABASE_CONNECTIONS = Gauge(
+    "purveyor_database_connections", "Open connections of a pool.", ["schema", "state"], registry=REGISTRY
+)
+DATABASE_CONNECTIONS_MAX = Gauge(
+    "purveyor_database_connections_max", "Most connections that a pool opens.", ["schema"], registry=REGISTRY
 )
 MAILS = Counter("purveyor_mails", "Mails by what became of them.", ["kind", "state"], registry=REGISTRY)
 TASK_DEATHS = Counter(

@@ -18,8 +18,11 @@ from purveyor.kit.events.transport import Answers, Asker, EventHandler, EventTra
 from purveyor.kit.limits.memory import Backoff, Limiter
 from purveyor.kit.process.background import Background
 
-if TYPE_CHECKING:  # it imports the database driver
-    from purveyor.kit.events.outbox import Outbox
+if TYPE_CHECKING:
+    from prometheus_client import Gauge  # slow to import for a short command
+
+    from purveyor.kit.events.outbox import Outbox  # it imports the database driver
+    from purveyor.kit.metrics import Measure
 
 S = TypeVar("S")
 P = TypeVar("P", bound="Port")
@@ -72,6 +75,8 @@ class Actor:
     background: Sequence[Background] = ()
     checks: Sequence[Check] = ()
     outbox: "Outbox | None" = None
+    measures: "Mapping[Gauge, Measure]" = field(default_factory=dict)
+    """Gauges of ``kit.metrics.SHARED``. They are measured for ``/metrics``, at most once a second."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from purveyor.kit.errors import Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import EventHandler, Queue, Undeliverable, decoded
 from purveyor.kit.failpoints import failpoint
-from purveyor.kit.metrics import EVENTS_HANDLED
+from purveyor.kit.metrics import EVENTS_HANDLED, HANDLER_SECONDS
 from purveyor.kit.poll import wait_until_set
 from purveyor.kit.retry import RetrySchedule
 
@@ -58,6 +59,7 @@ class Handling:
         Returns what it raised, ``TimeoutError``, or ``Undeliverable`` for a body that cannot be read.
         """
         error: Exception | None = None
+        began = time.perf_counter()
         with caused_by(sent):
             try:
                 event = decoded(sent.body, self.queue.event)
@@ -69,6 +71,7 @@ class Handling:
                 error = TimeoutError(str(late) or f"not handled within {HANDLER_S:g} s")
             except Exception as raised:
                 error = raised
+        HANDLER_SECONDS.labels(self.queue.name).observe(time.perf_counter() - began)
         EVENTS_HANDLED.labels(self.queue.name, "failed" if error else "handled").inc()
         return error
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from prometheus_client import generate_latest
 
+from purveyor.kit.http import exposition
 from purveyor.kit.http import health as module
 from purveyor.kit.http.app import web_app
 from purveyor.kit.http.health import Health, examine, health_routes, probe
@@ -231,8 +232,8 @@ async def test_frequent_scrapes_collect_the_metrics_once(monkeypatch: pytest.Mon
     async def report() -> Health:
         return await examine({}, {})
 
-    monkeypatch.setattr(module, "generate_latest", collect)
-    monkeypatch.setattr(module, "_CACHED_S", 3600)
+    monkeypatch.setattr(exposition, "generate_latest", collect)
+    monkeypatch.setattr(exposition, "_CACHED_S", 3600)
     app: Any = web_app(health_routes(report, lambda: False), version="1")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop.test") as client:
         assert {(await client.get("/metrics")).text for _ in range(20)} == {"text"}

@@ -33,7 +33,7 @@ def pids(caplog: pytest.LogCaptureFixture) -> list[int]:
 
 
 async def test_the_sixth_death_in_a_minute_gives_up_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    made = Workers(partial(signal.raise_signal, signal.SIGKILL), 1, grace_s=5)
+    made = Workers([partial(signal.raise_signal, signal.SIGKILL)], grace_s=5)
     async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(StartupError, match=r"^Workers died 6 times in a minute, most recently by SIGKILL\."):
             await made.run(asyncio.Event())
@@ -43,14 +43,14 @@ async def test_the_sixth_death_in_a_minute_gives_up_with_one_line(caplog: pytest
 
 @pytest.mark.parametrize("code", [1, 2])
 async def test_a_worker_that_has_said_why_ends_all(code: int) -> None:
-    made = Workers(partial(sys.exit, code), 2, grace_s=5)
+    made = Workers([partial(sys.exit, code)] * 2, grace_s=5)
     async with asyncio.timeout(PATIENCE_S):
         assert await made.run(asyncio.Event()) == code
 
 
 async def test_one_that_ended_in_order_is_replaced_any_number_of_times(caplog: pytest.LogCaptureFixture) -> None:
     stop = asyncio.Event()
-    running = asyncio.create_task(Workers(partial(int), 1, grace_s=5).run(stop))
+    running = asyncio.create_task(Workers([partial(int)], grace_s=5).run(stop))
     async with asyncio.timeout(PATIENCE_S):
         while len(ended(caplog)) < 8:
             await asyncio.sleep(0.01)
@@ -63,7 +63,7 @@ async def test_one_that_ended_in_order_is_replaced_any_number_of_times(caplog: p
 async def test_told_to_stop_they_end_together(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stop = asyncio.Event()
-    running = asyncio.create_task(Workers(partial(time.sleep, 600), 3, grace_s=5).run(stop))
+    running = asyncio.create_task(Workers([partial(time.sleep, 600)] * 3, grace_s=5).run(stop))
     async with asyncio.timeout(PATIENCE_S):
         while not pids(caplog):
             await asyncio.sleep(0.01)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from purveyor.kit.clock import now
 from purveyor.kit.db.migrate import migrate
 from purveyor.kit.db.postgres import open_database
 from purveyor.kit.ids import new_id
+from purveyor.kit.metrics import REGISTRY
 from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
 from purveyor.kit.retry import RetrySchedule
@@ -94,7 +96,12 @@ async def sending(
         await supervisor.stop()
 
 
-async def record(ledger: PostgresLedger, kind: str = "order.created", sequence: int = 0) -> str:
+async def record(
+    ledger: PostgresLedger,
+    kind: str = "order.created",
+    sequence: int = 0,
+    created_at: datetime | None = None,
+) -> str:
     event_id = str(new_id())
     mail = NewMail(
         event_id=event_id,
@@ -106,7 +113,7 @@ async def record(ledger: PostgresLedger, kind: str = "order.created", sequence: 
         subject="Order 1",
         message_id=f"<{event_id}@shop.test>",
         message=f"Message-ID: <{event_id}@shop.test>\r\n\r\nDear Ann\r\n".encode(),
-        created_at=now(),
+        created_at=created_at or now(),
     )
     await ledger.record(mail)
     return event_id
@@ -132,6 +139,34 @@ async def test_a_mail_is_sent_once(
         found = await settled(ledger, "sent")
     assert (found.attempts, found.smtp_reply) == (1, "250 2.0.0 received")
     assert sink.counts() == {f"<{event_id}@shop.test>": 1}
+
+
+def order_to_mail() -> tuple[float, float]:
+    """How many confirmations were sent, and the seconds that they took together."""
+    count, seconds = (REGISTRY.get_sample_value(f"purveyor_order_to_mail_seconds_{of}") for of in ("count", "sum"))
+    assert count is not None
+    assert seconds is not None
+    return count, seconds
+
+
+async def test_time_from_order_to_mail_counts_confirmations_once(
+    ledger: PostgresLedger, mailer: SmtpMailer, sink: SmtpSink, journals: Journals
+) -> None:
+    """A mail that an operator has sent again is no answer to an order, nor is another kind of mail."""
+    sink.script(Rule(at="rcpt", reply="451 4.3.0 later"))
+    before = order_to_mail()
+    event_id = await record(ledger, created_at=now() - timedelta(seconds=100))
+    async with sending(ledger, mailer, journals):
+        await settled(ledger, "sent")
+        after = order_to_mail()
+        assert await ledger.resend(event_id)
+        await until(lambda: sink.counts()[f"<{event_id}@shop.test>"] == 2)
+        other = await record(ledger, "order.shipped")
+        await until(lambda: _is_settled(ledger, other))
+
+    assert after[0] - before[0] == 1
+    assert after[1] - before[1] >= 100
+    assert order_to_mail() == after
 
 
 @pytest.mark.parametrize(

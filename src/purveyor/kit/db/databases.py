@@ -1,8 +1,8 @@
 """Opens each schema in the PostgreSQL server that the settings name, or in the embedded one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from purveyor.kit.db.embedded.owner import EmbeddedPostgres
@@ -10,11 +10,25 @@ from purveyor.kit.db.migrate import migrate, require
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor.kit.db.schema import Schema
 from purveyor.kit.errors import StartupError
+from purveyor.kit.metrics import DATABASE_CONNECTIONS, DATABASE_CONNECTIONS_MAX
 from purveyor.kit.mode import Mode
 from purveyor.kit.retry import stand_in, wait_for_server
 
 _POOL_SIZE, _LEAST_POOL_SIZE = 10, 4
 _NOWHERE = "postgresql://offline"
+
+
+@contextmanager
+def _shown(schema: str, database: Database, size: int) -> Iterator[None]:
+    """Show the connections of a pool in the metrics."""
+    DATABASE_CONNECTIONS.labels(schema, "in_use").set_function(lambda: database.connections()[0])
+    DATABASE_CONNECTIONS.labels(schema, "idle").set_function(lambda: database.connections()[1])
+    DATABASE_CONNECTIONS_MAX.labels(schema).set(size)
+    try:
+        yield
+    finally:
+        for state in ("in_use", "idle"):
+            DATABASE_CONNECTIONS.remove(schema, state)
 
 
 class Databases:
@@ -71,7 +85,8 @@ class Databases:
             max_size=self._pool_size,
             statement_cache_size=self._statement_cache,
         ) as database:
-            yield database
+            with _shown(schema.name, database, self._pool_size):
+                yield database
 
     async def _ready(self, schema: Schema) -> str:
         """The DSN of the schema, once it is up to date."""

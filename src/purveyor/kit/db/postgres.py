@@ -215,6 +215,11 @@ class Database:
         except LOST as lost:
             raise Unavailable(AWAY) from lost
 
+    def connections(self) -> tuple[int, int]:
+        """The connections of the pool that are in use, and those that are open and idle."""
+        idle: int = self._pool.get_idle_size()
+        return self._pool.get_size() - idle, idle
+
     async def check(self) -> str:
         """The server's version. Raises ``Unavailable`` if it is too old or read-only."""
         version, number, read_only = await self.fetchrow(  # type: ignore[misc]  # it always has a row

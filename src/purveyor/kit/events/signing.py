@@ -7,7 +7,7 @@ only from a role of this installation. Others, such as ``order.created``, are op
 import hashlib
 import hmac
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -94,6 +94,9 @@ class SignedEvents:
                 "nobody else who can write to the server can erase accounts or request mails",
                 extra={"type": sent.type},
             )
+
+    async def waiting(self, queues: Sequence[Queue]) -> Mapping[str, int]:
+        return await self._transport.waiting(queues)
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         return await self._transport.dead_letters()

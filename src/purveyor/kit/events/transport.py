@@ -88,6 +88,13 @@ class EventTransport(Protocol):
         """Deliver a queue's events to the handler until cancelled; each at least once."""
         ...
 
+    async def waiting(self, queues: Sequence[Queue]) -> Mapping[str, int]:
+        """Count the events that wait in these queues or for their next attempt, by the queue's name.
+
+        Dead letters do not count. Raises when the server does not tell.
+        """
+        ...
+
     async def dead_letters(self) -> Sequence[DeadLetter]:
         """Events that could not be handled, oldest first."""
         ...

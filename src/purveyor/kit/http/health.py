@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 import msgspec
 from litestar import Request, Response, get
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge
 
+from purveyor.kit.http.exposition import CachedMetrics
 from purveyor.kit.http.pages import html_page, wants_html
 from purveyor.kit.http.routes import RouteGroup, answer
 from purveyor.kit.limits.networks import parse_address
-from purveyor.kit.metrics import REGISTRY
+from purveyor.kit.metrics import Measure
+from purveyor.kit.process.siblings import Siblings
 from purveyor.kit.role import Check
 
 _PROBE_TIMEOUT_S = 2.0
@@ -126,21 +128,6 @@ class CachedHealth:
             return self._health
 
 
-class CachedMetrics:
-    """Collects the metrics once a second at most, so that frequent scrapes cost nothing."""
-
-    def __init__(self) -> None:
-        self._text = b""
-        self._until = 0.0
-
-    def text(self) -> bytes:
-        """Metrics in the text format of Prometheus, at most a second old."""
-        if time.monotonic() >= self._until:
-            self._text = generate_latest(REGISTRY)
-            self._until = time.monotonic() + _CACHED_S
-        return self._text
-
-
 def _page_or(
     request: Request[Any, Any, Any],
     health: Health,
@@ -163,9 +150,14 @@ def _without_details(health: Health) -> Health:
 
 
 def health_routes(
-    report: Callable[[], Awaitable[Health]], stopping: Callable[[], bool], *, production: bool = False
+    report: Callable[[], Awaitable[Health]],
+    stopping: Callable[[], bool],
+    *,
+    production: bool = False,
+    measures: Mapping[Gauge, Measure] | None = None,
+    siblings: Siblings | None = None,
 ) -> list[Any]:
-    """The routes; ``report`` examines everything."""
+    """The routes; ``report`` examines everything. ``measures`` and ``siblings`` are those of the metrics."""
     cached = CachedHealth(report)
     group = RouteGroup("operations")
 
@@ -202,10 +194,10 @@ def health_routes(
         status = 503 if health.status == "down" else 200
         return _page_or(request, health, health, status=status, headers=headers)
 
-    exposition = CachedMetrics()
+    exposition = CachedMetrics(measures or {}, siblings)
 
     @get("/metrics", include_in_schema=False)
     async def metrics() -> Response[bytes]:
-        return Response(exposition.text(), media_type=_METRICS_TYPE)
+        return Response(await exposition.text(), media_type=_METRICS_TYPE)
 
     return [live, ready, metrics]

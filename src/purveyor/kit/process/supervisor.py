@@ -9,7 +9,7 @@ import multiprocessing
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 
@@ -111,10 +111,10 @@ _POLL_S = 1.0
 
 
 class Workers:
-    """``count`` processes that run the picklable function ``main``; they have ``grace_s`` seconds to end."""
+    """A process for each of the picklable functions ``mains``; they have ``grace_s`` seconds to end."""
 
-    def __init__(self, main: Callable[[], object], count: int, *, grace_s: float) -> None:
-        self._main, self._count, self._grace_s = main, count, grace_s
+    def __init__(self, mains: Sequence[Callable[[], object]], *, grace_s: float) -> None:
+        self._mains, self._grace_s = mains, grace_s
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[BaseProcess] = []
 
@@ -124,7 +124,7 @@ class Workers:
         When a worker exits with code 1 or 2, it has reported an error, and all end with its code. Raises
         ``StartupError`` when a worker died more than 5 times in a minute.
         """
-        self._workers += [self._spawn() for _ in range(self._count)]
+        self._workers += [self._spawn(main) for main in self._mains]
         log.info("workers started", extra={"pids": [worker.pid for worker in self._workers]})
         deaths = [Deaths() for _ in self._workers]
         try:
@@ -154,10 +154,10 @@ class Workers:
                 raise StartupError(
                     f"Workers died {recent} times in a minute, most recently {how}. See the log for the cause."
                 )
-        self._workers[place] = self._spawn()
+        self._workers[place] = self._spawn(self._mains[place])
 
-    def _spawn(self) -> BaseProcess:
-        worker = self._context.Process(target=self._main, name="purveyor worker")
+    def _spawn(self, main: Callable[[], object]) -> BaseProcess:
+        worker = self._context.Process(target=main, name="purveyor worker")
         worker.start()
         return worker
 

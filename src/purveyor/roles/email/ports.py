@@ -1,6 +1,6 @@
 """The interfaces of role email: the mail ledger and the mailer."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Literal, Protocol
@@ -71,6 +71,8 @@ class Claim(Lease, frozen=True, kw_only=True):
     created_at: datetime
     superseded_by: str = ""
     """The kind of a later mail that makes this one pointless. Such a mail is not sent."""
+    resends: int = 0
+    """How often it was sent again, because it was doubtful or an operator wanted it."""
     mailbox: str = ""
     """The digest of an unconfirmed mailbox, whose quota the mail has taken at ``taken_at``."""
     taken_at: datetime | None = None
@@ -183,6 +185,9 @@ class Ledger(Protocol):
 
     async def resolve(self, event_id: str, *, sent: bool) -> bool:
         """Settle an ``unknown`` mail. Returns ``False`` if it is in another state."""
+
+    async def waiting(self) -> Mapping[str, int]:
+        """Count the mails that are not sent yet: ``due`` now, due ``later``, or ``claimed`` by a sender."""
 
     async def check(self) -> str:
         """Return a short description, or raise."""

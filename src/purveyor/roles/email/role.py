@@ -162,6 +162,7 @@ def check(settings: EmailSettings, production: bool) -> None:  # noqa: FBT001 - 
 async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     """Start role email."""
     from purveyor.kit.link_tokens import LinkTokens
+    from purveyor.kit.metrics import MAILS_WAITING
     from purveyor.roles.email.journal import Journals
     from purveyor.roles.email.letters import Letters
     from purveyor.roles.email.mailbox import Mailbox, MailboxPages
@@ -183,15 +184,13 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
         sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=settled)
         shop = shop_of(settings, env.public_url)
         renderer = Renderer(shop, settings.mail_templates)
-        links = LinkTokens(ORDER_LINK, *env.link_secrets())
-        letters = Letters(shop, links, settings.notified)
+        letters = Letters(shop, LinkTokens(ORDER_LINK, *env.link_secrets()), settings.notified)
         mails = Mails(
             ledger, renderer, letters, settings.sender, sender.wake, reply_to=settings.shop_contact.strip()
         )
         personal_data, retention = PersonalData(ledger, emit), Retention(ledger, settings.mail_keep_days)
         audit = Audit(ledger, journals, settings.mail_doubtful)
-        mailbox = mailer if isinstance(mailer, Mailbox) and not env.production else None
-        pages = MailboxPages(mailbox, renderer)
+        pages = MailboxPages(mailer if isinstance(mailer, Mailbox) and not env.production else None, renderer)
         yield Actor(
             routes=pages.routes(),
             answers={
@@ -220,6 +219,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
             ],
             checks=[_ledger_check(env, settings, ledger), _delivery_check(env, settings, mailer)],
             outbox=outbox,
+            measures={MAILS_WAITING: ledger.waiting},
         )
 
 

@@ -10,9 +10,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from purveyor.kit.clock import now
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.failpoints import failpoint
-from purveyor.kit.metrics import MAILS
+from purveyor.kit.metrics import MAILS, ORDER_TO_MAIL_SECONDS
 from purveyor.kit.poll import MORE, Poll
 from purveyor.kit.retry import RetrySchedule, retry
 from purveyor.roles.email.contract import SUPERSEDED
@@ -28,6 +29,7 @@ from purveyor.roles.email.ports import (
     Owner,
     Refused,
 )
+from purveyor.roles.email.turns import FIRST
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +91,9 @@ class Sender:
     async def _work(self, owner: Owner) -> float | None:
         if not owner.is_alive():
             raise Unavailable("The lease of this mail sender has expired.")
-        now = asyncio.get_running_loop().time()
-        if now >= self._take_over_at:
-            self._take_over_at = now + _POLL_S
+        time = asyncio.get_running_loop().time()
+        if time >= self._take_over_at:
+            self._take_over_at = time + _POLL_S
             await self._take_over()
         free = self._mailer.slots - len(self._tasks)
         if free < self._mailer.slots / 2:  # what is in hand keeps the mailer busy, and a larger claim costs less
@@ -178,6 +180,8 @@ class Sender:
         self._journal.accepted(claim, reply)
         failpoint("sender.journaled")
         MAILS.labels(claim.kind, "sent").inc()
+        if claim.kind == FIRST and not claim.resends:
+            ORDER_TO_MAIL_SECONDS.observe(max(0.0, (now() - claim.created_at).total_seconds()))
         return partial(self._mark_sent, claim, reply)
 
     async def _mark_sent(self, claim: Claim, reply: str) -> None:

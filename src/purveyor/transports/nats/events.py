@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 
 from nats.js.api import RawStreamMsg
@@ -133,6 +133,13 @@ class NatsEvents:
                 self._link, queue.name, declare=self._declare, send=self._send, prefetch=self._prefetch
             )
         await consumer.run(Handling(queue, handler, PAUSES_S))
+
+    async def waiting(self, queues: Sequence[Queue]) -> Mapping[str, int]:
+        async with self._link.until(soon(CONFIRM_S)):
+            jetstream = await self._link.jetstream()
+            info = await jetstream.stream_info(streams.EVENTS_STREAM, subjects_filter=streams.subject(">"))
+        counts = info.state.subjects or {}
+        return {queue.name: counts.get(streams.subject(queue.name), 0) for queue in queues}
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         """List the oldest 1000 dead letters of each queue, without removing them."""

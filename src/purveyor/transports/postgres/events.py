@@ -6,7 +6,7 @@ and the event is delivered elsewhere.
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
@@ -117,6 +117,15 @@ class PostgresEvents:
             failure.dead,
             failure.pause_s or 0.0,
         )
+
+    async def waiting(self, queues: Sequence[Queue]) -> Mapping[str, int]:
+        names = [queue.name for queue in queues]
+        rows = await self._database.fetch(
+            "select queue, count(*) as events from events.deliveries "
+            "where queue = any($1) and died_at is null group by queue",
+            names,
+        )
+        return dict.fromkeys(names, 0) | {row["queue"]: row["events"] for row in rows}
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         rows = await self._database.fetch(

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 
@@ -145,6 +145,12 @@ class RabbitEvents:
             await self._declare(self._consuming, [queue])
         except StartupError as error:
             log.warning("queue changed while we ran", extra={"queue": queue.name, "reason": str(error)})
+
+    async def waiting(self, queues: Sequence[Queue]) -> Mapping[str, int]:
+        """RabbitMQ does not count the events that a consumer has in hand, at most ``prefetch`` per process."""
+        deadline = soon(CONFIRM_S)
+        async with self._consuming.channel() as channel, self._consuming.until(deadline):
+            return {queue.name: await topology.count_waiting(channel, queue.name) for queue in queues}
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         """The oldest 1000 of each queue; they stay where they are."""

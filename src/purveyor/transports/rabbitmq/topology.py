@@ -121,6 +121,15 @@ async def _declare(channel: AbstractChannel, queue: Queue, form: Form) -> bool:
     return True
 
 
+async def count_waiting(channel: AbstractChannel, name: str) -> int:
+    """Count the messages in a queue and in its retry queues."""
+    count = 0
+    for each in (name, *(retry_queue(name, pause_s) for pause_s in PAUSES_S)):
+        found = await channel.declare_queue(each, passive=True)
+        count += found.declaration_result.message_count or 0
+    return count
+
+
 @contextmanager
 def _named(what: str) -> Iterator[None]:
     try:

@@ -388,6 +388,33 @@ async def test_postgres_recovery_compares_again_what_changed_meanwhile(
     assert await state(ledger, event_id) == "claimed"
 
 
+async def test_mails_that_are_not_sent_yet_are_counted(ledger: Ledger, me: str) -> None:
+    assert await ledger.waiting() == {"due": 0, "later": 0, "claimed": 0}
+    for wanted in ("sent", "failed", "unknown", "retry", "claimed", "data", "pending", "pending"):
+        await bring_to(ledger, me, wanted)
+
+    assert await ledger.waiting() == {"due": 2, "later": 1, "claimed": 2}
+
+
+@only_postgres
+async def test_who_may_only_count_the_mails_sees_none(bench: Bench, ledger: Ledger) -> None:
+    """As the user of an autoscaler, with the query of configs/kubernetes."""
+    await ledger.record(mail())
+    connection = await asyncpg.connect(bench.url)
+    try:
+        await connection.execute("drop role if exists counting; create role counting")
+        await connection.execute(
+            "grant usage on schema email to counting; grant select on email.mails_waiting to counting"
+        )
+        await connection.execute("set role counting")
+        assert await connection.fetchval("select due + claimed from email.mails_waiting") == 1
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("select from email.mails")
+        await connection.execute("reset role; drop owned by counting; drop role counting")
+    finally:
+        await connection.close()
+
+
 async def test_resend_makes_a_settled_mail_due_again(ledger: Ledger, me: str) -> None:
     for settled in ("sent", "failed", "unknown", "retry"):
         event_id = await bring_to(ledger, me, settled)

@@ -65,6 +65,7 @@ from purveyor.roles.email.ledger.mongo_documents import (
     record_of,
     report_of,
     shown,
+    unsent,
 )
 from purveyor.roles.email.ports import Account, Claim, ClaimLost, DoubtPolicy, Lease, NewMail, Report
 from purveyor.roles.email.privacy import digest_of
@@ -493,6 +494,11 @@ class MongoLedger:
         async with bounded():
             result = await self._mails.update_many({"event_id": event_id, **wanted, **WITH_TEXT}, update)
             return result.matched_count > 0
+
+    async def waiting(self) -> Mapping[str, int]:
+        async with bounded():
+            conditions = unsent(await self._now())
+            return {name: await self._mails.count_documents(each) for name, each in conditions.items()}
 
     async def check(self) -> str:
         async with bounded():

@@ -80,8 +80,18 @@ def claim_of(document: Document) -> Claim:
         owner=document["owner"],
         attempt=document["attempts"],
         created_at=document["created_at"],
+        resends=document["resends"],
         mailbox=document.get("mailbox", ""),
     )
+
+
+def unsent(now: datetime) -> Mapping[str, Document]:
+    """Return the conditions for mails that are not sent yet, by the names that ``Ledger.waiting`` returns."""
+    return {
+        "due": {"state": DUE, "next_attempt_at": {"$lte": now}},
+        "later": {"state": DUE, "next_attempt_at": {"$gt": now}},
+        "claimed": {"state": IN_HAND},
+    }
 
 
 def place_of(document: Document) -> Place:

@@ -1,7 +1,7 @@
 """The mail ledger in PostgreSQL, schema ``email``."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
@@ -141,7 +141,7 @@ from (
 ) due
 where m.event_id = due.event_id and m.kind = due.kind and m.recipient = due.recipient
 returning m.event_id::text as event_id, m.kind, m.recipient, m.message_id, m.message, m.owner::text as owner,
-    m.attempts as attempt, m.created_at, m.mailbox, coalesce({_SUPERSEDED_BY}, '') as superseded_by"""  # noqa: S608
+    m.attempts as attempt, m.resends, m.created_at, m.mailbox, coalesce({_SUPERSEDED_BY}, '') as superseded_by"""  # noqa: S608
 _TAKE_QUOTA = """
 insert into email.quotas as quota (mailbox, taken)
 select mailbox, array[now()] from unnest($1::text[]) as mailbox order by mailbox
@@ -521,6 +521,10 @@ class PostgresLedger:
             sent,
         )
         return changed > 0
+
+    async def waiting(self) -> Mapping[str, int]:
+        row = await self._database.fetchrow("select due, later, claimed from email.mails_waiting")
+        return dict(row or {})
 
     async def check(self) -> str:
         return await self._database.check()
