@@ -10,6 +10,8 @@ import re
 import email_validator
 import pytest
 import typer
+from aiormq import Channel
+from aiormq.abc import ChannelFrame
 from aiosmtplib import SMTP
 from aiosmtplib.protocol import SMTPProtocol
 from packaging.requirements import Requirement
@@ -21,7 +23,7 @@ from purveyor.cli import errors
 from purveyor.kit.http.server import _Connection
 from purveyor.kit.mail_address import parse_mail_address
 
-RELIED_ON = ["aiosmtplib", "email-validator", "faststream", "pamqp", "typer", "uvicorn"]
+RELIED_ON = ["aiormq", "aiosmtplib", "email-validator", "faststream", "pamqp", "typer", "uvicorn"]
 
 
 @pytest.mark.parametrize("name", RELIED_ON)
@@ -58,6 +60,17 @@ def test_pamqp_reads_properties_through_the_function_that_we_replace() -> None:
     assert {"shortstr", "table", "timestamp"} <= decode.METHODS.keys()
     assert {b"F", b"A", b"S", b"T"} <= decode.TABLE_MAPPING.keys()
     assert commands.Basic.Properties.flags.keys() == set(commands.Basic.Properties.attributes())
+
+
+def test_aiormqs_channel_publishes_as_batches_are_published() -> None:
+    """A batch of events is written at once, with the numbers and confirms that ``basic_publish`` gives to one."""
+    source = inspect.getsource(Channel.basic_publish)
+    names = ["lock", "create_future", "delivery_tag", "confirmations", "message_id_delivery_tag", "write_queue"]
+    assert [name for name in names if f"self.{name}" not in source] == []
+    assert "number" in source
+    assert {"payload", "should_close", "drain_future"} <= set(ChannelFrame.__annotations__)
+    assert callable(ChannelFrame.marshall)
+    assert "self.max_content_size" in inspect.getsource(Channel.__init__)
 
 
 def test_aiosmtplibs_protocol_writes_bytes_and_reads_the_next_reply() -> None:

@@ -44,8 +44,8 @@ def asyncapi(roles: Sequence[Role[Any]], *, version: str) -> dict[str, Any]:
             "description": (
                 "Events are delivered at least once. The message id is the event id; consumers use it to ignore "
                 f"duplicates. On RabbitMQ events go to the topic exchange {_EXCHANGE} with the channel as routing "
-                "key, on NATS JetStream to the subject purveyor.events. with the queue. Each receive operation names "
-                "its durable queue."
+                "key, on NATS JetStream to the subject purveyor.events. with the queue. Each receive operation "
+                "names its durable queue."
             ),
         },
         "defaultContentType": "application/json",
