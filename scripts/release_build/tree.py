@@ -166,6 +166,6 @@ def _elf_files(folder: Path) -> list[Path]:
 
 
 def _compile(tree: Path) -> None:
-    """Compile in one process, because the bytes depend on what it compiled before."""
-    command = (interpreter(tree), "-s", "-m", "compileall", "-q", "-f", "-j", "1")
+    """Compile in one process, and without the path of the tree, because the bytes depend on both."""
+    command = (interpreter(tree), "-s", "-m", "compileall", "-q", "-f", "-j", "1", "-s", tree, "-p", "/")
     run(*command, "--invalidation-mode", "unchecked-hash", tree / "lib")
