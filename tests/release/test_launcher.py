@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from release_build.archive import join, pack
 from waiting import PATIENCE_S
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the file is for Linux")
 
 
 def command(program: Path, cache: Path | str, **variables: str) -> Mapping[str, object]:
