@@ -1,5 +1,6 @@
 """The settings of what customers are told about the shop, and what is said of a bad one."""
 
+import zoneinfo
 from typing import Any
 
 import pytest
@@ -41,6 +42,16 @@ def test_a_bad_setting_is_refused_in_one_line(environ: dict[str, str], said: str
         load(**environ)
     assert said in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_time_zones_are_known_where_the_system_has_none(zone: str) -> None:
+    zoneinfo.reset_tzpath(to=())
+    zoneinfo.ZoneInfo.clear_cache()
+    try:
+        assert load(SHOP_TIME_ZONE=zone).zone.key == zone
+    finally:
+        zoneinfo.reset_tzpath()
 
 
 def test_an_unknown_language_of_the_shop_is_refused() -> None:

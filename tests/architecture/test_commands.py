@@ -8,6 +8,7 @@ _ELSEWHERE = {
     "tests/clients": "scripts/test-clients",
     "tests/containers": "scripts/test-containers",
     "tests/faults": "scripts/drill",
+    "tests/onefile": "scripts/test-release",
 }
 
 
