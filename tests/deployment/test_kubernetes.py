@@ -20,6 +20,7 @@ import cheap_hashes
 from own_processes import environment
 from purveyor.host import known_settings
 from purveyor.registry import ROLES
+from purveyor_drill.servers.newer import find_program
 from purveyor_drill.servers.process import Child, free_port, talk
 from real_servers import require_servers
 from running import Running, public_client
@@ -31,13 +32,16 @@ CONFIGS = ROOT / "configs/kubernetes"
 OVERLAYS = ["overlays/monolith", "overlays/split", "overlays/keda", "migrate/monolith", "migrate/split"]
 KUBERNETES = "1.34"
 Object = dict[str, Any]
-RENDER = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
+KUBECTL = find_program("kubectl")
+RENDER = [KUBECTL, "kustomize"] if KUBECTL else ["kustomize", "build"]
 PAGE = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
 _SECRET = r"^   \| `([\w-]+)` \|[^|]*\|([^|]*)\|$"
 SECRETS = {name: re.findall(r"`(\w+)`", keys) for name, keys in re.findall(_SECRET, PAGE, re.MULTILINE)}
 """The Secrets that the page names, with their keys."""
 
-pytestmark = pytest.mark.skipif(shutil.which(RENDER[0]) is None, reason="no kubectl and no kustomize")
+pytestmark = pytest.mark.skipif(
+    shutil.which(RENDER[0]) is None, reason="no kubectl (scripts/newer-programs gets one) and no kustomize"
+)
 
 
 @cache
