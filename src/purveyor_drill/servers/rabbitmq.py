@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from purveyor_drill.servers.newer import home
 from purveyor_drill.servers.process import StartFailed, free_port, talk
 from purveyor_drill.servers.server import Server
 
@@ -140,7 +140,7 @@ class RabbitServer(Server):
 
 
 class RabbitServer4(RabbitServer):
-    """RabbitMQ 4 from a folder: the one that ``TEST_RABBITMQ4_HOME`` names, or where scripts/servers puts it.
+    """RabbitMQ 4 from a folder: the one that ``TEST_RABBITMQ4_HOME`` names, or scripts/newer-programs made.
 
     The folder is laid out as Debian's packages are, with an Erlang of its own.
     """
@@ -150,11 +150,11 @@ class RabbitServer4(RabbitServer):
 
     @classmethod
     def _missing(cls) -> str | None:
-        return None if cls._scripts() else f"no RabbitMQ 4 in {cls._home()} (scripts/rabbitmq4 gets one)"
+        return None if cls._scripts() else f"no RabbitMQ 4 in {cls._home()} (scripts/newer-programs gets one)"
 
     @classmethod
     def _home(cls) -> Path:
-        return Path(os.environ.get("TEST_RABBITMQ4_HOME") or Path(sys.prefix) / "rabbitmq4")
+        return Path(os.environ.get("TEST_RABBITMQ4_HOME") or home("rabbitmq4"))
 
     @classmethod
     def _scripts(cls) -> Path | None:

@@ -9,6 +9,7 @@ import msgspec
 from purveyor.kit.cache import Cache, Lifetime
 from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Database
+from purveyor.kit.deadline import request_deadline
 from purveyor.kit.errors import Forbidden, Unavailable
 from purveyor.kit.ids import first_id_of
 from purveyor.roles.auth.contract import Principal
@@ -92,7 +93,11 @@ class Figures:
         """The last days, oldest first, each in the shop's time zone. Raises ``Forbidden``."""
         _require_staff(caller)
         today = self._today()
-        return [await self._days.get(today - timedelta(days=ago)) for ago in reversed(range(days))]
+        return [await self._day(today - timedelta(days=ago)) for ago in reversed(range(days))]
+
+    async def _day(self, day: date) -> Day:
+        with request_deadline():  # one for each day: all days of a large shop together can take longer
+            return await self._days.get(day)
 
     def _today(self) -> date:
         return now().astimezone(self._zone).date()

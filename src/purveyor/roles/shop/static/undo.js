@@ -9,11 +9,6 @@ export const HOLD_S = 30;
 
 const offers = new Map();
 
-function holder() {
-  if (!at("undo")) document.body.append(h("div", { id: "undo", class: "undo", role: "region", "aria-live": "polite", "aria-label": "Undo" }));
-  return at("undo");
-}
-
 function end(orderId) {
   const offer = offers.get(orderId);
   if (!offer) return;
@@ -46,5 +41,5 @@ export function offerUndo(order, what, done) {
   });
   offers.set(order.id, { line, timer: setInterval(tick, 500) });
   tick();
-  holder().append(line);
+  at("undo").append(line);
 }

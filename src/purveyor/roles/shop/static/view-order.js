@@ -133,7 +133,7 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
   }
 
   const onNews = async (entry, text) => {
-    say(text);
+    if (entry.by.id !== user()?.user_id) say(text); // whatever made one's own change has said so
     if (entry.mail) await showMails();
     else await refresh().catch(() => null);
   };
