@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-import asyncpg
-
 from purveyor.kit.clock import now
-from purveyor.kit.db.postgres import Connection, Database
+from purveyor.kit.db.postgres import Connection, Database, NotAllowed
 from purveyor.kit.errors import StartupError, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import COLUMNS, envelope
@@ -108,7 +106,7 @@ class PostgresOutletQueue:
 
         try:
             await retry(enable, _SWITCH_ON, on=Unavailable, within_s=_SWITCH_ON_WITHIN_S)
-        except asyncpg.InsufficientPrivilegeError as error:
+        except NotAllowed as error:
             raise StartupError(f"The outlet cannot enable a trigger of {self._schema}.outbox: {error}.") from error
 
     async def switch_off(self) -> None:
