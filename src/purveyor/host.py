@@ -408,8 +408,10 @@ class Host:
                     await self._switch_outlet(name, queue)
                 except Unavailable as away:
                     raise StartupError(f"Role {name}: {away}") from away
-        if not OUTLET.is_set(self._outlet_settings) or not queues:
+        if not OUTLET.is_set(self._outlet_settings):
             return
+        for name in (role.name for role in self.roles if role.emits and role.name not in queues):
+            log.warning("The events of role %s are not published to the outlet.", name)
         from purveyor.kit.events.outlet import Outlet
 
         server = OUTLET.open(self._outlet_settings)

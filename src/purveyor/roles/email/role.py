@@ -269,12 +269,14 @@ async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack)
     quota = settings.rate_limit_unconfirmed_mail
     if settings.mongodb_uri:
         from purveyor.roles.email.ledger.mongo import MongoLedger, MongoRelay, open_ledger
+        from purveyor.roles.email.ledger.mongo_outlet import MongoOutletQueue
 
         mongo: MongoLedger = await env.connect(
             lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri, quota=quota))
         )
-        own = MongoRelay(mongo, env.events)
-        return _Storage(mongo, own.emit, own)
+        queue = MongoOutletQueue(mongo, env.events)
+        own = MongoRelay(mongo, queue)
+        return _Storage(mongo, own.emit, own, outlet=queue)
     from purveyor.kit.events.outbox import Outbox, Relay
     from purveyor.kit.events.outlet import PostgresOutletQueue
     from purveyor.roles.email.ledger.postgres import PostgresLedger
