@@ -152,11 +152,16 @@ async def test_notes_are_kept_for_colleagues_and_an_admin_corrects(
     async with tab() as page:
         await admin.sign_in(page, f"#/desk/orders/{order['id']}")
         await page.sees("Called the customer.")
+        await page.click("button", "Mark as paid")
+        await page.sees("Email leaves in")
         await page.click("summary", "Correct order")
         await page.choose("Right status", "confirmed")
         await page.fill("Why", "wrong order")
         await page.click("button", "Correct order")
         await page.sees("shipped to confirmed: wrong order")
+        await page.until(
+            "!document.querySelector('.undo-line')", "the end of the offer to undo what was corrected"
+        )
         await page.click("a", "Ada Lovelace")
         await page.shows(f"/desk/customers/{customer.id}")
         await page.sees("Emails about the newest orders")
@@ -192,6 +197,7 @@ async def test_the_figures_are_drawn(tab: OpenTab, customer: Person, staff: Pers
     async with tab() as page:
         await staff.sign_in(page, "#/desk/figures?days=7")
         await page.until("document.querySelectorAll('svg.plot').length === 3")
+        await page.sees("Cancelled and refunded orders count as orders, not as revenue.")
         assert await page.run("document.querySelectorAll('svg.plot')[0].querySelectorAll('rect').length") == 7
         await page.click("summary", "Table")
         await page.until("document.querySelectorAll('.plain tbody tr').length === 7")

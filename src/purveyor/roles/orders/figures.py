@@ -33,7 +33,10 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
-    """The orders of one day. ``revenue`` is in minor units, without cancelled orders and other currencies."""
+    """The orders of one day.
+
+    ``revenue`` is in minor units, without orders that are cancelled, refunded or in another currency.
+    """
 
     date: date
     orders: int
@@ -53,11 +56,14 @@ select
 # Ids are UUIDv7: their order finds the time span in the primary keys.
 _DAY = f"""
 with placed as materialized (
-    select id, status, currency, total, created_at, row_number() over () as place from orders.orders
+    select id, status, payment_status, currency, total, created_at, row_number() over () as place
+    from orders.orders
     where id >= $1 and id < $2 and created_at >= $3 and created_at < $4
 ), summed as (
     select count(*) as orders,
-        coalesce(sum(total) filter (where status <> 'cancelled' and currency = $5), 0)::bigint as revenue
+        coalesce(sum(total) filter (
+            where status <> 'cancelled' and payment_status <> 'refunded' and currency = $5
+        ), 0)::bigint as revenue
     from placed
 ), timed as (
     select (
