@@ -10,6 +10,8 @@ import re
 import email_validator
 import pytest
 import typer
+from aiokafka import AIOKafkaProducer
+from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiormq import Channel
 from aiormq.abc import ChannelFrame
 from aiosmtplib import SMTP
@@ -24,14 +26,20 @@ from purveyor.cli import errors
 from purveyor.kit.http.server import _Connection
 from purveyor.kit.mail_address import parse_mail_address
 
-RELIED_ON = ["aiormq", "aiosmtplib", "email-validator", "faststream", "pamqp", "typer", "uvicorn"]
+RELIED_ON = ["aiokafka", "aiormq", "aiosmtplib", "email-validator", "faststream", "pamqp", "typer", "uvicorn"]
 
 
 @pytest.mark.parametrize("name", RELIED_ON)
 def test_library_with_private_names_has_an_upper_bound(name: str) -> None:
-    bounds = {requirement.name: {s.operator for s in requirement.specifier} for requirement in direct()}
+    bounds = {requirement.name: {s.operator for s in requirement.specifier} for requirement in direct("kafka")}
 
     assert bounds[name] & {"<", "=="}
+
+
+def test_aiokafka_retries_without_end_until_its_sender_is_closed() -> None:
+    assert "self._sender = Sender(" in inspect.getsource(AIOKafkaProducer.__init__)
+    assert "self._sender_task.cancel()" in inspect.getsource(Sender.close)
+    assert "self._sender._txn_manager is None and batch.expired()" in inspect.getsource(SendProduceReqHandler)
 
 
 def test_a_missing_upper_bound_is_seen() -> None:

@@ -158,7 +158,8 @@ async def test_cloudevent(server: KafkaServer, tables: Database, queue: Postgres
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlet_module, "_RETRY", RetrySchedule(first_s=0.2, longest_s=0.2))
-    monkeypatch.setattr(producer_module, "_REQUEST_S", 1.0)
+    monkeypatch.setattr(producer_module, "_PUBLISH_S", 1.0)
+    monkeypatch.setattr(producer_module, "_END_S", 2.0)
 
 
 @pytest.mark.usefixtures("impatient")

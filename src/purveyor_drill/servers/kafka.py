@@ -56,8 +56,8 @@ class KafkaServer(Server):
             "transaction.state.log.replication.factor": 1,
             "transaction.state.log.min.isr": 1,
             # After a kill, the controller waits that long before it lets the broker in again.
-            "broker.session.timeout.ms": 3000,
-            "broker.heartbeat.interval.ms": 500,
+            "broker.session.timeout.ms": 1500,
+            "broker.heartbeat.interval.ms": 250,
         }
         self._configuration.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 

@@ -26,8 +26,9 @@ logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs each failure
 _CONNECT_S = 5.0
 _REQUEST_S = 5.0
 _TOPIC_S = 2.0
-_PUBLISH_S = 12.0
+_PUBLISH_S = 6.0
 """Deadline of a batch. PostgreSQL ends the transaction around it after 15 s."""
+_END_S = 30.0
 _CLOSE_S = 5.0
 _BATCH_BYTES = 256 * 1024
 _AWAY = (KafkaError, OSError, TimeoutError)
@@ -51,7 +52,7 @@ class KafkaProducer:
     """An ``OutletServer``.
 
     After a failure the producer is replaced, because its sequence numbers may have a gap that the brokers refuse.
-    The next one starts once the old one has given up its events, which would otherwise arrive after newer ones.
+    The next one starts once the old one has delivered its events or is ended, so that none arrives after newer ones.
     """
 
     def __init__(self, servers: Sequence[str]) -> None:
@@ -120,7 +121,7 @@ class KafkaProducer:
 
     def _discard(self) -> None:
         if self._producer is not None:
-            self._ending = asyncio.create_task(self._producer.stop())
+            self._ending = asyncio.create_task(_end(self._producer))
             self._producer = None
 
     def _away(self, error: Exception) -> Unavailable:
@@ -160,6 +161,16 @@ class KafkaProducer:
         with suppress(*_AWAY):
             async with asyncio.timeout(_CLOSE_S):
                 await self._ended()
+
+
+async def _end(producer: AIOKafkaProducer) -> None:
+    """Stop a producer. An idempotent one retries without end, so it is cut off after 30 s."""
+    try:
+        async with asyncio.timeout(_END_S):
+            await producer.stop()
+    except TimeoutError:
+        await producer._sender.close()  # noqa: SLF001 - the public way waits for what can never be delivered
+        await producer.client.close()
 
 
 async def _refusals(producer: AIOKafkaProducer, types: Collection[str]) -> Mapping[str, Refused | None]:
