@@ -1,4 +1,4 @@
-"""What PgBouncer in transaction mode changes: no session is kept."""
+"""What PgBouncer in transaction mode changes: no session is kept, and no time limit arrives."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from purveyor.kit.db.migrate import migrate
-from purveyor.kit.db.postgres import Database
+from purveyor.kit.db.postgres import Database, open_database
+from purveyor.kit.errors import Unavailable
 from purveyor_drill.servers.pgbouncer import PgBouncerServer
 
 
@@ -32,3 +33,14 @@ async def test_migrations_need_no_session(database: Database, pooled_url: str, t
         select count(*) from pg_locks join pg_database d on d.oid = database
         where locktype = 'advisory' and datname = current_database()"""
     assert await database.fetchval(locks) == 0
+
+
+async def test_a_pooler_is_told_from_a_server_that_keeps_sessions(database: Database, pooled_url: str) -> None:
+    await database.require_sessions("SOME_URL")
+    assert "warning" not in await database.check()
+
+    async with open_database(pooled_url, application="test", max_size=2) as pooled:
+        with pytest.raises(Unavailable, match="Correct SOME_URL to reach PostgreSQL directly"):
+            await pooled.require_sessions("SOME_URL")
+        limits = "idle_in_transaction_session_timeout, lock_timeout, statement_timeout"
+        assert f"warning: a pooler dropped {limits}; " in await pooled.check()
