@@ -74,7 +74,10 @@ _AUDIT = """
 """
 
 CUSTOMER_VIEWS = ["#/", "#/products/3", "#/cart", "#/checkout", "#/orders", "#/orders/{id}?placed=1", "#/account"]
-STAFF_VIEWS = ["#/desk", "#/desk/orders/{id}", "#/desk/mails", "#/desk/dead-letters"]
+STAFF_VIEWS = [
+    *("#/desk", "#/desk/orders/{id}", "#/desk/customers/{user}", "#/desk/slips?ids={id}"),
+    *("#/desk/mails", "#/desk/users", "#/desk/figures", "#/desk/system", "#/desk/dead-letters"),
+]
 OPEN_VIEWS = ["#/sign-in", "#/register", "#/forgot", "#/reset", "#/nowhere"]
 
 
@@ -102,7 +105,7 @@ async def test_every_view_is_readable_for_everybody(
         await (customer if who == "customer" else staff).sign_in(page, "#/products/1")
         await page.click("button", "Add to cart: Ondulo Murmur One Wireless Headphones")
         views = CUSTOMER_VIEWS if who == "customer" else STAFF_VIEWS
-        assert await audit(page, [view.format(id=order["id"]) for view in views]) == {}
+        assert await audit(page, [view.format(id=order["id"], user=customer.id) for view in views]) == {}
 
 
 async def test_an_order_is_placed_without_a_mouse(tab: OpenTab, customer: Person) -> None:

@@ -7,6 +7,16 @@ from browser.conftest import OpenTab
 from browser.people import Person, new_person, new_staff
 from own_processes import Processes
 
+_RECORD_ANNOUNCEMENTS = """
+window.announced = [];
+new MutationObserver((changes) => changes.flatMap((change) => [...change.addedNodes]).forEach((node) => {
+  if (node.parentElement.closest("[aria-live=off]")) return;
+  const text = (node.querySelector?.("span") ?? node).firstChild?.textContent ?? node.textContent;
+  if (node.parentElement.closest("[role=status], [aria-live=polite]")) announced.push(text.trim());
+})).observe(document.body, { childList: true, subtree: true, characterData: true });
+"""
+"""Collects what a screen reader is told."""
+
 ROWS = "[...document.querySelectorAll('.desk tbody th')].map((cell) => Number(cell.textContent))"
 
 
@@ -34,6 +44,27 @@ async def test_a_wrong_click_is_undone_before_its_mail_leaves(
         await page.click("button", f"Undo order {order['order_number']}")
         await page.until("document.querySelectorAll('.step.undone').length === 2", "the second undo")
     assert (await customer.orders())[0]["status"] == "pending"
+
+
+async def test_a_change_is_announced_once(tab: OpenTab, customer: Person, staff: Person, admin: Person) -> None:
+    order = await customer.place()
+    number = order["order_number"]
+    await admin.change(order["id"], payment_status="paid")
+    async with tab() as page:
+        await staff.sign_in(page, f"#/desk/orders/{order['id']}")
+        await page.sees("Order confirmation sent")
+        await page.run(_RECORD_ANNOUNCEMENTS)
+        await page.click("button", "Mark as refunded")
+        await page.until("document.querySelector('.step.refunded')", "the live entry")
+        await page.click("button", f"Undo order {number}")
+        await page.until("document.querySelector('.step.undone')", "the live entry of the undo")
+        await admin.change(order["id"], status="confirmed")
+        await page.until("announced.includes('Confirmed')", "what a colleague did")
+        assert await page.run("announced") == [
+            f"Order {number}: refunded.",
+            f"Order {number}: the change was undone. No email was sent.",
+            "Confirmed",
+        ]
 
 
 async def test_many_orders_are_confirmed_undone_and_printed(tab: OpenTab, customer: Person, staff: Person) -> None:
@@ -121,11 +152,16 @@ async def test_notes_are_kept_for_colleagues_and_an_admin_corrects(
     async with tab() as page:
         await admin.sign_in(page, f"#/desk/orders/{order['id']}")
         await page.sees("Called the customer.")
+        await page.click("button", "Mark as paid")
+        await page.sees("Email leaves in")
         await page.click("summary", "Correct order")
         await page.choose("Right status", "confirmed")
         await page.fill("Why", "wrong order")
         await page.click("button", "Correct order")
         await page.sees("shipped to confirmed: wrong order")
+        await page.until(
+            "!document.querySelector('.undo-line')", "the end of the offer to undo what was corrected"
+        )
         await page.click("a", "Ada Lovelace")
         await page.shows(f"/desk/customers/{customer.id}")
         await page.sees("Emails about the newest orders")
@@ -161,6 +197,7 @@ async def test_the_figures_are_drawn(tab: OpenTab, customer: Person, staff: Pers
     async with tab() as page:
         await staff.sign_in(page, "#/desk/figures?days=7")
         await page.until("document.querySelectorAll('svg.plot').length === 3")
+        await page.sees("Cancelled and refunded orders count as orders, not as revenue.")
         assert await page.run("document.querySelectorAll('svg.plot')[0].querySelectorAll('rect').length") == 7
         await page.click("summary", "Table")
         await page.until("document.querySelectorAll('.plain tbody tr').length === 7")

@@ -1,5 +1,6 @@
 """``configs/kubernetes`` is valid and safe, and its containers work: as processes, for want of a cluster."""
 
+import importlib
 import re
 import secrets
 import shutil
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
-import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
@@ -82,18 +82,24 @@ def is_keda(each: Object) -> bool:
     return str(each["apiVersion"]).startswith("keda.sh/")
 
 
+@pytest.fixture(scope="module")
+def schemas() -> Any:
+    """Imported where it is used: that takes seconds, which every process of the run would spend."""
+    return importlib.import_module("kubernetes_validate")
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_objects_satisfy_the_strict_schemas(overlay: str) -> None:
+def test_objects_satisfy_the_strict_schemas(schemas: Any, overlay: str) -> None:
     for each in rendered(overlay):
         if not is_keda(each):  # its definitions come with KEDA
-            kubernetes_validate.validate(each, KUBERNETES, strict=True)
+            schemas.validate(each, KUBERNETES, strict=True)
 
 
-def test_schemas_refuse_a_misspelled_field() -> None:
+def test_schemas_refuse_a_misspelled_field(schemas: Any) -> None:
     deployment = named("overlays/split", "Deployment", "auth")
     wrong = {**deployment, "spec": {**deployment["spec"], "replica": 2}}
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
+    with pytest.raises(schemas.ValidationError):
+        schemas.validate(wrong, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -190,6 +190,18 @@ async def test_vendored_assets_are_compressed_for_those_who_take_it(
     assert body == (stored if compressed else gzip.decompress(stored))
 
 
+@pytest.mark.parametrize("name", OWN_ASSETS)
+async def test_our_own_assets_are_compressed_where_it_saves_a_packet(client: httpx.AsyncClient, name: str) -> None:
+    plain = (STATIC / name).read_bytes()
+    compressed = await client.get(f"/static/{name}", headers={"Accept-Encoding": "gzip"})
+    assert compressed.headers.get("content-encoding") == ("gzip" if len(plain) >= 1000 else None)
+    uncompressed = await client.get(f"/static/{name}", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in uncompressed.headers
+    assert uncompressed.content == compressed.content == plain
+    assert uncompressed.headers["vary"] == compressed.headers["vary"] == "Accept-Encoding"
+    assert uncompressed.headers["etag"] == compressed.headers["etag"]
+
+
 @pytest.mark.parametrize("name", VENDORED)
 def test_vendored_assets_are_reproducible_and_licensed(name: str) -> None:
     assert (STATIC / f"{name}.gz").read_bytes()[4:8] == bytes(4)  # no time stamp (RFC 1952 section 2.3.1)

@@ -173,6 +173,37 @@ def test_any_unknown_member_is_pointed_at(name: str) -> None:
     assert refused.value.errors[0].pointer == "/" + name.replace("~", "~0").replace("/", "~1")
 
 
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    {
+        "a scalar": ('{"email": "a", "password": "b", "email": "c"}', ["/email"]),
+        "the same value": ('{"email": "a", "password": "b", "password": "b"}', ["/password"]),
+        "an escaped name": (r'{"email": "a", "password": "b", "\u0065mail": "c"}', ["/email"]),
+        "after a byte order mark": ('\ufeff{"email": "a", "password": "b", "email": "c"}', ["/email"]),
+        "beside other faults": ('{"email": 1, "x~/y": 1, "x~/y": 2}', ["/email", "/password", "/x~0~1y"]),
+        "several": (
+            '{"email": "a", "email": "b", "password": "c", "password": "d", "password": "e"}',
+            ["/email", "/password"],
+        ),
+    }.values(),
+)
+def test_a_member_that_was_sent_twice_is_pointed_at(body: str, pointers: list[str]) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        decode(body.encode(), Login)
+
+    assert sorted(error.pointer for error in refused.value.errors) == pointers
+
+
+def test_a_member_that_was_sent_twice_deep_inside_is_pointed_at() -> None:
+    body = b'[{"email": "a", "password": "b"}, {"email": "a", "password": "b", "email": "c"}]'
+    with pytest.raises(InvalidInput) as refused:
+        decode(body, list[Login])
+
+    assert [(error.pointer, error.detail) for error in refused.value.errors] == [
+        ("/1/email", "must not be sent more than once")
+    ]
+
+
 def test_an_escaped_backslash_before_u0000_is_text() -> None:
     assert decode(draft(rest=r', "note": "\\u0000"'), Draft).note == r"\u0000"
 

@@ -21,6 +21,7 @@ Müller GmbH & Co.KG|AC/DC|1. FC Köln|1860 München
 Studio 54|Jean d'Arc|D’Angelo|van der Berg|de la Cruz|Sister M. Clare
 Martin Luther King Jr.|Ph.D. Smith|Customer 12345|U.S. Grant
 Anna Euro|Bill Dollar|Ezra Pound|Penny Pound|Ph.D|Ng|Ó|Aleksandr Million|Co Nguyen|Net Miller|Test
+Dot Cotton|Dorothy (Dot)|Area 51k
 """
 BAIT = {
     "a web address": """
@@ -30,7 +31,7 @@ Evil.Com|EVIL.COM|evil.casino|evil-shop.example|a.b.evil.org|t.me/scam|bit.ly|x.
 evil．test|evil。com|ｅｖｉｌ．ｃｏｍ
 иванов.рф|商店.中国|xn--80ak6aa92e.xn--p1ai|See evil.test.|1.2.3.4|goo.gl|Dr.com
 mailto:x|evil.te‍st|Visit my.shop now
-anna.schmidt|free.gifts for you""",
+anna.schmidt|free.gifts for you|evil(dot)com|evil [punkt] test""",
     "an email address": "ada@example.com|mail ada@evil now|@scammer|ada＠evil",
     "a phone number": """
 +1 900 555 0100|call +1-900-555-0100|call 0900 123456|0900123456|(030) 1234567
@@ -39,7 +40,8 @@ call 1.900.555.0100""",
     "an amount of money": """
 You won 1000 EUR!|EUR 1000|1000EUR|1.000,00 €|€1000|$500 for you|500$|£5|1000 euros
 1 million|Win 500 usd|USD500|500円
-1000 руб|₹ 500|CHF 1'000.-|100 bucks|5000 TRY|＄１００|R$ 100|Rs. 500|500 kr|1000 zł""",
+1000 руб|₹ 500|CHF 1'000.-|100 bucks|5000 TRY|＄１００|R$ 100|Rs. 500|500 kr|1000 zł
+Gewinn 500,- Euro|500.– CHF|10k usd|$10k|10 tsd. Euro|500 евро|٥٠٠ يورو""",
 }
 
 

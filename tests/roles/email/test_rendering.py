@@ -225,7 +225,7 @@ def test_the_text_of_an_order_as_a_whole() -> None:
         "- Pour-over kettle\n  2 \u00d7 €29.99 = €59.98\n"
         "- Product 17\n  1 \u00d7 €1,234.50 = €1,234.50\n\n"
         "Total: €1,294.48\n\n"
-        "If you have any questions, please contact us.\n\n"
+        "We hope to see you again at Purveyor.\n\n"
         "-- \nPurveyor\n"
         "You received this email because an order was placed at Purveyor with this email address.\n"
     )

@@ -242,8 +242,8 @@ async def test_figures_of_a_day_read_its_orders_and_the_mails_of_some(generic: D
         with placed as (
             insert into orders.orders
             select id, 3000000 + $3 * 10000 + n, 'counted', '', '',
-                case when n % 2 = 0 then 'cancelled' else 'pending' end, 'unpaid', 'card', 'EUR', 100, null, '', 1,
-                '', at, at
+                case when n % 2 = 0 then 'cancelled' else 'pending' end,
+                case when n % 4 = 1 then 'refunded' else 'unpaid' end, 'card', 'EUR', 100, null, '', 1, '', at, at
             from unnest($1::uuid[], $2::timestamptz[]) with ordinality as made (id, at, n)
             returning id, created_at
         )
@@ -262,7 +262,7 @@ async def test_figures_of_a_day_read_its_orders_and_the_mails_of_some(generic: D
     mail_s = 2.0 if count else None
 
     assert day == Day(
-        date=since.date(), orders=count, revenue=(count + 1) // 2 * 100, mail_p50_s=mail_s, mail_p95_s=mail_s
+        date=since.date(), orders=count, revenue=(count + 1) // 4 * 100, mail_p50_s=mail_s, mail_p95_s=mail_s
     )
     span = (since, since + timedelta(days=1))
     plan = await explained(generic, "percentile_cont", *map(first_id_of, span), *span, "EUR")

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import cache
-from itertools import chain
+from itertools import chain, islice
 from types import NoneType
 from typing import Any
 from uuid import UUID
@@ -18,10 +18,12 @@ import msgspec
 from msgspec import inspect
 
 from purveyor.kit.errors import FieldError, InvalidInput
+from purveyor.kit.json_input import repeated_members
 
 MOST = 50
 """More faults than this are not reported: a body may hold thousands."""
 
+REPEATED = "must not be sent more than once"
 _LONGEST_NAME = 40
 _NATIVE: dict[type[inspect.Type], tuple[type, str]] = {
     inspect.UUIDType: (UUID, "a UUID"),
@@ -68,6 +70,14 @@ def find_nul(value: Any) -> list[FieldError]:
         elif isinstance(each, list):
             waiting += ((f"{pointer}/{position}", item) for position, item in enumerate(each))
     return faults
+
+
+def find_repeated(body: bytes) -> list[FieldError]:
+    """A fault for each member that an object of a JSON body holds more than once."""
+    return [
+        FieldError("".join(f"/{_escaped(str(step))}" for step in path), REPEATED)
+        for path in islice(repeated_members(body), MOST)
+    ]
 
 
 def merged(*groups: Iterable[FieldError]) -> list[FieldError]:

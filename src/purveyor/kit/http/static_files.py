@@ -28,6 +28,8 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 REVALIDATE = "no-cache"
+_WORTH_COMPRESSING = 1000
+"""Bytes below which gzip saves no packet."""
 _FOREVER = "public, max-age=31536000, immutable"
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
 
@@ -50,18 +52,27 @@ class Asset:
         """The content without compression."""
         return gzip.decompress(self.content) if self.gzipped else self.content
 
+    @cached_property
+    def compressed(self) -> bytes:
+        """The content in gzip, always the same bytes."""
+        return self.content if self.gzipped else gzip.compress(self.content, mtime=0)
+
     def response(self, request: Request[Any, Any, Any]) -> Response[bytes]:
         """The answer; 304 if the client already has this content."""
         cache_control = _FOREVER if self.gzipped else REVALIDATE
-        headers = {**SECURITY_HEADERS, "Cache-Control": cache_control, "ETag": self.etag}
-        if self.gzipped:
-            headers["Vary"] = "Accept-Encoding"
+        headers = {
+            **SECURITY_HEADERS,
+            "Cache-Control": cache_control,
+            "ETag": self.etag,
+            "Vary": "Accept-Encoding",
+        }
         if self._is_known_by(request):
             return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers=headers)
-        compress = self.gzipped and _accepts_gzip(find_list_header(request, b"accept-encoding") or "")
-        if compress:
-            headers["Content-Encoding"] = "gzip"
-        return Response(self.content if compress else self.plain, media_type=self.media_type, headers=headers)
+        is_small = len(self.content) < _WORTH_COMPRESSING
+        if is_small or not _accepts_gzip(find_list_header(request, b"accept-encoding") or ""):
+            return Response(self.plain, media_type=self.media_type, headers=headers)
+        headers["Content-Encoding"] = "gzip"
+        return Response(self.compressed, media_type=self.media_type, headers=headers)
 
     def _is_known_by(self, request: Request[Any, Any, Any]) -> bool:
         condition = find_list_header(request, b"if-none-match") or ""

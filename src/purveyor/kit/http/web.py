@@ -28,7 +28,14 @@ from purveyor.kit.errors import (
 )
 from purveyor.kit.events.message import encode
 from purveyor.kit.http.base_path import base_path
-from purveyor.kit.http.input_errors import find_faults, find_nul, in_plain_words, merged
+from purveyor.kit.http.input_errors import (
+    REPEATED,
+    find_faults,
+    find_nul,
+    find_repeated,
+    in_plain_words,
+    merged,
+)
 from purveyor.kit.http.query import find_query_faults
 from purveyor.kit.json_input import UNREADABLE, decode_json, decode_untyped
 
@@ -97,18 +104,19 @@ def decode(body: bytes, target: Any) -> Any:
     try:
         decoded = decode_json(body, target)
     except msgspec.ValidationError as error:
-        raise _invalid(_untyped(body), target, str(error)) from error
+        faults = find_body_faults(body, target)
+        raise InvalidInput(errors=faults or [FieldError("", in_plain_words(str(error)))]) from error
     except UNREADABLE as error:
         raise _unreadable(error) from error
-    if b"\\u0000" in body and _NUL.search(body):
-        raise _invalid(_untyped(body), target, "must not contain the character U+0000")
+    if find_repeated(body) or (b"\\u0000" in body and _NUL.search(body)):
+        raise InvalidInput(errors=find_body_faults(body, target))
     return decoded
 
 
 def find_body_faults(body: bytes, target: Any) -> list[FieldError]:
     """All faults of a JSON body. Raises ``BadRequest`` for one that is unreadable."""
     value = _untyped(body)
-    return merged(find_faults(value, target), find_nul(value))
+    return merged(find_faults(value, target), find_nul(value), find_repeated(body))
 
 
 def _untyped(body: bytes) -> Any:
@@ -130,12 +138,13 @@ def _decode_form(body: bytes, target: Any, names: Mapping[str, str]) -> Any:
     known = [(names[name], value) for name, value in pairs if name in names]
     counts = Counter(member for member, _ in known)
     if twice := [member for member, count in counts.items() if count > 1]:
-        raise InvalidInput(errors=[FieldError(f"/{each}", "must not be sent more than once") for each in twice])
+        raise InvalidInput(errors=[FieldError(f"/{each}", REPEATED) for each in twice])
     fields = dict(known)
     try:
         decoded = msgspec.convert(fields, target)
     except msgspec.ValidationError as error:
-        raise _invalid(fields, target, str(error)) from error
+        faults = merged(find_faults(fields, target), find_nul(fields))
+        raise InvalidInput(errors=faults or [FieldError("", in_plain_words(str(error)))]) from error
     if nul := find_nul(fields):
         raise InvalidInput(errors=nul)
     return decoded
@@ -147,12 +156,6 @@ def _first_line(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8"
     return str(error).partition("\n")[0].rstrip(".")
-
-
-def _invalid(value: Any, target: Any, message: str) -> InvalidInput:
-    """Every fault of the value; the one that msgspec found where the walk through the type finds none."""
-    faults = merged(find_faults(value, target), find_nul(value))
-    return InvalidInput(errors=faults or [FieldError("", in_plain_words(message))])
 
 
 def find_header(connection: ASGIConnection[Any, Any, Any, Any], name: bytes) -> str | None:

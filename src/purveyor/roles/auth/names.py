@@ -15,12 +15,19 @@ _TITLES = """
 _COUNTRY_CODE = 2
 _DOT = ".\u3002\uff0e\uff61"
 _DOTTED = re.compile(rf"([^\W_][\w-]*)[{_DOT}](?=([^\W_][\w-]*))")
-_LINK = re.compile(r"[a-z][a-z0-9+.-]*://\S*|\b(?:https?|ftp|mailto|tel|javascript):\S*|\bwww\.\S*", re.IGNORECASE)
+_LINK = re.compile(
+    r"[a-z][a-z0-9+.-]*://\S*|\b(?:https?|ftp|mailto|tel|javascript):\S*|\bwww\.\S*|"
+    r"\w+\s*[(\[{]\s*(?:dot|punkt|punto|point)\s*[)\]}]\s*\w+",
+    re.IGNORECASE,
+)
 _IP = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
 _MAIL = re.compile(r"\S*@\S*")
 _GAP = r"[ ().\-/\u2010-\u2015]*"
 _PHONE = re.compile(rf"(?:\+{_GAP}\d(?:{_GAP}\d){{4,}}|(?<!\w)\d(?:{_GAP}\d){{6,}})(?!\w)")
-_NUMBER = r"\d[\d.,'\u2019 \u00a0\u202f]*"
+_NUMBER = (
+    r"\d[\d.,'\u2019 \u00a0\u202f]*(?:[-\u2013\u2014]{1,2}|(?i:k|mn?|mio\.?|tsd\.?|mil|mille|thousand)(?!\w))?"
+)
+"""Also ``500,-``, as prices are written in German, and ``10k``."""
 _CODES = """
     EUR USD GBP CHF JPY CNY INR BRL MXN PLN SEK NOK DKK CZK CAD AUD NZD HUF RON BGN ISK RUB UAH TRY ILS AED SAR KWD
     BHD QAR EGP MAD ZAR NGN KES GHS KRW TWD HKD SGD THB IDR MYR PHP VND ARS CLP COP PEN UYU BTC ETH USDT
@@ -30,6 +37,7 @@ _AMBIGUOUS = ("TRY", "COP", "PEN", "MAD", "ETH", "ILS", "CAD", "RON")
 _WORDS = (
     r"euros?|dollars?|pounds?|bucks|quid|francs?|franken|yen|yuan|rupees?|rupien|pesos?|reais|rubel|rubles?|roubles?|"
     r"z\u0142|z\u0142otych|kronen|kroner|kr|rs|bitcoins?|million(?:s|en|es)?|millones|milliards?|milliarden|mio|"
+    r"\u0435\u0432\u0440\u043e|\u03b5\u03c5\u03c1\u03ce|\u064a\u0648\u0631\u0648|\u062f\u0648\u0644\u0627\u0631|"
     r"\u0440\u0443\u0431(?:\u043b\u0435\u0439)?|\u5143|\u5186|\uc6d0"
 )
 _UNIT = "|".join(

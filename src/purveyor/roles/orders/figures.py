@@ -9,6 +9,7 @@ import msgspec
 from purveyor.kit.cache import Cache, Lifetime
 from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Database
+from purveyor.kit.deadline import request_deadline
 from purveyor.kit.errors import Forbidden, Unavailable
 from purveyor.kit.ids import first_id_of
 from purveyor.roles.auth.contract import Principal
@@ -32,7 +33,10 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
-    """The orders of one day. ``revenue`` is in minor units, without cancelled orders and other currencies."""
+    """The orders of one day.
+
+    ``revenue`` is in minor units, without orders that are cancelled, refunded or in another currency.
+    """
 
     date: date
     orders: int
@@ -52,11 +56,14 @@ select
 # Ids are UUIDv7: their order finds the time span in the primary keys.
 _DAY = f"""
 with placed as materialized (
-    select id, status, currency, total, created_at, row_number() over () as place from orders.orders
+    select id, status, payment_status, currency, total, created_at, row_number() over () as place
+    from orders.orders
     where id >= $1 and id < $2 and created_at >= $3 and created_at < $4
 ), summed as (
     select count(*) as orders,
-        coalesce(sum(total) filter (where status <> 'cancelled' and currency = $5), 0)::bigint as revenue
+        coalesce(sum(total) filter (
+            where status <> 'cancelled' and payment_status <> 'refunded' and currency = $5
+        ), 0)::bigint as revenue
     from placed
 ), timed as (
     select (
@@ -92,7 +99,11 @@ class Figures:
         """The last days, oldest first, each in the shop's time zone. Raises ``Forbidden``."""
         _require_staff(caller)
         today = self._today()
-        return [await self._days.get(today - timedelta(days=ago)) for ago in reversed(range(days))]
+        return [await self._day(today - timedelta(days=ago)) for ago in reversed(range(days))]
+
+    async def _day(self, day: date) -> Day:
+        with request_deadline():  # one for each day: all days of a large shop together can take longer
+            return await self._days.get(day)
 
     def _today(self) -> date:
         return now().astimezone(self._zone).date()

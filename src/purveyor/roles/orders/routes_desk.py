@@ -365,7 +365,7 @@ def _note_routes(notes: Notes, group: RouteGroup) -> list[Any]:
 
 
 class DayView(msgspec.Struct, frozen=True, kw_only=True):
-    """The orders placed on one day in the shop's time zone. Cancelled orders have no revenue."""
+    """The orders placed on one day in the shop's time zone. Cancelled and refunded orders have no revenue."""
 
     date: date
     orders: int

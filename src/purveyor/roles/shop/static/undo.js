@@ -9,12 +9,8 @@ export const HOLD_S = 30;
 
 const offers = new Map();
 
-function holder() {
-  if (!at("undo")) document.body.append(h("div", { id: "undo", class: "undo", role: "region", "aria-live": "polite", "aria-label": "Undo" }));
-  return at("undo");
-}
-
-function end(orderId) {
+/** Withdraw the offer for an order: its email has left, or nothing is left to undo. */
+export function endUndo(orderId) {
   const offer = offers.get(orderId);
   if (!offer) return;
   clearInterval(offer.timer);
@@ -24,18 +20,18 @@ function end(orderId) {
 
 /** Offer to undo the last change of an order until `order.undo_until`. `done` is called after the undo. */
 export function offerUndo(order, what, done) {
-  end(order.id);
+  endUndo(order.id);
   const until = new Date(order.undo_until).getTime();
   const left = h("span", { class: "muted", "aria-live": "off" });
   const button = h("button", { type: "button", class: "button small", "aria-label": `Undo order ${order.order_number}` }, "Undo");
   const line = h("p", { class: "undo-line" }, h("span", {}, `Order ${order.order_number}: ${what}. `, left), button);
   const tick = () => {
     const seconds = Math.ceil((until - Date.now()) / 1000);
-    if (seconds <= 0) end(order.id);
+    if (seconds <= 0) endUndo(order.id);
     else fill(left, `Email leaves in ${seconds}\u00a0s.`);
   };
   button.addEventListener("click", async () => {
-    end(order.id);
+    endUndo(order.id);
     try {
       await request("POST", `/api/orders/${order.id}/undo`, { headers: { "If-Match": `"${order.version}"` } });
       say(`Order ${order.order_number}: the change was undone. No email was sent.`);
@@ -46,5 +42,5 @@ export function offerUndo(order, what, done) {
   });
   offers.set(order.id, { line, timer: setInterval(tick, 500) });
   tick();
-  holder().append(line);
+  at("undo").append(line);
 }

@@ -4,7 +4,7 @@ import { get, withQuery } from "./api.js";
 import { keys } from "./desk-keys.js";
 import { deskTabs } from "./desk-tabs.js";
 import { chips, h } from "./dom.js";
-import { money } from "./format.js";
+import { counted, money } from "./format.js";
 import { bars } from "./plot.js";
 import { locale } from "./text.js";
 
@@ -27,7 +27,7 @@ export async function figuresView({ query, signal }) {
     content: [
       h("h1", {}, "Figures"), deskTabs("figures"),
       chips("Days", SPANS.map((one) => [`${one} days`, `#/desk/figures?days=${one}`, one === span])),
-      h("p", { class: "lead" }, `${orders} orders, ${amount(revenue)} in ${span} days. Cancelled orders count as orders, not as revenue.`),
+      h("p", { class: "lead" }, `${counted(orders, "order")}, ${amount(revenue)} in ${span} days. Cancelled and refunded orders count as orders, not as revenue.`),
       h("div", { class: "figures" },
         bars({ title: "Orders per day", values: days.map((one) => one.orders), labels, show: String }),
         bars({ title: "Revenue per day", values: days.map((one) => one.revenue), labels, show: amount }),

@@ -15,7 +15,7 @@ import { keys } from "./desk-keys.js";
 import { mailPanel } from "./mail-panel.js";
 import { notesPanel } from "./notes-panel.js";
 import { timeline } from "./timeline.js";
-import { offerUndo } from "./undo.js";
+import { endUndo, offerUndo } from "./undo.js";
 import { statusPill } from "./view-orders.js";
 
 const WAY = ["pending", "confirmed", "shipped", "delivered"];
@@ -129,11 +129,12 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
     const fresh = await read(id);
     if (signal.aborted) return;
     current = fresh;
+    if (!current.order.undo_until) endUndo(id);
     draw(trouble);
   }
 
   const onNews = async (entry, text) => {
-    say(text);
+    if (entry.by.id !== user()?.user_id) say(text); // whatever made one's own change has said so
     if (entry.mail) await showMails();
     else await refresh().catch(() => null);
   };
