@@ -85,6 +85,7 @@ async def test_a_name_is_only_text(shop: Shop, name: str) -> None:
 
 
 @pytest.mark.events
+@pytest.mark.pooled
 async def test_each_of_fifty_orders_at_once_is_confirmed_once(shop: Shop, ada: Customer) -> None:
     answers = await asyncio.gather(*(shop.placed(ada, [(1 + n, 1)]) for n in range(50)))
     numbers = [answer.json()["order_number"] for answer in answers]

@@ -63,6 +63,7 @@ async def test_nobody_else_takes_or_deletes_it(
 
 
 @pytest.mark.events
+@pytest.mark.pooled
 async def test_who_deletes_their_account_is_gone(shop: Shop, ada: Customer, staff: Customer) -> None:
     await shop.add_address(ada)
     order = (await shop.place(ada, [(1, 2)])).json()
