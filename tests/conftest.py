@@ -1,7 +1,8 @@
 """What every test may use: the shop in each shape, and Hypothesis that behaves in CI."""
 
+import gc
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -46,6 +47,17 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_unconfigure() -> None:
     if isinstance(SERVERS.owner, Owner):
         SERVERS.owner.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the collected tests out of garbage collection: each full one would look through all of them again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

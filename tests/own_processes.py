@@ -41,7 +41,9 @@ class Processes:
     ports: dict[str, int] = field(default_factory=dict)
     _children: dict[str, Child] = field(default_factory=dict)
 
-    def start(self, name: str, command: str, roles: str, settings: Mapping[str, str] | None = None) -> None:
+    def start(
+        self, name: str, command: str, roles: str, settings: Mapping[str, str] | None = None, *, workers: int = 1
+    ) -> None:
         """Begin to run ``app serve`` or ``app worker``; on the same port as before, if it ran before.
 
         ``settings`` are its own, beside those that all share.
@@ -50,7 +52,7 @@ class Processes:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         listen = "--port" if command == "serve" else "--health-port"
-        arguments = [sys.executable, _APP, command, "--roles", roles, listen, str(port)]
+        arguments = [sys.executable, _APP, command, "--roles", roles, listen, str(port), "--workers", str(workers)]
         self._children[name] = Child(
             arguments, env=environment({**self.settings, **(settings or {})}), folder=folder
         )

@@ -28,6 +28,7 @@ KINDS = (PostgresServer, RedisServer, RabbitServer, NatsServer, MongoServer, Smt
 Broker = Literal["rabbitmq", "nats"]
 BROKER = "RABBITMQ_URL", "NATS_URL", "NATS_MONITOR_URL"
 """The settings of whatever carries the events."""
+_VHOSTS = 8
 
 
 class Owner:
@@ -114,6 +115,7 @@ class RealServers:
 
     def __init__(self) -> None:
         self.owner: Owner | _Elsewhere = Owner()
+        self._vhosts: list[str] = []
 
     def connect(self, address: str) -> None:
         """Use the servers of the owner at this address."""
@@ -152,14 +154,20 @@ class RealServers:
         """Make an empty database whose name begins so, and return its URL."""
         return self.postgres.create_database(f"{name[:50]}_{self.owner.number()}")
 
-    def create_vhost(self, name: str) -> str:
-        """Make a virtual host whose name begins so, and return its URL."""
-        return self.rabbitmq.create_vhost(f"{name}_{self.owner.number()}")
+    def vhost(self) -> str:
+        """The URL of a virtual host that no other test uses.
+
+        Several are made at a time: each call of the operator's tool takes a second.
+        """
+        if not self._vhosts:
+            number = self.owner.number()
+            self._vhosts += self.rabbitmq.create_vhosts([f"tests_{number}_{place}" for place in range(_VHOSTS)])
+        return self._vhosts.pop()
 
     def broker_settings(self, broker: Broker) -> dict[str, str]:
         """A virtual host of RabbitMQ, or an account of NATS, that no other test uses."""
         if broker == "rabbitmq":
-            return {"RABBITMQ_URL": self.create_vhost("shop")}
+            return {"RABBITMQ_URL": self.vhost()}
         account = self.nats.account_url(self.owner.number() % ACCOUNTS)
         return {"NATS_URL": account, "NATS_MONITOR_URL": self.nats.monitor_url}
 

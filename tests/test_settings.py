@@ -356,6 +356,13 @@ def test_a_name_that_no_setting_has_is_refused_in_a_profile_only(files: Any) -> 
         sources.refuse_unknown(KNOWN)
 
     files('text = "x"\nlog_level = "info"\northers_database_url = "x"').refuse_unknown(KNOWN)
+    files("otel_traces_sampler_arg = 0.01").refuse_unknown(KNOWN)
+
+
+def test_names_of_others_are_found_by_how_they_begin(files: Any) -> None:
+    sources = files("otel_a = 0.5\notel_b = 2", "OTEL_B=3\nOTHER=1", OTEL_C="", OTEL_D="4")
+
+    assert sources.starting_with("OTEL_") == {"OTEL_A": "0.5", "OTEL_B": "3", "OTEL_D": "4"}
 
 
 @pytest.mark.parametrize(

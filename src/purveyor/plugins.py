@@ -75,15 +75,21 @@ def with_installed(
 
 def _are_declared() -> bool:
     """Return whether an installed package may declare any. The import of ``importlib.metadata`` takes 20 ms."""
-    for folder in map(Path, sys.path):
+    return any(map(_holds_declarations, map(Path, sys.path)))
+
+
+def _holds_declarations(folder: Path) -> bool:
+    with suppress(OSError):  # like the interpreter, pass over what cannot be read
         if folder.is_file():  # a zip archive, which only importlib.metadata reads
             return True
         names = os.listdir(folder) if folder.is_dir() else []
-        for name in names:
-            if name.endswith("-info"):
-                with suppress(OSError), open(f"{folder}/{name}/entry_points.txt", "rb") as file:
-                    if b"[purveyor." in file.read():
-                        return True
+        return any(_declares(folder / name) for name in names if name.endswith("-info"))
+    return False
+
+
+def _declares(info: Path) -> bool:
+    with suppress(OSError):
+        return b"[purveyor." in (info / "entry_points.txt").read_bytes()
     return False
 
 

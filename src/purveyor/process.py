@@ -16,6 +16,7 @@ from purveyor import __version__
 from purveyor.api_info import ABOUT
 from purveyor.host import Host, choose_roles, known_settings
 from purveyor.kit import log as logs
+from purveyor.kit import otel
 from purveyor.kit.db.embedded.owner import EmbeddedPostgres
 from purveyor.kit.errors import ConfigError, StartupError
 from purveyor.kit.events.asyncapi import asyncapi
@@ -101,7 +102,15 @@ def run(plan: Plan) -> int:
     with contextlib.closing(listener) if listener else contextlib.nullcontext():
         if plan.workers > 1:
             return _loop(lambda: _supervise(plan, listener))
-        return _loop(lambda: _serve(plan, listener))
+        return _serve_traced(plan, listener)
+
+
+def _serve_traced(plan: Plan, listener: socket.socket | None, siblings: Siblings | None = None) -> int:
+    """Serve in this process, and export its traces if the settings ask for it."""
+    roles = [role.name for role in choose_roles(plan.roles)]
+    service = "purveyor" if len(roles) == len(ROLES) else "-".join(["purveyor", *roles])
+    with otel.exporting(plan.make_sources().starting_with(otel.PREFIX), service=service, roles=roles):
+        return _loop(lambda: _serve(plan, listener, siblings))
 
 
 def _loop(main: Callable[[], Any]) -> int:
@@ -272,7 +281,7 @@ def _worker(plan: Plan, listener: socket.socket | None, place: Siblings) -> None
     """The main function of one of several worker processes."""
     with exit_with_one_line():
         configure_logging(plan)
-        sys.exit(_loop(lambda: _serve(plan, listener, place)))
+        sys.exit(_serve_traced(plan, listener, place))
 
 
 async def _stop_when_orphaned(stop: asyncio.Event) -> None:

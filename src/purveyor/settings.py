@@ -249,6 +249,11 @@ class Sources:
                 return value, source
         return None, "default"
 
+    def starting_with(self, prefix: str) -> dict[str, str]:
+        """The raw values of all names that begin so."""
+        names = {name for _, layer in self._layers for name in layer if name.startswith(prefix)}
+        return {name: str(value) for name in names if (value := self.find(name)[0]) is not None}
+
     def load(self, kind: type[S]) -> S:
         """Read one struct. Raises ``ConfigError`` that names the setting and what is allowed."""
         values: dict[str, Any] = {}
@@ -275,7 +280,7 @@ class Sources:
 
     def refuse_unknown(self, known: Collection[str]) -> None:
         """Raise ``ConfigError`` for names in the profile that no setting has."""
-        names = [name for name in self._layers[-1][1] if name not in known]
+        names = [name for name in self._layers[-1][1] if name not in known and not name.startswith("OTEL_")]
         if names:
             near = {name: _nearest(name, known).lower() for name in names}
             texts = [f"{name.lower()!r}{near[name] and f' (did you mean {near[name]!r}?)'}" for name in names]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from purveyor_drill import invariants_mails, invariants_orders, invariants_system
+from purveyor_drill import invariants_histories, invariants_mails, invariants_orders, invariants_system
 from purveyor_drill.observations import Observations
 
 _SHOWN = 20
@@ -27,6 +27,10 @@ INVARIANTS: Mapping[str, tuple[str, Invariant]] = {
     "I9": ("no 500; every 503 in time and with Retry-After", invariants_system.refusals_in_order),
     "I10": ("no secret in logs, events or mails", invariants_system.nothing_leaked),
     "I11": ("descriptors, memory and transactions are released", invariants_system.resources_return),
+    "I12": (
+        "no change of an order is lost, and its versions never go backwards",
+        invariants_histories.linearizable,
+    ),
 }
 
 

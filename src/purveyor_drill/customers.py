@@ -4,9 +4,10 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
 
-from purveyor_drill.http_client import HttpClient, NoAnswer
+from purveyor_drill.http_client import ATTEMPT_TIMEOUT_S, HttpClient, NoAnswer
 from purveyor_drill.processes import Application
 from purveyor_drill.servers.process import StartFailed
 
@@ -60,6 +61,12 @@ class Customer:
                 fresh = answer.json()
                 self.token = fresh["access_token"]
                 self._renew_at = time.monotonic() + fresh["expires_in"] * _RENEW_BEFORE_END
+
+    async def stay_logged_in(self, client: HttpClient, *, refused: bool = False) -> None:
+        """Like ``renew``, for at most 6 s. The token stays the same if there is no answer."""
+        with suppress(NoAnswer, TimeoutError):
+            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
+                await self.renew(client, refused=refused)
 
 
 async def register(

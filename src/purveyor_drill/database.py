@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from purveyor_drill.observations import FINAL, EventRow, LedgerRow, Line, OrderRow
+from purveyor_drill.observations import FINAL, EventRow, LedgerRow, Line, OrderHistory, OrderRow
 
 _CONNECT_S = 2.0
 _STUCK_S = 20
@@ -27,6 +27,28 @@ class Database:
         await self._connection.execute(
             "update auth.users set email_confirmed_at = now() where email like $1", self._pattern
         )
+
+    async def make_admin(self, email: str) -> None:
+        await self._connection.execute("update auth.users set access = 'admin' where email = $1", email)
+
+    async def make_customers(self) -> None:
+        """Take the access of staff from all accounts: on given servers they are left behind."""
+        await self._connection.execute(
+            "update auth.users set access = 'customer' where email like $1", self._pattern
+        )
+
+    async def histories(self, order_ids: Sequence[str]) -> list[OrderHistory]:
+        rows = await self._connection.fetch(
+            """
+            select o.id::text as order_id, o.version, o.payment_status,
+                array(
+                    select h.request_id from orders.history h
+                    where h.order_id = o.id and h.mail_kind is null order by h.id
+                ) as changes
+            from orders.orders o where o.id = any($1::uuid[]) order by o.id""",
+            order_ids,
+        )
+        return [OrderHistory(**{**row, "changes": tuple(row["changes"])}) for row in rows]
 
     async def orders(self) -> list[OrderRow]:
         rows = await self._connection.fetch(

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+ATTEMPT_TIMEOUT_S = 6.0
 _KEPT = 64
 _LIMIT = 1024 * 1024
 
@@ -34,7 +35,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class HttpClient:
-    """Talks to processes on this machine by port. Has no deadline of its own."""
+    """Talks to processes on this machine by port."""
 
     def __init__(self) -> None:
         self._idle: defaultdict[int, list[_Connection]] = defaultdict(list)
@@ -42,7 +43,7 @@ class HttpClient:
     async def request(
         self, port: int, method: str, path: str, *, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Send one request. Raises ``NoAnswer``; if cancelled, the connection is closed."""
+        """Send one request, without a deadline. Raises ``NoAnswer``; if cancelled, the connection is closed."""
         content = b"" if body is None else json.dumps(body).encode()
         lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", f"Content-Length: {len(content)}"]
         lines += ["Content-Type: application/json"] if content else []
@@ -61,6 +62,18 @@ class HttpClient:
             else:
                 connection[1].close()
         return answer
+
+    async def attempt(
+        self, port: int, method: str, path: str, *, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[Answer | None, str]:
+        """Send one request and wait 6 s; the answer, or ``None`` and the name of the error."""
+        try:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
+                return await self.request(port, method, path, body=body, headers=headers), ""
+        except NoAnswer as problem:
+            return None, str(problem)
+        except TimeoutError:
+            return None, "TimeoutError"
 
     async def _connect(self, port: int) -> _Connection:
         while self._idle[port]:

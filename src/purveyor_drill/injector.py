@@ -67,7 +67,7 @@ class Injector:
             try:
                 ended_at = await self._apply(fault)
             except (StartFailed, OSError) as problem:
-                ended_at, error = time.time(), str(problem).splitlines()[0]
+                ended_at, error = time.time(), (str(problem) or type(problem).__name__).splitlines()[0]
             self.injected.append(
                 Injected(
                     action=fault.action,

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
-from purveyor_drill.observations import CLIENT, Attempt, Injected, Observations, Sample
+from purveyor_drill.observations import CLIENT, Attempt, Injected, Observations, Operation, Sample
 
 REFUSED_WITHIN_S = 2.5
 _MOST_EXCUSED_S = 1.5
@@ -27,19 +27,26 @@ def refusals_in_order(observed: Observations) -> Iterator[str]:
     for fault in observed.injected:
         outages[fault.target].append(fault)
     waits = _Waits(observed.samples)
+    for what, attempt in _requests(observed):
+        if attempt.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            if not attempt.retry_after:
+                yield f"{what}: 503 without Retry-After"
+            if _is_late(attempt, waits) and not _was_hit(attempt, outages[attempt.process]):
+                yield f"{what}: 503 after {attempt.elapsed_s:.1f} s"
+        elif attempt.error == "TimeoutError":
+            if _is_late(attempt, waits) and not _was_hit(attempt, outages[attempt.process]):
+                yield f"{what}: no answer in {attempt.elapsed_s:.1f} s"
+        elif attempt.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            yield f"{what}: {attempt.status}"
+
+
+def _requests(observed: Observations) -> Iterator[tuple[str, Attempt | Operation]]:
+    """Every request of the drill, each with its name."""
     for purchase in observed.purchases:
         for attempt in purchase.attempts:
-            what = f"{attempt.kind} {attempt.number} of key {attempt.key} at {attempt.process}"
-            if attempt.status == HTTPStatus.SERVICE_UNAVAILABLE:
-                if not attempt.retry_after:
-                    yield f"{what}: 503 without Retry-After"
-                if _is_late(attempt, waits) and not _was_hit(attempt, outages[attempt.process]):
-                    yield f"{what}: 503 after {attempt.elapsed_s:.1f} s"
-            elif attempt.error == "TimeoutError":
-                if _is_late(attempt, waits) and not _was_hit(attempt, outages[attempt.process]):
-                    yield f"{what}: no answer in {attempt.elapsed_s:.1f} s"
-            elif attempt.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                yield f"{what}: {attempt.status}"
+            yield f"{attempt.kind} {attempt.number} of key {attempt.key} at {attempt.process}", attempt
+    for operation in observed.operations:
+        yield f"{operation.kind} {operation.id} of order {operation.order_id} at {operation.process}", operation
 
 
 class _Waits:
@@ -64,7 +71,7 @@ class _Waits:
         return sum(spans) if spans else None
 
 
-def _is_late(attempt: Attempt, waits: _Waits) -> bool:
+def _is_late(attempt: Attempt | Operation, waits: _Waits) -> bool:
     ended_at = attempt.sent_at + attempt.elapsed_s
     own_s = waits.during(attempt.process, attempt.sent_at, ended_at)
     waited_s = (
@@ -73,7 +80,7 @@ def _is_late(attempt: Attempt, waits: _Waits) -> bool:
     return attempt.elapsed_s > REFUSED_WITHIN_S + min(waited_s, _MOST_EXCUSED_S)
 
 
-def _was_hit(attempt: Attempt, outages: list[Injected]) -> bool:
+def _was_hit(attempt: Attempt | Operation, outages: list[Injected]) -> bool:
     ended_at = attempt.sent_at + attempt.elapsed_s
     return any(fault.began_at < ended_at and fault.ready_at > attempt.sent_at for fault in outages)
 

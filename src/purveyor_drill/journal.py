@@ -6,18 +6,19 @@ from typing import Self
 
 import msgspec
 
-from purveyor_drill.observations import Attempt, AttemptKind, Purchase
+from purveyor_drill.observations import Attempt, AttemptKind, Operation, Purchase
 
 
 class Journal:
-    """Appends to a file, unbuffered: a killed drill loses no entry. Also keeps the purchases.
+    """Appends to a file, unbuffered: a killed drill loses no entry. Also keeps the purchases and the operations.
 
-    The types of entries are ``Planned``, ``Sending`` and ``Answered``. A request without an ``Answered`` after it
-    has an unknown outcome.
+    The types of entries are ``Planned``, ``Sending`` and ``Answered`` for purchases, ``Invoked`` and ``Completed``
+    for operations. A request without an ``Answered`` or ``Completed`` after it has an unknown outcome.
     """
 
     def __init__(self, path: Path) -> None:
         self.purchases: list[Purchase] = []
+        self.operations: list[Operation] = []
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
         self._encoder = msgspec.json.Encoder()
 
@@ -33,6 +34,15 @@ class Journal:
         """Record an answer, or that none came in time."""
         purchase.attempts.append(attempt)
         self._write("Answered", attempt=attempt)
+
+    def invoked(self, operation: Operation) -> None:
+        """Record an operation before it is sent, as one with an unknown outcome."""
+        self._write("Invoked", operation=operation)
+
+    def completed(self, operation: Operation) -> None:
+        """Record the outcome of an operation."""
+        self.operations.append(operation)
+        self._write("Completed", operation=operation)
 
     def __enter__(self) -> Self:
         return self

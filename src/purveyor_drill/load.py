@@ -12,12 +12,11 @@ from http import HTTPStatus
 import msgspec
 
 from purveyor_drill.customers import Customer
-from purveyor_drill.http_client import Answer, HttpClient, NoAnswer
+from purveyor_drill.http_client import Answer, HttpClient
 from purveyor_drill.journal import Journal
 from purveyor_drill.observations import UNANSWERED, Attempt, AttemptKind, Purchase
 from purveyor_drill.processes import Application
 
-ATTEMPT_TIMEOUT_S = 6.0
 RETRY_FOR_S = 30.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 _CHECKED_SHARE = 0.05
@@ -120,17 +119,10 @@ class Load:
     async def _attempt(self, kind: AttemptKind, purchase: Purchase, customer: Customer) -> Attempt:
         front = next(self._fronts)
         number = len(purchase.attempts) + 1
-        await self._renew(customer)
+        await customer.stay_logged_in(self._client)
         sent_at = time.time()
         self._journal.sending(kind, purchase.key, number, front.name, sent_at)
-        answer, error = None, ""
-        try:
-            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-                answer = await self._send(kind, front, purchase, customer)
-        except NoAnswer as problem:
-            error = str(problem)
-        except TimeoutError:
-            error = "TimeoutError"
+        answer, error = await self._send(kind, front, purchase, customer)
         created = answer is not None and answer.status == HTTPStatus.CREATED
         attempt = Attempt(
             kind=kind,
@@ -149,21 +141,18 @@ class Load:
             purchase.order_id = answer.json()["id"]
         self._journal.answered(purchase, attempt)
         if attempt.status == HTTPStatus.UNAUTHORIZED:
-            await self._renew(customer, refused=True)
+            await customer.stay_logged_in(self._client, refused=True)
         return attempt
 
-    async def _renew(self, customer: Customer, *, refused: bool = False) -> None:
-        with suppress(NoAnswer, TimeoutError):
-            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-                await customer.renew(self._client, refused=refused)
-
-    async def _send(self, kind: AttemptKind, front: Application, purchase: Purchase, customer: Customer) -> Answer:
+    async def _send(
+        self, kind: AttemptKind, front: Application, purchase: Purchase, customer: Customer
+    ) -> tuple[Answer | None, str]:
         headers = {"Authorization": f"Bearer {customer.token}"}
         if kind == "get":
             path = f"/api/orders/{purchase.order_id}"
-            return await self._client.request(front.port, "GET", path, headers=headers)
+            return await self._client.attempt(front.port, "GET", path, headers=headers)
         items = [{"product_id": product, "quantity": pieces} for product, pieces in purchase.quantities.items()]
         headers["Idempotency-Key"] = purchase.key
-        return await self._client.request(
+        return await self._client.attempt(
             front.port, "POST", "/api/orders/", body={"items": items}, headers=headers
         )

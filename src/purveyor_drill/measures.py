@@ -9,7 +9,7 @@ import msgspec
 
 from purveyor_drill.invariants_mails import duplicates
 from purveyor_drill.invariants_orders import CREATED
-from purveyor_drill.observations import Injected, Observations
+from purveyor_drill.observations import Injected, Observations, Operation, OperationKind, Outcome
 
 _SERVERS = {"postgres", "embedded", "rabbitmq", "nats", "redis", "mongodb", "smtp"}
 _PROCESS_ACTIONS = {"kill", "term"}
@@ -43,6 +43,12 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     orders_stored: int
     orders_lost: int
     orders_duplicated: int
+    changes_done: int
+    changes_refused: int
+    changes_unknown: int
+    changes_unknown_stored: int
+    """Changes with an unknown outcome that the order's history contains."""
+    reads_done: int
     mails_taken: int
     mails_lost: int
     mails_unknown: int
@@ -80,6 +86,7 @@ def measure(observed: Observations) -> Figures:
     arrived = {event for event, record in records.items() if record.message_id in taken}
     deaths = sum(doubt.sender_died for doubt in observed.doubts)
     duplicated = duplicates(observed)
+    changes = _outcomes(observed.operations, "change")
     return Figures(
         orders_sent=len(observed.purchases),
         orders_accepted=outcomes["ok"],
@@ -88,6 +95,13 @@ def measure(observed: Observations) -> Figures:
         orders_stored=len(observed.orders),
         orders_lost=sum(keys[purchase.key] == 0 for purchase in accepted),
         orders_duplicated=sum(number - 1 for number in keys.values()),
+        changes_done=len(changes["ok"]),
+        changes_refused=len(changes["fail"]),
+        changes_unknown=len(changes["info"]),
+        changes_unknown_stored=len(
+            changes["info"] & {name for history in observed.histories for name in history.changes}
+        ),
+        reads_done=len(_outcomes(observed.operations, "read")["ok"]),
         mails_taken=len(observed.mails),
         mails_lost=len(created.keys() - arrived - parked),
         mails_unknown=states["unknown"],
@@ -105,6 +119,15 @@ def measure(observed: Observations) -> Figures:
         own_deaths=len(observed.own_deaths),
         skipped=observed.skipped,
     )
+
+
+def _outcomes(operations: Iterable[Operation], kind: OperationKind) -> Mapping[Outcome, set[str]]:
+    """The ids of all operations of a kind, by outcome."""
+    found: defaultdict[Outcome, set[str]] = defaultdict(set)
+    for operation in operations:
+        if operation.kind == kind:
+            found[operation.outcome].add(operation.id)
+    return found
 
 
 def _mail_delays(observed: Observations) -> Iterable[float]:

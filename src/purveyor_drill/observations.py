@@ -5,6 +5,9 @@ from typing import Literal
 import msgspec
 
 AttemptKind = Literal["order", "repeat", "get"]
+OperationKind = Literal["read", "change"]
+Outcome = Literal["ok", "fail", "info"]
+"""``ok``: done; ``fail``: certainly not done; ``info``: unknown."""
 Policy = Literal["resend", "park"]
 """``MAIL_DOUBTFUL`` of the application."""
 
@@ -53,7 +56,7 @@ class Purchase(msgspec.Struct, kw_only=True):
     attempts: list[Attempt] = []
 
     @property
-    def outcome(self) -> Literal["ok", "fail", "info"]:
+    def outcome(self) -> Outcome:
         """``ok``: answered 201 at least once; ``fail``: refused for good (4xx); ``info``: unknown."""
         statuses = [attempt.status for attempt in self.attempts if attempt.kind == "order"]
         if 201 in statuses:  # noqa: PLR2004 - Created
@@ -67,6 +70,52 @@ class Purchase(msgspec.Struct, kw_only=True):
         """Time at which its first 201 was read."""
         times = [a.sent_at + a.elapsed_s for a in self.attempts if a.kind == "order" and a.status == 201]  # noqa: PLR2004
         return min(times, default=None)
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """A read of an order, or a change with ``If-Match``. Times in seconds, by a clock that never goes back."""
+
+    id: str
+    """The id of the request, which the order's history names for a change."""
+    client: str
+    """Who sent it. A client sends one request after the other."""
+    kind: OperationKind
+    order_id: str
+    process: str
+    """The process it was sent to."""
+    sent_at: float
+    ended_at: float
+    status: int
+    error: str = ""
+    retry_after: bool = False
+    base: int = 0
+    """The version in ``If-Match``."""
+    sets: str = ""
+    """The payment status that a change sets."""
+    version: int = 0
+    """The version in the answer's ``ETag``; 0 if there was none."""
+    state: str = ""
+    """The payment status in the answer; empty if there was none."""
+
+    @property
+    def elapsed_s(self) -> float:
+        return self.ended_at - self.sent_at
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.status == 200:  # noqa: PLR2004 - OK
+            return "ok"
+        return "fail" if 400 <= self.status < 500 else "info"  # noqa: PLR2004 - 4xx
+
+
+class OrderHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """An order with its changes as they are stored."""
+
+    order_id: str
+    version: int
+    payment_status: str
+    changes: tuple[str, ...]
+    """The id of each change's request, oldest first."""
 
 
 class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +209,9 @@ class Observations(msgspec.Struct, kw_only=True):
     """Time at which the load ended."""
     policy: Policy
     purchases: list[Purchase]
+    operations: list[Operation] = []
+    histories: list[OrderHistory] = []
+    """The orders that were operated on."""
     orders: list[OrderRow]
     events: list[EventRow]
     ledger: list[LedgerRow]

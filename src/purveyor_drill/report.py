@@ -67,6 +67,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         figures = self.figures
         per_death = f"{figures.duplicates_per_death:.2f}" if figures.sender_deaths else "no sender died"
         settled = "never" if figures.settled_in_s is None else f"{figures.settled_in_s:.1f} s"
+        stored = figures.changes_unknown_stored
         return (
             ("faults injected", str(sum(figures.faults.values()))),
             ("faults skipped, target still down", str(figures.skipped)),
@@ -75,6 +76,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             ("orders with an unknown outcome", str(figures.orders_unknown)),
             ("orders lost", str(figures.orders_lost)),
             ("orders duplicated", str(figures.orders_duplicated)),
+            ("order changes with If-Match", str(figures.changes_done)),
+            ("order changes refused", str(figures.changes_refused)),
+            ("order changes with an unknown outcome", f"{figures.changes_unknown} ({stored} stored)"),
+            ("order reads beside them", str(figures.reads_done)),
             ("mails received", str(figures.mails_taken)),
             ("mails lost", str(figures.mails_lost)),
             ("mails parked as unknown", str(figures.mails_unknown)),

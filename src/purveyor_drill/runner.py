@@ -14,12 +14,13 @@ import msgspec
 
 from purveyor_drill.collect import SETTLE_S, Collector, preflight
 from purveyor_drill.customers import new_password, register
+from purveyor_drill.desk import Desk, round_s
 from purveyor_drill.http_client import HttpClient
 from purveyor_drill.injector import SLOTS, Injector, inject_on_schedule
 from purveyor_drill.invariants_system import still_held
 from purveyor_drill.journal import Journal
 from purveyor_drill.load import Load, LoadPlan
-from purveyor_drill.observations import CLIENT, Doubt, Observations, Purchase, Sample
+from purveyor_drill.observations import CLIENT, Doubt, Observations, Sample
 from purveyor_drill.processes import Application, sample
 from purveyor_drill.report import Report, Run, judge
 from purveyor_drill.schedule import ACTIONS, Fault, schedule
@@ -134,26 +135,36 @@ class Runner:
                 async with HttpClient() as client:  # closed before the last samples of descriptors
                     auth = self._testbed.running("auth")[0]
                     password = self._canaries["the password"]
-                    known = await register(client, customers, self._domain, password, auth)
+                    *known, clerk = await register(client, customers + 1, self._domain, password, auth)
                     async with collector.database() as database:
                         await database.confirm_customers()
-                    for customer in known:
+                        await database.make_admin(clerk.email)
+                    for customer in (*known, clerk):
                         await customer.renew(client, refused=True)  # the token says that the address is confirmed
+                    fronts = self._testbed.running("orders")
                     load = Load(
                         plan,
                         client=client,
-                        fronts=self._testbed.running("orders"),
+                        fronts=fronts,
                         customers=known,
                         products=await self._products(client),
                         journal=notes,
                     )
-                    await self._load_with_faults(load, injector, faults)
+                    desk = Desk(
+                        client=client,
+                        fronts=fronts,
+                        clerk=clerk,
+                        journal=notes,
+                        every_s=round_s(plan.rate),
+                        seed=plan.seed,
+                    )
+                    await self._load_with_faults(load, desk, injector, faults)
                 ended_at = time.time()
                 self._observe(Progress(stage="waiting for pending work"))
                 settled_in_s = await collector.settle(self._settle_s)
                 await self._rest()
         self._observe(Progress(stage="collecting"))
-        observed = await self._collect(collector, injector, notes.purchases)
+        observed = await self._collect(collector, injector, notes)
         return msgspec.structs.replace(observed, began_at=began_at, ended_at=ended_at, settled_in_s=settled_in_s)
 
     async def _products(self, client: HttpClient) -> Sequence[int]:
@@ -163,24 +174,32 @@ class Runner:
             raise StartFailed(f"no products to order: {answer.status} {answer.body[:200]!r}")
         return [product["id"] for product in answer.json()["products"]]
 
-    async def _load_with_faults(self, load: Load, injector: Injector, faults: Sequence[Fault]) -> None:
+    async def _load_with_faults(self, load: Load, desk: Desk, injector: Injector, faults: Sequence[Fault]) -> None:
         """Every fault that is still active is lifted as soon as the load has ended."""
         injecting = asyncio.create_task(inject_on_schedule(faults, injector.inject, self._stop))
+        over = asyncio.Event()
+        working = asyncio.create_task(desk.run(over))
         async with _in_background(self._reporting(load, injector)):
             try:
                 await load.run(self._stop)
             finally:
                 injector.lift_now.set()
+                over.set()
                 await injecting
+                await working
 
-    async def _collect(self, collector: Collector, injector: Injector, purchases: list[Purchase]) -> Observations:
+    async def _collect(self, collector: Collector, injector: Injector, notes: Journal) -> Observations:
         mails, leaks = await asyncio.to_thread(collector.mails, self._canaries)
         async with collector.database() as database:
+            await database.make_customers()
             orders, events = await database.orders(), await database.events()
+            histories = await database.histories(sorted({each.order_id for each in notes.operations}))
             stuck = await database.stuck_transactions()
         return Observations(
             policy=self._testbed.policy,
-            purchases=purchases,
+            purchases=notes.purchases,
+            operations=notes.operations,
+            histories=histories,
             orders=orders,
             events=events,
             ledger=await collector.ledger(),

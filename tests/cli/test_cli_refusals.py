@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from app_process import APP, Console, environment
 
+from collector import collecting
 from purveyor.kit.errors import StartupError
 from purveyor.process import bind
 
@@ -228,6 +229,28 @@ def test_doctor_fails_for_a_configured_server_that_the_roles_can_do_without(cons
 
     assert done.returncode == 1
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("down")] == ["redis"]
+
+
+@pytest.mark.parametrize(
+    ("away", "protocol", "line"),
+    [
+        (False, "", "ok    traces (external): the collector takes them"),
+        (True, "", "warn  traces (external): the collector does not take them."),
+        (
+            False,
+            "grpc",
+            "warn  Traces are not exported: OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf",
+        ),
+    ],
+)
+def test_doctor_says_if_traces_can_be_exported(console: Console, away: bool, protocol: str, line: str) -> None:
+    with collecting() as collector:
+        collector.is_away = away
+        settings = collector.variables | {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+        done = console("doctor", "--roles", "catalog", settings=settings)
+
+    assert done.returncode == 0
+    assert [shown for shown in done.stdout.splitlines() if shown.startswith(line)]
 
 
 def test_doctor_and_serve_name_misspelled_settings(console: Console, folder: Path, taken: int) -> None:

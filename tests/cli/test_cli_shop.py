@@ -319,6 +319,7 @@ def test_config_tells_values_and_their_sources_but_no_secret(console: Console, f
         "LOG_LEVEL": "warning",
         "SMTP_URL": f"smtps://shop:{secret}@mail.example.com:465",
         "ORDERS_DATABASE_URL": f"postgresql://shop:{secret}@db.example.com/orders",
+        "OTEL_EXPORTER_OTLP_HEADERS": f"api-key={secret}",
     }
     shown = console("config", "--config", "shop.toml", settings=settings)
 
@@ -329,6 +330,7 @@ def test_config_tells_values_and_their_sources_but_no_secret(console: Console, f
         r"EMAIL_PASS +\*\*\*\* +environment",
         r"SMTP_URL +smtps://shop:\*\*\*\*@mail\.example\.com:465 +environment",
         r"ORDERS_DATABASE_URL +postgresql://shop:\*\*\*\*@db\.example\.com/orders +environment",
+        r"OTEL_EXPORTER_OTLP_HEADERS +\*\*\*\* +environment",
         r"LOG_LEVEL +warning +environment",
         r"RATE_LIMIT_ORDERS +5/second +shop\.toml",
         r"RATE_LIMIT_LOGIN +10/minute +default",

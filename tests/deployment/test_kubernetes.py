@@ -1,5 +1,6 @@
 """``configs/kubernetes`` is valid and safe, and its containers work: as processes, for want of a cluster."""
 
+import importlib
 import re
 import secrets
 import shutil
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
-import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
@@ -20,6 +20,7 @@ import cheap_hashes
 from own_processes import environment
 from purveyor.host import known_settings
 from purveyor.registry import ROLES
+from purveyor_drill.servers.newer import find_program
 from purveyor_drill.servers.process import Child, free_port, talk
 from real_servers import require_servers
 from running import Running, public_client
@@ -31,13 +32,16 @@ CONFIGS = ROOT / "configs/kubernetes"
 OVERLAYS = ["overlays/monolith", "overlays/split", "overlays/keda", "migrate/monolith", "migrate/split"]
 KUBERNETES = "1.34"
 Object = dict[str, Any]
-RENDER = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
+KUBECTL = find_program("kubectl")
+RENDER = [KUBECTL, "kustomize"] if KUBECTL else ["kustomize", "build"]
 PAGE = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
 _SECRET = r"^   \| `([\w-]+)` \|[^|]*\|([^|]*)\|$"
 SECRETS = {name: re.findall(r"`(\w+)`", keys) for name, keys in re.findall(_SECRET, PAGE, re.MULTILINE)}
 """The Secrets that the page names, with their keys."""
 
-pytestmark = pytest.mark.skipif(shutil.which(RENDER[0]) is None, reason="no kubectl and no kustomize")
+pytestmark = pytest.mark.skipif(
+    shutil.which(RENDER[0]) is None, reason="no kubectl (scripts/newer-programs gets one) and no kustomize"
+)
 
 
 @cache
@@ -78,18 +82,24 @@ def is_keda(each: Object) -> bool:
     return str(each["apiVersion"]).startswith("keda.sh/")
 
 
+@pytest.fixture(scope="module")
+def schemas() -> Any:
+    """Imported where it is used: that takes seconds, which every process of the run would spend."""
+    return importlib.import_module("kubernetes_validate")
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_objects_satisfy_the_strict_schemas(overlay: str) -> None:
+def test_objects_satisfy_the_strict_schemas(schemas: Any, overlay: str) -> None:
     for each in rendered(overlay):
         if not is_keda(each):  # its definitions come with KEDA
-            kubernetes_validate.validate(each, KUBERNETES, strict=True)
+            schemas.validate(each, KUBERNETES, strict=True)
 
 
-def test_schemas_refuse_a_misspelled_field() -> None:
+def test_schemas_refuse_a_misspelled_field(schemas: Any) -> None:
     deployment = named("overlays/split", "Deployment", "auth")
     wrong = {**deployment, "spec": {**deployment["spec"], "replica": 2}}
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
+    with pytest.raises(schemas.ValidationError):
+        schemas.validate(wrong, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

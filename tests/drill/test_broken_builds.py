@@ -64,6 +64,8 @@ DEFECTS = {
     "high_water_mark": Provocation(
         6, [fault(0.5, "latency", "link to database", 5.0)], POSTGRES, frozenset({"I3", "I4"})
     ),
+    "ignored_condition": Provocation(12, [], POSTGRES, frozenset({"I12"})),
+    "blind_update": Provocation(12, [], POSTGRES, frozenset({"I12"})),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from drill.samples import BEGAN, attempt, changed, fault, good_observations, samples
 from purveyor_drill.checker import check
-from purveyor_drill.observations import CLIENT, Observations, Sample
+from purveyor_drill.observations import CLIENT, Observations, Operation, OrderHistory, Sample
 
 
 def violated(observed: Observations) -> set[str]:
@@ -232,6 +232,32 @@ def stick(observed: Observations) -> None:
     observed.stuck_transactions = 1
 
 
+def lose_a_change(observed: Observations) -> None:
+    order = observed.orders[0].id
+    observed.operations = [operation(order, status=200, version=2, state="paid")]
+    observed.histories = [OrderHistory(order_id=order, version=1, payment_status="unpaid", changes=())]
+
+
+def answer_a_change_with_500(observed: Observations) -> None:
+    observed.operations = [operation("order-0", status=500)]
+
+
+def operation(order_id: str, **answer: object) -> Operation:
+    """A change of version 1."""
+    return Operation(
+        id="drill-1",
+        client="writer-1",
+        kind="change",
+        order_id=order_id,
+        process="orders-1",
+        sent_at=BEGAN,
+        ended_at=BEGAN + 0.01,
+        base=1,
+        sets="paid",
+        **answer,
+    )
+
+
 SPOILT: dict[str, list[Callable[[Observations], None]]] = {
     "I1": [
         lose_order,
@@ -269,9 +295,11 @@ SPOILT: dict[str, list[Callable[[Observations], None]]] = {
         answer_503_later_than_the_wait_explains,
         answer_503_late_however_long_the_wait,
         never_answer,
+        answer_a_change_with_500,
     ],
     "I10": [leak],
     "I11": [leak_descriptors, leak_memory, stick],
+    "I12": [lose_a_change],
 }
 
 

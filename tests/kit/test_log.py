@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from purveyor.kit import log
+from purveyor.kit import log, tracing
 from purveyor.kit.log import ConsoleFormatter, JsonFormatter
 from waiting import PATIENCE_S
 
@@ -134,6 +134,17 @@ def test_the_request_id_is_on_every_line() -> None:
     assert "request_id=r-1" in lines[1]
     assert "request_id" not in JsonFormatter().format(record())
     assert "request_id" not in ConsoleFormatter(color=False).format(record())
+
+
+def test_trace_id_is_on_every_json_line() -> None:
+    token = tracing.traceparent.set("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    try:
+        line = JsonFormatter().format(record())
+    finally:
+        tracing.traceparent.reset(token)
+
+    assert json.loads(line)["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert "trace_id" not in JsonFormatter().format(record())
 
 
 def test_the_console_line() -> None:

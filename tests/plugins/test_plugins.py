@@ -293,3 +293,8 @@ def test_role_is_documented_and_its_schema_migrated(template: Path) -> None:
     migrated = app(template, "migrate", "--roles", "tally", settings={"DATA_DIR": str(template / "fresh")})
     assert migrated.returncode == 0, migrated.stderr
     assert "tally 0001_orders" in migrated.stdout
+
+
+def test_path_entry_that_cannot_be_read_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend("x" * 5000)  # OSError even for root: the name is too long
+    assert with_installed(ROLES, TRANSPORTS) == (ROLES, TRANSPORTS)

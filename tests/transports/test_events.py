@@ -236,6 +236,19 @@ def alike(arrived: Envelope, sent: Envelope) -> bool:
     return 0 <= late < 1 and msgspec.structs.replace(arrived, occurred_at=sent.occurred_at) == sent
 
 
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the trace of each attempt was told that it is a repetition."""
+    noted: list[bool] = []
+
+    def start(name: str, kind: str, attributes: Any, *, again: bool, **_: Any) -> tracing.Span:
+        noted.append(again)
+        return tracing.NO_SPAN
+
+    monkeypatch.setattr(tracing, "_start", start)
+    return noted
+
+
 async def dead_letters(line: Line, transport: EventTransport, expected: int) -> list[DeadLetter]:
     """The queue's dead letters, once there are as many."""
 
@@ -375,7 +388,9 @@ async def test_publishing_nothing_is_nothing(line: Line) -> None:
     assert list(await (await line.transport()).publish([])) == []
 
 
-async def test_a_handler_that_fails_is_called_again_later_and_holds_up_nobody(line: Line) -> None:
+async def test_a_handler_that_fails_is_called_again_later_and_holds_up_nobody(
+    line: Line, tries: list[bool]
+) -> None:
     """Its error is one that the transport itself knows from reading bodies: that must not be mixed up."""
     transport = await line.transport()
     first, second = line.sent(1), line.sent(2)
@@ -394,11 +409,12 @@ async def test_a_handler_that_fails_is_called_again_later_and_holds_up_nobody(li
     await handler.until(2)
 
     assert handler.done == [second.id, first.id]
+    assert tries == [False, False, True]
     assert await dead_letters(line, transport, 0) == []
 
 
 async def test_a_server_that_a_handler_needs_is_waited_for_and_counts_as_no_attempt(
-    line: Line, monkeypatch: pytest.MonkeyPatch
+    line: Line, monkeypatch: pytest.MonkeyPatch, tries: list[bool]
 ) -> None:
     monkeypatch.setattr(handling, "AWAY_PAUSE_S", 0.1)
     transport = await line.transport()
@@ -414,6 +430,7 @@ async def test_a_server_that_a_handler_needs_is_waited_for_and_counts_as_no_atte
     (letter,) = await dead_letters(line, transport, 1)
 
     assert len(handler.seen) == 3
+    assert tries == [False, True, True]
     assert letter.attempts == 1
 
 
@@ -463,7 +480,7 @@ async def test_a_body_that_cannot_be_read_is_a_dead_letter_at_once_and_holds_up_
     assert all(letter.reason.startswith("Undeliverable: the body ") for letter in letters)
 
 
-async def test_a_dead_letter_is_sent_again_once(line: Line) -> None:
+async def test_a_dead_letter_is_sent_again_once(line: Line, tries: list[bool]) -> None:
     transport = await line.transport()
     dead = True
 
@@ -481,6 +498,7 @@ async def test_a_dead_letter_is_sent_again_once(line: Line) -> None:
     assert await console.replay(line.queue.name, str(sent.id))
     await handler.until(1)
     assert handler.done == [sent.id]
+    assert tries == [False, False, True]
     assert alike(handler.seen[-1][1], sent)
     assert not await console.replay(line.queue.name, str(sent.id)), "it is no dead letter any more"
     assert len(await dead_letters(line, console, 1)) == 1, "the other one stays"

@@ -66,9 +66,9 @@ def drill(
 ) -> None:
     """Inject faults under load and check that nothing is lost and that no duplicate goes unrecorded.
 
-    Processes are killed and frozen and connections are cut, while orders are placed and mails sent. Starts its own
-    servers and a mail server that delivers nothing. Ctrl-C ends the load early and still checks the result. Exit
-    codes: 0 all invariants hold, 1 an invariant is violated, 69 a server is not installed.
+    Processes are killed and frozen and connections are cut, while orders are placed and changed and mails sent.
+    Starts its own servers and a mail server that delivers nothing. Ctrl-C ends the load early and still checks the
+    result. Exit codes: 0 all invariants hold, 1 an invariant is violated, 69 a server is not installed.
     """
     _require_package()
     from purveyor_drill.report import Run

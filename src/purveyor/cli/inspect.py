@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from purveyor.cli.options import (
     run,
 )
 from purveyor.cli.output import JsonOption, out, print_json, table
-from purveyor.kit import log
+from purveyor.kit import log, otel
 from purveyor.kit.log import printable
 from purveyor.kit.mode import Mode
 from purveyor.kit.role import BUILT_IN
@@ -68,6 +68,9 @@ def config(roles: RolesOption = ALL_ROLES, config: ConfigOption = None, as_json:
         value, source = sources.find(name)
         if value:
             entries.append(Entry(name, Url(value).masked, source, f"Database of role {role.name} only"))
+    for name, value in sorted(sources.starting_with(otel.PREFIX).items()):
+        masked = "****" if name.endswith("_HEADERS") else Url(value).masked
+        entries.append(Entry(name, masked, sources.find(name)[1], "Export of traces"))
     if as_json:
         print_json(entries)
         return
@@ -117,6 +120,8 @@ async def examine(roles: Sequence[str], config: ConfigOption) -> list[Finding]:
     found += [
         Finding(unknown.name, "warn", "setting", str(unknown)) for unknown in sources.unknown(known_settings())
     ]
+    if otel.is_wanted(variables := sources.starting_with(otel.PREFIX)):
+        found.append(await _examine_traces(variables))
     async with Host(chosen, sources, mode=Mode.DOCTOR).running() as host:
         checks = {check.name: (role, check) for role, group in host.checks().items() for check in group}
         results = await asyncio.gather(*(probe(check) for _, check in checks.values()))
@@ -127,6 +132,16 @@ async def examine(roles: Sequence[str], config: ConfigOption) -> list[Finding]:
                 hint = _hint(detail, check.setting or host.database_setting(role))
             found.append(Finding(check.name, state, check.kind, detail + hint))
     return found
+
+
+async def _examine_traces(variables: Mapping[str, str]) -> Finding:
+    """Check the export of traces. Roles work without it."""
+    if trouble := otel.obstacle(variables):
+        return Finding("traces", "warn", "setting", trouble)
+    if await asyncio.to_thread(otel.takes_traces, variables):
+        return Finding("traces", "ok", "external", "the collector takes them")
+    why_not = "the collector does not take them. Start it or correct OTEL_EXPORTER_OTLP_ENDPOINT."
+    return Finding("traces", "warn", "external", why_not)
 
 
 def _print(found: Sequence[Finding]) -> None:

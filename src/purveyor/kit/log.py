@@ -15,6 +15,8 @@ from typing import Literal
 
 import msgspec
 
+from purveyor.kit import tracing
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _COLORS = {"DEBUG": "\x1b[2m", "INFO": "\x1b[36m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m"}
@@ -51,6 +53,8 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             **_fields(record),
         }
+        if trace_id := tracing.trace_id():
+            entry["trace_id"] = trace_id
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         try:
@@ -62,7 +66,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Time, level, event and ``key=value`` pairs, for a terminal."""
+    """Time, level, event and ``key=value`` pairs, for a terminal. Leaves out the trace id, which is long."""
 
     def __init__(self, *, color: bool) -> None:
         super().__init__()

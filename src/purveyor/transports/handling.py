@@ -53,32 +53,34 @@ class Handling:
         self._handler = handler
         self._pauses_s = pauses_s
 
-    async def attempt(self, sent: Envelope) -> Exception | None:
-        """Call the handler, for 10 s at most.
+    async def attempt(self, sent: Envelope, *, again: bool) -> Exception | None:
+        """Call the handler, for 10 s at most. ``again`` says that the event was handled before, in vain.
 
         Returns what it raised, ``TimeoutError``, or ``Undeliverable`` for a body that cannot be read.
         """
         error: Exception | None = None
         began = time.perf_counter()
-        with caused_by(sent):
+        with caused_by(sent), self._span_of(sent, again=again) as span:
             try:
                 event = decoded(sent.body, self.queue.event)
                 async with asyncio.timeout(HANDLER_S):
                     failpoint("consumer.delivered")
-                    await self._handler(event, sent)
+                    await self._handler(event, sent.below(span))
                     failpoint("consumer.handled")
             except TimeoutError as late:
                 error = TimeoutError(str(late) or f"not handled within {HANDLER_S:g} s")
             except Exception as raised:
                 error = raised
+            if error is not None:
+                span.fail(error)
         HANDLER_SECONDS.labels(self.queue.name).observe(time.perf_counter() - began)
         EVENTS_HANDLED.labels(self.queue.name, "failed" if error else "handled").inc()
         return error
 
-    async def attempt_while_away(self, sent: Envelope, over: asyncio.Event) -> Exception | None:
+    async def attempt_while_away(self, sent: Envelope, over: asyncio.Event, *, again: bool) -> Exception | None:
         """Attempt again as long as the handler raises ``Unavailable``; that is returned once ``over`` is set."""
         failures = 0
-        while isinstance(error := await self.attempt(sent), Unavailable):
+        while isinstance(error := await self.attempt(sent, again=again or failures > 0), Unavailable):
             failures += 1
             log.warning("event waits", extra=self.about(sent) | {"reason": str(error)})
             await wait_until_set(over, _AWAY.pause_s(failures))
@@ -102,6 +104,14 @@ class Handling:
         with caused_by(sent):
             log.log(logging.ERROR if pause_s is None else logging.WARNING, "event not handled", extra=extra)
         return Failure(attempts, reason, pause_s)
+
+    def _span_of(self, sent: Envelope, *, again: bool) -> tracing.Span:
+        about = {
+            "messaging.operation.type": "process",
+            "messaging.destination.name": self.queue.name,
+            "messaging.message.id": str(sent.id),
+        }
+        return tracing.span(f"process {sent.type}", "consumer", about, again=again, since=sent.occurred_at)
 
     def about(self, sent: Envelope) -> dict[str, Any]:
         """Return the log fields that identify the event."""

@@ -19,6 +19,8 @@ from purveyor.transports.handling import Failure
 Headers = Mapping[str, Any]
 
 ATTEMPT, REASON, DIED_AT, DEAD_ID = NOTES = ("x-attempt", "x-reason", "x-died-at", "x-dead-id")
+REPLAYED = {ATTEMPT: 0}
+"""The notes on a dead letter that is sent again."""
 NO_ID = UUID(int=0)
 _ORDER_ID, _SUBJECT = "order_id", "subject"
 """The header that has the envelope's subject: the first one if that is an order."""

@@ -75,6 +75,10 @@ class HttpAsker:
     async def ask(self, message: Ask[R]) -> R:
         if inside_transaction():
             raise RuntimeError(f"{type(message).__name__} was asked inside an open database transaction")
+        with tracing.span(f"ask {type(message).__name__}", "client", {"peer.service": self._role}):
+            return await self._ask(message)
+
+    async def _ask(self, message: Ask[R]) -> R:
         within_s = seconds_left(self._timeout_s)
         read = _read if message.route else _read_private
         try:

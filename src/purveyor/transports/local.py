@@ -3,6 +3,7 @@
 import asyncio
 from typing import TypeVar, cast
 
+from purveyor.kit import tracing
 from purveyor.kit.caller import asking_role
 from purveyor.kit.db.postgres import inside_transaction
 from purveyor.kit.deadline import seconds_left
@@ -29,8 +30,9 @@ class LocalAsker:
             raise RuntimeError(f"{type(message).__name__} was asked inside an open database transaction")
         token = asking_role.set(self._asking)
         try:
-            async with asyncio.timeout(seconds_left(self._timeout_s)):
-                return cast("R", await self._answers[type(message)](message))
+            with tracing.span(f"ask {type(message).__name__}", "internal", {}):
+                async with asyncio.timeout(seconds_left(self._timeout_s)):
+                    return cast("R", await self._answers[type(message)](message))
         except TimeoutError as late:
             raise Unavailable("Another role did not respond in time.") from late
         finally:

@@ -48,7 +48,7 @@ class MongoServer(Server):
             # It writes its journal to the kernel at once, so kill -9 loses nothing that was acknowledged.
             return [mongod, "--bind_ip", "127.0.0.1", "--port", port, "--dbpath", data, "--quiet"]
         command = [str(_secantusd()), "--config", str(self.folder / "secantusd.toml")]
-        command += ["--host", "127.0.0.1", "--port", port, "--storage-path", data, "--cache-size", "64M"]
+        command += ["--host", "127.0.0.1", "--port", port, "--storage-path", data, "--cache-size", "512M"]
         return [*command, "--sync-on-commit"] if self._durable else command
 
     def _ready(self) -> bool:

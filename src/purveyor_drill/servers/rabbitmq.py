@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from purveyor_drill.servers.newer import home
 from purveyor_drill.servers.process import StartFailed, free_port, talk
 from purveyor_drill.servers.server import Server
 
@@ -58,26 +58,32 @@ class RabbitServer(Server):
         return f"amqp://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}/"
 
     def create_vhost(self, name: str, *, default_queue_type: str = "") -> str:
-        """Make a virtual host (a name without ``/``) and return its URL.
+        """Make one virtual host as ``create_vhosts`` does, and return its URL."""
+        (url,) = self.create_vhosts([name], default_queue_type=default_queue_type)
+        return url
+
+    def create_vhosts(self, names: Sequence[str], *, default_queue_type: str = "") -> Sequence[str]:
+        """Make virtual hosts (names without ``/``) and return their URLs.
 
         ``default_queue_type`` is what a queue becomes that is declared without a type. A given server has no
-        ``rabbitmqctl`` for us: there it is the given URL, its own virtual host.
+        ``rabbitmqctl`` for us: there each is the given URL, its own virtual host.
         """
         if not self.ours:
-            return self.url
+            return [self.url] * len(names)
         everything = {"configure": ".*", "write": ".*", "read": ".*"}
         if default_queue_type:  # in definitions it counts from 3.11 on
-            self.rabbitmqctl("add_vhost", name, "--default-queue-type", default_queue_type)
+            for name in names:
+                self.rabbitmqctl("add_vhost", name, "--default-queue-type", default_queue_type)
         definitions = {
-            "vhosts": [] if default_queue_type else [{"name": name}],
-            "permissions": [{"user": _USER, "vhost": name, **everything}],
+            "vhosts": [] if default_queue_type else [{"name": name} for name in names],
+            "permissions": [{"user": _USER, "vhost": name, **everything} for name in names],
         }
-        file = self.folder / f"{name}.json"
+        file = self.folder / f"{names[0]}.json"
         file.write_text(json.dumps(definitions))
         self.rabbitmqctl("import_definitions", str(file))  # one call: each starts an Erlang machine
-        return f"{self._own_url().rpartition('/')[0]}/{name}"
+        return [f"{self._own_url().rpartition('/')[0]}/{name}" for name in names]
 
-    def rabbitmqctl(self, *arguments: str, within_s: float = 60.0) -> str:
+    def rabbitmqctl(self, *arguments: str, within_s: float = 120.0) -> str:
         """Run the operator's tool against this node (1 to 2 s); raises ``CalledProcessError``."""
         done = subprocess.run(
             [self._script("rabbitmqctl"), "-q", *arguments],
@@ -140,7 +146,7 @@ class RabbitServer(Server):
 
 
 class RabbitServer4(RabbitServer):
-    """RabbitMQ 4 from a folder: the one that ``TEST_RABBITMQ4_HOME`` names, or where scripts/servers puts it.
+    """RabbitMQ 4 from a folder: the one that ``TEST_RABBITMQ4_HOME`` names, or scripts/newer-programs made.
 
     The folder is laid out as Debian's packages are, with an Erlang of its own.
     """
@@ -150,11 +156,11 @@ class RabbitServer4(RabbitServer):
 
     @classmethod
     def _missing(cls) -> str | None:
-        return None if cls._scripts() else f"no RabbitMQ 4 in {cls._home()} (scripts/rabbitmq4 gets one)"
+        return None if cls._scripts() else f"no RabbitMQ 4 in {cls._home()} (scripts/newer-programs gets one)"
 
     @classmethod
     def _home(cls) -> Path:
-        return Path(os.environ.get("TEST_RABBITMQ4_HOME") or Path(sys.prefix) / "rabbitmq4")
+        return Path(os.environ.get("TEST_RABBITMQ4_HOME") or home("rabbitmq4"))
 
     @classmethod
     def _scripts(cls) -> Path | None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg  # type: ignore[import-untyped]
 import pytest
 
+from purveyor.kit import tracing
 from purveyor.kit.clock import now
 from purveyor.kit.db.migrate import migrate
 from purveyor.kit.db.postgres import Connection, Database
@@ -129,6 +130,26 @@ async def test_what_was_committed_is_published_in_order_once_and_whole(orders: D
     assert (sent.type, sent.subject, sent.sequence) == ("order.created", f"subject of {ids[0]}", 1)
     assert (sent.correlation_id, sent.currency, sent.language, sent.traceparent) == ("r-1", "EUR", "de", "00-1")
     assert sent.body == f'{{"id": "{ids[0]}"}}'.encode()
+
+
+async def test_event_passes_on_the_span_of_its_publication_and_says_when_it_is_another(
+    orders: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans: list[tuple[str, str, bool]] = []
+
+    def start(name: str, kind: str, attributes: Any, *, parent: str, again: bool, since: datetime) -> tracing.Span:
+        spans.append((name, parent, again))
+        return tracing.Span("00-2")
+
+    monkeypatch.setattr(tracing, "_start", start)
+    await add(orders, event_id := new_id())
+    transport = Transport()
+    await relay(orders, transport).batch()
+    assert await Outbox(orders, SCHEMA).replay(str(event_id))
+    await relay(orders, transport).batch()
+
+    assert spans == [("publish order.created", "00-1", False), ("publish order.created", "00-1", True)]
+    assert [sent.traceparent for sent in transport.published] == ["00-2", "00-2"]
 
 
 async def test_a_row_that_was_rolled_back_is_never_published(orders: Database) -> None:

@@ -2,17 +2,19 @@
 
 from uuid import UUID
 
+import msgspec
 import pytest
 
-from purveyor.kit.db.postgres import Database
+from purveyor.kit.clock import now
+from purveyor.kit.db.postgres import Connection, Database
 from purveyor.kit.errors import NotFound
 from purveyor.kit.ids import new_id
 from purveyor.roles.orders.contract import PreconditionFailed, UndoOver
 from purveyor.roles.orders.etag import IfMatch
-from purveyor.roles.orders.model import ChangedBy
+from purveyor.roles.orders.model import ChangedBy, StoredOrder, Transition
 from purveyor.roles.orders.service import Changes, OrderChange
 from purveyor.roles.orders.store import OrderStore
-from purveyor.roles.orders.undo import Undo, undo
+from purveyor.roles.orders.undo import Correction, Undo, undo
 from roles.orders.samples import buyer, identity, new_order
 
 ANY = IfMatch(None)
@@ -122,3 +124,44 @@ async def test_what_can_no_longer_be_undone_is_forgotten(database: Database, sto
         await undoing.undo(buyer("staff"), str(order_id), ANY)
     await undoing.purge()
     assert await database.fetchval("select count(*) from orders.undoable where order_id = $1", order_id) == 0
+
+
+class Overtaken(OrderStore):
+    """Stores another change right after each."""
+
+    async def change(self, transition: Transition, connection: Connection | None = None) -> bool:
+        changed = await super().change(transition, connection)
+        later = msgspec.structs.replace(
+            transition,
+            was=transition.order.version,
+            order=msgspec.structs.replace(
+                transition.order, version=transition.order.version + 1, payment_status="refunded"
+            ),
+        )
+        await super().change(later, connection)
+        return changed
+
+
+async def test_correction_answers_with_the_version_that_it_made(database: Database, store: OrderStore) -> None:
+    order_id = await held(store)
+    admin, wish = buyer("admin"), Correction(status=None, payment_status="paid", reason="paid in cash")
+
+    undoing = Undo(database, Overtaken(database), committed=lambda _: None)
+    corrected = await undoing.correct(admin, str(order_id), wish, IfMatch(frozenset(["1"])))
+
+    assert (corrected.order.version, corrected.order.payment_status) == (2, "paid")
+    assert (await store.find(order_id, None)).order.version == 3
+
+
+class ChangedSince(OrderStore):
+    """Reads another version outside of a transaction, as after a change by others."""
+
+    async def find(self, order_id: UUID, owner: str | None, connection: Connection | None = None) -> StoredOrder:
+        stored = await super().find(order_id, owner, connection)
+        return stored if connection else msgspec.structs.replace(stored, order=stored.order.become(at=now()))
+
+
+async def test_undo_answers_with_the_version_that_it_made(database: Database, store: OrderStore) -> None:
+    order_id = await held(store, "confirmed")
+    undoing = Undo(database, ChangedSince(database), committed=lambda _: None)
+    assert (await undoing.undo(buyer("staff"), str(order_id), ANY)).order.version == 3

@@ -115,3 +115,7 @@ class Envelope(Cause, frozen=True, kw_only=True):
             currency=currency,
             language=language,
         )
+
+    def below(self, span: tracing.Span) -> "Envelope":
+        """The event with a span as its trace."""
+        return msgspec.structs.replace(self, traceparent=span.traceparent) if span.traceparent else self

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from purveyor.kit import tracing
 from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Connection, Database, Record, columns, storable
 from purveyor.kit.errors import EventBacklog, Unavailable
@@ -292,7 +293,9 @@ class Relay:
             if not rows:
                 return 0
             failpoint("relay.locked")
-            outcomes = await self._transport.publish([envelope(row) for row in rows])
+            spans = [_span_of(row) for row in rows]
+            sent = [envelope(row).below(span) for row, span in zip(rows, spans, strict=True)]
+            outcomes = await self._transport.publish(sent)
             failpoint("relay.published")
             done = [row["id"] for row, error in zip(rows, outcomes, strict=True) if error is None]
             if done:
@@ -305,7 +308,10 @@ class Relay:
             self._stuck = full_of_failures or any(isinstance(error, Unavailable) for _, error in failed)
             if failed:
                 await self._back_off(connection, failed)
-        for row, error in zip(rows, outcomes, strict=True):
+        for row, error, span in zip(rows, outcomes, spans, strict=True):
+            if error is not None:
+                span.fail(error)
+            span.end()
             EVENTS_PUBLISHED.labels(row["type"], "failed" if error else "confirmed").inc()
         if len(rows) == size and not self._stuck:
             self._size = BACKLOG_BATCH
@@ -340,6 +346,18 @@ class Relay:
         await self._database.purge(
             f"{self._schema}.outbox", "id < $1 and published_at is not null", first_id_of(now() - KEEP)
         )
+
+
+def _span_of(row: Record) -> tracing.Span:
+    about = {"messaging.operation.type": "send", "messaging.message.id": str(row["id"])}
+    return tracing.span(
+        f"publish {row['type']}",
+        "producer",
+        about,
+        parent=row["traceparent"],
+        again=row["attempts"] > 0,
+        since=row["occurred_at"],
+    )
 
 
 async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:

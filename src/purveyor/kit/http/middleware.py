@@ -6,6 +6,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextvars import Token
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from litestar.types import ASGIApp, Message, Receive, Send
 
 from purveyor.kit import log, security_log, tracing
 from purveyor.kit.deadline import request_deadline
-from purveyor.kit.errors import BadRequest, MethodNotAllowed, Overloaded
+from purveyor.kit.errors import BadRequest, MethodNotAllowed, Overloaded, Problem
 from purveyor.kit.http.base_path import base_path, strip_base_path, with_base_path
 from purveyor.kit.http.cors import Cors
 from purveyor.kit.http.refusals import (
@@ -76,13 +77,13 @@ class RequestContext:
             return
         request_id = request_id_of(scope["headers"])
         token = log.request_id.set(request_id)
-        trace = tracing.traceparent.set(_traceparent_of(scope["headers"]))
         if self._trusted:
             self._find_client(scope)
         network = security_log.network.set(client_network(scope["client"][0]) if scope.get("client") else "")
         base = base_path.set(self._base_path)
         if self._base_path:
             strip_base_path(scope, self._base_path)
+        span, trace = _begin_trace(scope)
         answering = self._answering(scope)
         head = scope["method"] == "HEAD"
         if head:
@@ -106,7 +107,8 @@ class RequestContext:
         try:
             await answering(scope, receive, send_with_headers)
         finally:
-            self._record(scope, status, time.perf_counter() - started)
+            self._record(scope, status, time.perf_counter() - started, span)
+            span.end()
             log.request_id.reset(token)
             tracing.traceparent.reset(trace)
             security_log.network.reset(network)
@@ -133,7 +135,7 @@ class RequestContext:
             headers += self._cors.fields(scope["headers"])
         return with_base_path(headers, self._base_path) if self._base_path else headers
 
-    def _record(self, scope: Any, status: int, seconds: float) -> None:
+    def _record(self, scope: Any, status: int, seconds: float, span: tracing.Span) -> None:
         method = scope["method"] if scope["method"] in ("GET", "POST", "PUT", "PATCH", "DELETE") else "other"
         route = scope.get("path_template") or "none"
         if status == MethodNotAllowed.status:  # a client makes up methods for any path
@@ -147,6 +149,13 @@ class RequestContext:
             )
         children[0].inc()
         children[1].observe(seconds)
+        if span.is_recorded:
+            if "path_template" in scope:
+                span.rename(f"{method} {route}")
+                span.add({"http.route": route})
+            span.add({"http.response.status_code": status})
+            if status >= Problem.status:
+                span.fail(str(status))
         level = logging.DEBUG if scope["path"].startswith(_QUIET) else logging.INFO
         if logger.isEnabledFor(level):
             logger.log(
@@ -199,10 +208,20 @@ def _as_get(scope: Any) -> Any:
     return {**scope, "method": "GET"}
 
 
+def _begin_trace(scope: Any) -> tuple[tracing.Span, Token[str]]:
+    """Start the span of a request, and make its trace the current one."""
+    sent = _traceparent_of(scope["headers"])
+    span = tracing.NO_SPAN
+    if not scope["path"].startswith(_QUIET):
+        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        span = tracing.span(method, "server", {"http.request.method": method}, parent=sent)
+    return span, tracing.traceparent.set(span.traceparent or sent or tracing.begin())
+
+
 def _traceparent_of(headers: Headers) -> str:
-    """The trace of the client's request, or a new one if it has none or several (W3C Trace Context 3.2.2)."""
+    """The trace of the client's request; empty if it has none or several (W3C Trace Context 3.2.2)."""
     sent = [value for name, value in headers if name == b"traceparent"]
-    return (tracing.parse(sent[0].decode("latin-1")) if len(sent) == 1 else None) or tracing.begin()
+    return tracing.parse(sent[0].decode("latin-1")) if len(sent) == 1 else ""
 
 
 MAX_CONCURRENT = 64

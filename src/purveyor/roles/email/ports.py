@@ -76,6 +76,7 @@ class Claim(Lease, frozen=True, kw_only=True):
     mailbox: str = ""
     """The digest of an unconfirmed mailbox, whose quota the mail has taken at ``taken_at``."""
     taken_at: datetime | None = None
+    traceparent: str = ""
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from purveyor.kit import tracing
 from purveyor.kit.clock import now
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.failpoints import failpoint
@@ -134,6 +135,7 @@ class Sender:
         Errors of the ledger, such as a read-only database after a failover, do not end it, because no other sender
         takes the mail of a living one.
         """
+        tracing.traceparent.set(claim.traceparent)  # for the rest of this task
         record = self._drop(claim) if claim.superseded_by else await self._send(claim)
         if record is None:
             return
@@ -159,7 +161,7 @@ class Sender:
         """Send a mail; return how to record the outcome, ``None`` if another sender has taken the mail."""
         failpoint("sender.claimed")
         try:
-            reply = await self._mailer.send(claim, partial(self._mark_data, claim))
+            reply = await self._hand_over(claim)
         except ClaimLost:
             log.warning("another sender has taken over", extra={"event_id": claim.event_id})
             return None
@@ -184,6 +186,22 @@ class Sender:
             ORDER_TO_MAIL_SECONDS.observe(max(0.0, (now() - claim.created_at).total_seconds()))
         return partial(self._mark_sent, claim, reply)
 
+    async def _hand_over(self, claim: Claim) -> str:
+        again = claim.attempt > 1 or claim.resends > 0
+        about: tracing.Attributes = {
+            "mail.kind": claim.kind,
+            "mail.attempt": claim.attempt,
+            "messaging.message.id": claim.event_id,
+        }
+        with tracing.span("send mail", "client", about, again=again, since=claim.created_at) as span:
+            try:
+                reply = await self._mailer.send(claim, partial(self._mark_data, claim))
+            except (Refused, NotNow) as error:
+                span.add(_smtp_code(str(error)))
+                raise
+            span.add(_smtp_code(reply))
+            return reply
+
     async def _mark_sent(self, claim: Claim, reply: str) -> None:
         await self._ledger.mark_sent(claim, reply)
         self._journal.recorded(claim)
@@ -207,3 +225,9 @@ class Sender:
         """Record a bug of the mailer: the mail is doubtful in state ``data``, else not sent."""
         await self._ledger.mark_doubtful(claim, repr(error), self._policy)
         await self._postpone(claim, error)()  # no effect if the line above has changed the state
+
+
+def _smtp_code(reply: str) -> dict[str, int]:
+    """The code of an SMTP reply as an attribute. Its text may hold an address and is left out."""
+    code, _, _ = reply.partition(" ")
+    return {"smtp.response.status_code": int(code)} if code.isascii() and code.isdigit() else {}

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from purveyor.kit import log
+from purveyor.kit import log, tracing
 from purveyor.kit.clock import now
 from purveyor.kit.errors import Conflict, FieldError, Forbidden, InvalidInput, NotFound, Problem
 from purveyor.kit.events.message import Envelope
@@ -152,37 +152,41 @@ class Orders:
         expected_total: Decimal | None,
         key: IdempotencyKey | None,
     ) -> StoredAnswer:
-        self._backlog.require_room()
-        fetching = self._products.fetch({line.product_id for line in draft.lines})
-        asking = self._identity.profile(buyer, buyer.user_id)
-        if address_id is None:
-            products, profile = await asyncio.gather(fetching, asking)
-        else:
-            products, profile, address = await asyncio.gather(fetching, asking, self._address(buyer, address_id))
-            draft = msgspec.structs.replace(draft, shipping_address=address)
-        recipient = Buyer(
-            name=profile.name or buyer.name,
-            email=profile.email or buyer.email,
-            language=profile.language or buyer.language,
-            confirmed=profile.email_confirmed is True,
-        )
-        failpoint("order.priced")
-        order = Order.place(new_id(), buyer, draft, products, currency=self._currency, at=now())
-        if expected_total is not None and expected_total != to_major(order.total, order.currency):
-            raise price_changed(order, expected_total)
-        stored = await self._store.add(
-            NewOrder(
-                order=order,
-                buyer_email=recipient.email,
-                buyer_name=recipient.name,
-                answer=answer_of(order),
-                event=created_event(order, recipient),
-                key=key,
+        with tracing.span("place order", "internal", {}) as span:
+            self._backlog.require_room()
+            fetching = self._products.fetch({line.product_id for line in draft.lines})
+            asking = self._identity.profile(buyer, buyer.user_id)
+            if address_id is None:
+                products, profile = await asyncio.gather(fetching, asking)
+            else:
+                finding = self._address(buyer, address_id)
+                products, profile, address = await asyncio.gather(fetching, asking, finding)
+                draft = msgspec.structs.replace(draft, shipping_address=address)
+            recipient = Buyer(
+                name=profile.name or buyer.name,
+                email=profile.email or buyer.email,
+                language=profile.language or buyer.language,
+                confirmed=profile.email_confirmed is True,
             )
-        )
-        failpoint("order.stored")
-        self._committed()
-        return stored
+            failpoint("order.priced")
+            order = Order.place(new_id(), buyer, draft, products, currency=self._currency, at=now())
+            if expected_total is not None and expected_total != to_major(order.total, order.currency):
+                raise price_changed(order, expected_total)
+            stored = await self._store.add(
+                NewOrder(
+                    order=order,
+                    buyer_email=recipient.email,
+                    buyer_name=recipient.name,
+                    answer=answer_of(order),
+                    event=created_event(order, recipient),
+                    key=key,
+                )
+            )
+            failpoint("order.stored")
+            if span.is_recorded:
+                span.add({"order.id": str(order.id)})
+            self._committed()
+            return stored
 
     async def _address(self, buyer: Principal, address_id: str) -> Address:
         try:

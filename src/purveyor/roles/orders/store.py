@@ -130,12 +130,14 @@ class OrderStore:
         """One order, of this owner unless ``None``. Raises ``NotFound``."""
         return _order(await self._one(_ORDER, order_id, owner))
 
-    async def find(self, order_id: UUID, owner: str | None) -> StoredOrder:
+    async def find(self, order_id: UUID, owner: str | None, connection: Connection | None = None) -> StoredOrder:
         """One order with what is stored beside it, of this owner unless ``None``. Raises ``NotFound``."""
-        return _kept(await self._one(_KEPT, order_id, owner))
+        return _kept(await self._one(_KEPT, order_id, owner, connection))
 
-    async def _one(self, columns: str, order_id: UUID, owner: str | None) -> Record:
-        row = await self._database.fetchrow(
+    async def _one(
+        self, columns: str, order_id: UUID, owner: str | None, connection: Connection | None = None
+    ) -> Record:
+        row = await (connection or self._database).fetchrow(
             f"select {columns} from orders.orders o where o.id = $1 and ($2::text is null or o.user_id = $2)",  # noqa: S608
             order_id,
             owner,

@@ -65,8 +65,9 @@ class Undo:
             raise PreconditionRequired
         async with self._database.transaction() as connection:
             await undo(connection, found, staff(caller), condition)
+            restored = await self._store.find(found, None, connection)
         self._committed(found)
-        return await self._store.find(found, None)
+        return restored
 
     async def correct(
         self, caller: Principal, order_id: str, correction: "Correction", condition: IfMatch | None
@@ -83,10 +84,11 @@ class Undo:
             raise PreconditionRequired
         stored = await self._store.find(found, None)
         condition.require(stored.order.version)
-        if not await self._store.change(_corrected(stored, correction, staff(caller), now())):
+        transition = _corrected(stored, correction, staff(caller), now())
+        if not await self._store.change(transition):
             raise Conflict("The order was changed by others at the same time. Try again.")
         self._committed(found)
-        return await self._store.find(found, None)
+        return msgspec.structs.replace(stored, order=transition.order, undo_until=None)
 
     async def purge(self) -> None:
         """Forget what can no longer be undone."""

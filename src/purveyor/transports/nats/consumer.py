@@ -187,7 +187,8 @@ class Consumer:
         """Handle one event and settle it. The server delivers an unsettled event again."""
         sent = streams.envelope_of(message.headers or {}, self._handling.queue, message.data)
         with caused_by(sent):
-            error = await self._handling.attempt_while_away(sent, over)
+            again = message.metadata.num_delivered > 1 or headers.ATTEMPT in (message.headers or {})
+            error = await self._handling.attempt_while_away(sent, over, again=again)
             try:
                 await self._settle(message, sent, error)
             except (Unavailable, StartupError) as away:

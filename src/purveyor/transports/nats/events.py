@@ -155,7 +155,7 @@ class NatsEvents:
         """Publish a dead letter again, then remove it. Searches the oldest 1000."""
 
         async def send(message: RawStreamMsg) -> None:
-            given = streams.again(message.headers or {}, f"{queue}.dead.{message.seq}", {})
+            given = streams.again(message.headers or {}, f"{queue}.dead.{message.seq}", headers.REPLAYED)
             await self._send(
                 message.data or b"", streams.subject(queue), streams.EVENTS_STREAM, given, soon(CONFIRM_S)
             )

@@ -83,7 +83,7 @@ class PostgresEvents:
         async with self._database.connection() as connection, connection.transaction():
             rows = await connection.fetch(
                 f"""
-                select {COLUMNS}, signature, attempts from events.deliveries
+                select {COLUMNS}, signature, attempts, reason is not null as again from events.deliveries
                 where queue = $1 and died_at is null and next_attempt_at <= now()
                 order by next_attempt_at limit {_BATCH} for update skip locked""",  # noqa: S608 - our own names
                 handling.queue.name,
@@ -91,7 +91,8 @@ class PostgresEvents:
             if not rows:
                 return None
             events = [msgspec.structs.replace(envelope(row), signature=row["signature"]) for row in rows]
-            outcomes = await asyncio.gather(*map(handling.attempt, events))
+            attempts = [handling.attempt(sent, again=row["again"]) for row, sent in zip(rows, events, strict=True)]
+            outcomes = await asyncio.gather(*attempts)
             handled = [sent.id for sent, error in zip(events, outcomes, strict=True) if error is None]
             await connection.execute(
                 "delete from events.deliveries where queue = $1 and id = any($2)", handling.queue.name, handled

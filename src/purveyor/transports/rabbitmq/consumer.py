@@ -153,7 +153,9 @@ class Consumer:
                 await self._put(
                     topology.again(message), topology.retry_queue(self._queue.name, topology.PAUSES_S[0])
                 )
-            elif error := await self._handling.attempt_while_away(sent, over):
+            elif error := await self._handling.attempt_while_away(
+                sent, over, again=message.redelivered or headers.ATTEMPT in message.headers
+            ):
                 if isinstance(error, Unavailable):
                     return False
                 await self._put_aside(message, sent, error)

@@ -16,6 +16,7 @@ from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.retry import RetrySchedule, retry
+from purveyor.transports import headers
 from purveyor.transports.handling import Handling
 from purveyor.transports.rabbitmq import topology
 from purveyor.transports.rabbitmq.consumer import MOST_DELIVERIES, Consumer
@@ -165,7 +166,7 @@ class RabbitEvents:
         """Looks through the oldest 1000; the queue confirms it before it is taken out."""
 
         async def send(message: AbstractIncomingMessage, deadline: float) -> None:
-            await self._send(topology.again(message, {}), queue, topology.DEFAULT, deadline)
+            await self._send(topology.again(message, headers.REPLAYED), queue, topology.DEFAULT, deadline)
 
         return await self._take_out(queue, event_id, send)
 

@@ -5,9 +5,9 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-from aio_pika import Channel, Message, RobustChannel
+from aio_pika import Channel, Message, RobustChannel, RobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq import Channel as WireChannel
 from aiormq import exceptions as amqp
@@ -76,6 +76,9 @@ class Link:
             apply_types=False,
             logger=None,
         )
+        # FastStream passes these on, and has no other way to the connection before it is made.
+        self.broker._connection_kwargs["connection_class"] = self._new_connection  # noqa: SLF001
+        self._connection: RobustConnection | None = None
         self._connecting = asyncio.Lock()
         self._written: asyncio.Future[object] | None = None
 
@@ -106,23 +109,48 @@ class Link:
         return Unavailable(f"{self.place} did not respond in time.")
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection within 2 s, whatever the server does."""
         await self.let_go(self.broker.stop())
+        await self._let_go_of_connection()
 
     async def let_go(self, ending: Awaitable[object]) -> None:
         """Await the end of something for 1 s at most; a failure is worth a line and nothing more."""
         try:
             async with self.until(soon(_LET_GO_S)):
                 await ending
-        except Unavailable as away:
-            log.info("not ended in order", extra={"reason": away.detail})
+        except (Unavailable, ExceptionGroup) as failure:  # a group where subscribers could not be stopped
+            log.info("not ended in order", extra={"reason": str(failure)})
+
+    def _new_connection(self, *arguments: Any, **options: Any) -> RobustConnection:
+        self._connection = RobustConnection(*arguments, **options)
+        return self._connection
+
+    async def _let_go_of_connection(self) -> None:
+        """Close the connection that was made last.
+
+        Until its ``close`` is called, a task of its own connects again and again. ``RabbitBroker`` does not call
+        it when the first attempt fails or is cancelled, nor when ``stop`` comes no further than the channel.
+        """
+        if (connection := self._connection) is None:
+            return
+        self._connection = None
+        for _ in range(2):  # when the first call is given up, the second has nothing left to wait for
+            if not connection.is_closed:
+                await self.let_go(connection.close())
+
+    async def _connected(self) -> RobustConnection:
+        async with self._connecting:
+            try:
+                return await self.broker.connect()
+            except BaseException:
+                await self._let_go_of_connection()
+                raise
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[Channel]:
         """A channel for one use; what is unacked at its end goes back to its queue. Raises ``Unavailable``."""
         async with self.until(soon(_CHANNEL_S)):
-            async with self._connecting:
-                connection = await self.broker.connect()
+            connection = await self._connected()
             await connection.ready()
             # Not a robust channel: that would be opened again behind our back when the connection comes back.
             channel = Channel(connection, publisher_confirms=False)

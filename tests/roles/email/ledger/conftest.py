@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from purveyor.roles.email.ledger import mongo
+from purveyor.roles.email.ledger import mongo, mongo_documents, postgres
 from purveyor.roles.email.ports import Ledger
 from purveyor_drill.servers.mongodb import MongoServer
 from purveyor_drill.servers.postgres import PostgresServer
@@ -53,3 +53,12 @@ async def me(ledger: Ledger) -> AsyncIterator[str]:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A deadline that a busy machine keeps, for what is not about deadlines."""
     monkeypatch.setattr(mongo, "OPERATION_TIMEOUT_S", 10.0)
+
+
+@pytest.fixture
+def doubt_pause_s(monkeypatch: pytest.MonkeyPatch) -> float:
+    """A short pause before a doubtful mail is sent again, for what is not about its length."""
+    pause_s = 0.2
+    for module in (mongo_documents, postgres):
+        monkeypatch.setattr(module, "DOUBT_PAUSE_S", pause_s)
+    return pause_s

@@ -281,7 +281,7 @@ async def doubt(ledger: Ledger, claim: Claim, *, dead: bool) -> MailRecord:
 
 @pytest.mark.parametrize("dead", [(False, False), (True, True), (False, True), (True, False)])
 async def test_a_mail_in_doubt_twice_is_parked_though_told_to_resend(
-    ledger: Ledger, me: str, dead: tuple[bool, bool]
+    ledger: Ledger, me: str, doubt_pause_s: float, dead: tuple[bool, bool]
 ) -> None:
     await _recorded(ledger, order_id="o-1")
     first = await doubt(ledger, await take(ledger, me), dead=dead[0])
@@ -292,10 +292,11 @@ async def test_a_mail_in_doubt_twice_is_parked_though_told_to_resend(
     assert (second.state, second.resends, second.attempts) == ("unknown", 1, 3)
     (event,) = await told(ledger)
     assert (event.state, event.resends, event.attempts) == ("unknown", 1, 3)
-    await asyncio.sleep(DOUBT_PAUSE_S + 0.2)
+    await asyncio.sleep(doubt_pause_s + 0.2)
     assert await ledger.claim(me, 1) == []
 
 
+@pytest.mark.usefixtures("doubt_pause_s")
 @pytest.mark.parametrize("by", ["resend", "resolve"])
 async def test_what_an_operator_has_sent_again_may_be_in_doubt_once_more(ledger: Ledger, me: str, by: str) -> None:
     event_id = (await _recorded(ledger)).event_id
@@ -310,6 +311,7 @@ async def test_what_an_operator_has_sent_again_may_be_in_doubt_once_more(ledger:
     assert record.resends == 4
 
 
+@pytest.mark.usefixtures("doubt_pause_s")
 @pytest.mark.parametrize("kind", [MongoServer], indirect=True, scope="module")
 async def test_a_document_that_is_older_than_the_count_of_doubts(ledger: Ledger, me: str) -> None:
     await _recorded(ledger)

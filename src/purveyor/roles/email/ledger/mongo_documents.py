@@ -82,6 +82,7 @@ def claim_of(document: Document) -> Claim:
         created_at=document["created_at"],
         resends=document["resends"],
         mailbox=document.get("mailbox", ""),
+        traceparent=document.get("traceparent", ""),
     )
 
 

@@ -141,7 +141,8 @@ from (
 ) due
 where m.event_id = due.event_id and m.kind = due.kind and m.recipient = due.recipient
 returning m.event_id::text as event_id, m.kind, m.recipient, m.message_id, m.message, m.owner::text as owner,
-    m.attempts as attempt, m.resends, m.created_at, m.mailbox, coalesce({_SUPERSEDED_BY}, '') as superseded_by"""  # noqa: S608
+    m.attempts as attempt, m.resends, m.created_at, m.mailbox, m.traceparent,
+    coalesce({_SUPERSEDED_BY}, '') as superseded_by"""  # noqa: S608
 _TAKE_QUOTA = """
 insert into email.quotas as quota (mailbox, taken)
 select mailbox, array[now()] from unnest($1::text[]) as mailbox order by mailbox
