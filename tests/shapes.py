@@ -31,7 +31,7 @@ class Shape:
 
 
 @asynccontextmanager
-async def _in_this_process(host: Host, settings: Mapping[str, str], folder: Path) -> AsyncIterator[Deployment]:
+async def in_this_process(host: Host, settings: Mapping[str, str], folder: Path) -> AsyncIterator[Deployment]:
     async with AsyncExitStack() as stack:
         with cheap_hashes():
             await stack.enter_async_context(host.running())
@@ -46,7 +46,7 @@ async def embedded(folder: Path) -> AsyncIterator[Deployment]:
     """Every role in one process, with nothing else installed."""
     settings = SETTINGS | {"DATA_DIR": str(folder)}
     host = Host(choose_roles(list(ROLES)), Sources(environ=settings, dotenv=None))
-    async with _in_this_process(host, settings, folder) as running:
+    async with in_this_process(host, settings, folder) as running:
         yield running
 
 
@@ -55,7 +55,7 @@ async def wire(folder: Path) -> AsyncIterator[Deployment]:
     """One process, but asks go through the HTTP codec; idempotent asks and all events are doubled."""
     settings = SETTINGS | {"DATA_DIR": str(folder)}
     host = WireHost(choose_roles(list(ROLES)), Sources(environ=settings, dotenv=None))
-    async with _in_this_process(host, settings, folder) as running:
+    async with in_this_process(host, settings, folder) as running:
         yield running
 
 

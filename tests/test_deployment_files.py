@@ -38,6 +38,7 @@ USED_BY: Mapping[str, set[str]] = {
     "RABBITMQ_QUEUE_TYPE": {"auth", "orders", "email", "shop"},
     "NATS_URL": {"auth", "orders", "email", "shop"},
     "NATS_MONITOR_URL": {"auth", "orders", "email", "shop"},
+    "KAFKA_OUTLET": {"auth", "orders", "email"},
     "AUTH_SERVICE": {"orders", "shop"},
     "ORDERS_SERVICE": {"shop"},
     "EMAIL_SERVICE": {"shop"},
@@ -97,7 +98,7 @@ def test_env_file_loads_as_it_is(process: str) -> None:
 
 @pytest.mark.parametrize("process", APPS)
 def test_container_has_exactly_the_settings_of_its_process(process: str) -> None:
-    others = {"DATA_DIR", "NATS_URL", "NATS_MONITOR_URL"}  # the image sets the first; compose.yaml has RabbitMQ
+    others = {"DATA_DIR", "NATS_URL", "NATS_MONITOR_URL", "KAFKA_OUTLET"}  # the image; no NATS and Kafka here
     assert set(SERVICES[process]["environment"]) == wanted(process) - others
 
 

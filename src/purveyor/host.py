@@ -16,25 +16,26 @@ from purveyor.kit.cache import SharedCache
 from purveyor.kit.caller import CONSOLE
 from purveyor.kit.db.databases import Databases
 from purveyor.kit.db.schema import Schema
-from purveyor.kit.errors import ConfigError, StartupError
+from purveyor.kit.errors import ConfigError, StartupError, Unavailable
 from purveyor.kit.events.message import Ask
 from purveyor.kit.events.signing import EventSigner, SignedEvents
 from purveyor.kit.events.transport import Asker, EventTransport
 from purveyor.kit.http.health import Health, examine
 from purveyor.kit.limits.memory import Backoff, Limiter, MemoryBackoff, MemoryLimiter
-from purveyor.kit.metrics import EVENTS_WAITING, Measure
+from purveyor.kit.metrics import EVENTS_WAITING, OUTLET_OLDEST_SECONDS, OUTLET_WAITING, Measure
 from purveyor.kit.mode import Mode
 from purveyor.kit.process.background import Background
 from purveyor.kit.process.supervisor import Supervisor
 from purveyor.kit.retry import stand_in, wait_for_server
 from purveyor.kit.role import Actor, Check, Env, Port, Role
 from purveyor.kit.secret_file import MIN_SECRET_BYTES, kept_secret
-from purveyor.registry import ROLES, TRANSPORTS
+from purveyor.registry import OUTLET, ROLES, TRANSPORTS
 from purveyor.settings import Settings, Sources, Url, require_scheme, url_settings
 from purveyor.transports import Transport, TransportEnv
 from purveyor.transports.local import LocalAsker
 
-if TYPE_CHECKING:  # a process that asks nobody over HTTP needs none of it
+if TYPE_CHECKING:  # a process that asks nobody over HTTP and has no outlet needs none of it
+    from purveyor.kit.events.outlet import Outlet, OutletQueue
     from purveyor.kit.http.client import HttpClient
     from purveyor.kit.service_tokens import ServiceTokens
     from purveyor.transports.http import HttpAsker
@@ -60,7 +61,13 @@ def declared_settings(roles: Iterable[Role[Any]]) -> list[type[msgspec.Struct]]:
     """All settings of a process with these roles: shared ones, those of transports and peers, the roles' own."""
     roles = list(roles)
     peers = _peer_settings([port for role in roles for port in (*role.needs, *role.wants)])
-    return [Settings, *(each.settings for each in TRANSPORTS), peers, *(role.settings for role in roles)]
+    return [
+        Settings,
+        *(each.settings for each in TRANSPORTS),
+        OUTLET.settings,
+        peers,
+        *(role.settings for role in roles),
+    ]
 
 
 def known_settings() -> frozenset[str]:
@@ -124,6 +131,7 @@ class Host:
         if self.settings.production:
             failpoints.refuse()
         self.transport, self._transport_settings, self._transport_url = choose_transport(sources)
+        self._outlet_settings = sources.load(OUTLET.settings)
         self._role_settings = {role.name: sources.load(role.settings) for role in roles}
         self._startup_wait_s = 0.0 if mode in (Mode.CONSOLE, Mode.DOCTOR) else self.settings.startup_wait_s
         self._uses_events = events or any(role.uses_events for role in roles)
@@ -131,6 +139,7 @@ class Host:
         self._clients: dict[Url, HttpClient] = {}
         self._peers: dict[type[Port], HttpAsker] = {}
         self._events_trouble: StartupError | None = None
+        self._outlets: dict[str, Outlet] = {}
         self.databases = Databases(
             self._configured_dsn,
             self.settings.data_dir,
@@ -169,6 +178,7 @@ class Host:
                 actor = await self._stack.enter_async_context(role.build(self._env(role), settings))
                 self.actors[role.name] = actor
                 self.answers.update(actor.answers)
+            await self._open_outlets()
             if not self.console:
                 self._start_background(self._supervisor)
             self.started = True
@@ -219,6 +229,11 @@ class Host:
         for role in self.roles:  # a running process goes on without events, but none starts without them
             if role.uses_events:
                 checks[role.name].append(self._events_check())
+            if outlet := self._outlets.get(role.name):
+                name = f"{OUTLET.name} {role.name}"
+                checks[role.name].append(
+                    Check(name, "external", outlet.check, required=False, setting=OUTLET.setting)
+                )
             for port in [port for port in (*role.needs, *role.wants) if port in self._peers]:
                 peer = self._peers[port]
                 name = f"{port.role} at {peer.peer}"
@@ -237,7 +252,17 @@ class Host:
         """The gauges that are measured when somebody asks for the metrics."""
         found = {gauge: measure for actor in self.actors.values() for gauge, measure in actor.measures.items()}
         queues = [queue for role in self.roles for queue in role.queues()]
-        return found | {EVENTS_WAITING: partial(self.events.waiting, queues)} if queues else found
+        if queues:
+            found[EVENTS_WAITING] = partial(self.events.waiting, queues)
+        if self._outlets:
+            found |= {
+                OUTLET_WAITING: partial(self._outlet_waiting, 0),
+                OUTLET_OLDEST_SECONDS: partial(self._outlet_waiting, 1),
+            }
+        return found
+
+    async def _outlet_waiting(self, which: int) -> Mapping[str, float]:
+        return {name: (await outlet.waiting())[which] for name, outlet in self._outlets.items()}
 
     def _events_check(self) -> Check:
         external = bool(self._transport_url or self.settings.database_url)
@@ -373,6 +398,40 @@ class Host:
                 raise
             self._events_trouble = trouble  # the rest of the role can still be asked and examined
 
+    async def _open_outlets(self) -> None:
+        queues = {name: actor.outlet for name, actor in self.actors.items() if actor.outlet}
+        if self.mode is Mode.OFFLINE:
+            return
+        if not self.console:
+            for name, queue in queues.items():
+                try:
+                    await self._switch_outlet(name, queue)
+                except Unavailable as away:
+                    raise StartupError(f"Role {name}: {away}") from away
+        if not OUTLET.is_set(self._outlet_settings):
+            return
+        for name in (role.name for role in self.roles if role.emits and role.name not in queues):
+            log.warning("The events of role %s are not published to the outlet.", name)
+        from purveyor.kit.events.outlet import Outlet
+
+        server = OUTLET.open(self._outlet_settings)
+        self._stack.push_async_callback(server.close)
+        self._outlets = {name: Outlet(name, queue, server) for name, queue in queues.items()}
+
+    async def _switch_outlet(self, name: str, queue: "OutletQueue") -> None:
+        if OUTLET.is_set(self._outlet_settings):
+            await queue.switch_on()
+        elif await queue.is_on():
+            if OUTLET.is_off(self._outlet_settings):
+                await queue.switch_off()
+                log.info("role %s keeps no more events for the outlet", name)
+            else:
+                log.warning(
+                    "Role %s keeps its events for an outlet, but %s is empty. Set it, or set it to off.",
+                    name,
+                    OUTLET.setting,
+                )
+
     def _warn_of_lonely_events(self) -> None:
         if self._transport_url or self.settings.database_url:
             return
@@ -448,6 +507,8 @@ class Host:
             actor = self.actors[role.name]
             for background in actor.background:
                 supervisor.start(role.name, background)
+            if role.name in self._outlets:
+                supervisor.start(role.name, Background("outlet", self._outlets[role.name].run))
             for queue in role.queues():
                 handler = actor.subscriptions[queue.event]
 

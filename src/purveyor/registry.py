@@ -7,6 +7,7 @@ from purveyor.roles.catalog.role import ROLE as CATALOG
 from purveyor.roles.email.role import ROLE as EMAIL
 from purveyor.roles.orders.role import ROLE as ORDERS
 from purveyor.roles.shop.role import ROLE as SHOP
+from purveyor.transports.kafka import OUTLET as KAFKA
 from purveyor.transports.nats import TRANSPORT as NATS
 from purveyor.transports.postgres import TRANSPORT as POSTGRES
 from purveyor.transports.rabbitmq import TRANSPORT as RABBITMQ
@@ -16,3 +17,4 @@ _ROLES, TRANSPORTS = with_installed(
     transports=(RABBITMQ, NATS, POSTGRES),  # in the order in which they are looked at
 )
 ROLES = by_name(*_ROLES)
+OUTLET = KAFKA

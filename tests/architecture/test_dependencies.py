@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 RUN, DEV = "requirements.lock", "requirements-dev.lock"
-SHIPPED = ["embedded", "drill", "otel"]
+SHIPPED = ["embedded", "drill", "kafka", "otel"]
 """The extras in both."""
 CLIENTS = "tests/clients/requirements.lock"
 PEER = "scripts/bench_peer/requirements.lock"

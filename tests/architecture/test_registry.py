@@ -77,6 +77,7 @@ def test_who_emits_has_an_outbox_and_who_consumes_has_handlers(host: Host) -> No
     for name, role in ROLES.items():
         actor = host.actors[name]
         assert (actor.outbox is not None) == bool(role.emits), name
+        assert (actor.outlet is not None) == bool(role.emits), name
         assert set(actor.subscriptions) == set(role.consumes), name
 
 

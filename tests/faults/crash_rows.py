@@ -4,14 +4,19 @@ A row returns what it placed; ``crash_audit`` then judges that.
 """
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import httpx
+import pytest
 
 from faults.crash_installation import Installation, until
+from kafka_records import records
+from purveyor_drill.servers.kafka import KafkaServer
 from purveyor_drill.servers.smtp import Rule
 from real_servers import SERVERS
 from running import Running, public_client
@@ -87,6 +92,49 @@ kill("S3", "sender.at_data", at="mails", doubtful=True, reached=False)
 kill("S4-kill", "smtp.dot_written", at="mails", doubtful=True)
 kill("S5", "sender.accepted", at="mails", doubtful=True)
 kill("S6", "sender.journaled", at="mails")
+
+
+class KafkaWithTopics(KafkaServer):
+    """Makes topics when they are first used."""
+
+    creates_topics: ClassVar[bool] = True
+
+
+@row("K1", "outlet.published")
+async def published_by_the_outlet(installation: Installation) -> Sequence[Placed]:
+    """The outlet dies before it notes what Kafka has confirmed: Kafka gets it once more, and nothing is left."""
+    if reason := KafkaServer.available():
+        assert "CI" not in os.environ, reason
+        pytest.skip(f"no Kafka: {reason}")
+    name, key = installation.front, installation.key()
+    settings = installation.programs[name].settings
+
+    async def restart(outlet: str) -> None:
+        settings["KAFKA_OUTLET"] = outlet
+        await installation.processes.end(name)
+        await installation.start(name)
+
+    kafka = KafkaWithTopics()
+    await asyncio.to_thread(kafka.start)
+    try:
+        await restart(kafka.url)
+        installation.arm(name, "outlet.published=kill")
+        first = await installation.place(key)
+        await installation.back_after_death(name)
+        answer = await installation.insist(key)
+
+        async def nothing_waits() -> bool:
+            return not await installation.database.fetchval("select count(*) from orders.outlet")
+
+        await until(nothing_waits, "the outlet has published everything")
+        (event,) = await installation.events(answer.json()["id"])
+        ids = [dict(record.headers)["ce_id"].decode() for record in await records(kafka, "order.created", 1)]
+        assert set(ids) == {event["id"]}
+    finally:
+        await restart("off")
+        del settings["KAFKA_OUTLET"]
+        await asyncio.to_thread(kafka.stop)
+    return [Placed(key, first)]
 
 
 _LOCK = 5_417

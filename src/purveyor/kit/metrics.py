@@ -38,6 +38,15 @@ OUTBOX_FULL = Gauge(
 EVENTS_PUBLISHED = Counter(
     "purveyor_events_published", "Events handed to the transport.", ["type", "outcome"], registry=REGISTRY
 )
+OUTLET_PUBLISHED = Counter(
+    "purveyor_outlet_published", "Events handed to the outlet.", ["type", "outcome"], registry=REGISTRY
+)
+OUTLET_WAITING = Gauge(
+    "purveyor_outlet_waiting_events", "Events that wait for the outlet.", ["role"], registry=SHARED
+)
+OUTLET_OLDEST_SECONDS = Gauge(
+    "purveyor_outlet_oldest_event_seconds", "Age of the oldest event that waits for it.", ["role"], registry=SHARED
+)
 EVENTS_UNACCOUNTED = Gauge(
     "purveyor_events_unaccounted",
     "Published events of which role email has no record, dead letters excluded.",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client import Gauge  # slow to import for a short command
 
     from purveyor.kit.events.outbox import Outbox  # it imports the database driver
+    from purveyor.kit.events.outlet import OutletQueue
     from purveyor.kit.metrics import Measure
 
 S = TypeVar("S")
@@ -75,6 +76,8 @@ class Actor:
     background: Sequence[Background] = ()
     checks: Sequence[Check] = ()
     outbox: "Outbox | None" = None
+    outlet: "OutletQueue | None" = None
+    """``None``: the role's events are not published to ``KAFKA_OUTLET``."""
     measures: "Mapping[Gauge, Measure]" = field(default_factory=dict)
     """Gauges of ``kit.metrics.SHARED``. They are measured for ``/metrics``, at most once a second."""
 

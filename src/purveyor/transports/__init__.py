@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from purveyor.kit.db.schema import Schema
 from purveyor.kit.events.transport import EventTransport
 from purveyor.kit.role import BUILT_IN
+
+if TYPE_CHECKING:
+    from purveyor.kit.events.outlet import OutletServer  # it imports the database driver
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -50,3 +53,18 @@ class Transport(Generic[S]):
     def setting(self) -> str:
         """The name of the setting with its URL, such as ``NATS_URL``."""
         return f"{self.name.upper()}_URL"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutletTransport(Generic[S]):
+    """A declared server that every event is published to as well. No role consumes from it."""
+
+    name: str
+    setting: str
+    """The setting that names the server."""
+    settings: type[S]
+    is_off: Callable[[S], bool]
+    """True if the settings say to stop keeping events for it."""
+    is_set: Callable[[S], bool]
+    open: Callable[[S], "OutletServer"]
+    """Makes the connection, which opens at its first use. Heavy imports belong inside."""

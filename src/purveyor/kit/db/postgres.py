@@ -19,6 +19,7 @@ from purveyor.kit.errors import ServerAway, StartupError, Unavailable
 
 Connection: TypeAlias = asyncpg.Connection
 Record: TypeAlias = asyncpg.Record
+NotAllowed: TypeAlias = asyncpg.InsufficientPrivilegeError
 
 CONNECT_TIMEOUT_S = 2.0
 ACQUIRE_TIMEOUT_S = 1.0

@@ -45,7 +45,8 @@ def asyncapi(roles: Sequence[Role[Any]], *, version: str) -> dict[str, Any]:
                 "Events are delivered at least once. The message id is the event id; consumers use it to ignore "
                 f"duplicates. On RabbitMQ events go to the topic exchange {_EXCHANGE} with the channel as routing "
                 "key, on NATS JetStream to the subject purveyor.events. with the queue. Each receive operation "
-                "names its durable queue."
+                "names its durable queue. With KAFKA_OUTLET set, events also go to the Kafka topic purveyor. with "
+                "the channel, as CloudEvents in binary mode with the subject as key."
             ),
         },
         "defaultContentType": "application/json",
@@ -68,7 +69,8 @@ def _channel(event: type[Event]) -> dict[str, Any]:
             "amqp": {
                 "is": "routingKey",
                 "exchange": {"name": _EXCHANGE, "type": "topic", "durable": True, "autoDelete": False},
-            }
+            },
+            "kafka": {"topic": f"purveyor.{event.type}"},
         },
     }
 

@@ -98,8 +98,12 @@ _RETRY = RetrySchedule(first_s=1.0, longest_s=60.0, jitter=0.0)
 _WAITS = "published_at is null and (attempts > 0 or next_attempt_at <= now())"
 """Condition for events that the relay should publish. An event on hold counts once its hold ends."""
 _CANCEL_AGAIN_S = 0.5
-_MARK = "update {}.outbox set published_at = now(), attempts = attempts + 1"
-_FORGET = "delete from {}.outbox"
+_MARK = "update {0}.outbox set published_at = now(), attempts = attempts + 1 where id = any($1)"
+_FORGET = "delete from {0}.outbox where id = any($1)"
+_NOT_IN_OUTLET = "not exists (select from {0}.outlet where event_id = outbox.id)"
+_FORGET_OR_MARK = f"""
+with forgotten as ({_FORGET} and {_NOT_IN_OUTLET} returning id)
+{_MARK} and id not in (select id from forgotten)"""  # noqa: S608 - constants
 
 
 def envelope(row: Record) -> Envelope:
@@ -236,7 +240,8 @@ class Relay:
 
     ``backlog`` is told every 5 s what still waits. With ``forget`` an event's row goes as soon as the event is
     confirmed: for events that hold what must not be kept. Such an event cannot be looked at or replayed later.
-    Events go out by their ids, which sort by time; where they do not, ``order_by`` names other columns.
+    Events go out by their ids, which sort by time; where they do not, ``order_by`` names other columns. With
+    ``outlet`` the schema has a table of that name, and rows stay while they are in it.
     """
 
     def __init__(
@@ -248,10 +253,16 @@ class Relay:
         *,
         forget: bool = False,
         order_by: str = "id",
+        outlet: bool = False,
     ) -> None:
         self._database = database
         self._schema = schema
         self._transport = transport
+        finish = (_FORGET_OR_MARK if outlet else _FORGET) if forget else _MARK
+        self._finish = finish.format(schema)
+        self._old = "published_at is not null"
+        if outlet:
+            self._old += f" and {_NOT_IN_OUTLET.format(schema)}"
         self._backlog = backlog or Backlog(schema)
         self._forget = forget
         self._order_by = order_by
@@ -299,9 +310,7 @@ class Relay:
             failpoint("relay.published")
             done = [row["id"] for row, error in zip(rows, outcomes, strict=True) if error is None]
             if done:
-                await connection.execute(
-                    f"{_FORGET if self._forget else _MARK} where id = any($1)".format(self._schema), done
-                )
+                await connection.execute(self._finish, done)
             failpoint("relay.marked")
             failed = [(row, error) for row, error in zip(rows, outcomes, strict=True) if error is not None]
             full_of_failures = len(failed) == size
@@ -342,10 +351,13 @@ class Relay:
             self._backlog.measured(row["waiting"], age_s)
 
     async def purge(self) -> None:
-        """Delete what was published long ago."""
-        await self._database.purge(
-            f"{self._schema}.outbox", "id < $1 and published_at is not null", first_id_of(now() - KEEP)
-        )
+        """Delete what was published long ago, or is to be forgotten and has left the outlet."""
+        if self._forget:
+            await self._database.purge(f"{self._schema}.outbox", self._old)
+        else:
+            await self._database.purge(
+                f"{self._schema}.outbox", f"id < $1 and {self._old}", first_id_of(now() - KEEP)
+            )
 
 
 def _span_of(row: Record) -> tracing.Span:

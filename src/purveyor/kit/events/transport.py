@@ -69,7 +69,15 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     body: str
 
 
-class EventTransport(Protocol):
+class Publisher(Protocol):
+    """Hands events over; the part of a transport that a relay needs."""
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        """Hand events over, at least once. ``None`` at an event's place: confirmed; else why it is not."""
+        ...
+
+
+class EventTransport(Publisher, Protocol):
     """Carries events from the relays to the queues, and from the queues to the handlers."""
 
     async def open(self, queues: Sequence[Queue]) -> None:
@@ -78,10 +86,6 @@ class EventTransport(Protocol):
 
     async def close(self) -> None:
         """Finish what is in hand, and let go of the connections."""
-        ...
-
-    async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
-        """Hand events over, at least once. ``None`` at an event's place: confirmed; else why it is not."""
         ...
 
     async def consume(self, queue: Queue, handler: EventHandler) -> None:

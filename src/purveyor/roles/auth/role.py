@@ -1,6 +1,6 @@
 """Declaration and assembly of role auth."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -37,8 +37,11 @@ from purveyor.settings import Secret, require_strong
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
     from purveyor.kit.db.postgres import Database
+    from purveyor.kit.events.outbox import Relay
+    from purveyor.roles.auth.password_changes import PasswordChanges
     from purveyor.roles.auth.passwords import Passwords
     from purveyor.roles.auth.privacy import Privacy
+    from purveyor.roles.auth.revocations import Revocations
     from purveyor.roles.auth.service import Auth
     from purveyor.roles.auth.sessions import Sessions
 
@@ -88,6 +91,7 @@ async def build(env: Env, settings: AuthSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords: "Passwords") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Outbox, Relay
+    from purveyor.kit.events.outlet import PostgresOutletQueue
     from purveyor.roles.auth import (
         email_addresses,
         password_changes,
@@ -109,7 +113,7 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
     resets = password_changes.PasswordStore(database, lifetime_s)
     personal = privacy.PersonalDataStore(database, lifetime_s)
     revoked = revocations.RevocationStore(database)
-    relay = Relay(database, "auth", env.events, forget=True)  # the events hold personal data and tokens
+    relay = Relay(database, "auth", env.events, forget=True, outlet=True)  # they hold personal data and tokens
     known = revocations.Revocations(revoked)
     throttle = Throttle(env.limiter, env.backoff, settings.rate_limit_login)
     admission = Admission(env.limiter, settings.rate_limit_register)
@@ -136,15 +140,25 @@ def _assemble(env: Env, settings: AuthSettings, database: "Database", passwords:
         routes=routes.auth_routes(auth, session, changes, emails, person),
         answers=_answers(auth, session, person),
         subscriptions=_subscriptions(person, holders),
-        background=[
-            Background("relay", relay.run),
-            Background("revocations", known.run),
-            Background("password resets", partial(regularly, _RESETS_EVERY_S, changes.send_tokens)),
-            Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
-        ],
+        background=_background(relay, known, changes, purges),
         checks=[Check("postgres auth", env.database_kind, database.check), *env.shared_checks],
         outbox=Outbox(database, "auth"),
+        outlet=PostgresOutletQueue(database, "auth"),
     )
+
+
+def _background(
+    relay: "Relay",
+    known: "Revocations",
+    changes: "PasswordChanges",
+    purges: Sequence[Callable[[], Awaitable[object]]],
+) -> list[Background]:
+    return [
+        Background("relay", relay.run),
+        Background("revocations", known.run),
+        Background("password resets", partial(regularly, _RESETS_EVERY_S, changes.send_tokens)),
+        Background("purge", partial(regularly, _PURGE_EVERY_S, *purges)),
+    ]
 
 
 def _answers(auth: "Auth", session: "Sessions", person: "Privacy") -> Answers:

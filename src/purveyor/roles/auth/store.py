@@ -252,11 +252,11 @@ class AddressStore:
 
 
 async def withdraw(connection: Connection, subject: str) -> None:
-    """Delete waiting events about a subject, except those that a relay is publishing at this moment."""
+    """Delete the events about a subject that are still here, except those that a relay is publishing right now."""
     await connection.execute(
         """
         delete from auth.outbox where id in (
-            select id from auth.outbox where subject = $1 and published_at is null for update skip locked
+            select id from auth.outbox where subject = $1 for update skip locked
         )""",
         subject,
     )

@@ -58,6 +58,7 @@ from purveyor.shop_details import ShopDetails, require_addresses
 
 if TYPE_CHECKING:  # slow to import, so build() imports them
     from purveyor.kit.events.outbox import Outbox, Relay
+    from purveyor.kit.events.outlet import OutletQueue
     from purveyor.roles.email.ledger.mongo import MongoRelay
     from purveyor.roles.email.mail_models import Shop
     from purveyor.roles.email.mailbox import Mailbox
@@ -172,10 +173,9 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
     from purveyor.roles.email.service import Audit, Mails
 
     async with AsyncExitStack() as stack:
-        ledger, emit, relay, outbox, purges = await _open_ledger(env, settings, stack)
-        mailer = _open_mailer(env, settings, stack)
+        ledger, emit, relay, outbox, outlet, purges = await _open_ledger(env, settings, stack)
+        mailer, farewells = _open_mailer(env, settings, stack), Farewells(ledger)
         journals = Journals(env.data_dir / "sender-journals" / ("mongodb" if settings.mongodb_uri else "postgres"))
-        farewells = Farewells(ledger)
 
         def settled() -> None:
             relay.wake()
@@ -219,6 +219,7 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
             ],
             checks=[_ledger_check(env, settings, ledger), _delivery_check(env, settings, mailer)],
             outbox=outbox,
+            outlet=outlet,
             measures={MAILS_WAITING: ledger.waiting},
         )
 
@@ -260,6 +261,7 @@ class _Storage(NamedTuple):
     emit: Emit
     relay: "Relay | MongoRelay"
     outbox: "Outbox | None" = None
+    outlet: "OutletQueue | None" = None
     purges: Sequence[Callable[[], Awaitable[object]]] = ()
 
 
@@ -267,25 +269,29 @@ async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack)
     quota = settings.rate_limit_unconfirmed_mail
     if settings.mongodb_uri:
         from purveyor.roles.email.ledger.mongo import MongoLedger, MongoRelay, open_ledger
+        from purveyor.roles.email.ledger.mongo_outlet import MongoOutletQueue
 
         mongo: MongoLedger = await env.connect(
             lambda: stack.enter_async_context(open_ledger(settings.mongodb_uri, quota=quota))
         )
-        own = MongoRelay(mongo, env.events)
-        return _Storage(mongo, own.emit, own)
+        queue = MongoOutletQueue(mongo, env.events)
+        own = MongoRelay(mongo, queue)
+        return _Storage(mongo, own.emit, own, outlet=queue)
     from purveyor.kit.events.outbox import Outbox, Relay
+    from purveyor.kit.events.outlet import PostgresOutletQueue
     from purveyor.roles.email.ledger.postgres import PostgresLedger
 
     database = await stack.enter_async_context(env.database())
     ledger = PostgresLedger(database, quota=quota)
     stack.push_async_callback(ledger.aclose)
-    relay = Relay(database, "email", env.events, forget=True, order_by="occurred_at, id")
+    relay = Relay(database, "email", env.events, forget=True, order_by="occurred_at, id", outlet=True)
 
     async def emit(*events: Envelope) -> None:
         await ledger.emit(*events)
         relay.wake()
 
-    return _Storage(ledger, emit, relay, Outbox(database, "email"), [ledger.emit_settled])
+    outlet = PostgresOutletQueue(database, "email")
+    return _Storage(ledger, emit, relay, Outbox(database, "email"), outlet, [ledger.emit_settled])
 
 
 def _check_delivery(settings: EmailSettings) -> None:

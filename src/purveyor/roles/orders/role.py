@@ -84,6 +84,7 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
 def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
+    from purveyor.kit.events.outlet import PostgresOutletQueue
     from purveyor.roles.orders import live, privacy, routes, routes_products, service, store, store_tickets
 
     identity, currency = env.port(Identity), settings.currency
@@ -91,7 +92,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     persons, tickets = privacy.PersonalDataStore(database), store_tickets.LiveTickets(database)
     most, oldest_s = settings.event_backlog_max_events, settings.event_backlog_max_age_s
     backlog = Backlog("orders", max_events=most, max_age_s=oldest_s)
-    relay = Relay(database, "orders", env.events, backlog)
+    relay = Relay(database, "orders", env.events, backlog, outlet=True)
     orders = service.Orders(
         order_store,
         products,
@@ -134,6 +135,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
         ],
         checks=[Check("postgres orders", env.database_kind, database.check), *checks],
         outbox=outbox,
+        outlet=PostgresOutletQueue(database, "orders"),
     )
 
 

@@ -27,7 +27,7 @@ from pymongo.errors import (
 
 from purveyor.kit.errors import ConfigError, ServerAway, StartupError, Unavailable
 from purveyor.kit.events.message import Envelope
-from purveyor.kit.events.transport import EventTransport
+from purveyor.kit.events.transport import Publisher
 from purveyor.kit.ids import new_id
 from purveyor.kit.limits.memory import Rate
 from purveyor.kit.metrics import MAILS
@@ -188,7 +188,7 @@ class MongoLedger:
         self._window = timedelta(seconds=quota.window_s)
         self.server = f"MongoDB at {address}"
         self._address = address
-        self._database = database
+        self.database = database
         self._mails = database["email_logs"]
         self._senders = database["email_senders"]
         self._erased = database["email_erased"]
@@ -502,12 +502,12 @@ class MongoLedger:
 
     async def check(self) -> str:
         async with bounded():
-            version = (await self._database.command("buildInfo"))["version"]
+            version = (await self.database.command("buildInfo"))["version"]
             return f"MongoDB {version} at {self._address}"
 
     async def _now(self) -> datetime:
         """Return the server's time, since ``$$NOW`` in a filter would not use an index."""
-        now: datetime = (await self._database.command("hello"))["localTime"]
+        now: datetime = (await self.database.command("hello"))["localTime"]
         return now.replace(tzinfo=UTC)
 
 
@@ -522,7 +522,7 @@ class MongoRelay:
     Any number of relays may run. Two that publish the same fact use the same event id.
     """
 
-    def __init__(self, ledger: MongoLedger, transport: EventTransport) -> None:
+    def __init__(self, ledger: MongoLedger, transport: Publisher) -> None:
         self._ledger = ledger
         self._transport = transport
         self._poll = Poll(_POLL_S)

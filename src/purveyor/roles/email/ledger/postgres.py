@@ -83,8 +83,8 @@ where m.event_id = old.event_id and m.kind = old.kind and m.recipient = old.reci
 # "case" keeps the bodies of other events, which jsonb may reject, from being parsed.
 _WITHDRAW = """
 delete from email.outbox where id in (
-    select id from email.outbox where published_at is null
-        and case when type = $1 then convert_from(body, 'UTF8')::jsonb ->> 'event_id' end = any($2)
+    select id from email.outbox where
+        case when type = $1 then convert_from(body, 'UTF8')::jsonb ->> 'event_id' end = any($2)
     for update skip locked
 )"""
 # Includes mails that an older version of this program has settled without emitting an event.
