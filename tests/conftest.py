@@ -31,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_shape: no shape can change the outcome, so the test runs in the first")
     config.addinivalue_line("markers", "events: another broker can change the outcome, so the test runs on each")
+    config.addinivalue_line("markers", "pooled: the test uses the database so that it also runs behind PgBouncer")
     if hasattr(config, "workerinput"):
         SERVERS.connect(config.workerinput[_ADDRESS])
     elif address := os.environ.get("TEST_SERVERS"):  # a run inside a test
@@ -62,9 +63,9 @@ def pytest_collection() -> Iterator[None]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "shop" in metafunc.fixturenames:
-        on_each_broker = metafunc.definition.get_closest_marker("events") is not None
+        marked = metafunc.definition.get_closest_marker
         chosen = metafunc.config.getoption("--shape") or [
-            name for name, shape in SHAPES.items() if on_each_broker or not shape.only_events
+            name for name, shape in SHAPES.items() if not shape.only or marked(shape.only)
         ]
         if metafunc.definition.get_closest_marker("one_shape"):
             chosen = chosen[:1]

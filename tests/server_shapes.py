@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from own_processes import own_processes
 from purveyor.kit.role import BUILT_IN
 from purveyor.registry import ROLES
+from purveyor_drill.servers.pgbouncer import PgBouncerServer
 from purveyor_drill.servers.process import free_port
 from real_servers import BROKER, Broker, only, require_servers
 from running import Running, public_client
@@ -34,6 +37,24 @@ async def monolith(folder: Path, broker: Broker = "rabbitmq") -> AsyncIterator[D
         house = await stack.enter_async_context(
             own_processes(folder, **servers.place(broker), **SECRET, **PATIENT)
         )
+        house.start("all", "serve", ",".join(ROLES))
+        await house.ready("all")
+        client = await stack.enter_async_context(public_client(house.ports["all"]))
+        yield Running({"/": client}, house.settings, folder, servers.mails.read, shows_mailbox=False)
+
+
+@asynccontextmanager
+async def pooled(folder: Path) -> AsyncIterator[Deployment]:
+    """Every role in one process, behind PgBouncer in transaction mode, which also carries the events."""
+    servers = require_servers()
+    if reason := PgBouncerServer.available():
+        pytest.skip(f"no {PgBouncerServer.name}: {reason}")
+    async with AsyncExitStack() as stack:
+        pooler = stack.enter_context(PgBouncerServer(servers.postgres.url))
+        direct = servers.create_database("shop")
+        place = {"DATABASE_URL": pooler.database_url(direct), "EMAIL_DATABASE_URL": direct}
+        place |= {"REDIS_URL": servers.redis_url(), **servers.mail_settings(), **SECRET, **PATIENT}
+        house = await stack.enter_async_context(own_processes(folder, **place))
         house.start("all", "serve", ",".join(ROLES))
         await house.ready("all")
         client = await stack.enter_async_context(public_client(house.ports["all"]))

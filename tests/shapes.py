@@ -15,7 +15,7 @@ from purveyor.process import application, bind
 from purveyor.registry import ROLES
 from purveyor.settings import Sources
 from running import Running, public_client
-from server_shapes import monolith, split
+from server_shapes import monolith, pooled, split
 from shop import Deployment
 from wire import WireHost
 
@@ -26,8 +26,8 @@ class Shape:
 
     name: str
     start: Callable[[Path], AbstractAsyncContextManager[Deployment]]
-    only_events: bool = False
-    """Only for tests marked ``events``: nothing else can differ from the shape before."""
+    only: str = ""
+    """The marker of the tests to run, because nothing else can differ from the shapes before; empty: all tests."""
 
 
 @asynccontextmanager
@@ -66,7 +66,8 @@ SHAPES = {
         Shape("wire", wire),
         Shape("monolith", monolith),
         Shape("split", split),
-        Shape("monolith-nats", partial(monolith, broker="nats"), only_events=True),
-        Shape("split-nats", partial(split, broker="nats"), only_events=True),
+        Shape("monolith-nats", partial(monolith, broker="nats"), only="events"),
+        Shape("split-nats", partial(split, broker="nats"), only="events"),
+        Shape("pooled", pooled, only="pooled"),
     )
 }

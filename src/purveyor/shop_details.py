@@ -27,7 +27,7 @@ class ShopDetails(msgspec.Struct, frozen=True, kw_only=True):
         str, Help(description="email address for questions of customers, also Reply-To of all emails")
     ] = ""
     shop_time_zone: Annotated[
-        str, Help(description="IANA time zone for times in emails, such as Europe/Berlin")
+        str, Help(description="IANA time zone for times in emails, figures and Excel files, such as Europe/Berlin")
     ] = "UTC"
     shop_legal_url: Annotated[Url, Help(description="URL of the legal notice, linked in pages and emails")] = Url()
     shop_logo_url: Annotated[Url, Help(description="URL of the logo in emails; empty: the name as text")] = Url()

@@ -129,6 +129,7 @@ async def test_an_admin_corrects_an_order_and_says_why(
     assert seen == {staff.id: "shipped to confirmed: wrong order", ada.id: None}
 
 
+@pytest.mark.pooled
 async def test_a_job_changes_many_orders_once_and_says_what_became_of_each(
     shop: Shop, ada: Customer, staff: Customer
 ) -> None:

@@ -46,6 +46,7 @@ async def test_spacing_and_the_order_of_members_do_not_make_another_request(shop
     assert answers[0].content == answers[1].content
 
 
+@pytest.mark.pooled
 async def test_twenty_requests_at_once_make_one_order(shop: Shop, ada: Customer) -> None:
     answers = await asyncio.gather(*(shop.place(ada, [(1, 2)], key="k") for _ in range(20)))
     placed = [answer for answer in answers if answer.status_code == 201]
@@ -60,6 +61,7 @@ async def test_twenty_requests_at_once_make_one_order(shop: Shop, ada: Customer)
     assert len(await shop.mails(ada.email)) == 1
 
 
+@pytest.mark.pooled
 async def test_different_requests_at_once_under_one_key_make_one_order(shop: Shop, ada: Customer) -> None:
     answers = await asyncio.gather(*(shop.place(ada, [(1, 1 + n)], key="k") for n in range(10)))
     statuses = sorted(answer.status_code for answer in answers)

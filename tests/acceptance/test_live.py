@@ -20,6 +20,7 @@ async def taken(source: EventSource, *what: str) -> list[SentEvent]:
     return found
 
 
+@pytest.mark.pooled
 async def test_what_happens_is_told_while_it_happens(shop: Shop, ada: Customer, staff: Customer) -> None:
     order_id = (await shop.place(ada)).json()["id"]
     async with shop.live(ada, order_id) as mine, shop.live(staff, order_id) as theirs:

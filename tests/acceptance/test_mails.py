@@ -9,8 +9,6 @@ import pytest
 
 from shop import Customer, Shop, exact
 
-pytestmark = pytest.mark.events
-
 KINDS = (
     *("order.created", "order.confirmed", "order.paid", "order.shipped", "order.delivered", "order.cancelled"),
     *("order.refunded", "shop.new_order", "user.registered", "user.email_confirmation_requested"),
@@ -46,6 +44,7 @@ async def test_a_customer_is_written_to_in_their_language(shop: Shop, language: 
     assert f'lang="{used}' in mail.html
 
 
+@pytest.mark.events
 async def test_a_mail_is_in_order(shop: Shop, ada: Customer) -> None:
     await shop.place(ada)
     (mail,) = await shop.mails(ada.email)
@@ -85,6 +84,8 @@ async def test_a_name_is_only_text(shop: Shop, name: str) -> None:
     assert len(mail.message["To"].addresses) == 1
 
 
+@pytest.mark.events
+@pytest.mark.pooled
 async def test_each_of_fifty_orders_at_once_is_confirmed_once(shop: Shop, ada: Customer) -> None:
     answers = await asyncio.gather(*(shop.placed(ada, [(1 + n, 1)]) for n in range(50)))
     numbers = [answer.json()["order_number"] for answer in answers]
@@ -95,6 +96,7 @@ async def test_each_of_fifty_orders_at_once_is_confirmed_once(shop: Shop, ada: C
     assert len({mail.message_id for mail in mails}) == len(mails) == 50
 
 
+@pytest.mark.events
 async def test_a_request_can_be_followed_to_its_mail(shop: Shop, ada: Customer) -> None:
     request_id = f"checkout-{ada.id}"
     order = await shop.place(ada, key="k-1", headers={"x-request-id": request_id})
@@ -138,6 +140,7 @@ async def test_the_mailbox_shows_every_kind_of_mail_in_every_language(shop: Shop
 
 
 @pytest.mark.parametrize("confirmed", [True, False])
+@pytest.mark.events
 async def test_only_a_confirmed_customer_reads_the_whole_order(shop: Shop, *, confirmed: bool) -> None:
     customer = await shop.customer()
     if confirmed:
@@ -157,6 +160,7 @@ async def test_only_a_confirmed_customer_reads_the_whole_order(shop: Shop, *, co
         assert (typed in mail.text) == confirmed
 
 
+@pytest.mark.events
 async def test_the_next_mail_is_for_the_profile_of_the_moment(shop: Shop, staff: Customer) -> None:
     """The access token still has the old name and language."""
     customer = await shop.customer(name="Ada Lovelace", language="de")
@@ -175,6 +179,7 @@ async def test_the_next_mail_is_for_the_profile_of_the_moment(shop: Shop, staff:
         assert ("Ada King" in mail.text) == subject.startswith("Nous")
 
 
+@pytest.mark.events
 async def test_a_customer_hears_of_a_new_password_and_of_the_end_of_the_account(shop: Shop) -> None:
     customer = await shop.customer(language="es")
     assert (await shop.change_password(customer, customer.password, "another horse 2")).status_code == 204
@@ -186,6 +191,7 @@ async def test_a_customer_hears_of_a_new_password_and_of_the_end_of_the_account(
     assert "Su cuenta se ha eliminado" in subjects
 
 
+@pytest.mark.events
 async def test_a_customer_hears_of_every_step_of_an_order_once(shop: Shop, staff: Customer) -> None:
     """In every language at the same time: most of it is waiting for the mail before."""
     await asyncio.gather(*(hears_of_every_step(shop, staff, language) for language in LANGUAGES))
@@ -216,6 +222,7 @@ async def moved(shop: Shop, staff: Customer, order_id: str, status: str) -> None
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.events
 async def test_a_mail_to_an_unconfirmed_address_repeats_no_text_of_the_customer(shop: Shop, ada: Customer) -> None:
     order = exact(await shop.place(ada))
     reason = "<b>Bought</b> {{ 7 * 7 }} twice"
@@ -228,6 +235,7 @@ async def test_a_mail_to_an_unconfirmed_address_repeats_no_text_of_the_customer(
     assert "twice" not in mail.text + mail.html
 
 
+@pytest.mark.events
 async def test_a_new_customer_is_welcomed_once(shop: Shop) -> None:
     customer = await shop.customer(name="Zoë Müller", language="fr-CA")
     (mail,) = await shop.mails(customer.email, account=True)
@@ -236,6 +244,7 @@ async def test_a_new_customer_is_welcomed_once(shop: Shop) -> None:
     assert customer.email in mail.text
 
 
+@pytest.mark.events
 async def test_who_forgot_their_password_gets_a_token_that_works_once(shop: Shop, ada: Customer) -> None:
     await shop.mails(ada.email, account=True)
     answer = await shop.raw("POST", "/password/forgot", json={"email": ada.email})

@@ -127,6 +127,7 @@ async def test_a_change_needs_the_version_that_it_was_decided_on(
     assert (await shop.change(staff, order_id, if_match="*", status="shipped")).status_code == 200
 
 
+@pytest.mark.pooled
 async def test_of_two_changes_at_once_one_is_made(shop: Shop, ada: Customer, staff: Customer) -> None:
     for wishes in (("confirmed", "cancelled"), ("confirmed", "confirmed")):
         for _ in range(5):
@@ -240,6 +241,7 @@ async def test_nobody_cancels_what_is_not_theirs(shop: Shop, ada: Customer, stra
     assert (await shop.get(ada, order_id)).json()["status"] == "pending"
 
 
+@pytest.mark.pooled
 async def test_cancelling_and_shipping_at_once_do_not_both_succeed(
     shop: Shop, ada: Customer, staff: Customer
 ) -> None:

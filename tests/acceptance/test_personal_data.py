@@ -9,8 +9,6 @@ from acceptance.test_sessions import stops_working
 from shop import Customer, Shop, an_address, problem
 from waiting import until
 
-pytestmark = pytest.mark.events
-
 
 @pytest_asyncio.fixture(scope="module")
 async def admin(shop: Shop) -> Customer:
@@ -33,6 +31,7 @@ async def whole_export(shop: Shop, by: Customer, user_id: str = "") -> Any:
     return await until(whole)
 
 
+@pytest.mark.events
 async def test_a_person_takes_all_their_data_away(shop: Shop, ada: Customer, stranger: Customer) -> None:
     await shop.add_address(ada)
     order = (await shop.place(ada, [(1, 2)])).json()
@@ -63,6 +62,8 @@ async def test_nobody_else_takes_or_deletes_it(
     assert (await shop.profile(ada)).status_code == 200
 
 
+@pytest.mark.events
+@pytest.mark.pooled
 async def test_who_deletes_their_account_is_gone(shop: Shop, ada: Customer, staff: Customer) -> None:
     await shop.add_address(ada)
     order = (await shop.place(ada, [(1, 2)])).json()
@@ -78,6 +79,7 @@ async def test_who_deletes_their_account_is_gone(shop: Shop, ada: Customer, staf
     assert (await shop.register(email=ada.email)).status_code == 201, "the address is free again"
 
 
+@pytest.mark.events
 async def test_every_role_says_when_it_has_erased_its_part(shop: Shop, admin: Customer) -> None:
     ada = await shop.customer()
     await shop.place(ada)
@@ -93,6 +95,7 @@ async def test_every_role_says_when_it_has_erased_its_part(shop: Shop, admin: Cu
     await until(all_answered)
 
 
+@pytest.mark.events
 async def test_open_order_keeps_its_address_and_is_cancelled_if_wished(
     shop: Shop, ada: Customer, stranger: Customer, staff: Customer
 ) -> None:

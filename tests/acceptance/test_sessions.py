@@ -56,6 +56,7 @@ async def test_an_answer_that_was_lost_can_be_had_again(shop: Shop, ada: Custome
     assert (await shop.refresh(successors.pop())).status_code == 200
 
 
+@pytest.mark.pooled
 async def test_a_stolen_token_ends_the_session_for_both(shop: Shop, ada: Customer) -> None:
     other = await shop.logged_in(ada)
     once = renewed(ada, await shop.refresh(ada.refresh_token))

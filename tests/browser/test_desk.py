@@ -192,6 +192,21 @@ async def test_an_admin_says_who_is_staff(tab: OpenTab, client: httpx.AsyncClien
     assert [(user["role"], user["blocked"]) for user in users] == [("staff", True)]
 
 
+async def test_a_customer_who_became_staff_gets_the_desk_with_the_next_page(
+    tab: OpenTab, client: httpx.AsyncClient, admin: Person
+) -> None:
+    person = await new_person(client, "promoted", "Alan Turing")
+    async with tab() as page:
+        await person.sign_in(page)
+        assert await page.run("document.querySelector('#nav-desk').hidden")
+        await admin.call("PATCH", f"/user/{person.id}/access", json={"role": "staff"})
+        await page.reload()
+        await page.click("a", "Order desk")
+        await page.shows("/desk")
+        await page.sees("To confirm")
+        page.troubles.clear()  # an access token with the old role may have been refused once
+
+
 async def test_the_figures_are_drawn(tab: OpenTab, customer: Person, staff: Person) -> None:
     await customer.place()
     async with tab() as page:

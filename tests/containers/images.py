@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from containers.engine import CHECKOUT, Engine, Failed, say
+from purveyor_drill.servers import newer
 
 STANDINS = Path(__file__).with_name("standins")
 SUITE = "trixie"
@@ -24,7 +25,7 @@ VARIABLES = {
 }
 """By the service that runs the image."""
 _ENGINE_PACKAGES = ("docker.io", "docker-cli", "docker-compose", "docker-buildx", "iptables")
-_SERVER_PACKAGES = ("postgresql", "redis-server", "rabbitmq-server", "nginx-light", "python3-aiosmtpd", "curl")
+_SERVER_PACKAGES = ("postgresql", "redis-server", "rabbitmq-server", "python3-aiosmtpd", "curl")
 _DEBIAN_FIRST_S = 900.0
 _PULL_S = 300.0
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -106,6 +107,12 @@ def _run(*command: str, cwd: Path | None = None) -> None:
         )
 
 
+def _newer_nginx() -> Path:
+    """The folder of an nginx that finds a name's new address; Debian's own is too old."""
+    _run(str(CHECKOUT / "scripts/newer-programs"), "nginx")
+    return newer.home("nginx")
+
+
 def _locked(package: str) -> str:
     """The version that the tests' own lock file names."""
     lock = (CHECKOUT / "requirements-dev.lock").read_text()
@@ -175,8 +182,12 @@ class Images:
             say("making stand-ins of the servers' images")
             self._import(self._debian.engine, servers)
         target = variable.removesuffix("_IMAGE").lower()
-        versions = [f"--build-arg={package.upper()}={_locked(package)}" for package in ("pymongo", "secantusdb")]
-        command = ["build", "--quiet", "--network=host", *versions, "--target", target, "--tag", tag]
+        command = ["build", "--quiet", "--network=host", "--target", target, "--tag", tag]
+        if target == "nginx":
+            nginx = _newer_nginx()
+            command += [f"--build-arg=NGINX={nginx}", f"--build-context=newer={nginx}"]
+        if target == "mongodb":
+            command += [f"--build-arg={name.upper()}={_locked(name)}" for name in ("pymongo", "secantusdb")]
         self._engine.docker(*command, f"--file={STANDINS}/Containerfile", str(STANDINS), within_s=300.0)
         self.made.append(tag)
         return tag

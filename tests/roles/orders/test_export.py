@@ -2,7 +2,9 @@
 
 import csv
 import io
+from datetime import UTC, datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import msgspec
 import openpyxl
@@ -129,6 +131,25 @@ async def test_workbook_has_numbers_and_texts(store: OrderStore) -> None:
     assert (row["note"], row["city"]) == ("=1+1", "\u6f22")
     assert {cell.data_type for cell in sheet[2]} <= {"s", "n", "d"}, "no formula"
     assert second[header.index("title")] == "Kettle"
+
+
+@pytest.mark.parametrize(
+    ("month", "hour", "expected"), [(1, 23, (2, 1, 0)), (6, 22, (7, 1, 0)), (6, 21, (6, 30, 23))]
+)
+async def test_workbook_has_the_times_of_the_shop(
+    store: OrderStore, month: int, hour: int, expected: tuple[int, int, int]
+) -> None:
+    """A workbook has no time zones: without this an order may belong to another month in the books."""
+    ada = buyer()
+    new = new_order(ada)
+    at = datetime(2026, month, 31 if month == 1 else 30, hour, 15, tzinfo=UTC)
+    placed = msgspec.structs.replace(new.order, created_at=at)
+    await store.add(msgspec.structs.replace(new, order=placed))
+    pieces = export(store, OrderFilter(user_id=ada.user_id), "orders", "xlsx", ZoneInfo("Europe/Berlin"))
+    sheet = openpyxl.load_workbook(io.BytesIO(b"".join([piece async for piece in pieces]))).active
+    shown = sheet.cell(2, COLUMNS["orders"].index("created_at") + 1).value
+
+    assert (shown.month, shown.day, shown.hour) == expected
 
 
 async def test_workbook_goes_on_in_another_sheet(store: OrderStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from purveyor.kit.clock import now
 from purveyor.kit.db.postgres import Connection, Database
-from purveyor.kit.errors import NotFound
+from purveyor.kit.errors import Conflict, NotFound
 from purveyor.kit.ids import new_id
 from purveyor.roles.orders.contract import PreconditionFailed, UndoOver
 from purveyor.roles.orders.etag import IfMatch
@@ -159,6 +159,45 @@ class ChangedSince(OrderStore):
     async def find(self, order_id: UUID, owner: str | None, connection: Connection | None = None) -> StoredOrder:
         stored = await super().find(order_id, owner, connection)
         return stored if connection else msgspec.structs.replace(stored, order=stored.order.become(at=now()))
+
+
+@pytest.mark.parametrize(
+    ("correction", "left"),
+    [
+        (Correction(status="confirmed", payment_status=None, reason="wrong order"), []),
+        (Correction(status="cancelled", payment_status=None, reason="sold out"), []),
+        (Correction(status=None, payment_status="paid", reason="paid in cash"), [("order.shipped", True)]),
+    ],
+)
+async def test_correction_drops_the_held_event_of_what_it_takes_back(
+    database: Database, store: OrderStore, correction: Correction, left: list[tuple[str, bool]]
+) -> None:
+    order_id = await held(store, "confirmed", "shipped")
+    await Undo(database, store, committed=lambda _: None).correct(buyer("admin"), str(order_id), correction, ANY)
+
+    assert await waiting(database, order_id) == [("order.created", True), ("order.confirmed", True), *left]
+
+
+async def test_nothing_is_corrected_while_a_relay_has_the_event_to_be_dropped(
+    database: Database, store: OrderStore
+) -> None:
+    order_id = await held(store, "confirmed", "shipped")
+    correction = Correction(status="confirmed", payment_status=None, reason="wrong order")
+    async with database.transaction() as relay:
+        await relay.execute(
+            "select from orders.outbox where subject = $1 and type = 'order.shipped' for update", str(order_id)
+        )
+        with pytest.raises(Conflict):
+            await Undo(database, store, committed=lambda _: None).correct(
+                buyer("admin"), str(order_id), correction, ANY
+            )
+
+    assert (await store.find(order_id, None)).order.status == "shipped"
+    assert await waiting(database, order_id) == [
+        ("order.created", True),
+        ("order.confirmed", False),
+        ("order.shipped", False),
+    ]
 
 
 async def test_undo_answers_with_the_version_that_it_made(database: Database, store: OrderStore) -> None:

@@ -1,7 +1,7 @@
 """Schema migrations: numbered plain SQL files per role, applied in order, each in its own transaction.
 
-Processes that migrate at the same time poll a session-level advisory lock, so that the wait is bounded and logged.
-The lock ends with the session of a process that dies.
+Processes that migrate at the same time poll an advisory lock, so that the wait is bounded and logged. It belongs
+to the transaction of one file, so it ends with a process that dies, and a pooler in transaction mode keeps it.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,14 @@ log = logging.getLogger(__name__)
 _LOCK_POLL_S = 0.2
 _ANSWER_S = 5.0
 """Time limit of read-only queries. Migrations have none."""
+_TABLE = """
+create schema if not exists {schema};
+create table if not exists {schema}.migrations (
+    version int primary key,
+    name text not null,
+    digest text not null,
+    applied_at timestamptz not null default now()
+)"""
 
 
 @dataclass(frozen=True)
@@ -53,24 +61,16 @@ async def migrate(dsn: str, schema: str, folder: Path, *, wait_s: float = 30.0) 
     applied file was modified, or the database is newer than this code; ``ServerAway`` if the server is lost.
     """
     migrations = load(folder)
+    done: list[str] = []
     async with _session(dsn, schema) as connection:
-        if not _missing(migrations, await _applied(connection, schema), schema):
-            return []
-        await _lock(connection, schema, wait_s)
-        await connection.execute(
-            f"""
-            create schema if not exists {schema};
-            create table if not exists {schema}.migrations (
-                version int primary key,
-                name text not null,
-                digest text not null,
-                applied_at timestamptz not null default now()
-            )"""
-        )
-        missing = _missing(migrations, await _applied(connection, schema), schema)
-        for migration in missing:
-            await _apply(connection, schema, migration)
-        return [f"{schema} {migration.name}" for migration in missing]
+        while _missing(migrations, await _applied(connection, schema), schema):
+            async with _locked(connection, schema, wait_s):
+                await connection.execute(_TABLE.format(schema=schema))
+                missing = _missing(migrations, await _applied(connection, schema), schema)
+                if missing:
+                    await _apply(connection, schema, missing[0])
+                    done.append(f"{schema} {missing[0].name}")
+    return done
 
 
 async def require(dsn: str, schema: str, folder: Path) -> None:
@@ -91,10 +91,24 @@ async def _session(dsn: str, schema: str) -> AsyncIterator[Connection]:
             await connection.close(timeout=CONNECT_TIMEOUT_S)
 
 
-async def _lock(connection: Connection, schema: str, wait_s: float) -> None:
+@asynccontextmanager
+async def _locked(connection: Connection, schema: str, wait_s: float) -> AsyncIterator[None]:
+    """A transaction that only one process at a time has."""
     number = zlib.crc32(f"purveyor migrate {schema}".encode())
     deadline, told = time.monotonic() + wait_s, False
-    while not await connection.fetchval("select pg_try_advisory_lock($1)", number, timeout=_ANSWER_S):
+    while True:
+        transaction = connection.transaction()
+        await transaction.start()
+        if await connection.fetchval("select pg_try_advisory_xact_lock($1)", number, timeout=_ANSWER_S):
+            try:
+                yield
+            except BaseException:
+                with suppress(*LOST):  # a server that is lost rolls back by itself
+                    await transaction.rollback()
+                raise
+            await transaction.commit()
+            return
+        await transaction.rollback()
         if time.monotonic() > deadline:
             raise StartupError(
                 f"Another process is still migrating the schema {schema} after {wait_s:g} s. Try again later."
@@ -142,12 +156,13 @@ async def _apply(connection: Connection, schema: str, migration: Migration) -> N
 
 
 async def _run(connection: Connection, schema: str, migration: Migration) -> None:
-    async with connection.transaction():
-        await connection.execute("set local lock_timeout = '5s'")
-        await connection.execute(migration.sql)
-        await connection.execute(
-            f"insert into {schema}.migrations (version, name, digest) values ($1, $2, $3)",  # noqa: S608 - our name
-            migration.version,
-            migration.name,
-            migration.digest,
-        )
+    await connection.execute("set local lock_timeout = '5s'; set local statement_timeout = 0")
+    await connection.execute(migration.sql)
+    await connection.execute(
+        f"""
+        insert into {schema}.migrations (version, name, digest, applied_at)
+        values ($1, $2, $3, clock_timestamp())""",  # noqa: S608 - our name
+        migration.version,
+        migration.name,
+        migration.digest,
+    )

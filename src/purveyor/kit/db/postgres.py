@@ -114,6 +114,8 @@ class Database:
     def __init__(self, pool: asyncpg.Pool, dsn: str) -> None:
         self._pool = pool
         self._dsn = dsn
+        self._limits = sorted(_session_settings(dsn))
+        self._keeps_sessions = False
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -221,12 +223,34 @@ class Database:
         idle: int = self._pool.get_idle_size()
         return self._pool.get_size() - idle, idle
 
+    async def require_sessions(self, setting: str) -> None:
+        """Raise ``Unavailable`` behind a pooler in transaction mode; the text names ``setting``.
+
+        There a session lock outlives its owner. A success is remembered.
+        """
+        if self._keeps_sessions:
+            return
+        async with self.dedicated("purveyor check") as one, self.dedicated("purveyor check") as other:
+            with _lost_means_unavailable():
+                sessions = [
+                    await each.fetchval("select pg_backend_pid()", timeout=COMMAND_TIMEOUT_S)
+                    for each in (one, other, one, other)
+                ]
+        if sessions[:2] != sessions[2:] or sessions[0] == sessions[1]:
+            raise Unavailable(
+                "Mail senders hold locks for as long as their session lives, which a pooler in transaction mode "
+                f"does not keep. Correct {setting} to reach PostgreSQL directly."
+            )
+        self._keeps_sessions = True
+
     async def check(self) -> str:
-        """The server's version. Raises ``Unavailable`` if it is too old or read-only."""
-        version, number, read_only = await self.fetchrow(  # type: ignore[misc]  # it always has a row
+        """The server's version, and a warning if it has no time limits. Raises ``Unavailable`` if it is unfit."""
+        version, number, read_only, unlimited = await self.fetchrow(  # type: ignore[misc]  # it always has a row
             """
             select current_setting('server_version'), current_setting('server_version_num')::int,
-                pg_is_in_recovery() or current_setting('transaction_read_only')::bool"""
+                pg_is_in_recovery() or current_setting('transaction_read_only')::bool,
+                array(select name from unnest($1::text[]) as name where current_setting(name) = '0')""",
+            self._limits,
         )
         if number < _OLDEST * 10_000:
             raise Unavailable(
@@ -236,6 +260,9 @@ class Database:
             raise Unavailable(
                 f"PostgreSQL {version} is read-only or a standby. Correct DATABASE_URL to point to the primary."
             )
+        if unlimited:
+            names = ", ".join(unlimited)
+            return f"PostgreSQL {version}, warning: a pooler dropped {names}; set them with ALTER ROLE"
         return f"PostgreSQL {version}"
 
 
@@ -247,7 +274,10 @@ async def connect(dsn: str, *, application: str) -> Connection:
     try:
         with lost_means_away(dsn):
             return await asyncpg.connect(
-                dsn, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": application}
+                dsn,
+                timeout=CONNECT_TIMEOUT_S,
+                statement_cache_size=0,  # few statements, and PgBouncer before 1.21 keeps none
+                server_settings={"application_name": application},
             )
     except asyncpg.PostgresError as error:
         raise StartupError(f"PostgreSQL at {address_of(dsn)} refused the connection: {error}.") from error

@@ -6,7 +6,7 @@ import io
 import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
@@ -92,10 +92,19 @@ COLUMNS: dict[Rows, tuple[str, ...]] = {
 
 
 def export(
-    store: OrderStore, wanted: OrderFilter, rows: Rows = "orders", file_format: Format = "csv"
+    store: OrderStore,
+    wanted: OrderFilter,
+    rows: Rows = "orders",
+    file_format: Format = "csv",
+    zone: tzinfo = UTC,
 ) -> AsyncIterator[bytes]:
-    """The file in pieces, newest orders first. Orders are read as the pieces are sent."""
-    return (_export_xlsx if file_format == "xlsx" else _export_csv)(store, wanted, rows)
+    """The file in pieces, newest orders first. Orders are read as the pieces are sent.
+
+    Times are in ``zone`` in a workbook, whose cells have no zone of their own, and in UTC in CSV.
+    """
+    if file_format == "xlsx":
+        return _export_xlsx(store, wanted, rows, zone)
+    return _export_csv(store, wanted, rows)
 
 
 async def _export_csv(store: OrderStore, wanted: OrderFilter, rows: Rows) -> AsyncIterator[bytes]:
@@ -105,10 +114,10 @@ async def _export_csv(store: OrderStore, wanted: OrderFilter, rows: Rows) -> Asy
         start = b""
 
 
-async def _export_xlsx(store: OrderStore, wanted: OrderFilter, rows: Rows) -> AsyncIterator[bytes]:
+async def _export_xlsx(store: OrderStore, wanted: OrderFilter, rows: Rows, zone: tzinfo) -> AsyncIterator[bytes]:
     """Complete on disk before the first piece is sent: an XLSX file is a ZIP archive."""
     with tempfile.TemporaryFile() as file, tempfile.TemporaryDirectory() as scratch:
-        sheets = _Sheets(file, scratch, COLUMNS[rows])
+        sheets = _Sheets(file, scratch, COLUMNS[rows], zone)
         async for page in _pages(store, wanted):
             await asyncio.to_thread(sheets.add, list(_rows(page, rows)))
         await asyncio.to_thread(sheets.close)
@@ -167,11 +176,11 @@ def _csv_cell(cell: Cell) -> str | int | Decimal:
 class _Sheets:
     """Writes rows to as many sheets as they need, with one row at a time in memory."""
 
-    def __init__(self, file: Any, scratch: str, columns: Sequence[str]) -> None:
+    def __init__(self, file: Any, scratch: str, columns: Sequence[str], zone: tzinfo) -> None:
         from xlsxwriter import Workbook
 
         self._book = Workbook(file, {"constant_memory": True, "tmpdir": scratch})
-        self._columns = columns
+        self._columns, self._zone = columns, zone
         self._header = self._book.add_format({"bold": True})
         self._time = self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         self._amounts = {
@@ -204,7 +213,8 @@ class _Sheets:
             digits = -int(cell.as_tuple().exponent)
             self._sheet.write_number(self._row, column, float(cell), self._amounts[digits])
         elif isinstance(cell, datetime):
-            self._sheet.write_datetime(self._row, column, cell.replace(tzinfo=None), self._time)
+            local = cell.astimezone(self._zone).replace(tzinfo=None)
+            self._sheet.write_datetime(self._row, column, local, self._time)
         elif isinstance(cell, int) and name != "product_id":  # ids may have more digits than a spreadsheet keeps
             self._sheet.write_number(self._row, column, cell)
         else:

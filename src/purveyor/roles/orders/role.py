@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta
 
@@ -112,7 +113,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     return Actor(
         routes=[
             *routes.order_routes(orders, identity),
-            *routes.list_routes(orders, order_store, identity),
+            *routes.list_routes(orders, order_store, identity, ZoneInfo(settings.shop_time_zone)),
             *routes.change_routes(service.Changes(order_store, identity, committed=changed), identity),
             *live.history_routes(timelines, streams, tickets, identity),
             *_pages(env, settings, order_store),

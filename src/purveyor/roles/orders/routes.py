@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, cast
 from urllib.parse import urlencode
@@ -313,10 +313,10 @@ _MAX_BIGINT = 2**63 - 1
 _STAFF = "Staff only"
 
 
-def list_routes(orders: Orders, store: OrderStore, identity: Identity) -> list[Any]:
-    """The routes to list and export orders. ``identity`` verifies access tokens."""
+def list_routes(orders: Orders, store: OrderStore, identity: Identity, zone: tzinfo) -> list[Any]:
+    """The routes to list and export orders. ``identity`` verifies access tokens, ``zone`` is that of the shop."""
     group = _group(identity)
-    return [_list_route(orders, group), _export_route(store, group)]
+    return [_list_route(orders, group), _export_route(store, group, zone)]
 
 
 def _list_route(orders: Orders, group: RouteGroup) -> Any:
@@ -360,7 +360,7 @@ def _list_route(orders: Orders, group: RouteGroup) -> Any:
     return list_orders
 
 
-def _export_route(store: OrderStore, group: RouteGroup) -> Any:
+def _export_route(store: OrderStore, group: RouteGroup, zone: tzinfo) -> Any:
     @group.get(
         "/api/orders/export.csv",
         operation_id="export_orders",
@@ -369,7 +369,8 @@ def _export_route(store: OrderStore, group: RouteGroup) -> Any:
             "For staff. All orders that match the filters, newest first, with a row per order or, with "
             "`rows=items`, per item. CSV (RFC 4180, UTF-8 with a byte order mark) is streamed. An apostrophe "
             "stands wherever a spreadsheet would begin a formula. With `format=xlsx` the answer is an Excel "
-            "workbook, in which amounts are numbers, and ids, postal codes and phone numbers are texts."
+            "workbook, in which amounts are numbers, times are in the shop's time zone, and ids, postal codes "
+            "and phone numbers are texts. Times in CSV are in UTC."
         ),
         headers={"Content-Disposition": "File name"},
         responses=answer(str, "The file.", schemas.CSV, media_type="text/csv"),
@@ -386,7 +387,7 @@ def _export_route(store: OrderStore, group: RouteGroup) -> Any:
         if not request.user.is_staff:
             raise Forbidden("Only staff may export orders.")
         security_log.record("export", subject="orders", actor=request.user.user_id)
-        pieces = export(store, wanted, rows, format)
+        pieces = export(store, wanted, rows, format, zone)
         first = await anext(pieces)  # a database error becomes an error response, not a truncated file
         name = "order-items" if rows == "items" else "orders"
         return Stream(

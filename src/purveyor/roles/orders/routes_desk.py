@@ -122,7 +122,7 @@ def _undo_routes(undo: Undo, group: RouteGroup) -> list[Any]:
         summary="Correct the status of an order",
         description=(
             "For admins. Sets any status, for mistakes that can no longer be undone. The timeline records who did "
-            "it and why. No email is sent."
+            "it and why. No email is sent, and one about the corrected change that is still held back never is."
         ),
         reads=(READS_MATCH,),
         headers=CHANGED_ETAG,

@@ -18,7 +18,7 @@ from purveyor.kit.ids import parse_id
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.contract import IllegalTransition, PreconditionRequired, UndoOver
 from purveyor.roles.orders.etag import IfMatch
-from purveyor.roles.orders.model import ChangedBy, StoredOrder, Transition
+from purveyor.roles.orders.model import ChangedBy, Order, StoredOrder, Transition
 from purveyor.roles.orders.store import OrderStore
 
 MAX_HOLD_S = 300
@@ -45,6 +45,11 @@ with undone as (
 )
 insert into orders.history (order_id, id, at, what, actor, actor_id, actor_name, request_id)
 select $1, entries, $2, 'undone', $3, $4, $5, $6 from restored"""
+
+_HELD = """
+select u.status, u.payment_status from orders.orders o join orders.undoable u on u.order_id = o.id
+where o.id = $1 and o.version = $2 and u.version = o.version and u.until > clock_timestamp()
+for update of o"""
 
 
 class Undo:
@@ -74,6 +79,8 @@ class Undo:
     ) -> StoredOrder:
         """Set an order to any status, as an admin. The history records why; no mail is sent.
 
+        Events of the change before that are still held back are deleted if the correction takes that change back.
+
         Raises ``NotFound``, ``Forbidden``, ``PreconditionRequired``, ``PreconditionFailed``, ``IllegalTransition``
         where nothing would change, and ``Conflict``.
         """
@@ -85,8 +92,10 @@ class Undo:
         stored = await self._store.find(found, None)
         condition.require(stored.order.version)
         transition = _corrected(stored, correction, staff(caller), now())
-        if not await self._store.change(transition):
-            raise Conflict("The order was changed by others at the same time. Try again.")
+        async with self._database.transaction() as connection:
+            await _drop_held(connection, stored.order, transition.order)
+            if not await self._store.change(transition, connection):
+                raise Conflict("The order was changed by others at the same time. Try again.")
         self._committed(found)
         return msgspec.structs.replace(stored, order=transition.order, undo_until=None)
 
@@ -132,6 +141,21 @@ async def undo(connection: Connection, order_id: UUID, by: ChangedBy, condition:
     if not row["undoable"] or not await connection.fetchval(_TAKE_BACK, str(order_id), row["version"]):
         raise UndoOver
     await connection.execute(_RESTORE, order_id, now(), by.kind, by.id, by.name, log.request_id.get())
+
+
+async def _drop_held(connection: Connection, order: Order, corrected: Order) -> None:
+    """Delete the held events of the order's last change, as an undo does, if the correction takes it back.
+
+    Raises ``Conflict`` while they are being published.
+    """
+    before = await connection.fetchrow(_HELD, order.id, order.version)
+    if before is None:
+        return
+    changed = [member for member in ("status", "payment_status") if getattr(order, member) != before[member]]
+    if any(getattr(order, member) == getattr(corrected, member) for member in changed):
+        return
+    if not await connection.fetchval(_TAKE_BACK, str(order.id), order.version):
+        raise Conflict("The email about the last change is being sent right now. Try again.")
 
 
 def _corrected(stored: StoredOrder, correction: Correction, by: ChangedBy, at: datetime) -> Transition:

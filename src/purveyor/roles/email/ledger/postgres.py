@@ -161,6 +161,7 @@ where owner = $1 and state = 'claimed' and (event_id, kind) in (select * from un
 
 _LOCK_CLASS = 0x6D61696C
 """``mail`` in ASCII: the first key of the senders' advisory locks. The second is the sender's number."""
+_SETTING = "EMAIL_DATABASE_URL"
 BEAT_S = 2.0
 DEAD_AFTER_S = 10.0
 _KEEPALIVE = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
@@ -289,6 +290,7 @@ class PostgresLedger:
 
     @asynccontextmanager
     async def ownership(self) -> AsyncIterator[PostgresOwner]:
+        await self._database.require_sessions(_SETTING)
         async with self._database.dedicated("purveyor mail sender") as connection:
             number = await self._database.fetchval("select nextval('email.sender_number')::int")
             idle_timeout = f"set idle_session_timeout = '{DEAD_AFTER_S:g}s'"
@@ -528,6 +530,7 @@ class PostgresLedger:
         return dict(row or {})
 
     async def check(self) -> str:
+        await self._database.require_sessions(_SETTING)
         return await self._database.check()
 
 

@@ -25,6 +25,12 @@ export const get = (path, options) => json("GET", path, options);
 export const post = (path, body, options) => json("POST", path, { ...options, body });
 export const patch = (path, body, options) => json("PATCH", path, { ...options, body });
 
+/** Read the user's profile again: somebody else may have changed the role. */
+export async function readProfile() {
+  const user = session.user();
+  if (user) session.update(await get(`/user/${user.user_id}`));
+}
+
 /** Append the non-empty values to a path as a query string. */
 export function withQuery(path, values) {
   const query = new URLSearchParams(Object.entries(values).filter(([, value]) => value !== "" && value != null));

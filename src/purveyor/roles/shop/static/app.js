@@ -1,6 +1,6 @@
 // Application shell: router, header and focus management.
 
-import { patch } from "./api.js";
+import { patch, readProfile } from "./api.js";
 import * as cart from "./cart.js";
 import { at, fill, h, leaveStatus, placeStatus, say } from "./dom.js";
 import { alertBox } from "./forms.js";
@@ -258,4 +258,5 @@ session.changes.addEventListener("change", () => {
     show();
   }
 });
+readProfile().catch(() => null); // what is remembered of it still holds
 show();

@@ -51,16 +51,11 @@ export async function signOut() {
 }
 
 /** Update what is remembered of the user's profile. */
-export function update({ name, email, language }) {
+export function update({ name, email, language, role }) {
   const session = read();
-  write({ ...session, user: { ...session.user, name, email, language } });
+  if (!session) return; // signed out in the meantime
+  write({ ...session, user: { ...session.user, name, email, language, role } });
   changes.dispatchEvent(new Event("change"));
-}
-
-/** Read the user's profile again. */
-export async function reload() {
-  const access = await token();
-  if (access) update(await (await send("GET", `/user/${user().user_id}`, { token: access })).json());
 }
 
 async function renew(stale) {

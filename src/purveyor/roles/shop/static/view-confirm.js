@@ -1,14 +1,14 @@
 // Confirms an email address with the token of the link in an email.
 
+import { readProfile } from "./api.js";
 import { h } from "./dom.js";
 import { alertBox } from "./forms.js";
 import { send } from "./http.js";
-import * as session from "./session.js";
 import { t } from "./text.js";
 
 export async function confirmView({ query }) {
   const problem = await send("POST", "/email/confirm", { body: { token: query.get("token") ?? "" } }).then(() => null, (error) => error);
-  await session.reload().catch(() => null); // the address may be a new one
+  await readProfile().catch(() => null); // the address may be a new one
   const title = problem ? t("This link does not work") : t("Your email address is confirmed");
   return {
     title,
