@@ -52,7 +52,7 @@ class KafkaProducer:
     """An ``OutletServer``.
 
     After a failure the producer is replaced, because its sequence numbers may have a gap that the brokers refuse.
-    The next one starts once the old one has delivered its events or is ended, so that none arrives after newer ones.
+    The next one starts once the old one has delivered its events or is ended, so that none arrives late.
     """
 
     def __init__(self, servers: Sequence[str]) -> None:
