@@ -105,7 +105,7 @@ def _copy_interpreter(tree: Path, python: Path) -> None:
 def _install(tree: Path, wheel: Path, wheels: Path) -> None:
     """Install from ``wheels`` alone what the product and its extras need, and nothing else of the lock."""
     options = ("--quiet", "--no-index", "--find-links", wheels, "--no-compile", "--no-warn-script-location")
-    run(*_pip(interpreter(tree)), "install", *options, f"purveyor[embedded,drill,kafka] @ {wheel.as_uri()}")
+    run(*_pip(interpreter(tree)), "install", *options, f"purveyor[embedded,drill,kafka,otel] @ {wheel.as_uri()}")
 
 
 def _pip(python: Path) -> tuple[str | Path, ...]:
