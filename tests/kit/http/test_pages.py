@@ -311,7 +311,7 @@ async def test_a_browser_shows_hostile_mail_as_text(base_url: str, tmp_path: Pat
 async def test_a_browser_shows_the_previews_in_a_language(base_url: str, tmp_path: Path) -> None:
     page, _ = await drawn(f"{base_url}/mailbox#preview/order.created/de", tmp_path)
     assert "With sample data" in page
-    assert '<h2 id="subject">Ihre Bestellung &lt;b&gt;10482&lt;/b&gt;</h2>' in page
+    assert '<h1 id="subject">Ihre Bestellung &lt;b&gt;10482&lt;/b&gt;</h1>' in page
     assert "Ihre Bestellung &lt;script&gt;" in page
     assert page.index("Deutsch") < page.index("English")
     assert '<fieldset class="views" id="languages">' in page
