@@ -8,12 +8,14 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from motor.motor_asyncio import AsyncIOMotorCollection
 
 from purveyor.kit.clock import now
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outlet import Taken
 from purveyor.kit.events.transport import Publisher
 from purveyor.roles.email.ledger.mongo import MongoLedger, bounded
+from purveyor.roles.email.ledger.mongo_documents import Document
 
 _LEASE = {"_id": "outlet"}
 _LEASE_FOR = timedelta(seconds=30)
@@ -29,10 +31,17 @@ class MongoOutletQueue:
     """
 
     def __init__(self, ledger: MongoLedger, publisher: Publisher) -> None:
-        self._events = ledger.database["outlet"]
-        self._leases = ledger.database["outlet_leases"]
+        self._ledger = ledger
         self._publisher = publisher
         self._is_on = False
+
+    @property
+    def _events(self) -> AsyncIOMotorCollection[Document]:
+        return self._ledger.database["outlet"]
+
+    @property
+    def _leases(self) -> AsyncIOMotorCollection[Document]:
+        return self._ledger.database["outlet_leases"]
 
     async def publish(self, envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
         outcomes = await self._publisher.publish(envelopes)
