@@ -5,9 +5,12 @@ Loaded with ``config.pluginmanager.import_plugin("databases")`` by whichever ``c
 
 import re
 from collections.abc import AsyncIterator
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
+from purveyor.kit.db.migrate import migrate
 from purveyor.kit.db.postgres import Database, open_database
 from purveyor_drill.servers.postgres import PostgresServer
 from real_servers import SERVERS
@@ -32,3 +35,10 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """A pool on the module's database."""
     async with open_database(database_url, application="tests", max_size=10) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+async def order_tables(database_url: str, database: Database) -> Database:
+    """The module's database with the tables of role orders, which has an outbox and an outlet."""
+    await migrate(database_url, "orders", Path(str(files("purveyor.roles.orders") / "migrations")))
+    return database

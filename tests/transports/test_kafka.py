@@ -6,7 +6,6 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from broker_support import MOMENT
 from kafka_records import records
 from own_processes import SETTINGS
 from purveyor.host import Host, choose_roles
-from purveyor.kit.db.migrate import migrate
 from purveyor.kit.db.postgres import Database
 from purveyor.kit.errors import ConfigError, Unavailable
 from purveyor.kit.events import outlet as outlet_module
@@ -39,7 +37,6 @@ from shop import Shop
 from waiting import until
 
 SCHEMA = "orders"
-MIGRATIONS = Path(str(files("purveyor.roles.orders") / "migrations"))
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +50,11 @@ def server() -> Iterator[KafkaServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-async def tables(database_url: str, database: Database) -> Database:
-    await migrate(database_url, SCHEMA, MIGRATIONS)
-    return database
-
-
 @pytest.fixture
-async def queue(tables: Database) -> PostgresOutletQueue:
+async def queue(order_tables: Database) -> PostgresOutletQueue:
     """An empty queue that takes what is emitted."""
-    await tables.execute(f"truncate {SCHEMA}.outbox, {SCHEMA}.outlet")
-    queue = PostgresOutletQueue(tables, SCHEMA)
+    await order_tables.execute(f"truncate {SCHEMA}.outbox, {SCHEMA}.outlet")
+    queue = PostgresOutletQueue(order_tables, SCHEMA)
     await queue.switch_on()
     return queue
 
@@ -130,9 +121,11 @@ def by_key(records: Sequence[ConsumerRecord[bytes, bytes]]) -> dict[bytes, list[
     return dict(found)
 
 
-async def test_cloudevent(server: KafkaServer, tables: Database, queue: PostgresOutletQueue, kind: str) -> None:
+async def test_cloudevent(
+    server: KafkaServer, order_tables: Database, queue: PostgresOutletQueue, kind: str
+) -> None:
     sent = event(kind, correlation_id="r-1", currency="EUR", language="de", traceparent="00-1-2-01")
-    await add(tables, sent)
+    await add(order_tables, sent)
     async with running(queue, server.url):
         await until(lambda: nothing_waits(queue))
 
@@ -165,7 +158,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 async def test_killed_broker_loses_nothing_and_keeps_order_per_key(
     server: KafkaServer,
-    tables: Database,
+    order_tables: Database,
     queue: PostgresOutletQueue,
     kind: str,
     caplog: pytest.LogCaptureFixture,
@@ -175,7 +168,7 @@ async def test_killed_broker_loses_nothing_and_keeps_order_per_key(
 
     async def add_some(first: int) -> None:
         for number in range(first, first + 15):
-            await add(tables, *(event(kind, number, key) for key in keys))
+            await add(order_tables, *(event(kind, number, key) for key in keys))
 
     async with running(queue, server.url):
         await add_some(1)
@@ -196,10 +189,10 @@ async def test_killed_broker_loses_nothing_and_keeps_order_per_key(
 
 
 async def test_later_outlet_goes_on_where_the_one_before_stopped(
-    server: KafkaServer, tables: Database, queue: PostgresOutletQueue, kind: str
+    server: KafkaServer, order_tables: Database, queue: PostgresOutletQueue, kind: str
 ) -> None:
     for first in (1, 4):
-        await add(tables, *(event(kind, number) for number in range(first, first + 3)))
+        await add(order_tables, *(event(kind, number) for number in range(first, first + 3)))
         async with running(queue, server.url):
             await until(lambda: nothing_waits(queue))
 
@@ -211,13 +204,13 @@ async def test_later_outlet_goes_on_where_the_one_before_stopped(
 
 async def test_missing_topic_holds_up_only_its_own_events(
     server: KafkaServer,
-    tables: Database,
+    order_tables: Database,
     queue: PostgresOutletQueue,
     kind: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     missing = f"{kind}.missing"
-    await add(tables, event(missing, 1), event(kind, 1), event(missing, 2))
+    await add(order_tables, event(missing, 1), event(kind, 1), event(missing, 2))
     async with producer(server.url) as kafka:
         outlet = Outlet(SCHEMA, queue, kafka)
         task = asyncio.create_task(outlet.run())
@@ -241,9 +234,9 @@ async def test_missing_topic_holds_up_only_its_own_events(
 
 
 async def test_wrong_servers_are_told_of_once_while_events_wait(
-    tables: Database, queue: PostgresOutletQueue, caplog: pytest.LogCaptureFixture
+    order_tables: Database, queue: PostgresOutletQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await add(tables, event("order.created"))
+    await add(order_tables, event("order.created"))
     async with producer(f"127.0.0.1:{free_port()}") as kafka:
         outlet = Outlet(SCHEMA, queue, kafka)
         for _ in range(3):

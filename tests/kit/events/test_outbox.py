@@ -8,8 +8,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +16,6 @@ import pytest
 
 from purveyor.kit import tracing
 from purveyor.kit.clock import now
-from purveyor.kit.db.migrate import migrate
 from purveyor.kit.db.postgres import Connection, Database
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.events import outbox as module
@@ -39,7 +36,6 @@ from purveyor.kit.metrics import REGISTRY
 from waiting import PATIENCE_S, until
 
 SCHEMA = "orders"  # the real table of a role that emits
-MIGRATIONS = Path(str(files("purveyor.roles.orders") / "migrations"))
 
 
 class Transport:
@@ -64,17 +60,11 @@ class Transport:
         await until(lambda: len(self.published) >= count)
 
 
-@pytest.fixture(scope="module")
-async def tables(database_url: str, database: Database) -> Database:
-    await migrate(database_url, SCHEMA, MIGRATIONS)
-    return database
-
-
 @pytest.fixture
-async def orders(tables: Database) -> Database:
+async def orders(order_tables: Database) -> Database:
     """The database with an empty outbox."""
-    await tables.execute(f"truncate {SCHEMA}.outbox")
-    return tables
+    await order_tables.execute(f"truncate {SCHEMA}.outbox")
+    return order_tables
 
 
 def relay(database: Database, transport: Any) -> Relay:

@@ -3,15 +3,12 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from purveyor.kit.clock import now
-from purveyor.kit.db.migrate import migrate
 from purveyor.kit.db.postgres import Database
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.events import outlet as module
@@ -21,7 +18,6 @@ from purveyor.kit.events.outlet import Outlet, PostgresOutletQueue
 from purveyor.kit.ids import new_id
 
 SCHEMA = "orders"
-MIGRATIONS = Path(str(files("purveyor.roles.orders") / "migrations"))
 AWAY = Unavailable("no answer")
 
 
@@ -53,18 +49,12 @@ class Server:
         return [event.id for event in self.published]
 
 
-@pytest.fixture(scope="module")
-async def tables(database_url: str, database: Database) -> Database:
-    await migrate(database_url, SCHEMA, MIGRATIONS)
-    return database
-
-
 @pytest.fixture
-async def orders(tables: Database) -> Database:
+async def orders(order_tables: Database) -> Database:
     """An empty outbox with its outlet switched off."""
-    await tables.execute(f"truncate {SCHEMA}.outbox")
-    await PostgresOutletQueue(tables, SCHEMA).switch_off()
-    return tables
+    await order_tables.execute(f"truncate {SCHEMA}.outbox")
+    await PostgresOutletQueue(order_tables, SCHEMA).switch_off()
+    return order_tables
 
 
 @pytest.fixture
