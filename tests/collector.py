@@ -31,7 +31,7 @@ class CollectedSpan:
 
 @dataclass
 class Collector:
-    """What has arrived at ``url``; ``is_away`` refuses it."""
+    """Exports that arrived at ``url``; ``is_away`` refuses them."""
 
     url: str = ""
     spans: list[CollectedSpan] = field(default_factory=list)

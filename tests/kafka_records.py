@@ -1,4 +1,4 @@
-"""What a Kafka holds, as another service reads it."""
+"""The records of a Kafka, as another service reads them."""
 
 import asyncio
 from collections.abc import Sequence

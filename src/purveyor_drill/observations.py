@@ -78,7 +78,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     """The id of the request, which the order's history names for a change."""
     client: str
-    """Who sent it. A client sends one request after the other."""
+    """The client that sent it. A client sends one request after the other."""
     kind: OperationKind
     order_id: str
     process: str

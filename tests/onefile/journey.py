@@ -1,4 +1,4 @@
-"""What a customer does at a running shop, and the email about it."""
+"""The way of a customer through a running shop, to the email about the order."""
 
 import secrets
 import subprocess

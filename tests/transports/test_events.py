@@ -238,7 +238,7 @@ def alike(arrived: Envelope, sent: Envelope) -> bool:
 
 @pytest.fixture
 def tries(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the trace of each attempt was told that it is a repetition."""
+    """True for each attempt whose trace was told that it is a repetition."""
     noted: list[bool] = []
 
     def start(name: str, kind: str, attributes: Any, *, again: bool, **_: Any) -> tracing.Span:

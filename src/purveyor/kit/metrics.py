@@ -6,9 +6,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a line per series, of no use to Prometheus
 REGISTRY = CollectorRegistry()
-"""What this process counts."""
+"""Metrics of this process."""
 SHARED = CollectorRegistry()
-"""What waits on servers. It is measured when somebody asks, and is the same for every process of a role."""
+"""Gauges of work that waits on servers: measured at a scrape, and the same for every process of a role."""
 
 Measure = Callable[[], Awaitable[Mapping[str, float]]]
 """Measures a gauge of ``SHARED``; returns its values by its label."""

@@ -1,4 +1,4 @@
-"""What PgBouncer in transaction mode changes: no session is kept, and no time limit arrives."""
+"""Behind PgBouncer in transaction mode, no session is kept, and no time limit arrives."""
 
 import asyncio
 from collections.abc import Iterator

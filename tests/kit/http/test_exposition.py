@@ -30,7 +30,7 @@ def workers() -> Iterator[list[Siblings]]:
 
 
 def families(text: bytes) -> dict[str, Metric]:
-    """What Prometheus reads; a metric that is announced twice is an error."""
+    """Text as Prometheus reads it; a metric that is announced twice is an error."""
     found: dict[str, Metric] = {}
     for family in text_string_to_metric_families(text.decode()):
         assert family.name not in found

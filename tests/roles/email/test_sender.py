@@ -142,7 +142,7 @@ async def test_a_mail_is_sent_once(
 
 
 def order_to_mail() -> tuple[float, float]:
-    """How many confirmations were sent, and the seconds that they took together."""
+    """Number of confirmations sent, and the seconds that they took together."""
     count, seconds = (REGISTRY.get_sample_value(f"purveyor_order_to_mail_seconds_{of}") for of in ("count", "sum"))
     assert count is not None
     assert seconds is not None

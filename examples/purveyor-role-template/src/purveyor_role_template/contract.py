@@ -1,4 +1,4 @@
-"""What other roles may ask of role tally."""
+"""Asks that role tally answers."""
 
 from collections.abc import Sequence
 from typing import ClassVar

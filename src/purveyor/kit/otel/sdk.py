@@ -37,7 +37,7 @@ from purveyor.kit.tracing import NO_SPAN, Attributes, Kind, Span, parse
 log = logging.getLogger(__name__)
 
 _PARENT_FOR = timedelta(hours=1)
-"""How long after an event a span is still a part of its trace."""
+"""Time after an event in which a span is still part of its trace."""
 _FLUSH_S = 2.0
 _CHECK_S = 2.0
 _KINDS: dict[Kind, SpanKind] = {

@@ -72,7 +72,7 @@ class Claim(Lease, frozen=True, kw_only=True):
     superseded_by: str = ""
     """The kind of a later mail that makes this one pointless. Such a mail is not sent."""
     resends: int = 0
-    """How often it was sent again, because it was doubtful or an operator wanted it."""
+    """Number of times it was sent again, because it was doubtful or an operator wanted it."""
     mailbox: str = ""
     """The digest of an unconfirmed mailbox, whose quota the mail has taken at ``taken_at``."""
     taken_at: datetime | None = None
