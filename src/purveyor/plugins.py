@@ -36,7 +36,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 T = TypeVar("T", Role[Any], Transport[Any])
 _Owners = dict[str, type[msgspec.Struct] | str]
-"""The declaration of each setting: the struct that introduces it, or the role whose address or database it names."""
+"""The origin of each setting: the struct that introduces it, or the role whose address or database it names."""
 
 
 class _Unusable(Exception):
