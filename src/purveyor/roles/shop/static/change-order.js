@@ -19,8 +19,7 @@ export function changePanel({ order }, { reload, trouble }) {
     running = true;
     panel.querySelector(".alert")?.remove();
     try {
-      await changeOrder(order, members, reload);
-      await reload();
+      await changeOrder(order, members, () => reload());
     } catch (error) {
       if (error instanceof Problem && [409, 412].includes(error.status)) {
         await reload(error).catch((trouble) => panel.append(alertBox(trouble)));

@@ -148,8 +148,8 @@ class Orders {
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       say(error.message);
+      await this.redraw(entry);
     }
-    await this.redraw(entry);
   }
 
   async redraw(entry) {

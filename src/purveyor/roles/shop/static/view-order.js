@@ -58,12 +58,10 @@ const canCancel = (order) => ["pending", "confirmed"].includes(order.status);
 
 function cancelPanel(order, done, desk) {
   const submit = async ({ reason }) => {
-    if (desk) await cancelOrder(order, reason, done);
-    else {
-      await post(`/api/orders/${order.id}/cancel`, reason ? { reason } : {});
-      say(t("Order {number} was cancelled.", { number: order.order_number }));
-    }
-    await done();
+    if (desk) return cancelOrder(order, reason, done);
+    await post(`/api/orders/${order.id}/cancel`, reason ? { reason } : {});
+    say(t("Order {number} was cancelled.", { number: order.order_number }));
+    return done();
   };
   return h("details", { class: "panel cancel" },
     h("summary", {}, t("Cancel order")),
