@@ -14,11 +14,12 @@ _DROPPED = 5
 
 
 class DeskServer:
-    """Serves on a free port. ``requests`` counts what it was asked."""
+    """Serves on a free port. ``requests`` counts requests, ``lost_answers`` changes stored without an answer."""
 
     def __init__(self, build: Build) -> None:
         self.port = 0
         self.requests = 0
+        self.lost_answers = 0
         self._build = build
         self._states = ["unpaid"]
         self._changes: list[str] = []
@@ -78,6 +79,7 @@ class DeskServer:
             del self._states[base:], self._changes[base - 1 :]
         self._states.append(state)
         self._changes.append(headers["x-request-id"])
+        self.lost_answers += dropped
         return b"" if dropped else self._order(version)
 
     def _order(self, version: int) -> bytes:

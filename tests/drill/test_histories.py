@@ -234,7 +234,7 @@ async def work(build: Build, folder: Path) -> tuple[list[Operation], OrderHistor
                 seed=1,
             )
             working = asyncio.create_task(desk.run(over))
-            await until(lambda: server.requests > 300)
+            await until(lambda: server.requests > 300 and server.lost_answers)
             over.set()
             await working
         return journal.operations, server.history
