@@ -192,13 +192,8 @@ async def test_a_customer_hears_of_a_new_password_and_of_the_end_of_the_account(
 
 
 @pytest.mark.events
-async def test_a_customer_hears_of_every_step_of_an_order_once(shop: Shop, staff: Customer) -> None:
-    """In every language at the same time: most of it is waiting for the mail before."""
-    await asyncio.gather(*(hears_of_every_step(shop, staff, language) for language in LANGUAGES))
-
-
-async def hears_of_every_step(shop: Shop, staff: Customer, language: str) -> None:
-    """Bring an order of a new customer through its life, and read the mails about it."""
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_a_customer_hears_of_every_step_of_an_order_once(shop: Shop, staff: Customer, language: str) -> None:
     customer = await shop.customer(name="Zoë Müller", language=language)
     order = exact(await shop.place(customer, [(1, 2)]))
     for status in ("confirmed", "shipped", "delivered"):
