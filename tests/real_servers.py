@@ -1,6 +1,10 @@
-"""The servers of a real installation, each private to this run and started once for all of its processes."""
+"""The servers of a real installation, each private to this run and started once for all of its processes.
+
+Only MongoDB is started once for each process: its stand-in uses one core, and did not always answer all in time.
+"""
 
 import itertools
+import os
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -46,10 +50,10 @@ class Owner:
         self._listener: Listener | None = None
 
     def server(self, name: str) -> Server:
-        """The server of this name; started when it is first asked for."""
+        """The server of this name, or ``name/place`` where there are several; started when first asked for."""
         with self._lock:
             if name not in self._started:
-                (kind,) = (kind for kind in KINDS if kind.name == name)
+                (kind,) = (kind for kind in KINDS if kind.name == name.partition("/")[0])
                 server = kind(require_auth=True) if issubclass(kind, SmtpSink) else kind()
                 self._started[name] = self._stack.enter_context(server)
             return self._started[name]
@@ -139,7 +143,8 @@ class RealServers:
 
     @cached_property
     def mongodb(self) -> MongoServer:
-        return cast("MongoServer", self.owner.server(MongoServer.name))
+        place = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+        return cast("MongoServer", self.owner.server(f"{MongoServer.name}/{place}"))
 
     @cached_property
     def smtp(self) -> SmtpSink:
