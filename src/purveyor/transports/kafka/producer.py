@@ -231,4 +231,7 @@ def _in_order(events: Sequence[Envelope], outcomes: Sequence[Exception | None]) 
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    text = str(error)
+    if "Unable to bootstrap" in text:  # followed by address families, in the form that Python has for them
+        return "no broker accepts a connection"
+    return text or type(error).__name__
