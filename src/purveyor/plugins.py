@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -56,21 +56,22 @@ def with_installed(
 
     found = metadata.entry_points()
     all_roles, all_transports = list(roles), list(transports)
-    for point in found.select(group=TRANSPORTS_GROUP):
-        try:
-            transport = _load(point, Transport)
-            _check_transport(transport, all_roles, all_transports)
-        except _Unusable as reason:
-            _refuse(point, reason)
-        all_transports.append(transport)
-    for point in found.select(group=ROLES_GROUP):
-        try:
-            role = _load(point, Role)
-            _check_role(role, all_roles, all_transports)
-        except _Unusable as reason:
-            _refuse(point, reason)
-        all_roles.append(role)
+    points = found.select(group=TRANSPORTS_GROUP)
+    _add(points, Transport, all_transports, lambda new: _check_transport(new, all_roles, all_transports))
+    points = found.select(group=ROLES_GROUP)
+    _add(points, Role, all_roles, lambda new: _check_role(new, all_roles, all_transports))
     return all_roles, all_transports
+
+
+def _add(points: Iterable["EntryPoint"], kind: type[T], known: list[T], check: Callable[[T], None]) -> None:
+    """Load what the entry points name and add it to ``known``. Each is checked against those before it."""
+    for point in points:
+        try:
+            loaded = _load(point, kind)
+            check(loaded)
+        except _Unusable as reason:
+            _refuse(point, reason)
+        known.append(loaded)
 
 
 def _are_declared() -> bool:

@@ -125,7 +125,7 @@ class KafkaProducer:
             self._producer = None
 
     def _away(self, error: Exception) -> Unavailable:
-        """Log the begin of an outage, and return the error to raise."""
+        """Return the error to raise. The first of an outage is logged."""
         reason = _reason(error)
         away = Unavailable(f"Kafka at {', '.join(self._servers)} does not answer: {reason}.")
         if not self._is_away:
