@@ -314,7 +314,7 @@ async def test_events_arrive_encrypted_and_with_a_log_in(
     ("change", "reason"),
     [
         (("tests@", "wrong@"), "[Aa]uthentication failed"),
-        (("localhost", "127.0.0.1"), "CERTIFICATE_VERIFY_FAILED"),
+        (("localhost", "127.1"), "CERTIFICATE_VERIFY_FAILED"),
         (("kafka+ssl", "kafka"), r"Connection at localhost:\d+ closed\.$"),
     ],
 )

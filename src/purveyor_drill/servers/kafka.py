@@ -3,12 +3,12 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from purveyor_drill.servers.certificate import make_certificate
 from purveyor_drill.servers.process import free_port, talk
 from purveyor_drill.servers.server import Server
 
@@ -91,26 +91,13 @@ class GuardedKafkaServer(KafkaServer):
 
     @property
     def certificate(self) -> Path:
-        """The self-signed certificate (PEM) of ``localhost``, for clients to trust."""
+        """The self-signed certificate (PEM) of ``localhost`` and 127.0.0.1, for clients to trust."""
         return self.folder / "certificate.pem"
 
     def _settings(self, controller: int) -> dict[str, object]:
         self._secure_port = free_port()
         key = self.folder / "key.pem"
-        command = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "30",
-            "-subj",
-            "/CN=localhost",
-        ]
-        command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(self.certificate)]
-        subprocess.run(command, env=self._environment(), check=True, capture_output=True)
+        make_certificate(self.certificate, key, self._environment())
         store = self.folder / "keystore.pem"
         store.write_text(key.read_text() + self.certificate.read_text())
         settings = super()._settings(controller)
