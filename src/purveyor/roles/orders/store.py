@@ -266,13 +266,15 @@ _Outcome = tuple[UUID, datetime, str, str, str, str, int, int, str, str, str]
 """The values of the columns ``_OUTCOME``."""
 # The orders of a statement differ and are locked in the order of its rows, so that two groups cannot deadlock.
 # Two deliveries of one event at once may both count up: that leaves a gap in the ids and one entry. The mail
-# server's reply may contain an address, so an erased order keeps none.
+# server's reply may contain an address, so an erased order keeps none. ">= 0", which holds for all, lets the
+# planner expect one outcome at most: else it reads all orders while they are few, and goes on until they are
+# analyzed again.
 _ADD_MAILS = f"""
 with told as materialized (
     select new.*, kept from {unnest(*_OUTCOME.values())} as new ({", ".join(_OUTCOME)}), lateral (
         select erased_at is null as kept from orders.orders where id = new.order_id for no key update offset 0
     ) as locked
-    where not exists (
+    where attempts >= 0 and resends >= 0 and not exists (
         select from orders.history h where h.order_id = new.order_id and h.mail_event_id = new.event_id
             and h.mail_state = new.state and h.mail_resends = new.resends offset 0
     )
@@ -281,7 +283,7 @@ with told as materialized (
     select order_id, event_id from told
     where state in ('failed', 'unknown') and not starts_with(error, '{SUPERSEDED}') and not exists (
         select from orders.history h where h.order_id = told.order_id and h.mail_event_id = told.event_id
-            and h.mail_state in (told.state, 'sent') and h.mail_resends >= told.resends
+            and h.mail_state in (told.state, 'sent') and h.mail_resends >= told.resends offset 0
     )
     on conflict do nothing
 ), mended as (

@@ -34,7 +34,8 @@ _NEW = {
     "user_id": "text",
     "mailbox": "text",
 }
-# "offset 0" keeps the planner from joining tables of which it knows nothing yet, which would read all of them.
+# "offset 0" keeps the planner from joining tables of which it knows nothing yet, which would read all of them, and
+# from looking for the digest once for each column.
 _INSERT = f"""
 insert into email.mails
     (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
@@ -47,8 +48,8 @@ select event_id, kind, case when gone then '' else recipient end, order_number,
 from {unnest(*_NEW.values())} as new ({", ".join(_NEW)}),
     lateral (select exists (
         select from email.erased_recipients known
-        where known.digest = new.digest and known.erased_at > new.created_at offset 0
-    ) as gone) erased
+        where known.digest = new.digest and known.erased_at > new.created_at
+    ) as gone offset 0) erased
 where not exists (
     select from email.mails kept
     where kept.event_id = new.event_id and kept.kind = new.kind and kept.recipient = '' offset 0
@@ -56,9 +57,11 @@ where not exists (
 order by event_id, kind, recipient -- so that two groups with the same mails cannot deadlock
 on conflict do nothing returning event_id::text, kind, recipient"""  # noqa: S608 - constants
 _HELD = {"event": "uuid", "what": "text", "whose": "text", "holder": "int", "attempt": "int"}
-_IS_KEY = "event_id = event and kind = what and recipient = whose and attempts = attempt"
-# "is not distinct from" keeps the planner from the partial index of mails in hand, which is full of dead entries.
-_IS_HELD = f"{_IS_KEY} and owner is not distinct from holder and state is not distinct from"
+# Each mail is to be found by its key. "> 0", which holds for all, lets the planner expect one mail at most: else
+# it reads the whole table while that is small, and goes on until it is analyzed again. "is not distinct from"
+# keeps it from the index of mails in hand, which is full of dead entries.
+_IS_HELD = """event_id = event and kind = what and recipient = whose and holder > 0 and attempt > 0
+    and owner is not distinct from holder and attempts = attempt and state is not distinct from"""
 _MARK_DATA = f"""
 update email.mails set state = 'data', updated_at = now()
 from {unnest(*_HELD.values())} as held ({", ".join(_HELD)})
