@@ -19,7 +19,7 @@ const QUEUES = [
   ["All orders", "#/desk", null],
   ["To confirm", "#/desk?status=pending", "to_confirm"],
   ["To ship", "#/desk?status=confirmed", "to_ship"],
-  ["Mail trouble", "#/desk?mail_trouble=true", "mail_trouble"],
+  ["Email problems", "#/desk?mail_trouble=true", "mail_trouble"],
 ];
 
 const amount = (count) => (count >= MOST ? `${MOST - 1}+` : String(count));

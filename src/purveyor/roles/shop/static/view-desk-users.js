@@ -32,7 +32,7 @@ function accessOf(found, trouble) {
 const row = (found, trouble) => h("tr", {},
   h("th", { scope: "row" }, h("a", { href: `#/desk/customers/${found.id}` }, found.name)),
   h("td", { "data-label": "Email" }, found.email),
-  h("td", { "data-label": "Since" }, date(found.created_at)),
+  h("td", { class: "whole", "data-label": "Since" }, date(found.created_at)),
   h("td", { "data-label": "Role" }, accessOf(found, trouble)));
 
 export async function usersView({ query, signal }) {

@@ -65,9 +65,9 @@ const cells = (order) => [
   h("th", { scope: "row" }, h("a", { href: `#/desk/orders/${order.id}` }, order.order_number)),
   h("td", {}, statusPill(order.status)),
   h("td", { "data-label": "Payment" }, word(order.payment_status)),
-  h("td", { "data-label": "Placed" }, moment(order.created_at)),
+  h("td", { class: "whole", "data-label": "Placed" }, moment(order.created_at)),
   h("td", { "data-label": "Buyer" }, h("span", { class: "two-lines" }, buyerOf(order))),
-  h("td", { "data-label": "Items" }, counted(order.items.length, "item")),
+  h("td", { class: "whole", "data-label": "Items" }, counted(order.items.length, "item")),
   h("td", { class: "number", "data-label": "Total" }, money(order.total_amount, order.currency)),
 ];
 
