@@ -207,6 +207,15 @@ async def test_a_customer_who_became_staff_gets_the_desk_with_the_next_page(
         page.troubles.clear()  # an access token with the old role may have been refused once
 
 
+async def test_an_unknown_order_leads_back_to_the_desk(tab: OpenTab, staff: Person) -> None:
+    async with tab() as page:
+        await staff.sign_in(page, "#/desk/orders/abc")
+        await page.sees("There is no such order.")
+        page.forgive("404")
+        await page.click("a", "Back to the orders")
+        await page.shows("/desk")
+
+
 async def test_the_figures_are_drawn(tab: OpenTab, customer: Person, staff: Person) -> None:
     await customer.place()
     async with tab() as page:
