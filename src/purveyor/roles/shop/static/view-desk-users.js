@@ -39,7 +39,7 @@ export async function usersView({ query, signal }) {
   keys(signal);
   const values = { q: query.get("q") ?? "", role: query.get("role") ?? "" };
   const search = form({ label: "Filters", action: "Search", submit: (given) => { location.hash = withQuery("#/desk/users", given); } },
-    h("div", { class: "filters" },
+    h("div", { class: "filters users-filters" },
       field({ label: "Name or email", name: "q", type: "search", maxlength: 200, value: values.q }),
       field({ label: "Role", name: "role", options: [["", "All"], ...ROLES.map((role) => [role, word(role)])], value: values.role })));
   const path = (cursor) => withQuery("/users", { ...values, limit: 50, cursor });
