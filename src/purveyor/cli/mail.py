@@ -75,11 +75,16 @@ def show(
     facts = table("", "")
     facts.show_header = False
     for field in shown.record.__struct_fields__:
-        value = getattr(shown.record, field)
-        facts.add_row(field, f"{value:%F %T} UTC" if isinstance(value, datetime) else str(value or "-"))
+        facts.add_row(field, _shown(getattr(shown.record, field)))
     out.print(facts)
     for line in ("", *(f"{name}: {value}" for name, value in headers), "", *text.splitlines()):
         out.print(line)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%F %T} UTC"
+    return "-" if value in (None, "") else str(value)
 
 
 @mail.command("resend", epilog="Example: app mail resend 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")
