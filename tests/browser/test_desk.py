@@ -89,6 +89,9 @@ async def test_many_orders_are_confirmed_undone_and_printed(tab: OpenTab, custom
         around = "[...document.querySelectorAll('header.bar, footer, .no-print')]"
         assert not await page.run(f"{around}.some((one) => one.checkVisibility())")
         assert "€" not in await page.run("document.querySelector('.slip').innerText")
+        await page.call("Emulation.setEmulatedMedia", media="")
+        await page.click("a", "Back to the orders")
+        await page.until(f"document.querySelector('.desk') && {ROWS}.length === 3", "the orders with their filter")
     assert {order["status"] for order in await customer.orders()} == {"pending"}
 
 

@@ -2,6 +2,7 @@
 
 import { patch, readProfile } from "./api.js";
 import * as cart from "./cart.js";
+import { listLink } from "./desk-tabs.js";
 import { at, fill, h, leaveStatus, placeStatus, say } from "./dom.js";
 import { alertBox } from "./forms.js";
 import { counted } from "./format.js";
@@ -102,7 +103,7 @@ function failure(error, path) {
     content: [
       h("h1", {}, missing ? t("Not found") : t("This page could not be loaded")),
       missing && error.detail ? h("p", {}, t(error.detail)) : alertBox(error),
-      h("p", { class: "actions" }, !missing && retry, path.startsWith("/desk") ? h("a", { class: "button primary", href: "#/desk" }, "Back to the orders") : home()),
+      h("p", { class: "actions" }, !missing && retry, path.startsWith("/desk") ? h("a", { class: "button primary", href: listLink() }, "Back to the orders") : home()),
     ],
   };
 }

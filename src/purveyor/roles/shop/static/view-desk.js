@@ -3,7 +3,7 @@
 import { get, post, request, withQuery } from "./api.js";
 import { changeOrder } from "./desk-change.js";
 import { keys } from "./desk-keys.js";
-import { deskTabs, queues } from "./desk-tabs.js";
+import { deskTabs, queues, rememberList } from "./desk-tabs.js";
 import { emptyState, fill, h, say } from "./dom.js";
 import { field, form, showProblem } from "./forms.js";
 import { counted, moment, money, word } from "./format.js";
@@ -187,6 +187,7 @@ async function firstPages(path) {
 
 export async function deskView({ query, signal }) {
   const values = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
+  rememberList(withQuery("#/desk", values));
   const panel = filters(values, signal);
   const search = panel.querySelector("[name=q]");
   const focusSearch = () => { search.focus(); search.select(); };

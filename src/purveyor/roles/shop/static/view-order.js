@@ -12,6 +12,7 @@ import { changePanel } from "./change-order.js";
 import { correctPanel } from "./correct-order.js";
 import { cancelOrder } from "./desk-change.js";
 import { keys } from "./desk-keys.js";
+import { listLink } from "./desk-tabs.js";
 import { mailPanel } from "./mail-panel.js";
 import { notesPanel } from "./notes-panel.js";
 import { timeline } from "./timeline.js";
@@ -152,7 +153,7 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
   showMails();
   if (desk) deskOnly();
   const { order } = current;
-  const up = desk ? ["#/desk", "Order desk"] : ["#/orders", t("My orders")];
+  const up = desk ? [listLink(), "Order desk"] : ["#/orders", t("My orders")];
   return {
     title: t("Order {number}", { number: order.order_number }),
     content: [
