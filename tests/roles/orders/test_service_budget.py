@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from purveyor.kit.db.postgres import Database, connect, open_database
+from purveyor.kit.db.standby import Reads
 from purveyor.kit.ids import first_id_of, new_id
 from purveyor.roles.auth.contract import Principal
 from purveyor.roles.orders.etag import IfMatch
@@ -257,7 +258,7 @@ async def test_figures_of_a_day_read_its_orders_and_the_mails_of_some(generic: D
         count,
     )
     await generic.execute("analyze orders.history")
-    figures = Figures(generic, "UTC", "EUR")
+    figures = Figures(Reads(generic), "UTC", "EUR")
     day = await figures._load(since.date())
     mail_s = 2.0 if count else None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from operator import itemgetter
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from purveyor.kit import log
 from purveyor.kit.clock import now
 from purveyor.kit.coalescer import Coalescer, alone_after_failure
 from purveyor.kit.db.postgres import Connection, Database, Record, storable
+from purveyor.kit.db.standby import Reads
 from purveyor.kit.errors import NotFound, TokenInvalid
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import KEEP, emit, insert_into, values
@@ -36,7 +38,7 @@ from purveyor.roles.orders.model import (
 )
 from purveyor.roles.orders.search import SearchTexts
 from purveyor.roles.orders.store_inserts import OrderInserts
-from purveyor.roles.orders.store_lists import SORTS, find_page
+from purveyor.roles.orders.store_lists import SORTS, Page, find_page
 
 _MAX_REPLY = 1000
 _ORDER = """
@@ -87,8 +89,9 @@ _address = msgspec.json.Decoder(Address)
 class OrderStore:
     """Stores orders with their lines, idempotency keys and events."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, reads: Reads | None = None) -> None:
         self._database = database
+        self._reads = reads or Reads(database)
         self._inserts = OrderInserts(database)
         self.search = SearchTexts(database)
 
@@ -163,12 +166,7 @@ class OrderStore:
         statement = f"""
             with page as materialized ({page.sql})
             select {columns} from page join orders.orders o using (id) order by {order_by}"""  # noqa: S608 - constants
-        if not page.needs_values:
-            return await self._database.fetch(statement, *page.arguments)
-        async with self._database.transaction() as connection:
-            await connection.execute("set local plan_cache_mode = force_custom_plan")
-            rows: Sequence[Record] = await connection.fetch(statement, *page.arguments)
-            return rows
+        return await self._reads.run(partial(_rows, statement, page))
 
     async def change(self, transition: Transition, connection: Connection | None = None) -> bool:
         """Store the new state, the history and the event together; ``False``: another change came first."""
@@ -246,6 +244,15 @@ class OrderStore:
     async def purge(self) -> int:
         """Delete expired idempotency keys; how many."""
         return await self._database.purge("orders.idempotency_keys", "expires_at < now()")
+
+
+async def _rows(statement: str, page: Page, database: Database) -> Sequence[Record]:
+    if not page.needs_values:
+        return await database.fetch(statement, *page.arguments)
+    async with database.transaction() as connection:
+        await connection.execute("set local plan_cache_mode = force_custom_plan")
+        rows: Sequence[Record] = await connection.fetch(statement, *page.arguments)
+        return rows
 
 
 # Two deliveries of one event at once may both count up: that leaves a gap in the ids and one entry. The mail
