@@ -40,6 +40,7 @@ from purveyor.roles.orders.model import (
 from purveyor.roles.orders.search import SearchTexts
 from purveyor.roles.orders.store_inserts import OrderInserts
 from purveyor.roles.orders.store_lists import SORTS, Page, find_page
+from purveyor.roles.orders.store_search import search
 
 _MAX_REPLY = 1000
 _ORDER = """
@@ -161,13 +162,14 @@ class OrderStore:
     async def _page(self, columns: str, wanted: OrderFilter, limit: int) -> Sequence[Record]:
         # The ids come first, from an index alone: with all columns in one query PostgreSQL's generic plan may read
         # and sort all orders of a customer who has many.
-        texts = await self.search.conditions(wanted.words) if wanted.words else {}
-        page = find_page(wanted, limit, texts)
         order_by, _ = SORTS[wanted.sort]
-        statement = f"""
-            with page as materialized ({page.sql})
-            select {columns} from page join orders.orders o using (id) order by {order_by}"""  # noqa: S608 - constants
-        return await self._reads.run(partial(_rows, statement, page))
+        rest = f"select {columns} from page join orders.orders o using (id) order by {order_by}"  # noqa: S608
+        if wanted.words:
+            texts = await self.search.conditions(wanted.words)
+            statement = f"with page as (select unnest($1::uuid[]) as id) {rest}"
+            return await self._reads.run(partial(_matching, statement, wanted, limit, texts))
+        page = find_page(wanted, limit)
+        return await self._reads.run(partial(_rows, f"with page as materialized ({page.sql}) {rest}", page))
 
     async def change(self, transition: Transition, connection: Connection | None = None) -> bool:
         """Store the new state, the history and the event together; ``False``: another change came first."""
@@ -245,6 +247,15 @@ class OrderStore:
     async def purge(self) -> int:
         """Delete expired idempotency keys; how many."""
         return await self._database.purge("orders.idempotency_keys", "expires_at < now()")
+
+
+async def _matching(
+    statement: str, wanted: OrderFilter, limit: int, texts: Mapping[str, str], database: Database
+) -> Sequence[Record]:
+    async with database.transaction() as connection:
+        found = await search(connection, wanted, limit, texts)
+        rows: Sequence[Record] = await connection.fetch(statement, found) if found else []
+        return rows
 
 
 async def _rows(statement: str, page: Page, database: Database) -> Sequence[Record]:
