@@ -32,6 +32,6 @@ async def test_an_unknown_id_has_no_row_beside_those_of_others(database: Databas
 
 
 async def test_a_read_waits_no_longer_than_its_request(database: Database) -> None:
-    rows = Rows(database, "select id from unnest($1::uuid[]) as id, pg_sleep(2)")
+    rows = Rows(database, "select id from unnest($1::uuid[]) as id, pg_sleep(1)")
     with deadline_at(0.0), pytest.raises(Unavailable):
         await rows.find(uuid4())
