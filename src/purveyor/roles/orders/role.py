@@ -79,7 +79,6 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
     """Start role orders."""
     from purveyor.kit.db.standby import Reads
     from purveyor.roles.orders.products.bundled import BundledProducts
-    from purveyor.roles.orders.products.client import ProductApi
 
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(env.database())
@@ -88,6 +87,8 @@ async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
             standby = await stack.enter_async_context(env.standby(settings.orders_read_database_url))
         products: Products = BundledProducts(settings.currency)
         if settings.products_api:
+            from purveyor.roles.orders.products.client import ProductApi
+
             api = ProductApi(settings.products_api, settings.currency, shared=env.shared_cache)
             products = await stack.enter_async_context(aclosing(api))
         yield _assemble(env, settings, Reads(database, standby, schema="orders"), products)
