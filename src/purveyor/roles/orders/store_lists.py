@@ -63,8 +63,8 @@ def _merge(wanted: OrderFilter, limit: int) -> tuple[str, list[Any]]:
 
     A bound on a row and an order by all columns of the index leave the planner no other way. With equations it
     could read the primary key instead, and look through all orders for a combination that is rarer than it thinks.
-    There is no bound at the other end: PostgreSQL 15 does not stop at one that is decided by the second column, but
-    reads all orders with the same status. Orders beyond the end count towards the limit, and are dropped then.
+    There is no bound at the other end: PostgreSQL 15 does not stop at one that is decided by the second column,
+    but reads all orders with the same status. Orders beyond the end count towards the limit, and are dropped then.
     """
     is_down = wanted.sort.startswith("-")
     direction, comparison, columns = ("desc" if is_down else "asc"), ("<=" if is_down else ">="), "id"
