@@ -274,6 +274,16 @@ def _confirm(wire: WireChannel, message_id: str) -> "asyncio.Future[object]":
     return confirm
 
 
+async def ack_all(wire: WireChannel, tags: Sequence[int]) -> None:
+    """Ack deliveries in one write, as ``WireChannel.basic_ack`` does with one."""
+    if wire.is_closed:
+        raise amqp.ChannelInvalidStateError(f"{wire!r} closed")
+    written = wire.create_future()
+    frames = [spec.Basic.Ack(delivery_tag=tag) for tag in tags]
+    await wire.write_queue.put(ChannelFrame.marshall(wire.number, frames, drain_future=written))
+    await written
+
+
 def _caused(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
