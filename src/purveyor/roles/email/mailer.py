@@ -25,7 +25,7 @@ _SCHEMES: dict[str, tuple[Tls, int]] = {
 }
 _GMAIL = ("smtp.gmail.com", 587)
 _MAILS_PER_CONNECTION = 100
-_TAKEN_ON = 4
+_TAKEN_ON = 8
 """Mails claimed for each connection, so that none is idle during the next claim."""
 _AUTH_PAUSE = RetrySchedule(first_s=5.0, longest_s=60.0, jitter=0.0)
 _TLS_NAMES: dict[Tls, str] = {"none": "no TLS", "starttls": "STARTTLS", "implicit": "TLS"}

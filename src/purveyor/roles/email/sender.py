@@ -12,6 +12,7 @@ from functools import partial
 
 from purveyor.kit import tracing
 from purveyor.kit.clock import now
+from purveyor.kit.coalescer import Gathering
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.metrics import MAILS, ORDER_TO_MAIL_SECONDS
@@ -38,6 +39,8 @@ _POLL_S = 1.0
 _LATER = RetrySchedule(first_s=2.0, longest_s=900.0, jitter=0.0)
 _MAX_ATTEMPTS = 40
 _GRACE_S = 15.0
+_RECORD_WITHIN_S = 0.02
+"""Seconds that an accepted mail waits for others, to be marked by the same statement. The journal has it by then."""
 _LEDGER_AWAY = RetrySchedule(first_s=0.5, longest_s=0.5, jitter=0.0)
 _LEDGER_REFUSES = RetrySchedule(first_s=0.5, longest_s=60.0, jitter=0.0)
 
@@ -66,6 +69,7 @@ class Sender:
         self._settled = settled
         self._journal = Journal(None)
         self._poll = Poll(_POLL_S)
+        self._accepted = Gathering(_RECORD_WITHIN_S)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
@@ -209,6 +213,7 @@ class Sender:
             return reply
 
     async def _mark_sent(self, claim: Claim, reply: str) -> None:
+        await self._accepted.join()
         await self._ledger.mark_sent(claim, reply)
         self._journal.recorded(claim)
 

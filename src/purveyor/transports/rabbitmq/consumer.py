@@ -58,8 +58,8 @@ class Consumer:
         self._queue = RabbitQueue(name, declare=False, robust=False)
         self._subscriber = link.broker.subscriber(self._queue, ack_policy=AckPolicy.MANUAL, no_reply=True)
         self._subscriber(self._take)  # it does not start without a handler
-        # FastStream would parse and log each message and make a context for its handler, which takes as much CPU as
-        # rendering a mail. It also ignores what comes before ``running`` is true, which then stays unacked.
+        # FastStream would parse and log each message and make a context for its handler, which takes as much CPU
+        # as rendering a mail. It also ignores what comes before ``running`` is true, which then stays unacked.
         self._subscriber.consume = self._take  # type: ignore[method-assign, assignment]
         self._acks = Coalescer(self._ack, max_size=prefetch)
 
