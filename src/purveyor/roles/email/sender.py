@@ -40,7 +40,7 @@ _LATER = RetrySchedule(first_s=2.0, longest_s=900.0, jitter=0.0)
 _MAX_ATTEMPTS = 40
 _GRACE_S = 15.0
 _RECORD_WITHIN_S = 0.02
-"""Seconds that an accepted mail waits for others, to be marked by the same statement. The journal has it by then."""
+"""Seconds that an accepted mail, which the journal has noted, waits for others to be marked by one statement."""
 _LEDGER_AWAY = RetrySchedule(first_s=0.5, longest_s=0.5, jitter=0.0)
 _LEDGER_REFUSES = RetrySchedule(first_s=0.5, longest_s=60.0, jitter=0.0)
 

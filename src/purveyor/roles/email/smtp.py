@@ -263,7 +263,9 @@ def _with_dot(message: bytes) -> bytes:
     lines = message if is_crlf else re.sub(rb"\r\n|\r|\n", b"\r\n", message)  # 100 us for a mail of ours
     if not lines.endswith(b"\r\n"):
         lines += b"\r\n"
-    return (b"\r\n" + lines).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+    if b"\r\n." in lines or lines.startswith(b"."):
+        lines = (b"\r\n" + lines).replace(b"\r\n.", b"\r\n..")[2:]
+    return lines + b".\r\n"
 
 
 def _text(reply: Reply) -> str:
