@@ -208,6 +208,7 @@ class Host:
             events=self.events,
             stopping=lambda: self.stopping,
             database=open_database,
+            standby=partial(self.databases.open_standby, role.name),
             connect=self.reach,
             asker=partial(self.asker, asking=role.name),
             is_here=self.is_here,

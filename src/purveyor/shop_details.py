@@ -32,7 +32,7 @@ class ShopDetails(msgspec.Struct, frozen=True, kw_only=True):
     shop_legal_url: Annotated[Url, Help(description="URL of the legal notice, linked in pages and emails")] = Url()
     shop_logo_url: Annotated[Url, Help(description="URL of the logo in emails; empty: the name as text")] = Url()
     bank_details: Annotated[
-        str, Help(description="account for bank transfers, shown in emails; \\n starts a new line")
+        str, Help(description="account for bank transfers, shown in emails and pages; \\n starts a new line")
     ] = ""
     currency: Annotated[str, Help(description="ISO 4217 code of all prices")] = "EUR"
 

@@ -16,6 +16,9 @@ from aiormq import Channel
 from aiormq.abc import ChannelFrame
 from aiosmtplib import SMTP
 from faststream.rabbit.subscriber import RabbitSubscriber
+from litestar import Litestar, Response, get
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 from packaging.requirements import Requirement
 from pamqp import commands, decode
 from pamqp.base import BasicProperties
@@ -24,9 +27,20 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from architecture.test_dependencies import direct
 from purveyor.cli import errors
 from purveyor.kit.http.server import _Connection
+from purveyor.kit.http.web import ApiRequest, ApiResponse
 from purveyor.kit.mail_address import parse_mail_address
 
-RELIED_ON = ["aiokafka", "aiormq", "aiosmtplib", "email-validator", "faststream", "pamqp", "typer", "uvicorn"]
+RELIED_ON = [
+    "aiokafka",
+    "aiormq",
+    "aiosmtplib",
+    "email-validator",
+    "faststream",
+    "litestar",
+    "pamqp",
+    "typer",
+    "uvicorn",
+]
 
 
 @pytest.mark.parametrize("name", RELIED_ON)
@@ -61,6 +75,24 @@ def test_uvicorns_protocol_calls_the_methods_that_the_server_overrides() -> None
     assert {"disconnected", "message_event", "expected_content_length"} <= set(re.findall(r"self\.(\w+)", cycle))
     assert callable(HttpToolsProtocol._start_asgi_task)
     assert callable(HttpToolsProtocol._unsupported_upgrade_warning)
+
+
+def test_litestar_finds_the_handler_of_a_path_and_requests_can_be_created_late() -> None:
+    """``kit.http.direct`` calls handlers itself; ``tests/kit/http/test_direct.py`` compares the answers."""
+
+    @get("/things/{name:str}")
+    async def thing(name: FromPath[str]) -> str:
+        return name
+
+    router = Litestar([thing], openapi_config=None).asgi_router
+    _, handler, path, parameters, template = router.handle_routing(path="/things/1", method="GET")
+    assert (path, parameters, template) == ("/things/1", {"name": "1"}, "/things/{name}")
+    assert handler.fn is thing.fn
+    with pytest.raises(NotFoundException):
+        router.handle_routing(path="/other", method="GET")
+    late = ApiRequest({"type": "http", "query_string": b"a=1", "headers": [], "state": {}})
+    assert late.query_params["a"] == "1"
+    assert [name for name in Response.__slots__ if not hasattr(ApiResponse(None), name)] == []
 
 
 def test_pamqp_reads_properties_through_the_function_that_we_replace() -> None:

@@ -24,7 +24,9 @@ ROLES = "auth,orders,email,catalog,shop"
 async def processes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
     """The whole shop in one process, on the embedded default."""
     folder = tmp_path_factory.mktemp("browser-shop")
-    async with own_processes(folder, RATE_LIMIT_LOGIN="1000/minute", **PATIENT) as running:
+    async with own_processes(
+        folder, RATE_LIMIT_LOGIN="1000/minute", BANK_DETAILS="IBAN DE02", **PATIENT
+    ) as running:
         running.start("shop", "serve", ROLES)
         await running.ready("shop")
         yield running

@@ -61,6 +61,7 @@ async def test_from_signing_up_to_the_delivered_order(
         await page.fill("Password", "short")
         await page.click("button", "Create account")
         await page.until("document.activeElement.getAttribute('aria-invalid') === 'true'", "the field to mend")
+        await page.sees("Enter at least 8 characters.")
         await page.fill("Password", PASSWORD)
         await page.click("button", "Create account")
         await page.sees("Shipping address")
@@ -96,6 +97,19 @@ async def test_an_order_is_cancelled_with_a_reason(tab: OpenTab, customer: Perso
         await page.sees("“Bought <b>twice</b>”")
         await page.sees("by you")
     assert [one["status"] for one in await customer.orders()] == ["cancelled"]
+
+
+async def test_a_large_order_by_transfer_says_how_to_pay_and_fits_a_phone(tab: OpenTab, customer: Person) -> None:
+    body = {"items": [{"product_id": 10, "quantity": 1000}], "payment_method": "bank_transfer"}
+    order = (await customer.call("POST", "/api/orders/", json=body)).json()
+    async with tab() as page:
+        await page.look(width=375, height=700)
+        await customer.sign_in(page, f"#/orders/{order['id']}")
+        await page.sees("Please transfer €899,000.00 to this account")
+        await page.sees("IBAN DE02")
+        assert await page.run("document.documentElement.scrollWidth") == 375
+        await customer.call("POST", f"/api/orders/{order['id']}/cancel", json={})
+        await page.until("!document.body.innerText.includes('IBAN DE02')")
 
 
 async def test_an_order_whose_answer_is_lost_is_placed_once(tab: OpenTab, customer: Person) -> None:

@@ -89,6 +89,9 @@ async def test_many_orders_are_confirmed_undone_and_printed(tab: OpenTab, custom
         around = "[...document.querySelectorAll('header.bar, footer, .no-print')]"
         assert not await page.run(f"{around}.some((one) => one.checkVisibility())")
         assert "€" not in await page.run("document.querySelector('.slip').innerText")
+        await page.call("Emulation.setEmulatedMedia", media="")
+        await page.click("a", "Back to the orders")
+        await page.until(f"document.querySelector('.desk') && {ROWS}.length === 3", "the orders with their filter")
     assert {order["status"] for order in await customer.orders()} == {"pending"}
 
 
@@ -205,6 +208,15 @@ async def test_a_customer_who_became_staff_gets_the_desk_with_the_next_page(
         await page.shows("/desk")
         await page.sees("To confirm")
         page.troubles.clear()  # an access token with the old role may have been refused once
+
+
+async def test_an_unknown_order_leads_back_to_the_desk(tab: OpenTab, staff: Person) -> None:
+    async with tab() as page:
+        await staff.sign_in(page, "#/desk/orders/abc")
+        await page.sees("There is no such order.")
+        page.forgive("404")
+        await page.click("a", "Back to the orders")
+        await page.shows("/desk")
 
 
 async def test_the_figures_are_drawn(tab: OpenTab, customer: Person, staff: Person) -> None:

@@ -58,14 +58,35 @@ async def test_orders_are_saved_as_files(tab: OpenTab, customer: Person, staff: 
     await customer.place()
     async with tab() as page:
         await staff.sign_in(page, f"#/desk?q={order['order_number']}")
-        for label, file in (("Export CSV", tmp_path / "orders.csv"), ("Export Excel", tmp_path / "orders.xlsx")):
+        for label, name in (
+            ("Export CSV", "orders.csv"),
+            ("Export Excel", "orders.xlsx"),
+            ("Export items", "items.xlsx"),
+        ):
             await page.click("button", label)
-            await page.sees(f"saved as {file.name}")
-            await until(file.exists)
+            await page.sees(f"saved as {name}")
+            await until((tmp_path / name).exists)
     lines = (tmp_path / "orders.csv").read_text(encoding="utf-8").strip().splitlines()
     assert len(lines) == 2
     assert str(order["order_number"]) in lines[1]
     assert zipfile.is_zipfile(tmp_path / "orders.xlsx")
+    assert zipfile.is_zipfile(tmp_path / "items.xlsx")
+
+
+async def test_filters_are_folded_on_a_phone_and_refuse_a_time_that_ends_before_it_begins(
+    tab: OpenTab, staff: Person
+) -> None:
+    shown = "document.querySelector('[name=sort]').checkVisibility()"
+    async with tab() as page:
+        await staff.sign_in(page, "#/desk")
+        await page.until(shown)
+        await page.look(width=375, height=700)
+        await page.until(f"!{shown}")
+        await page.click("summary", "Filters")
+        await page.run("document.querySelector('[name=from]').value = '2026-02-02'")
+        await page.run("document.querySelector('[name=to]').value = '2026-02-01'")
+        await page.click("button", "Search")
+        await page.sees("The last day must not be before the first.")
 
 
 async def test_customers_do_not_get_to_the_desk(tab: OpenTab, customer: Person) -> None:

@@ -92,7 +92,7 @@ _WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "URL with half a bracket": (("demo", "--url", "http://[::1"), {}, ("--url", "http://127.0.0.1:8000")),
     "URL with no such port": (("demo", "--url", "http://127.0.0.1:99999"), {}, ("--url",)),
     "no URL": (("demo", "--url", "notaurl"), {}, ("--url notaurl",)),
-    "bad access": (("user", "role", "a@example.com", "owner"), {}, ("owner", "customer", "admin")),
+    "bad access": (("user", "role", "a@example.com", "owner"), {}, ("'role': 'owner' is not one of", "admin")),
     "bad outcome": (("mail", "resolve", "x", "lost"), {}, ("lost", "sent", "resend")),
 }
 

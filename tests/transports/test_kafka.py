@@ -26,11 +26,12 @@ from purveyor.kit.events.outlet import Outlet, PostgresOutletQueue
 from purveyor.kit.ids import new_id
 from purveyor.kit.retry import RetrySchedule
 from purveyor.registry import ROLES
-from purveyor.settings import Sources
+from purveyor.settings import Sources, Url
 from purveyor.transports.kafka import KafkaSettings
 from purveyor.transports.kafka import producer as producer_module
 from purveyor.transports.kafka.producer import KafkaProducer
-from purveyor_drill.servers.kafka import PARTITIONS, KafkaServer
+from purveyor.transports.kafka.target import KafkaTarget
+from purveyor_drill.servers.kafka import PARTITIONS, GuardedKafkaServer, KafkaServer
 from purveyor_drill.servers.process import free_port
 from shapes import in_this_process
 from shop import Shop
@@ -78,7 +79,7 @@ async def create_topics(server: KafkaServer, *names: str) -> None:
 
 @contextlib.asynccontextmanager
 async def producer(*servers: str) -> AsyncIterator[KafkaProducer]:
-    made = KafkaProducer(servers)
+    made = KafkaProducer(KafkaTarget(servers=servers))
     try:
         yield made
     finally:
@@ -249,11 +250,83 @@ async def test_wrong_servers_are_told_of_once_while_events_wait(
     assert [record.message for record in caplog.records] == ["Kafka does not answer, events wait for it"]
 
 
-@pytest.mark.parametrize("servers", ["kafka", "kafka:9092,", "kafka:9092, other:1", "http://kafka:9092", "a:b"])
-def test_servers_are_host_and_port(servers: str) -> None:
-    wrong = servers in {"kafka", "http://kafka:9092", "a:b"}
-    with pytest.raises(ConfigError, match="KAFKA_OUTLET") if wrong else contextlib.nullcontext():
-        assert KafkaSettings(kafka_outlet=servers).servers
+@pytest.mark.parametrize(
+    ("servers", "protocol"),
+    [
+        ("kafka:9092", "PLAINTEXT"),
+        ("kafka:9092,", "PLAINTEXT"),
+        ("kafka:9092, other:1", "PLAINTEXT"),
+        ("kafka://kafka:9092", "PLAINTEXT"),
+        ("kafka+ssl://kafka:9092,other:1", "SSL"),
+        ("kafka://me:secret@kafka:9092", "SASL_PLAINTEXT"),
+        ("kafka+ssl://me:secret@kafka:9092,other:1/?mechanism=PLAIN", "SASL_SSL"),
+    ],
+)
+def test_servers_are_host_and_port_or_a_url(servers: str, protocol: str) -> None:
+    target = KafkaSettings(kafka_outlet=Url(servers)).target
+    assert (target.servers[0], target.protocol) == ("kafka:9092", protocol)
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [
+        *("kafka", "http://kafka:9092", "a:b", "kafka+ssl://me@kafka:9092", "me:secret@kafka:9092"),
+        *("kafka+ssl://me:secret@kafka:9092?mechanism=GSSAPI", "kafka+ssl://me:secret@kafka:9092?ca=x"),
+    ],
+)
+def test_wrong_servers_are_refused_without_their_password(servers: str) -> None:
+    with pytest.raises(ConfigError, match="KAFKA_OUTLET") as refused:
+        KafkaSettings(kafka_outlet=Url(servers))
+    assert "secret" not in str(refused.value)
+
+
+def test_a_log_in_may_have_any_characters() -> None:
+    target = KafkaTarget.parse("kafka+ssl://m%40me:p%3Aw%2F%20d@kafka:9092")
+    assert (target.user, target.password.reveal(), target.mechanism) == ("m@me", "p:w/ d", "SCRAM-SHA-512")
+    assert "p:w" not in repr(target)
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[GuardedKafkaServer]:
+    if reason := GuardedKafkaServer.available():
+        assert "CI" not in os.environ, reason
+        pytest.skip(f"no Kafka: {reason}")
+    with GuardedKafkaServer() as server:
+        yield server
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_events_arrive_encrypted_and_with_a_log_in(
+    guarded: GuardedKafkaServer, mechanism: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(guarded.certificate))
+    target = KafkaTarget.parse(f"{guarded.secure_url}?mechanism={mechanism}")
+    kafka = KafkaProducer(target)
+    try:
+        await kafka.connect()
+        assert await kafka.publish("/purveyor/orders", [event("guarded")]) == [None]
+        assert await kafka.check() == "Kafka with 1 broker"
+    finally:
+        await kafka.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("tests@", "wrong@"), "[Aa]uthentication failed"),
+        (("localhost", "127.1"), "CERTIFICATE_VERIFY_FAILED"),
+        (("kafka+ssl", "kafka"), r"Connection at localhost:\d+ closed\.$"),
+    ],
+)
+async def test_a_refused_log_in_and_a_foreign_certificate_are_named(
+    guarded: GuardedKafkaServer, change: tuple[str, str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(guarded.certificate))
+    kafka = KafkaProducer(KafkaTarget.parse(f"{guarded.secure_url.replace(*change)}?mechanism=PLAIN"))
+    with pytest.raises(Unavailable, match=reason) as refused:
+        await kafka.connect()
+    assert "wrong" not in str(refused.value)
+    await kafka.close()
 
 
 async def test_order_arrives_with_its_mail_and_its_buyer(server: KafkaServer, tmp_path: Path) -> None:

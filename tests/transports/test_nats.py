@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
@@ -20,6 +21,7 @@ from purveyor.kit.ids import new_id
 from purveyor.transports.nats import streams
 from purveyor.transports.nats.events import NatsEvents
 from purveyor.transports.nats.link import NoStream, Refused, servers_of
+from purveyor_drill.servers.certificate import make_certificate
 from purveyor_drill.servers.nats import NatsServer
 from waiting import until
 
@@ -30,6 +32,21 @@ class LazyNatsServer(NatsServer):
     """With the server's default: it syncs every two minutes."""
 
     sync_interval: ClassVar[str] = "2m"
+
+
+class TlsNatsServer(NatsServer):
+    """Takes encrypted connections only."""
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "certificate.pem"
+
+    def configure(self, password: str = "tests") -> None:
+        super().configure(password)
+        key = self.folder / "key.pem"
+        make_certificate(self.certificate, key, self._environment())
+        with self._configuration.open("a") as configuration:
+            configuration.write(f'tls {{cert_file: "{self.certificate}", key_file: "{key}"}}\n')
 
 
 @pytest.fixture(scope="module")
@@ -403,6 +420,21 @@ async def test_frozen_server_makes_outcomes_unknown_and_repeating_them_doubles_n
 
 
 # --- start and check
+
+
+async def test_events_travel_encrypted_to_a_server_with_a_trusted_certificate(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Seen()
+    with TlsNatsServer() as server:
+        url = server.account_url(0).replace("nats://", "tls://")
+        with pytest.raises(StartupError, match="certificate verify failed"):
+            await NatsEvents(url, startup_wait_s=0).open([queue])
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(server.certificate))
+        async with opened(url, queue) as events, consuming(events, queue, seen):
+            assert await events.publish([sent_on(queue, 7)]) == [None]
+            await until(lambda: seen.numbers == [7])
 
 
 async def test_start_without_a_server_names_it_and_the_setting(queue: Queue) -> None:

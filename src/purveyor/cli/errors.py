@@ -24,7 +24,7 @@ def exit_with_one_line() -> Iterator[None]:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help text
             sys.stdout.write(error.format_message() + "\n")
             sys.exit(exits.WRONG_USE)
-        message = error.format_message()
+        message = error.format_message().replace("Value error, ", "")  # how pydantic begins
         exits.end(f"{message}{'' if message.endswith(('.', '?')) else '.'}{_allowed(error)}", error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -1,5 +1,6 @@
 """``app mail`` and ``app trace``: the mail ledger, and the history of an order."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import typer
@@ -36,13 +37,14 @@ def list_mails(
         print_json(found)
         return
     shown = table(
-        *("Event", "Order", "To", "State", "Next try (UTC)", "Reply"),
+        *("Event", "Email", "Order", "To", "State", "Next try (UTC)", "Reply"),
         whole=["Event", "Order", "State", "Next try (UTC)"],
-        drop=["Reply", "To", "Order", "Next try (UTC)"],
+        drop=["Reply", "Email", "To", "Order", "Next try (UTC)"],
     )
     for record in found:
         shown.add_row(
             record.event_id,
+            record.kind,
             str(record.order_number or "-"),
             record.recipient,
             record.state,
@@ -71,11 +73,18 @@ def show(
         print_json({"record": shown.record, "headers": headers, "text": text, "message": shown.message})
         return
     facts = table("", "")
+    facts.show_header = False
     for field in shown.record.__struct_fields__:
-        facts.add_row(field, str(getattr(shown.record, field)))
+        facts.add_row(field, _shown(getattr(shown.record, field)))
     out.print(facts)
     for line in ("", *(f"{name}: {value}" for name, value in headers), "", *text.splitlines()):
         out.print(line)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%F %T} UTC"
+    return "-" if value in (None, "") else str(value)
 
 
 @mail.command("resend", epilog="Example: app mail resend 01a20481-2990-7f1e-9c3b-5d2e8a7b6c4f")

@@ -77,6 +77,12 @@ ORDER_TO_MAIL_SECONDS = Histogram(
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600),
     registry=REGISTRY,
 )
+STANDBY_READS = Counter(
+    "purveyor_standby_reads",
+    "Reads that a standby could answer, by the server that did.",
+    ["schema", "server"],
+    registry=REGISTRY,
+)
 DATABASE_CONNECTIONS = Gauge(
     "purveyor_database_connections", "Open connections of a pool.", ["schema", "state"], registry=REGISTRY
 )

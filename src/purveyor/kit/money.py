@@ -15,6 +15,8 @@ AMOUNT_SCHEMA = {
 MAX_MINOR = 2**53
 """The largest integer that every JSON parser keeps exact (RFC 8259 section 6)."""
 _MAX_EXPONENT = 18
+SIGNS = {"EUR": "€", "GBP": "£", "JPY": "¥", "USD": "$"}
+"""Signs of currencies that are understood in every language."""
 _TWO_DECIMALS = """
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE CHF CHW CNY
     COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS

@@ -107,6 +107,8 @@ class Env:
     """True once the process drains; long-lived responses and loops then end."""
     database: Callable[[], AbstractAsyncContextManager[Any]]
     """Opens the role's ``kit.db.postgres.Database`` with a migrated schema."""
+    standby: Callable[[str], AbstractAsyncContextManager[Any]]
+    """Opens the ``kit.db.postgres.Database`` of a DSN that names a standby of the role's database."""
     connect: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
     """Retries a connection for ``STARTUP_WAIT_S``; raises ``StartupError``."""
     asker: Callable[[type[Port]], Asker]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from purveyor.kit.db.embedded.binaries import installed, settle
+from purveyor.kit.db.embedded.binaries import Account, installed, settle
 from purveyor_drill.servers.process import StartFailed
 from purveyor_drill.servers.server import Server
 
@@ -64,18 +64,22 @@ class PostgresServer(Server):
         if account.mapped:
             raise StartFailed(f"PostgreSQL runs as another account, which cannot enter {self.folder}: set TMPDIR")
         self._binaries, self._owner = binaries.bin, (account.uid, account.gid) if account.differs else None
-        password_file = self.folder / "password"
-        password_file.write_text(_PASSWORD)
         self._data.mkdir(mode=0o700)
-        for path in (password_file, self._data):
-            account.give(path)
-        initdb = [str(self._binaries / "initdb"), "-D", str(self._data), "-U", _USER, f"--pwfile={password_file}"]
-        initdb += ["-E", "UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        initdb += ["--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"]
-        process = account.spawn(initdb, folder=self.folder, output=subprocess.PIPE)
+        account.give(self._data)
+        program = self._fill(account)
+        process = account.spawn(program, folder=self.folder, output=subprocess.PIPE)
         output, _ = process.communicate()
         if process.returncode:
-            raise StartFailed(f"initdb ended with {process.returncode}:\n{output.decode(errors='replace')}")
+            raise StartFailed(f"{program[0]} ended with {process.returncode}:\n{output.decode(errors='replace')}")
+
+    def _fill(self, account: Account) -> list[str]:
+        """Return the command that fills the folder of the data."""
+        password_file = self.folder / "password"
+        password_file.write_text(_PASSWORD)
+        account.give(password_file)
+        initdb = [str(self._binaries / "initdb"), "-D", str(self._data), "-U", _USER, f"--pwfile={password_file}"]
+        initdb += ["-E", "UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        return [*initdb, "--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"]
 
     def _command(self) -> Sequence[str]:
         # A kill leaves it; its process number may be another's now, and then the server refuses to start.
@@ -103,6 +107,21 @@ class PostgresServer(Server):
         except FileNotFoundError:
             return False
         return lines[7:8] != [] and lines[7].strip() == "ready"
+
+
+class PostgresStandby(PostgresServer):
+    """A standby that follows another server by streaming replication."""
+
+    name: ClassVar[str] = "postgres standby"
+    variable: ClassVar[str] = "TEST_POSTGRES_STANDBY_URL"
+
+    def __init__(self, primary: PostgresServer) -> None:
+        super().__init__()
+        self._primary = primary
+
+    def _fill(self, account: Account) -> list[str]:
+        copy = [str(self._binaries / "pg_basebackup"), "-D", str(self._data), "-d", self._primary.url]
+        return [*copy, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
 
 
 async def _create(url: str, name: str, template: str) -> None:

@@ -2,7 +2,6 @@
 
 import shutil
 import socket
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import ClassVar
 import msgspec
 
 from purveyor_drill.servers import smtp_sink
+from purveyor_drill.servers.certificate import make_certificate
 from purveyor_drill.servers.process import free_port, talk
 from purveyor_drill.servers.server import Server
 from purveyor_drill.servers.smtp_sink import Clear, Config, Received, Request, Rule, Script, Step
@@ -108,11 +108,7 @@ class SmtpSink(Server):
         super()._prepare()
         self._tls_port, self._control_port = free_port(), free_port()
         self.mails_file.touch()
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        command += ["-nodes", "-days", "30", "-subj", "/CN=localhost"]
-        command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        command += ["-keyout", str(self.folder / "key.pem"), "-out", str(self.certificate)]
-        subprocess.run(command, env=self._environment(), check=True, capture_output=True)
+        make_certificate(self.certificate, self.folder / "key.pem", self._environment())
 
     def _command(self) -> Sequence[str]:
         config = Config(

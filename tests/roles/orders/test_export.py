@@ -159,7 +159,8 @@ async def test_workbook_goes_on_in_another_sheet(store: OrderStore, monkeypatch:
         await store.add(new_order(ada))
     book = openpyxl.load_workbook(io.BytesIO(await exported(store, ada, kind="xlsx")))
 
-    assert [sheet.max_row for sheet in book] == [3, 3, 2]
+    assert [(sheet.title, sheet.max_row) for sheet in book] == [("Orders", 3), ("Orders 2", 3), ("Orders 3", 2)]
+    assert [sheet.auto_filter.ref for sheet in book] == ["A1:W3", "A1:W3", "A1:W2"]
 
 
 async def test_text_ids_stay_texts(store: OrderStore) -> None:

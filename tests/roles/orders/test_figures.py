@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from purveyor.kit.db.standby import Reads
 from purveyor.kit.deadline import deadline_at
 from purveyor.kit.errors import Unavailable
 from purveyor.roles.orders.figures import Figures
@@ -29,7 +30,7 @@ class LostDatabase:
 
 
 async def test_days_that_take_longer_than_a_request_together_are_all_loaded() -> None:
-    figures = Figures(BusyDatabase(), "UTC", "EUR")  # type: ignore[arg-type]
+    figures = Figures(Reads(BusyDatabase()), "UTC", "EUR")  # type: ignore[arg-type]
     with deadline_at(0.0):
         days = await figures.days(STAFF, 2)
     assert [day.orders for day in days] == [1, 1]
@@ -37,4 +38,4 @@ async def test_days_that_take_longer_than_a_request_together_are_all_loaded() ->
 
 async def test_figures_are_unavailable_without_the_database() -> None:
     with pytest.raises(Unavailable):
-        await Figures(LostDatabase(), "UTC", "EUR").days(STAFF, 90)  # type: ignore[arg-type]
+        await Figures(Reads(LostDatabase()), "UTC", "EUR").days(STAFF, 90)  # type: ignore[arg-type]

@@ -85,15 +85,16 @@ async def test_how_to_pay_is_shown_while_a_transfer_is_due(
 @pytest.mark.parametrize(
     ("currency", "language", "shown"),
     [
-        ("EUR", "en", "1,234.50 EUR"),
-        ("EUR", "de", "1.234,50 EUR"),
-        ("EUR", "fr", "1\N{NARROW NO-BREAK SPACE}234,50 EUR"),
+        ("EUR", "en", "€1,234.50"),
+        ("EUR", "de", "1.234,50 €"),
+        ("EUR", "fr", "1\N{NARROW NO-BREAK SPACE}234,50 €"),
+        ("GBP", "es", "1.234,50 £"),
         ("KWD", "en", "123.450 KWD"),
         ("KWD", "de", "123,450 KWD"),
         ("KWD", "es", "123,450 KWD"),
         ("IQD", "en", "123.450 IQD"),
-        ("JPY", "en", "123,450 JPY"),
-        ("JPY", "de", "123.450 JPY"),
+        ("JPY", "en", "¥123,450"),
+        ("JPY", "de", "123.450 ¥"),
     ],
 )
 async def test_amounts_are_written_as_in_the_language_of_the_order(
@@ -106,6 +107,39 @@ async def test_amounts_are_written_as_in_the_language_of_the_order(
     )
     page = await pages.page(LINKS.sign(order_id, ada.email))
     assert f"<td>{shown}</td>" in page.replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.parametrize(
+    ("language", "shown"),
+    [
+        ("en", "1 March 2026"),
+        ("de", "1. März 2026"),
+        ("es", "1 de marzo de 2026"),
+        ("fr", "1 mars 2026"),
+    ],
+)
+async def test_the_day_is_written_as_in_the_language_of_the_order(
+    pages: OrderPages, store: OrderStore, database: Database, language: str, shown: str
+) -> None:
+    ada = msgspec.structs.replace(buyer(), language=language)
+    order_id = (await store.add(new_order(ada))).order_id
+    await database.execute("update orders.orders set created_at = '2026-03-01 12:00Z' where id = $1", order_id)
+    assert f"<dd>{shown}</dd>" in await pages.page(LINKS.sign(order_id, ada.email))
+
+
+@pytest.mark.parametrize(
+    ("accepted", "shown"),
+    [
+        ("de-AT,de;q=0.9,en;q=0.8", "Dieser Link funktioniert nicht"),
+        ("tlh, fr;q=0.5", "Ce lien ne fonctionne pas"),
+        ("", "This link does not work"),
+    ],
+)
+def test_a_broken_link_shows_the_way_to_the_shop(pages: OrderPages, accepted: str, shown: str) -> None:
+    page = pages.broken(accepted)
+    assert f"<h1>{shown}</h1>" in page
+    assert 'href="https://shop.test/store/"' in page
+    assert "help@shop.test" in page
 
 
 async def test_a_link_with_another_signature_shows_nothing(pages: OrderPages, store: OrderStore) -> None:

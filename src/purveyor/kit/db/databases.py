@@ -79,13 +79,24 @@ class Databases:
                 raise
             yield stand_in(trouble)
             return
+        async with self._pool(schema.name, dsn) as database:
+            yield database
+
+    @asynccontextmanager
+    async def open_standby(self, schema: str, dsn: str) -> AsyncIterator[Database]:
+        """Open the pool of a standby, which connects at its first use and may be away."""
+        async with self._pool(f"{schema} standby", _NOWHERE if self._mode is Mode.OFFLINE else dsn) as database:
+            yield database
+
+    @asynccontextmanager
+    async def _pool(self, name: str, dsn: str) -> AsyncIterator[Database]:
         async with open_database(
             dsn,
-            application=f"purveyor {schema.name}",
+            application=f"purveyor {name}",
             max_size=self._pool_size,
             statement_cache_size=self._statement_cache,
         ) as database:
-            with _shown(schema.name, database, self._pool_size):
+            with _shown(name, database, self._pool_size):
                 yield database
 
     async def _ready(self, schema: Schema) -> str:

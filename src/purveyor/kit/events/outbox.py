@@ -15,7 +15,7 @@ import msgspec
 
 from purveyor.kit import tracing
 from purveyor.kit.clock import now
-from purveyor.kit.db.postgres import Connection, Database, Record, columns, storable
+from purveyor.kit.db.postgres import Connection, Database, Record, columns, storable, unnest
 from purveyor.kit.errors import EventBacklog, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import EventTransport
@@ -90,6 +90,8 @@ BATCH = 100
 BACKLOG_BATCH = 500
 """Size of the batches after a full one. A relay that dies sends all events of its batch again."""
 POLL_S = 1.0
+_GAP_S = 0.05
+"""Minimum time between two batches that are not full, so that events of the same moment share one."""
 _MEASURE_EVERY_S = 5.0
 KEEP = timedelta(days=30)
 """Retention of published events."""
@@ -137,9 +139,9 @@ async def emit(connection: Connection | Database, schema: str, *events: Envelope
     """
     if not events:
         return 0
-    arrays = ", ".join(f"${place}::{TYPES[name]}[]" for place, name in enumerate(_NAMES, 1))
+    rows = f"select * from {unnest(*TYPES.values())} {_KNOWN[known]}"  # noqa: S608 - constants
     stored = await connection.fetch(
-        f"insert into {schema}.outbox ({COLUMNS}) select * from unnest({arrays}) {_KNOWN[known]} returning 1",  # noqa: S608
+        f"insert into {schema}.outbox ({COLUMNS}) {rows} returning 1",
         *columns(map(values, events)),
     )
     return len(stored)
@@ -287,10 +289,14 @@ class Relay:
 
     async def _relay(self) -> float | None:
         size = self._size
-        is_full = await self.batch() == size
+        published = await self.batch()
         if self._stuck:
             return POLL_S  # more events would not help
-        return MORE if is_full else None
+        if published == size:
+            return MORE
+        if published:
+            await asyncio.sleep(_GAP_S)
+        return None
 
     async def batch(self) -> int:
         """Publish what waits, ``BATCH`` events or ``BACKLOG_BATCH`` after a full batch; return their number."""

@@ -159,7 +159,10 @@ class Auth:
 
     async def set_access(self, ask: SetAccess) -> Account:
         """Answer ``SetAccess``."""
-        user = await self._accounts.set_access(model.normal_email(ask.email), ask.access)
+        try:
+            user = await self._accounts.set_access(model.normal_email(ask.email), ask.access)
+        except NotFound as error:
+            raise NotFound(f"There is no account with the email address {ask.email}.") from error
         _log_access(user, CONSOLE)
         return _account(user)
 

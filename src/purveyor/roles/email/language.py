@@ -7,10 +7,9 @@ from typing import Annotated
 
 import msgspec
 
-from purveyor.kit.money import decimals
+from purveyor.kit.money import SIGNS, decimals
 
 FALLBACK = "en"
-_SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
 _MAX_DIGITS = 18
 
 
@@ -41,7 +40,7 @@ class MoneyFormat(_Section, frozen=True):
         number = whole.replace(",", group) + (self.decimal + cents if cents else "")
         if not currency:
             return sign + number
-        if symbol := _SYMBOLS.get(currency):
+        if symbol := SIGNS.get(currency):
             return sign + self.symbol.format(amount=number, symbol=symbol)
         return sign + self.code.format(amount=number, code=currency)
 

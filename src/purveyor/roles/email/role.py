@@ -109,7 +109,7 @@ class EmailSettings(ShopDetails, frozen=True, kw_only=True):
         Path | None, Meta(description="folder with your own mail templates; empty: built-in templates")
     ] = None
     shop_language: Annotated[
-        str, Meta(description="language of emails to nobody in particular, such as SHOP_NOTIFY")
+        str, Meta(description="language of notices to SHOP_NOTIFY, and of emails about orders without a language")
     ] = "en"
     shop_notify: Annotated[
         str, Meta(description="email addresses, comma-separated, that get a notice of each new order")

@@ -117,7 +117,7 @@ async def _export_csv(store: OrderStore, wanted: OrderFilter, rows: Rows) -> Asy
 async def _export_xlsx(store: OrderStore, wanted: OrderFilter, rows: Rows, zone: tzinfo) -> AsyncIterator[bytes]:
     """Complete on disk before the first piece is sent: an XLSX file is a ZIP archive."""
     with tempfile.TemporaryFile() as file, tempfile.TemporaryDirectory() as scratch:
-        sheets = _Sheets(file, scratch, COLUMNS[rows], zone)
+        sheets = _Sheets(file, scratch, rows, zone)
         async for page in _pages(store, wanted):
             await asyncio.to_thread(sheets.add, list(_rows(page, rows)))
         await asyncio.to_thread(sheets.close)
@@ -176,11 +176,12 @@ def _csv_cell(cell: Cell) -> str | int | Decimal:
 class _Sheets:
     """Writes rows to as many sheets as they need, with one row at a time in memory."""
 
-    def __init__(self, file: Any, scratch: str, columns: Sequence[str], zone: tzinfo) -> None:
+    def __init__(self, file: Any, scratch: str, rows: Rows, zone: tzinfo) -> None:
         from xlsxwriter import Workbook
 
         self._book = Workbook(file, {"constant_memory": True, "tmpdir": scratch})
-        self._columns, self._zone = columns, zone
+        self._name, self._columns, self._zone = rows.capitalize(), COLUMNS[rows], zone
+        self._sheets = 0
         self._header = self._book.add_format({"bold": True})
         self._time = self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         self._amounts = {
@@ -192,16 +193,22 @@ class _Sheets:
     def add(self, rows: Sequence[Sequence[Cell]]) -> None:
         for row in rows:
             if self._row == _MAX_SHEET_ROWS:
+                self._finish()
                 self._open()
             for column, cell in enumerate(row):
                 self._write(column, self._columns[column], cell)
             self._row += 1
 
     def close(self) -> None:
+        self._finish()
         self._book.close()
 
+    def _finish(self) -> None:
+        self._sheet.autofilter(0, 0, self._row - 1, len(self._columns) - 1)
+
     def _open(self) -> None:
-        self._sheet = self._book.add_worksheet()
+        self._sheets += 1
+        self._sheet = self._book.add_worksheet(self._name if self._sheets == 1 else f"{self._name} {self._sheets}")
         self._sheet.freeze_panes(1, 0)
         self._sheet.set_column(0, len(self._columns) - 1, _COLUMN_WIDTH)
         for column, name in enumerate(self._columns):

@@ -8,7 +8,7 @@ import msgspec
 
 from purveyor.kit.cache import Cache, Lifetime
 from purveyor.kit.clock import now
-from purveyor.kit.db.postgres import Database
+from purveyor.kit.db.standby import Reads
 from purveyor.kit.deadline import request_deadline
 from purveyor.kit.errors import Forbidden, Unavailable
 from purveyor.kit.ids import first_id_of
@@ -80,8 +80,8 @@ from summed"""  # noqa: S608 - our own number
 class Figures:
     """Counts and figures for staff. The figures of the last two days are up to half a minute old."""
 
-    def __init__(self, database: Database, zone: str, currency: str) -> None:
-        self._database = database
+    def __init__(self, reads: Reads, zone: str, currency: str) -> None:
+        self._reads = reads
         self._zone = ZoneInfo(zone)
         self.currency = currency
         self._days: Cache[date, Day] = Cache(
@@ -91,7 +91,7 @@ class Figures:
     async def counts(self, caller: Principal) -> Counts:
         """Count the waiting orders. Raises ``Forbidden``."""
         _require_staff(caller)
-        row = await self._database.fetchrow(_COUNT)
+        row = await self._reads.run(lambda database: database.fetchrow(_COUNT))
         assert row is not None  # noqa: S101 - a select without from always has a row
         return Counts(to_confirm=row["confirm"], to_ship=row["ship"], mail_trouble=row["trouble"])
 
@@ -113,9 +113,8 @@ class Figures:
 
     async def _load(self, day: date) -> Day:
         since, until = (datetime.combine(date_, time(), self._zone) for date_ in (day, day + timedelta(days=1)))
-        row = await self._database.fetchrow(
-            _DAY, first_id_of(since - _ID_MARGIN), first_id_of(until + _ID_MARGIN), since, until, self.currency
-        )
+        ids = first_id_of(since - _ID_MARGIN), first_id_of(until + _ID_MARGIN)
+        row = await self._reads.run(lambda database: database.fetchrow(_DAY, *ids, since, until, self.currency))
         assert row is not None  # noqa: S101 - an aggregate always has a row
         median, late = row["mail"] or (None, None)
         return Day(

@@ -4,17 +4,20 @@ import base64
 import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from litestar import MediaType, Response
+from litestar import MediaType, Request, Response
 from litestar.params import PathParameter
 
 from purveyor.kit.errors import NotFound
+from purveyor.kit.http.pages import wants_html
 from purveyor.kit.http.routes import RouteGroup, answer
+from purveyor.kit.http.web import find_list_header
 from purveyor.kit.link_tokens import LinkTokens, id_in
-from purveyor.kit.money import decimals, to_fixed
+from purveyor.kit.money import SIGNS, decimals, to_fixed
 from purveyor.roles.orders.contract import order_page
 from purveyor.roles.orders.model import Order
 from purveyor.roles.orders.store import OrderStore
@@ -59,7 +62,13 @@ class OrderPages:
             raise missing from error
         if not self._links.verify(token, order_id, stored.buyer.email) or stored.erased:
             raise missing
-        return _render(stored.order, stored.buyer.language, self._shop, self._public_url)
+        return _render_order(stored.order, stored.buyer.language, self._shop, self._public_url)
+
+    def broken(self, accepted: str) -> str:
+        """The page in place of that of a broken link. ``accepted`` is the value of ``Accept-Language``."""
+        tags = [item.partition(";")[0].strip() for item in accepted.split(",")]  # browsers send the best one first
+        code = next((code for tag in tags if (code := _code(tag)) in _words()), _FALLBACK)
+        return _render("broken.html", code, self._shop, self._public_url)
 
 
 def page_routes(pages: OrderPages) -> list[Any]:
@@ -80,8 +89,16 @@ def page_routes(pages: OrderPages) -> list[Any]:
     )
     async def view_order(
         view_token: Annotated[str, PathParameter(description="Signed token from an email")],
+        request: Request[Any, Any, Any],
     ) -> Response[str]:
-        return Response(await pages.page(view_token), media_type=MediaType.HTML, headers=_HEADERS)
+        try:
+            page, status = await pages.page(view_token), 200
+        except NotFound:
+            if not wants_html(request):
+                raise
+            page, status = pages.broken(find_list_header(request, b"accept-language") or ""), 404
+        headers = {**_HEADERS, "Vary": "Accept, Accept-Language"}
+        return Response(page, status_code=status, media_type=MediaType.HTML, headers=headers)
 
     return [view_order]
 
@@ -104,40 +121,47 @@ def _templates() -> "Environment":
     )
 
 
-def _render(order: Order, tag: str, shop: ShopDetails, public_url: str) -> str:
-    code = tag.replace("_", "-").partition("-")[0].lower()
-    language = code if code in _words() else _FALLBACK
+def _code(tag: str) -> str:
+    """The language of a tag such as ``de-AT``."""
+    return tag.replace("_", "-").partition("-")[0].lower()
+
+
+def _render(template: str, language: str, shop: ShopDetails, public_url: str, **values: Any) -> str:
+    words = _words()[language]
+    shared = {"language": language, "words": words, "shop": shop, "style": _STYLE}
+    return (
+        _templates().get_template(template).render(**shared, links=list(_links(shop, public_url, words)), **values)
+    )
+
+
+def _render_order(order: Order, tag: str, shop: ShopDetails, public_url: str) -> str:
+    language = code if (code := _code(tag)) in _words() else _FALLBACK
     words = _words()[language]
     payment = words.get(order.payment_method, order.payment_method)
     is_transfer = order.payment_method == "bank_transfer" and order.payment_status == "unpaid"
     is_payable = is_transfer and order.status != "cancelled"
-    return (
-        _templates()
-        .get_template("order.html")
-        .render(
-            language=language,
-            words=words,
-            order=order,
-            shop=shop,
-            style=_STYLE,
-            facts=[
-                (words["placed"], f"{order.created_at.astimezone(shop.zone):%Y-%m-%d}"),
-                (words["status"], words[order.status]),
-                (words["payment"], f"{payment}, {words[order.payment_status]}"),
-            ],
-            lines=[
-                {
-                    "title": line.title,
-                    "quantity": line.quantity,
-                    "price": _amount(line.price, order.currency, language),
-                    "amount": _amount(line.total, order.currency, language),
-                }
-                for line in order.lines
-            ],
-            total=_amount(order.total, order.currency, language),
-            bank_details=shop.bank_lines if is_payable else (),
-            links=list(_links(shop, public_url, words)),
-        )
+    return _render(
+        "order.html",
+        language,
+        shop,
+        public_url,
+        order=order,
+        facts=[
+            (words["placed"], _date(order.created_at.astimezone(shop.zone), language)),
+            (words["status"], words[order.status]),
+            (words["payment"], f"{payment}, {words[order.payment_status]}"),
+        ],
+        lines=[
+            {
+                "title": line.title,
+                "quantity": line.quantity,
+                "price": _amount(line.price, order.currency, language),
+                "amount": _amount(line.total, order.currency, language),
+            }
+            for line in order.lines
+        ],
+        total=_amount(order.total, order.currency, language),
+        bank_details=shop.bank_lines if is_payable else (),
     )
 
 
@@ -155,4 +179,12 @@ def _amount(minor: int, currency: str, language: str) -> str:
 
     digits = decimals(currency)  # CLDR has those that are customary, such as 0 for IQD
     number = format_decimal(to_fixed(minor, currency), f"#,##0.{'0' * digits}".rstrip("."), language)
+    if sign := SIGNS.get(currency):
+        return _words()[language]["signed"].format(amount=number, sign=sign)
     return f"{number}\N{NO-BREAK SPACE}{currency}"
+
+
+def _date(day: datetime, language: str) -> str:
+    from babel.dates import format_date
+
+    return format_date(day, _words()[language]["date"], language)

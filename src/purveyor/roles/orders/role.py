@@ -34,11 +34,11 @@ from purveyor.roles.orders.contract import (
     OrderShipped,
     TraceOrder,
 )
-from purveyor.settings import Url
+from purveyor.settings import Url, require_scheme
 from purveyor.shop_details import ShopDetails
 
 if TYPE_CHECKING:  # heavy, and a declaration is read without starting anything
-    from purveyor.kit.db.postgres import Database
+    from purveyor.kit.db.standby import Reads
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
     from purveyor.roles.orders.live import Live
     from purveyor.roles.orders.service import Orders as OrderUseCases
@@ -58,6 +58,9 @@ class OrdersSettings(ShopDetails, frozen=True, kw_only=True):
 
     products_api: Annotated[Url, Meta(description="base URL of the product API; empty: bundled catalog")] = Url()
     rate_limit_orders: Annotated[Rate, Meta(description="rate limit for placing orders, per user")] = Rate(60, 60)
+    orders_read_database_url: Annotated[
+        Url, Meta(description="a standby that lists, counts and exports are read from; empty: none")
+    ] = Url()
     event_backlog_max_events: Annotated[
         int, Meta(ge=1, description="refuse new orders while this many events wait for the broker")
     ] = 100_000
@@ -66,29 +69,39 @@ class OrdersSettings(ShopDetails, frozen=True, kw_only=True):
     ] = 86_400.0
 
 
+def check(settings: OrdersSettings, _production: bool) -> None:  # noqa: FBT001 - the signature of all roles' checks
+    """Require a database that PostgreSQL's driver can reach."""
+    require_scheme("ORDERS_READ_DATABASE_URL", settings.orders_read_database_url, "postgresql", "postgres")
+
+
 @asynccontextmanager
 async def build(env: Env, settings: OrdersSettings) -> AsyncIterator[Actor]:
     """Start role orders."""
+    from purveyor.kit.db.standby import Reads
     from purveyor.roles.orders.products.bundled import BundledProducts
-    from purveyor.roles.orders.products.client import ProductApi
 
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(env.database())
+        standby = None
+        if settings.orders_read_database_url:
+            standby = await stack.enter_async_context(env.standby(settings.orders_read_database_url))
         products: Products = BundledProducts(settings.currency)
         if settings.products_api:
+            from purveyor.roles.orders.products.client import ProductApi
+
             api = ProductApi(settings.products_api, settings.currency, shared=env.shared_cache)
             products = await stack.enter_async_context(aclosing(api))
-        yield _assemble(env, settings, database, products)
+        yield _assemble(env, settings, Reads(database, standby, schema="orders"), products)
 
 
-def _assemble(env: Env, settings: OrdersSettings, database: "Database", products: "Products") -> Actor:
+def _assemble(env: Env, settings: OrdersSettings, reads: "Reads", products: "Products") -> Actor:
     """Connect stores, use cases and inlets."""
     from purveyor.kit.events.outbox import Backlog, Outbox, Relay
     from purveyor.kit.events.outlet import PostgresOutletQueue
     from purveyor.roles.orders import live, privacy, routes, routes_products, service, store, store_tickets
 
-    identity, currency = env.port(Identity), settings.currency
-    order_store, histories = store.OrderStore(database), store.HistoryStore(database)
+    identity, currency, database = env.port(Identity), settings.currency, reads.primary
+    order_store, histories = store.OrderStore(database, reads), store.HistoryStore(database)
     persons, tickets = privacy.PersonalDataStore(database), store_tickets.LiveTickets(database)
     most, oldest_s = settings.event_backlog_max_events, settings.event_backlog_max_age_s
     backlog = Backlog("orders", max_events=most, max_age_s=oldest_s)
@@ -106,7 +119,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
     streams = live.Live(histories, identity, stopping=env.stopping)
     timelines = service.Timelines(histories, committed=streams.wake)
     changed = partial(_changed, relay, streams)
-    desk = _desk(database, order_store, identity, settings, changed)
+    desk = _desk(reads, order_store, identity, settings, changed)
     personal = privacy.PersonalData(persons, order_store, histories, committed=relay.wake)
     checks, outbox = _checks(env, settings, products, relay, backlog), Outbox(database, "orders")
     purges = (order_store.purge, personal.sweep, tickets.purge)
@@ -133,7 +146,7 @@ def _assemble(env: Env, settings: OrdersSettings, database: "Database", products
             *desk.background,
             *_looks(env, outbox),
         ],
-        checks=[Check("postgres orders", env.database_kind, database.check), *checks],
+        checks=[Check("postgres orders", env.database_kind, database.check), *_standby_check(reads), *checks],
         outbox=outbox,
         outlet=PostgresOutletQueue(database, "orders"),
     )
@@ -148,7 +161,7 @@ def _answers(orders: "OrderUseCases", reconciliation: "Reconciliation") -> Answe
 
 
 def _desk(
-    database: "Database",
+    reads: "Reads",
     store: "OrderStore",
     identity: Identity,
     settings: OrdersSettings,
@@ -158,6 +171,7 @@ def _desk(
     from purveyor.roles.orders import bulk, figures, notes, undo
     from purveyor.roles.orders.routes_desk import desk_routes
 
+    database = reads.primary
     jobs, undoing = (
         bulk.BulkJobs(database, store, identity, committed=changed),
         undo.Undo(database, store, committed=changed),
@@ -167,7 +181,7 @@ def _desk(
             undoing,
             jobs,
             notes.Notes(database),
-            figures.Figures(database, settings.shop_time_zone, settings.currency),
+            figures.Figures(reads, settings.shop_time_zone, settings.currency),
             identity,
         ),
         background=[
@@ -210,6 +224,12 @@ def _checks(
     return [_products_check(settings, products), _backlog_check(env, relay, backlog), *env.shared_checks]
 
 
+def _standby_check(reads: "Reads") -> list[Check]:
+    if not reads.has_standby:
+        return []
+    return [Check("standby orders", "external", reads.check, required=False, setting="ORDERS_READ_DATABASE_URL")]
+
+
 def _products_check(settings: OrdersSettings, products: "Products") -> Check:
     source = "external" if settings.products_api else "embedded"
     return Check("products", source, products.check, required=False, setting="PRODUCTS_API")
@@ -229,6 +249,7 @@ ROLE = Role(
     serves="orders from placing to delivery, and the products that can be ordered",
     settings=OrdersSettings,
     build=build,
+    check=check,
     needs=(Identity,),
     wants=(Email,),
     offers=(Orders,),

@@ -34,19 +34,13 @@ class Page(msgspec.Struct, frozen=True):
     sql: str
     arguments: Sequence[Any]
     needs_values: bool
-    """True if the plan depends on the values: a generic one cannot know how rare a word or how long a span is."""
+    """True if the plan depends on the values: a generic one cannot know how long a span is."""
 
 
-def find_page(wanted: OrderFilter, limit: int, texts: Mapping[str, str]) -> Page:
-    """Query for at most ``limit`` orders. ``texts`` are the conditions of ``SearchTexts``, by argument."""
+def find_page(wanted: OrderFilter, limit: int) -> Page:
+    """Query for at most ``limit`` orders. Words are not looked at."""
     order_by, _ = SORTS[wanted.sort]
-    conditions, arguments = _conditions(wanted)
-    if texts:
-        matching = " and ".join(
-            condition.format(f"${place}") for place, condition in enumerate(texts.values(), len(arguments) + 1)
-        )
-        conditions.append(f"id in (select order_id from orders.search_texts where {matching})")  # noqa: S608
-        arguments += texts
+    conditions, arguments = conditions_on(wanted)
     if _is_merged(wanted):
         sql = _merge(wanted, conditions, arguments, limit)
     else:
@@ -54,7 +48,7 @@ def find_page(wanted: OrderFilter, limit: int, texts: Mapping[str, str]) -> Page
             select id from orders.orders
             where {" and ".join(conditions) or "true"} order by {order_by} limit {int(limit)}"""  # noqa: S608
     spans = wanted.created_from is not None or wanted.created_to is not None
-    return Page(sql, arguments, needs_values=bool(texts) or spans)
+    return Page(sql, arguments, needs_values=spans)
 
 
 def _is_merged(wanted: OrderFilter) -> bool:
@@ -101,7 +95,7 @@ def _merge(wanted: OrderFilter, conditions: Sequence[str], arguments: list[Any],
 
 def _bounds(wanted: OrderFilter, placed: Callable[[object], str]) -> tuple[str, str]:
     """Return the columns after the statuses in the first and the last row of a stretch; empty if unlimited."""
-    start, end = (None, None) if "total" in wanted.sort else _ids_of_span(wanted)
+    start, end = (None, None) if "total" in wanted.sort else ids_of_span(wanted)
     first = [placed(start)] if start else []
     last = [placed(end)] if end else []
     if wanted.after is not None:
@@ -115,7 +109,8 @@ def _bounds(wanted: OrderFilter, placed: Callable[[object], str]) -> tuple[str, 
     )
 
 
-def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
+def conditions_on(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
+    """Return the conditions on the columns of an order, and their arguments. Words are not among them."""
     columns: dict[str, object] = {
         "user_id = {}": wanted.user_id,
         "number = {}": wanted.order_number,
@@ -128,7 +123,7 @@ def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
         columns |= {"status = {}": wanted.status, "payment_status = {}": wanted.payment_status}
     if not merged or "total" in wanted.sort:
         # The bounds on ids are redundant, but let the primary key's index find a time span.
-        start, end = _ids_of_span(wanted)
+        start, end = ids_of_span(wanted)
         columns |= {"id >= {}": start, "id <= {}": end}
     chosen = {condition: value for condition, value in columns.items() if value is not None}
     parts = [condition.format(f"${place}") for place, condition in enumerate(chosen, 1)]
@@ -137,7 +132,8 @@ def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
     return parts, list(chosen.values())
 
 
-def _ids_of_span(wanted: OrderFilter) -> tuple[UUID | None, UUID | None]:
+def ids_of_span(wanted: OrderFilter) -> tuple[UUID | None, UUID | None]:
+    """Return the first and the last id that an order of the wanted time can have."""
     since, until = wanted.created_from, wanted.created_to
     return _id_near(since, -_ID_MARGIN) if since else None, _id_near(until, _ID_MARGIN) if until else None
 

@@ -33,6 +33,8 @@ class PageConfig(msgspec.Struct, frozen=True):
     """Email address, or empty."""
     legal_url: str
     """URL of the legal notice, or empty."""
+    bank_details: tuple[str, ...]
+    """Lines of the account for bank transfers."""
     image_origins: tuple[str, ...]
     """Other origins of product pictures."""
     development: bool
@@ -58,6 +60,7 @@ def storefront_routes(email: Email, settings: ShopSettings, *, development: bool
             name=settings.name,
             contact=settings.shop_contact.strip(),
             legal_url=str(settings.shop_legal_url),
+            bank_details=settings.bank_lines,
             image_origins=settings.picture_origins,
             development=development,
             mailbox=development and await _has_mailbox(email),

@@ -4,9 +4,11 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeAlias
+from ssl import SSLError, create_default_context
+from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.conn import create_conn
 from aiokafka.errors import (
     InvalidTopicError,
     KafkaConnectionError,
@@ -19,12 +21,14 @@ from aiokafka.errors import (
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.transports.kafka.cloudevents import headers_of, topic_of
+from purveyor.transports.kafka.target import KafkaTarget
 
 log = logging.getLogger(__name__)
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs each failure that it also raises, several times
 
 _CONNECT_S = 5.0
 _REQUEST_S = 5.0
+_CAUSE_S = 2.0
 _TOPIC_S = 2.0
 _PUBLISH_S = 6.0
 """Deadline of a batch. PostgreSQL ends the transaction around it after 15 s."""
@@ -48,6 +52,20 @@ Sent: TypeAlias = "asyncio.Future[object] | Refused"
 """The confirmation to come, or why the event was not sent."""
 
 
+def _access(target: KafkaTarget) -> Mapping[str, Any]:
+    """The client's parameters for encryption and log-in. ``SSL_CERT_FILE`` names a private CA."""
+    access: dict[str, Any] = {"security_protocol": target.protocol}
+    if target.tls:
+        access["ssl_context"] = create_default_context()
+    if target.user:
+        access |= {
+            "sasl_mechanism": target.mechanism,
+            "sasl_plain_username": target.user,
+            "sasl_plain_password": target.password.reveal(),
+        }
+    return access
+
+
 class KafkaProducer:
     """An ``OutletServer``.
 
@@ -55,8 +73,9 @@ class KafkaProducer:
     The next one starts once the old one has delivered its events or is ended, so that none arrives late.
     """
 
-    def __init__(self, servers: Sequence[str]) -> None:
-        self._servers = list(servers)
+    def __init__(self, target: KafkaTarget) -> None:
+        self._servers = target.servers
+        self._access = _access(target)
         self._producer: AIOKafkaProducer | None = None
         self._ending: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
@@ -72,7 +91,20 @@ class KafkaProducer:
                     await self._ended()
                     self._producer = await self._started()
             except _AWAY as error:
-                raise self._away(error) from error
+                raise self._away(await self._cause(error)) from error
+
+    async def _cause(self, error: Exception) -> Exception:
+        """The reason why the first server refuses us, which the client only logs; else ``error``."""
+        try:
+            async with asyncio.timeout(_CAUSE_S):
+                host, _, port = self._servers[0].rpartition(":")
+                connection = await create_conn(host.strip("[]"), int(port), **self._access)
+                connection.close()
+        except (SSLError, KafkaError) as cause:
+            return cause
+        except OSError:
+            pass
+        return error
 
     async def _ended(self) -> None:
         if self._ending is not None:
@@ -81,12 +113,13 @@ class KafkaProducer:
 
     async def _started(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers,
+            bootstrap_servers=list(self._servers),
             client_id="purveyor",
             acks="all",
             enable_idempotence=True,
             max_batch_size=_BATCH_BYTES,
             request_timeout_ms=int(_REQUEST_S * 1000),
+            **self._access,
         )
         try:
             await producer.start()
@@ -234,4 +267,4 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "Unable to bootstrap" in text:  # followed by address families, in the form that Python has for them
         return "no broker accepts a connection"
-    return text or type(error).__name__
+    return text.removeprefix("KafkaConnectionError: ").rstrip(".") or type(error).__name__

@@ -2,6 +2,7 @@
 
 import { patch, readProfile } from "./api.js";
 import * as cart from "./cart.js";
+import { listLink } from "./desk-tabs.js";
 import { at, fill, h, leaveStatus, placeStatus, say } from "./dom.js";
 import { alertBox } from "./forms.js";
 import { counted } from "./format.js";
@@ -94,15 +95,15 @@ const notFoundView = () => ({
   content: [h("h1", {}, t("Page not found")), h("p", {}, t("The link may be broken, or the page may have moved.")), h("p", { class: "actions" }, home())],
 });
 
-function failure(error) {
+function failure(error, path) {
   const missing = error instanceof Problem && error.status === 404;
   const retry = h("button", { type: "button", class: "button", onclick: () => show() }, t("Try again"));
   return {
     title: missing ? t("Not found") : t("Error"),
     content: [
       h("h1", {}, missing ? t("Not found") : t("This page could not be loaded")),
-      alertBox(error),
-      h("p", { class: "actions" }, !missing && retry, home()),
+      missing && error.detail ? h("p", {}, t(error.detail)) : alertBox(error),
+      h("p", { class: "actions" }, !missing && retry, path.startsWith("/desk") ? h("a", { class: "button primary", href: listLink() }, "Back to the orders") : home()),
     ],
   };
 }
@@ -139,7 +140,7 @@ async function show({ keepFocus = false } = {}) {
       session.forget();
       return;
     }
-    drawn = failure(error);
+    drawn = failure(error, path);
   } finally {
     clearTimeout(waiting);
   }

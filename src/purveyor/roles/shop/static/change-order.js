@@ -39,9 +39,9 @@ export function changePanel({ order }, { reload, trouble }) {
   const payments = (NEXT_PAYMENT[order.payment_status] ?? []).map((status) => button("payment_status", status, ""));
   panel.append(
     h("h2", { id: "change" }, "Next steps"),
-    steps.length + payments.length === 0
-      ? h("p", { class: "muted" }, "This order needs no further action.")
-      : h("p", { class: "actions" }, steps, payments));
+    h("p", { class: "actions" },
+      steps.length + payments.length === 0 && h("span", { class: "muted" }, "This order needs no further action."),
+      steps, payments, h("a", { class: "button", href: `#/desk/slips?ids=${order.id}` }, "Print packing slip")));
   if (trouble) panel.append(alertBox(trouble));
   return panel;
 }

@@ -6,6 +6,14 @@ import { chips, fill, h } from "./dom.js";
 const REFRESH_MS = 15_000;
 const MOST = 1000;
 
+let list = "#/desk";
+
+/** Remember which orders the desk shows. */
+export const rememberList = (hash) => { list = hash; };
+
+/** Link to the orders that the desk showed last, with their filters. */
+export const listLink = () => list;
+
 /** The sections of the desk. */
 export const deskTabs = (here) => chips("Desk", [
   ["Orders", "#/desk", here === "orders"],
@@ -19,7 +27,7 @@ const QUEUES = [
   ["All orders", "#/desk", null],
   ["To confirm", "#/desk?status=pending", "to_confirm"],
   ["To ship", "#/desk?status=confirmed", "to_ship"],
-  ["Mail trouble", "#/desk?mail_trouble=true", "mail_trouble"],
+  ["Email problems", "#/desk?mail_trouble=true", "mail_trouble"],
 ];
 
 const amount = (count) => (count >= MOST ? `${MOST - 1}+` : String(count));

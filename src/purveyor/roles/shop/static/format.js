@@ -18,10 +18,14 @@ function format(kind, options) {
   return formats.get(key);
 }
 
+// Their signs are understood in every language; Spanish, for one, would write GBP.
+const SIGNED = new Set(["EUR", "GBP", "JPY", "USD"]);
+
 /** An amount in major units of an ISO 4217 currency. */
 export function money(amount, currency) {
   const digits = decimals(currency);
-  const options = { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits };
+  const currencyDisplay = SIGNED.has(currency) ? "narrowSymbol" : "symbol";
+  const options = { style: "currency", currency, currencyDisplay, minimumFractionDigits: digits, maximumFractionDigits: digits };
   return format(Intl.NumberFormat, options).format(amount);
 }
 

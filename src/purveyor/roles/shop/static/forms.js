@@ -126,10 +126,18 @@ export function form({ label, action, busy = t("Please wait…"), submit, extra 
   return made;
 }
 
+/** The fault that the browser found in a control, in the language of the page instead of that of the browser. */
+function faultOf({ validity, type, minLength, validationMessage }) {
+  if (validity.valueMissing) return type === "checkbox" ? t("Tick this box to continue.") : t("This field is required.");
+  if (validity.typeMismatch && type === "email") return t("Enter an email address, such as ada@example.com.");
+  if (validity.tooShort) return t("Enter at least {least} characters.", { least: minLength });
+  return validationMessage;
+}
+
 /** The browser's own validation errors as a `Problem`. */
 function invalidFields(made) {
   const errors = [...made.querySelectorAll(":invalid:not(fieldset)")].map((control) => ({
-    pointer: `/${control.name}`, detail: control.validationMessage,
+    pointer: `/${control.name}`, detail: faultOf(control),
   }));
   return pleaseCheck(errors);
 }

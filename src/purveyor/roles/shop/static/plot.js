@@ -4,8 +4,7 @@ import { h } from "./dom.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
 const WIDTH = 600;
-const HEIGHT = 140;
-const BASE = 118;
+const HEIGHT = 100;
 
 function svg(tag, properties, ...children) {
   const made = document.createElementNS(SPACE, tag);
@@ -18,17 +17,17 @@ function svg(tag, properties, ...children) {
 export function bars({ title, values, labels, show }) {
   const most = Math.max(...values, 0);
   const step = WIDTH / values.length;
-  const height = (value) => (most ? (value / most) * (BASE - 20) : 0);
+  const height = (value) => (most ? (value / most) * HEIGHT : 0);
   const shapes = values.map((value, place) => svg("rect", {
     class: "plot-bar", x: (place * step + step * 0.12).toFixed(1), width: (step * 0.76).toFixed(1),
-    y: (BASE - height(value)).toFixed(1), height: Math.max(height(value), value ? 1 : 0).toFixed(1), rx: 2,
+    y: (HEIGHT - height(value)).toFixed(1), height: Math.max(height(value), value ? 1 : 0).toFixed(1), rx: 2,
   }, svg("title", {}, `${labels[place]}: ${show(value)}`)));
-  const text = (x, y, anchor, content) => svg("text", { class: "plot-text", x, y, "text-anchor": anchor }, content);
   const highest = values.indexOf(most);
   const picture = svg("svg", {
     viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", class: "plot",
     "aria-label": `${title}. Highest: ${show(most)} on ${labels[highest]}. Latest: ${show(values.at(-1))}.`,
-  }, svg("line", { class: "plot-base", x1: 0, x2: WIDTH, y1: BASE, y2: BASE }), shapes,
-  text(0, HEIGHT - 6, "start", labels[0]), text(WIDTH, HEIGHT - 6, "end", labels.at(-1)), text(0, 12, "start", `max. ${show(most)}`));
-  return h("figure", { class: "panel figure" }, h("figcaption", {}, title), picture);
+  }, svg("line", { class: "plot-base", x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT }), shapes);
+  return h("figure", { class: "panel figure" }, h("figcaption", {}, title),
+    h("p", { class: "plot-text" }, `Highest: ${show(most)}`), picture,
+    h("p", { class: "plot-text plot-ends" }, h("span", {}, labels[0]), h("span", {}, labels.at(-1))));
 }

@@ -5,7 +5,8 @@ import { get, patch, post, request } from "./api.js";
 import { fill, h, say } from "./dom.js";
 import { alertBox, checkbox, field, form } from "./forms.js";
 import { addressLines, moment, word } from "./format.js";
-import { forget, signOut, update, user } from "./session.js";
+import { Problem, send } from "./http.js";
+import { forget, freshToken, signOut, update, user } from "./session.js";
 import { t } from "./text.js";
 import { emailField, languageField, newPassword, passwordField } from "./view-sign-in.js";
 
@@ -120,9 +121,15 @@ async function addressPanel(own) {
   return panel("addresses", t("Addresses"), book.list, book.trouble, adding);
 }
 
+/** A device as the API names it, such as "Firefox on Windows". */
+function deviceName(device) {
+  const [browser, system] = device.split(" on ");
+  return system ? t("{browser} on {system}", { browser, system }) : t(device || "Unknown device");
+}
+
 async function sessionPanel(own) {
   const row = (session, change) => {
-    const name = session.device || t("Unknown device");
+    const name = deviceName(session.device);
     const since = moment(session.created_at);
     return h("li", {},
       h("div", {},
@@ -149,6 +156,11 @@ function download(name, document) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
+/** The error of a login as that of the password field. */
+const wrongPassword = (error) => (error instanceof Problem && error.status === 401
+  ? new Problem(422, { title: t("The current password is wrong"), errors: [{ pointer: "/password", detail: t("Enter the password of this account.") }] })
+  : error);
+
 function dataPanel(own) {
   const trouble = h("div");
   const save = async () => {
@@ -161,8 +173,14 @@ function dataPanel(own) {
       fill(trouble, alertBox(error));
     }
   };
-  const leave = async (values) => {
-    await request("DELETE", `${own}${values.cancel_open_orders ? "?cancel_open_orders=true" : ""}`);
+  const leave = async ({ password, cancel_open_orders }) => {
+    const token = await freshToken(password).catch((error) => { throw wrongPassword(error); });
+    try {
+      await send("DELETE", `${own}${cancel_open_orders ? "?cancel_open_orders=true" : ""}`, { token });
+    } catch (error) {
+      await send("POST", "/logout", { token }).catch(() => null); // ends the session of that token
+      throw error;
+    }
     location.hash = "#/";
     forget();
     say(t("Your account was deleted."), { keep: true });
@@ -175,6 +193,7 @@ function dataPanel(own) {
       form({ label: t("Delete account"), action: t("Delete account for good"), busy: t("Deleting…"), submit: leave, kind: "danger" },
         h("p", {}, t("Your account, your addresses and your sessions are deleted at once. Data of open orders is kept until they are delivered or cancelled.")),
         checkbox({ label: t("Cancel my open orders, where that is still possible"), name: "cancel_open_orders" }),
+        passwordField(t("Current password"), "password"),
         checkbox({ label: t("I understand that this cannot be undone."), name: "sure", required: true }))));
 }
 

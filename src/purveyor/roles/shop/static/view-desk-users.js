@@ -32,14 +32,14 @@ function accessOf(found, trouble) {
 const row = (found, trouble) => h("tr", {},
   h("th", { scope: "row" }, h("a", { href: `#/desk/customers/${found.id}` }, found.name)),
   h("td", { "data-label": "Email" }, found.email),
-  h("td", { "data-label": "Since" }, date(found.created_at)),
+  h("td", { class: "whole", "data-label": "Since" }, date(found.created_at)),
   h("td", { "data-label": "Role" }, accessOf(found, trouble)));
 
 export async function usersView({ query, signal }) {
   keys(signal);
   const values = { q: query.get("q") ?? "", role: query.get("role") ?? "" };
   const search = form({ label: "Filters", action: "Search", submit: (given) => { location.hash = withQuery("#/desk/users", given); } },
-    h("div", { class: "filters" },
+    h("div", { class: "filters users-filters" },
       field({ label: "Name or email", name: "q", type: "search", maxlength: 200, value: values.q }),
       field({ label: "Role", name: "role", options: [["", "All"], ...ROLES.map((role) => [role, word(role)])], value: values.role })));
   const path = (cursor) => withQuery("/users", { ...values, limit: 50, cursor });

@@ -3,7 +3,7 @@
 import { get, post, request, withQuery } from "./api.js";
 import { changeOrder } from "./desk-change.js";
 import { keys } from "./desk-keys.js";
-import { deskTabs, queues } from "./desk-tabs.js";
+import { deskTabs, queues, rememberList } from "./desk-tabs.js";
 import { emptyState, fill, h, say } from "./dom.js";
 import { field, form, showProblem } from "./forms.js";
 import { counted, moment, money, word } from "./format.js";
@@ -27,32 +27,45 @@ function dayStart(text, days = 0) {
 /** The filters as API query parameters; the last day is included. */
 const apiQuery = ({ from, to, sort, ...others }) => ({ ...others, created_from: dayStart(from), created_to: dayStart(to, 1) });
 
-async function save(values, format) {
-  const response = await request("GET", withQuery("/api/orders/export.csv", { ...apiQuery(values), format }), { timeoutMs: 0 });
+async function save(values, format, rows) {
+  const response = await request("GET", withQuery("/api/orders/export.csv", { ...apiQuery(values), format, rows }), { timeoutMs: 0 });
   const address = URL.createObjectURL(await response.blob());
-  h("a", { href: address, download: `orders.${format}` }).click();
+  h("a", { href: address, download: `${rows}.${format}` }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
-  say(`Orders saved as orders.${format}.`);
+  say(`${word(rows)} saved as ${rows}.${format}.`);
 }
 
 const choice = (names) => [["", "All"], ...names.map((name) => [name, word(name)])];
 
-function filters(values) {
+/** The fields beside the search. On a phone they are folded, unless one is used, so that the orders come sooner. */
+function moreFilters(values, signal) {
+  const fields = h("div", { class: "filters" },
+    field({ label: "Status", name: "status", options: choice(STATUSES), value: values.status }),
+    field({ label: "Payment", name: "payment_status", options: choice(PAYMENTS), value: values.payment_status }),
+    field({ label: "Sort by", name: "sort", options: SORTS, value: values.sort }),
+    field({ label: "From", name: "from", type: "date", value: values.from }),
+    field({ label: "To", name: "to", type: "date", value: values.to }));
+  const made = h("details", { class: "more-filters" }, h("summary", {}, "Filters"), fields);
+  const phone = matchMedia("(max-width: 48rem)");
+  const used = ["payment_status", "sort", "from", "to"].some((name) => values[name]);
+  const fold = () => { made.open = used || !phone.matches; };
+  phone.addEventListener("change", fold, { signal });
+  fold();
+  return made;
+}
+
+function filters(values, signal) {
   const apply = (given) => {
+    if (given.from > given.to) throw wrongDates();
     const next = withQuery("#/desk", { ...given, mail_trouble: values.mail_trouble });
     if (next === location.hash) dispatchEvent(new HashChangeEvent("hashchange"));
     else location.hash = next;
   };
-  const download = (label, format) => h("button", { type: "button", class: "button", onclick: () => save(values, format).catch((error) => showProblem(made, error)) }, label);
+  const download = (label, format, rows) => h("button", { type: "button", class: "button", onclick: () => save(values, format, rows).catch((error) => showProblem(made, error)) }, label);
   const reset = FILTERS.some((name) => values[name]) && h("a", { href: "#/desk" }, "Clear filters");
-  const made = form({ label: "Filters", action: "Search", submit: apply, extra: [download("Export CSV", "csv"), download("Export Excel", "xlsx"), reset] },
-    h("div", { class: "filters" },
-      field({ label: "Search", name: "q", type: "search", maxlength: 200, value: values.q, autocomplete: "off", "aria-keyshortcuts": "/", placeholder: "Order number, name, email, phone or product" }),
-      field({ label: "Status", name: "status", options: choice(STATUSES), value: values.status }),
-      field({ label: "Payment", name: "payment_status", options: choice(PAYMENTS), value: values.payment_status }),
-      field({ label: "Sort by", name: "sort", options: SORTS, value: values.sort }),
-      field({ label: "From", name: "from", type: "date", value: values.from }),
-      field({ label: "To", name: "to", type: "date", value: values.to })));
+  const made = form({ label: "Filters", action: "Search", submit: apply, extra: [download("Export CSV", "csv", "orders"), download("Export Excel", "xlsx", "orders"), download("Export items", "xlsx", "items"), reset] },
+    field({ label: "Search", name: "q", type: "search", maxlength: 200, value: values.q, autocomplete: "off", "aria-keyshortcuts": "/", placeholder: "Order number, name, email, phone or product" }),
+    moreFilters(values, signal));
   for (const select of made.querySelectorAll("select")) select.addEventListener("change", () => made.requestSubmit());
   return made;
 }
@@ -65,9 +78,9 @@ const cells = (order) => [
   h("th", { scope: "row" }, h("a", { href: `#/desk/orders/${order.id}` }, order.order_number)),
   h("td", {}, statusPill(order.status)),
   h("td", { "data-label": "Payment" }, word(order.payment_status)),
-  h("td", { "data-label": "Placed" }, moment(order.created_at)),
+  h("td", { class: "whole", "data-label": "Placed" }, moment(order.created_at)),
   h("td", { "data-label": "Buyer" }, h("span", { class: "two-lines" }, buyerOf(order))),
-  h("td", { "data-label": "Items" }, counted(order.items.length, "item")),
+  h("td", { class: "whole", "data-label": "Items" }, counted(order.items.length, "item")),
   h("td", { class: "number", "data-label": "Total" }, money(order.total_amount, order.currency)),
 ];
 
@@ -174,7 +187,8 @@ async function firstPages(path) {
 
 export async function deskView({ query, signal }) {
   const values = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
-  const panel = filters(values);
+  rememberList(withQuery("#/desk", values));
+  const panel = filters(values, signal);
   const search = panel.querySelector("[name=q]");
   const focusSearch = () => { search.focus(); search.select(); };
   const waiting = queues(withQuery("#/desk", values), signal);
@@ -200,6 +214,10 @@ export async function deskView({ query, signal }) {
       h("thead", {}, h("tr", {}, h("td", { class: "tick-cell" }, orders.all), HEADS.map((name) => h("th", { scope: "col" }, name)), h("th", { scope: "col", class: "number" }, "Total"))), orders.body)),
     more);
 }
+
+const wrongDates = () => new Problem(422, {
+  title: "Please check the marked field", errors: [{ pointer: "/to", detail: "The last day must not be before the first." }],
+});
 
 /** Map the API's parameter names to those of the fields. */
 function asFilters(problem) {

@@ -1,7 +1,7 @@
 // One job over many orders: its progress, and a result for each order.
 
 import { get, post } from "./api.js";
-import { deskTabs } from "./desk-tabs.js";
+import { deskTabs, listLink } from "./desk-tabs.js";
 import { keys } from "./desk-keys.js";
 import { fill, h, say } from "./dom.js";
 import { alertBox } from "./forms.js";
@@ -48,7 +48,7 @@ export async function jobView({ parameter: id, signal }) {
       h("a", { class: "button primary", href: `#/desk/slips?ids=${job.items.filter((item) => item.order_number).map((item) => item.order_id).join(",")}` }, "Print packing slips"),
       job.finished && undoable && h("button", { type: "button", class: "button", onclick: () => act(undo) }, "Undo all"),
       job.finished && job.failed > 0 && h("button", { type: "button", class: "button", onclick: () => act(resume) }, "Try failed orders again"),
-      h("a", { href: "#/desk" }, "Back to the orders"));
+      h("a", { href: listLink() }, "Back to the orders"));
     fill(body, job.items.map(row));
   }
 

@@ -12,6 +12,7 @@ import { changePanel } from "./change-order.js";
 import { correctPanel } from "./correct-order.js";
 import { cancelOrder } from "./desk-change.js";
 import { keys } from "./desk-keys.js";
+import { listLink } from "./desk-tabs.js";
 import { mailPanel } from "./mail-panel.js";
 import { notesPanel } from "./notes-panel.js";
 import { timeline } from "./timeline.js";
@@ -38,6 +39,16 @@ function contents(order) {
         h("td", { class: "number" }, item.quantity),
         h("td", { class: "number" }, money(item.total_amt, order.currency))))),
       h("tfoot", {}, h("tr", {}, h("th", { scope: "row", colspan: 2 }, t("Total")), h("td", { class: "number" }, money(order.total_amount, order.currency))))));
+}
+
+/** How to pay an order by bank transfer, as long as it is to be paid. */
+function howToPay(order, bank) {
+  if (order.payment_method !== "bank_transfer" || order.payment_status !== "unpaid" || order.status === "cancelled" || !bank.length) return null;
+  const amount = money(order.total_amount, order.currency);
+  return h("section", { class: "panel", "aria-labelledby": "pay" },
+    h("h2", { id: "pay" }, t("How to pay")),
+    h("p", {}, t("Please transfer {amount} to this account, with {number} as the payment reference:", { amount, number: order.order_number })),
+    h("p", {}, bank.map((line) => h("span", { class: "address-line" }, line))));
 }
 
 function facts(order, staff) {
@@ -91,7 +102,7 @@ async function read(id) {
 export async function orderView({ parameter: id, path, query, signal, config }) {
   const desk = path.startsWith("/desk");
   const staff = isStaff();
-  const parts = { head: h("div"), way: h("div"), change: h("div"), facts: h("div"), cancel: h("div"), mails: h("div"), box: h("div"), notes: h("div"), correct: h("div") };
+  const parts = { head: h("div"), way: h("div"), change: h("div"), pay: h("div"), facts: h("div"), cancel: h("div"), mails: h("div"), box: h("div"), notes: h("div"), correct: h("div") };
   let current = await read(id);
   let drawn = null;
 
@@ -104,6 +115,7 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
     fill(parts.head, h("h1", { tabindex: -1 }, t("Order {number}", { number: order.order_number })), statusPill(order.status),
       h("p", { class: "muted" }, t("Placed on {date}", { date: date(order.created_at) }), " · ", money(order.total_amount, order.currency)));
     fill(parts.way, progress(order.status));
+    if (!desk) fill(parts.pay, howToPay(order, config.bank_details));
     fill(parts.facts, facts(order, desk));
     if (!canCancel(order) || !parts.cancel.firstChild) fill(parts.cancel, canCancel(order) && cancelPanel(order, refresh, desk));
     if (desk) fill(parts.change, changePanel(current, { reload: refresh, trouble }));
@@ -141,7 +153,7 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
   showMails();
   if (desk) deskOnly();
   const { order } = current;
-  const up = desk ? ["#/desk", "Order desk"] : ["#/orders", t("My orders")];
+  const up = desk ? [listLink(), "Order desk"] : ["#/orders", t("My orders")];
   return {
     title: t("Order {number}", { number: order.order_number }),
     content: [
@@ -156,8 +168,7 @@ export async function orderView({ parameter: id, path, query, signal, config }) 
           h("section", { class: "panel", "aria-labelledby": "story" },
             h("div", { class: "panel-head" }, h("h2", { id: "story" }, t("Timeline")), story.state), story.list),
           parts.mails, parts.box),
-        h("div", { class: "stack" }, contents(order), parts.facts, parts.notes, parts.cancel, parts.correct,
-          desk && h("p", {}, h("a", { href: `#/desk/slips?ids=${id}` }, "Print packing slip")))),
+        h("div", { class: "stack" }, parts.pay, contents(order), parts.facts, parts.notes, parts.cancel, parts.correct)),
       !desk && staff && h("p", {}, h("a", { href: `#/desk/orders/${id}` }, "Open in order desk")),
     ],
   };

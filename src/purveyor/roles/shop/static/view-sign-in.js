@@ -4,8 +4,8 @@ import { post } from "./api.js";
 import { h, say } from "./dom.js";
 import { field, form } from "./forms.js";
 import { address, send } from "./http.js";
-import { signIn } from "./session.js";
-import { current, LANGUAGES, t } from "./text.js";
+import { signIn, user } from "./session.js";
+import { current, LANGUAGES, preferred, t, use } from "./text.js";
 
 /** Choice of the language of emails and of the page. */
 export const languageField = () => field({
@@ -32,6 +32,7 @@ const withNext = (path, query) => (query.has("next") ? `${path}?next=${encodeURI
 export function signInView({ query, config }) {
   const submit = async ({ email, password }) => {
     await signIn(email, password);
+    await use(preferred(user()));
     say(t("Welcome back."), { keep: true });
     location.replace(nextOf(query));
   };
@@ -55,6 +56,7 @@ export function registerView({ query }) {
   const submit = async (values) => {
     await send("POST", "/register", { body: values });
     await signIn(values.email, values.password);
+    await use(preferred(user()));
     say(t("Welcome, {name}.", values), { keep: true });
     location.replace(nextOf(query));
   };

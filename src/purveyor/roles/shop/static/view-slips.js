@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { keys } from "./desk-keys.js";
+import { listLink } from "./desk-tabs.js";
 import { emptyState, h } from "./dom.js";
 import { addressLines, date } from "./format.js";
 
@@ -47,7 +48,7 @@ export async function slipsView({ query, signal, config }) {
         h("h1", {}, "Packing slips"),
         h("p", { class: "actions" },
           orders.length > 0 && h("button", { type: "button", class: "button primary", onclick: () => print() }, "Print"),
-          h("a", { href: "#/desk" }, "Back to the orders"))),
+          h("a", { href: listLink() }, "Back to the orders"))),
       orders.length ? orders.map((order) => slip(order, config.name ?? "")) : emptyState("No orders selected", "Select orders at the desk first."),
     ],
   };
