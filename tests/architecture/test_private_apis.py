@@ -15,7 +15,7 @@ from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiormq import Channel
 from aiormq.abc import ChannelFrame
 from aiosmtplib import SMTP
-from aiosmtplib.protocol import SMTPProtocol
+from faststream.rabbit.subscriber import RabbitSubscriber
 from litestar import Litestar, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
@@ -115,12 +115,15 @@ def test_aiormqs_channel_publishes_as_batches_are_published() -> None:
     assert "self.max_content_size" in inspect.getsource(Channel.__init__)
 
 
-def test_aiosmtplibs_protocol_writes_bytes_and_reads_the_next_reply() -> None:
-    """The moment before the final dot is ours only because ``write`` and ``read_response`` can be called apart."""
-    assert list(inspect.signature(SMTPProtocol.write).parameters) == ["self", "data"]
-    assert inspect.iscoroutinefunction(SMTPProtocol.read_response)
-    assert isinstance(inspect.getattr_static(SMTPProtocol, "is_connected"), property)
-    assert "protocol" in vars(SMTP(hostname="127.0.0.1"))
+def test_faststream_delivers_to_the_method_that_consumers_replace() -> None:
+    assert "self.consume," in inspect.getsource(RabbitSubscriber.start)
+
+
+def test_aiosmtplibs_transport_is_always_the_present_one() -> None:
+    """The commands of a mail run on the transport of the library, which must be that of TLS after STARTTLS."""
+    assert SMTP(hostname="127.0.0.1").transport is None
+    assert "self.transport = transport" in inspect.getsource(SMTP)
+    assert "self.transport = self.protocol.transport" in inspect.getsource(SMTP.starttls)
 
 
 def test_typers_command_line_errors_share_a_base_with_a_message_and_an_exit_code() -> None:
