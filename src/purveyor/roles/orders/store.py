@@ -13,6 +13,7 @@ from purveyor.kit import log
 from purveyor.kit.clock import now
 from purveyor.kit.coalescer import Coalescer, alone_after_failure
 from purveyor.kit.db.postgres import Connection, Database, Record, columns, storable, unnest
+from purveyor.kit.db.rows import Rows
 from purveyor.kit.db.standby import Reads
 from purveyor.kit.errors import NotFound, TokenInvalid
 from purveyor.kit.events.message import Envelope
@@ -43,6 +44,7 @@ from purveyor.roles.orders.store_lists import SORTS, Page, find_page
 from purveyor.roles.orders.store_search import search
 
 _MAX_REPLY = 1000
+_NO_ORDER = "There is no such order."
 _ORDER = """
     o.id, o.number, o.user_id, o.status, o.payment_status, o.payment_method, o.currency, o.total,
     o.shipping_address, o.note, o.version, o.created_at, o.updated_at,
@@ -94,6 +96,7 @@ class OrderStore:
     def __init__(self, database: Database, reads: Reads | None = None) -> None:
         self._database = database
         self._reads = reads or Reads(database)
+        self._rows = Rows(database, f"select {_KEPT} from orders.orders o where o.id = any($1)")  # noqa: S608
         self._inserts = OrderInserts(database)
         self.search = SearchTexts(database)
 
@@ -136,8 +139,16 @@ class OrderStore:
         return _order(await self._one(_ORDER, order_id, owner))
 
     async def find(self, order_id: UUID, owner: str | None, connection: Connection | None = None) -> StoredOrder:
-        """One order with what is stored beside it, of this owner unless ``None``. Raises ``NotFound``."""
-        return _kept(await self._one(_KEPT, order_id, owner, connection))
+        """One order with what is stored beside it, of this owner unless ``None``. Raises ``NotFound``.
+
+        Calls without a connection that wait at the same time share a statement.
+        """
+        if connection is not None:
+            return _kept(await self._one(_KEPT, order_id, owner, connection))
+        row = await self._rows.find(order_id)
+        if row is None or owner not in (None, row["user_id"]):
+            raise NotFound(_NO_ORDER)
+        return _kept(row)
 
     async def _one(
         self, columns: str, order_id: UUID, owner: str | None, connection: Connection | None = None
@@ -148,7 +159,7 @@ class OrderStore:
             owner,
         )
         if row is None:
-            raise NotFound("There is no such order.")
+            raise NotFound(_NO_ORDER)
         return row
 
     async def list(self, wanted: OrderFilter, limit: int) -> Sequence[Order]:

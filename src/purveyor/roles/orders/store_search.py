@@ -19,7 +19,7 @@ from purveyor.roles.orders.store_lists import SORTS, conditions_on, find_page, i
 
 WALKED = 200
 """How many orders of the list are looked through."""
-_SPANS = 4
+_SPANS = 3
 _GROWTH = 8
 """Each span of time is so many times as long as all before it."""
 _SHORTEST_BITS, _STEP_BITS, _LEVELS = 18, 3, 7
