@@ -46,8 +46,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure() -> None:
-    if isinstance(SERVERS.owner, Owner):
-        SERVERS.owner.stop()
+    SERVERS.stop()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,10 +1,10 @@
 """The servers of a real installation, each private to this run and started once for all of its processes.
 
-Only MongoDB is started once for each process: its stand-in uses one core, and did not always answer all in time.
+Two are started once for each process: the stand-in for MongoDB, which uses one core and did not always answer all
+in time, and the SMTP server, whose scripts apply to the next mail that comes.
 """
 
 import itertools
-import os
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -50,10 +50,10 @@ class Owner:
         self._listener: Listener | None = None
 
     def server(self, name: str) -> Server:
-        """The server of this name, or ``name/place`` where there are several; started when first asked for."""
+        """The server of this name; started when first asked for."""
         with self._lock:
             if name not in self._started:
-                (kind,) = (kind for kind in KINDS if kind.name == name.partition("/")[0])
+                (kind,) = (kind for kind in KINDS if kind.name == name)
                 server = kind(require_auth=True) if issubclass(kind, SmtpSink) else kind()
                 self._started[name] = self._stack.enter_context(server)
             return self._started[name]
@@ -118,12 +118,17 @@ class RealServers:
     """PostgreSQL, Redis, RabbitMQ, NATS, MongoDB and SMTP; nothing starts before it is asked for."""
 
     def __init__(self) -> None:
-        self.owner: Owner | _Elsewhere = Owner()
+        self._own = Owner()
+        self.owner: Owner | _Elsewhere = self._own
         self._vhosts: list[str] = []
 
     def connect(self, address: str) -> None:
         """Use the servers of the owner at this address."""
         self.owner = _Elsewhere(address)
+
+    def stop(self) -> None:
+        """End what this process started."""
+        self._own.stop()
 
     @cached_property
     def postgres(self) -> PostgresServer:
@@ -143,12 +148,11 @@ class RealServers:
 
     @cached_property
     def mongodb(self) -> MongoServer:
-        place = os.environ.get("PYTEST_XDIST_WORKER", "alone")
-        return cast("MongoServer", self.owner.server(f"{MongoServer.name}/{place}"))
+        return cast("MongoServer", self._own.server(MongoServer.name))
 
     @cached_property
     def smtp(self) -> SmtpSink:
-        return cast("SmtpSink", self.owner.server(SmtpSink.name))
+        return cast("SmtpSink", self._own.server(SmtpSink.name))
 
     @cached_property
     def mails(self) -> SunkMails:

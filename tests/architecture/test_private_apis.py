@@ -15,7 +15,10 @@ from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiormq import Channel
 from aiormq.abc import ChannelFrame
 from aiosmtplib import SMTP
-from aiosmtplib.protocol import SMTPProtocol
+from faststream.rabbit.subscriber import RabbitSubscriber
+from litestar import Litestar, Response, get
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 from packaging.requirements import Requirement
 from pamqp import commands, decode
 from pamqp.base import BasicProperties
@@ -24,9 +27,20 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from architecture.test_dependencies import direct
 from purveyor.cli import errors
 from purveyor.kit.http.server import _Connection
+from purveyor.kit.http.web import ApiRequest, ApiResponse
 from purveyor.kit.mail_address import parse_mail_address
 
-RELIED_ON = ["aiokafka", "aiormq", "aiosmtplib", "email-validator", "faststream", "pamqp", "typer", "uvicorn"]
+RELIED_ON = [
+    "aiokafka",
+    "aiormq",
+    "aiosmtplib",
+    "email-validator",
+    "faststream",
+    "litestar",
+    "pamqp",
+    "typer",
+    "uvicorn",
+]
 
 
 @pytest.mark.parametrize("name", RELIED_ON)
@@ -63,6 +77,24 @@ def test_uvicorns_protocol_calls_the_methods_that_the_server_overrides() -> None
     assert callable(HttpToolsProtocol._unsupported_upgrade_warning)
 
 
+def test_litestar_finds_the_handler_of_a_path_and_requests_can_be_created_late() -> None:
+    """``kit.http.direct`` calls handlers itself; ``tests/kit/http/test_direct.py`` compares the answers."""
+
+    @get("/things/{name:str}")
+    async def thing(name: FromPath[str]) -> str:
+        return name
+
+    router = Litestar([thing], openapi_config=None).asgi_router
+    _, handler, path, parameters, template = router.handle_routing(path="/things/1", method="GET")
+    assert (path, parameters, template) == ("/things/1", {"name": "1"}, "/things/{name}")
+    assert handler.fn is thing.fn
+    with pytest.raises(NotFoundException):
+        router.handle_routing(path="/other", method="GET")
+    late = ApiRequest({"type": "http", "query_string": b"a=1", "headers": [], "state": {}})
+    assert late.query_params["a"] == "1"
+    assert [name for name in Response.__slots__ if not hasattr(ApiResponse(None), name)] == []
+
+
 def test_pamqp_reads_properties_through_the_function_that_we_replace() -> None:
     """Tolerant reading hooks in at ``Basic.Properties.unmarshal`` and borrows the tables of ``pamqp.decode``."""
     assert issubclass(commands.Basic.Properties, BasicProperties)
@@ -83,12 +115,15 @@ def test_aiormqs_channel_publishes_as_batches_are_published() -> None:
     assert "self.max_content_size" in inspect.getsource(Channel.__init__)
 
 
-def test_aiosmtplibs_protocol_writes_bytes_and_reads_the_next_reply() -> None:
-    """The moment before the final dot is ours only because ``write`` and ``read_response`` can be called apart."""
-    assert list(inspect.signature(SMTPProtocol.write).parameters) == ["self", "data"]
-    assert inspect.iscoroutinefunction(SMTPProtocol.read_response)
-    assert isinstance(inspect.getattr_static(SMTPProtocol, "is_connected"), property)
-    assert "protocol" in vars(SMTP(hostname="127.0.0.1"))
+def test_faststream_delivers_to_the_method_that_consumers_replace() -> None:
+    assert "self.consume," in inspect.getsource(RabbitSubscriber.start)
+
+
+def test_aiosmtplibs_transport_is_always_the_present_one() -> None:
+    """The commands of a mail run on the transport of the library, which must be that of TLS after STARTTLS."""
+    assert SMTP(hostname="127.0.0.1").transport is None
+    assert "self.transport = transport" in inspect.getsource(SMTP)
+    assert "self.transport = self.protocol.transport" in inspect.getsource(SMTP.starttls)
 
 
 def test_typers_command_line_errors_share_a_base_with_a_message_and_an_exit_code() -> None:

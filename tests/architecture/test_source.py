@@ -23,7 +23,7 @@ _SQL_MAY_STAND_IN = re.compile(
     r"kit/(db|events)/|transports/|roles/\w+/(store(_\w+)?|sessions|password_changes|revocations|privacy)\.py"
     r"|roles/auth/(admission|confirmation|email_addresses)\.py"
     r"|roles/orders/(bulk|figures|notes|search|undo)\.py"
-    r"|roles/email/ledger/postgres\.py"
+    r"|roles/email/ledger/postgres\w*\.py"
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -238,6 +238,18 @@ async def test_load_counts_every_answer_and_gives_each_order_a_key(per_second: f
     server.close()
 
 
+@pytest.mark.parametrize(("requests", "connections"), [(1, 2), (5, 2), (2, 2)])
+async def test_load_sends_no_more_requests_than_wanted(requests: int, connections: int) -> None:
+    Answering.seen = seen = []
+    server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    await send(Load(port=port, method="GET", paths=["/"], connections=connections, requests=requests))
+
+    assert len(seen) == requests
+    server.close()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc")
 def test_process_counts_for_its_own_part_only() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:

@@ -1,8 +1,10 @@
 """Which of the crash points' runs are made, and what they found."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from operator import itemgetter
 
 import pytest
 import pytest_asyncio
@@ -19,25 +21,45 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if found := config.stash.get(DUPLICATES, None):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests recorded, in whichever process they ran."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    recorded = [
+        entry
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "teardown"
+        for entry in report.user_properties
+    ]
+    found: dict[str, list[str]] = {}
+    for row, duplicates in (value for name, value in recorded if name == DUPLICATES):
+        found.setdefault(row, []).append(str(duplicates))
+    if found:
         terminalreporter.section("mails sent more than once, by crash point and run")
         for row, counts in sorted(found.items()):
-            terminalreporter.write_line(f"{row:<8} {', '.join(map(str, counts))}")
-    for installation, recovered in config.stash.get(RECOVERED, {}).items():
+            terminalreporter.write_line(f"{row:<8} {', '.join(counts)}")
+    recovered = sorted(value for name, value in recorded if name == RECOVERED)
+    for installation, each in itertools.groupby(recovered, key=itemgetter(0)):
         terminalreporter.section(f"seconds from the end of a fault to the first success, {installation}")
-        for fault, seconds in recovered.items():
+        for _, fault, seconds in each:
             terminalreporter.write_line(f"{fault:<45} {seconds:.2f}")
 
 
 @pytest_asyncio.fixture(scope="session")
-async def installations(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Sequence[Installation]]:
-    """The monolith and the split shape behind proxies, which behave when a test begins."""
+async def started_installations(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sequence[Installation]]:
+    """The monolith and the split shape behind proxies."""
     folder = tmp_path_factory.mktemp("installations")
     async with AsyncExitStack() as stack:
         starting = [stack.enter_async_context(shape(folder)) for shape in (monolith, split)]
-        started = await asyncio.gather(*starting)
-        yield started
-        request.config.stash[RECOVERED] = {installation.name: installation.recovered_s for installation in started}
+        yield await asyncio.gather(*starting)
+
+
+@pytest.fixture
+def installations(
+    started_installations: Sequence[Installation], record_property: Callable[[str, object], None]
+) -> Iterator[Sequence[Installation]]:
+    """Both installations, behind proxies that behave when the test begins."""
+    yield started_installations
+    for installation in started_installations:
+        for fault, seconds in installation.recovered_s.items():
+            record_property(RECOVERED, (installation.name, fault, seconds))
+        installation.recovered_s.clear()

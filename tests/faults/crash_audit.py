@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 
-import pytest
-
 from faults.crash_installation import Installation, until
 from faults.crash_rows import Placed, Row
 from purveyor.roles.email.contract import MailRecord
 from purveyor_drill.servers.smtp import Received
 from real_servers import SERVERS
 
-DUPLICATES = pytest.StashKey[dict[str, list[int]]]()
-"""Per crash point, how many mails were sent more than once in each run."""
+DUPLICATES = "duplicates"
+"""Name of the recorded property: crash point, number of mails sent more than once."""
 FINAL = ("sent", "failed", "unknown")
 
 

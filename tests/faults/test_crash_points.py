@@ -6,7 +6,7 @@ all of them.
 
 import itertools
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import get_args
 
@@ -50,11 +50,12 @@ async def crash_installation(
         yield made
 
 
-async def test_a_crash_at(crash_installation: Installation, row: str, pytestconfig: pytest.Config) -> None:
+async def test_a_crash_at(
+    crash_installation: Installation, row: str, record_property: Callable[[str, object], None]
+) -> None:
     crashed = ROWS[row]
     placed = await crashed.run(crash_installation)
-    duplicates = await audit(crash_installation, crashed, placed)
-    pytestconfig.stash.setdefault(DUPLICATES, {}).setdefault(row, []).append(duplicates)
+    record_property(DUPLICATES, (row, await audit(crash_installation, crashed, placed)))
 
 
 def in_the_source() -> set[str]:

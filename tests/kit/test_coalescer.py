@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from purveyor.kit.coalescer import Coalescer, alone_after_failure
+from purveyor.kit.coalescer import Coalescer, Gathering, alone_after_failure
 from purveyor.kit.errors import Unavailable
 
 caller: ContextVar[str] = ContextVar("caller", default="nobody")
@@ -231,3 +231,21 @@ async def test_calls_of_a_failed_group_are_repeated_alone_unless_the_server_is_a
     outcomes = await asyncio.gather(*begin(coalescer, *calls), return_exceptions=True)
     assert [outcome if isinstance(outcome, str) else type(outcome) for outcome in outcomes] == expected
     assert ran == groups
+
+
+async def test_gathering_lets_those_go_on_together_who_joined_since_the_first() -> None:
+    gathering, order = Gathering(0.01), []
+
+    async def go(name: str) -> None:
+        await gathering.join()
+        order.append(name)
+
+    first = [asyncio.create_task(go("first")), asyncio.create_task(go("second"))]
+    given_up = asyncio.create_task(go("never"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await first[0]
+    await asyncio.sleep(0)
+    assert order == ["first", "second"]
+    await go("third")
+    assert order == ["first", "second", "third"]

@@ -16,7 +16,7 @@ from server_shapes import PATIENT
 
 PASSWORD = "a long enough password"
 SEED = 20261122
-EXAMPLES = 20
+EXAMPLES = 10
 TIMEOUT_S = 900.0
 
 ENDS_THE_ACCOUNT = ("log_out", "change_password", "reset_password", "erase_person")

@@ -117,6 +117,26 @@ class Coalescer(Generic[C, A]):
             self._waiting.popleft()[1].cancel()
 
 
+class Gathering:
+    """Lets callers go on together, so that their next calls can share a group."""
+
+    def __init__(self, within_s: float) -> None:
+        self._within_s = within_s
+        self._leaves: asyncio.Event | None = None
+
+    async def join(self) -> None:
+        """Wait for at most ``within_s`` seconds, until all who joined since the first of them go on."""
+        if self._leaves is None:
+            self._leaves = asyncio.Event()
+            asyncio.get_running_loop().call_later(self._within_s, self._leave)
+        await self._leaves.wait()
+
+    def _leave(self) -> None:
+        if self._leaves is not None:
+            self._leaves.set()
+        self._leaves = None
+
+
 def _settle(future: asyncio.Future[A], answer: A | Exception) -> None:
     if future.done():  # its caller was cancelled
         return

@@ -5,8 +5,6 @@ a bound of its own; the common deadline keeps their sum within the guarantee (50
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 ANSWER_WITHIN_S = 2.2
@@ -15,31 +13,29 @@ _MIN_WAIT_S = 0.2
 _answer_by: ContextVar[float | None] = ContextVar("answer_by", default=None)
 
 
-@contextmanager
-def request_deadline(waited_s: float = 0.0) -> Iterator[None]:
-    """Set the deadline of a request that arrived ``waited_s`` seconds ago."""
-    with deadline_at(asyncio.get_running_loop().time() + ANSWER_WITHIN_S - waited_s):
-        yield
-
-
-@contextmanager
-def deadline_at(moment: float) -> Iterator[None]:
+class deadline_at:  # noqa: N801 - a context manager
     """Set a deadline, by the clock of the event loop, for work on behalf of several requests."""
-    token = _answer_by.set(moment)
-    try:
-        yield
-    finally:
-        _answer_by.reset(token)
+
+    __slots__ = ("_moment", "_token")
+
+    def __init__(self, moment: float | None) -> None:
+        self._moment = moment
+
+    def __enter__(self) -> None:
+        self._token = _answer_by.set(self._moment)
+
+    def __exit__(self, *_: object) -> None:
+        _answer_by.reset(self._token)
 
 
-@contextmanager
-def no_deadline() -> Iterator[None]:
+def request_deadline(waited_s: float = 0.0) -> deadline_at:
+    """Set the deadline of a request that arrived ``waited_s`` seconds ago."""
+    return deadline_at(asyncio.get_running_loop().time() + ANSWER_WITHIN_S - waited_s)
+
+
+def no_deadline() -> deadline_at:
     """Suspend the deadline, for work that outlives the answer or streams it."""
-    token = _answer_by.set(None)
-    try:
-        yield
-    finally:
-        _answer_by.reset(token)
+    return deadline_at(None)
 
 
 def seconds_left(most_s: float) -> float:

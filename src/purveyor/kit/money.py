@@ -1,6 +1,7 @@
 """Money as an integer of minor units, and as a decimal number of major units on the wire. Never a float."""
 
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from typing import Annotated
 
 from msgspec import Meta
@@ -46,6 +47,7 @@ def decimals(currency: str) -> int:
     return _DECIMALS.get(currency, 2)
 
 
+@lru_cache(maxsize=4096)
 def to_major(minor: int, currency: str) -> Decimal:
     """Convert minor to major units: 5998 EUR cents to ``59.98``, 10000 to ``100``."""
     digits = decimals(currency)

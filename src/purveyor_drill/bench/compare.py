@@ -123,7 +123,7 @@ class _Bench:
     async def warm_up(self) -> None:
         for target in self.targets:
             await target.log_in()
-            await _send(self._orders(target, _WARM_UP_S))
+            await send(self._orders(target, _WARM_UP_S))
             if isinstance(target, Purveyor):
                 await self._settle(target)
 
@@ -169,7 +169,7 @@ class _Bench:
             method="POST",
             paths=[_ORDERS],
             tokens=target.tokens,
-            bodies=_order_bodies(),
+            bodies=order_bodies(),
             with_keys=True,
             connections=self.plan.connections,
             seconds=seconds,
@@ -225,7 +225,7 @@ class _Bench:
         self._accepted = sink.accepted if sink else 0
         before, busy, own = machine.cpu_s(roots), machine.busy_s(), time.process_time()
         began = time.monotonic()
-        result = await _send(load)
+        result = await send(load)
         ended = time.monotonic()
         loaded = machine.cpu_s(roots)
         ours = sum(loaded.values()) - sum(before.values()) + result.cpu_s + time.process_time() - own
@@ -320,7 +320,7 @@ def _say(what: str) -> None:
     print(f"bench: {what}", file=sys.stderr, flush=True)
 
 
-def _order_bodies() -> list[str]:
+def order_bodies() -> list[str]:
     """Orders of one to three lines, the same in every run."""
     choice = random.Random(1)
     orders = [
@@ -333,7 +333,7 @@ def _order_bodies() -> list[str]:
     return [msgspec.json.encode({"items": lines}).decode() for lines in orders]
 
 
-async def _send(load: Load) -> Result:
+async def send(load: Load) -> Result:
     """Run a load in a process of its own. Raises ``OSError`` if it breaks off."""
     argument = msgspec.json.encode(load).decode()
     process = await asyncio.create_subprocess_exec(

@@ -37,6 +37,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Send each request with an ``Idempotency-Key`` of its own."""
     connections: int = 32
     seconds: float = 5.0
+    requests: int = _MAX_REQUESTS
+    """Maximum number of requests."""
     rate: float = 0.0
 
 
@@ -118,7 +120,7 @@ class _Run:
         if self._load.rate:
             await self._pace(began)
         else:
-            while self._idle:
+            while self._idle and self._may_send():
                 self._start(self._idle.popleft(), began)
         if self._under_way or self._queue:
             try:
@@ -146,7 +148,7 @@ class _Run:
         self._ended.clear()
 
     def _may_send(self) -> bool:
-        return self._sent + len(self._queue) < _MAX_REQUESTS and self._open > 0
+        return self._sent + len(self._queue) < self._load.requests and self._open > 0
 
     def _start(self, connection: _Connection, since: float) -> None:
         self._under_way += 1
@@ -199,7 +201,7 @@ class _Run:
 
 
 async def run(load: Load) -> Result:
-    """Send until the time is over or 200,000 requests are sent. Raises ``OSError`` if nothing listens."""
+    """Send until the time is over or all requests are sent. Raises ``OSError`` if nothing listens."""
     return await _Run(load).run()
 
 

@@ -364,6 +364,35 @@ async def test_woken_it_does_not_wait_for_the_poll(orders: Database) -> None:
             await transport.until(count)
 
 
+async def test_events_soon_after_a_batch_share_the_next_one(
+    orders: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport, gap_over, sleep = Transport(), asyncio.Event(), asyncio.sleep
+    batches: list[int] = []
+
+    async def gated(seconds: float) -> None:
+        await (gap_over.wait() if seconds == module._GAP_S else sleep(seconds))
+
+    monkeypatch.setattr(asyncio, "sleep", gated)
+    made = relay(orders, transport)
+    publish = transport.publish
+
+    async def counted(envelopes: Sequence[Envelope]) -> Sequence[Exception | None]:
+        batches.append(len(envelopes))
+        return await publish(envelopes)
+
+    monkeypatch.setattr(transport, "publish", counted)
+    await add(orders, new_id())
+    async with running(made):
+        await transport.until(1)
+        for _ in range(3):
+            await add(orders, new_id())
+            made.wake()
+        gap_over.set()
+        await transport.until(4)
+    assert batches == [1, 3]
+
+
 async def test_nobody_wakes_it_and_the_poll_alone_suffices(orders: Database) -> None:
     transport = Transport()
     async with running(relay(orders, transport)):

@@ -3,10 +3,12 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
+import msgspec
+
 from purveyor.kit.events.message import Cause, Envelope
 from purveyor.roles.email.contract import MailDataErased, MailDataExported, MailRecord
-from purveyor.roles.email.events import answer_to, settled_event
-from purveyor.roles.email.ports import Report
+from purveyor.roles.email.events import answer_to, sent_event, settled_event
+from purveyor.roles.email.ports import Claim, Report
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -46,6 +48,25 @@ def test_settled_mail_keeps_the_id_of_its_outcome_and_the_cause_of_its_event() -
     )
     assert (sent.type, sent.subject, sent.occurred_at) == ("mail.settled", "an order", MOMENT)
     assert (sent.correlation_id, sent.traceparent) == ("r-1", TRACE)
+
+
+def test_event_of_a_claim_is_that_of_its_record() -> None:
+    told = settled_event(Report(RECORD, "an order", Cause(correlation_id="r-1", traceparent=TRACE)))
+    claim = Claim(
+        event_id=RECORD.event_id,
+        kind=RECORD.kind,
+        recipient=RECORD.recipient,
+        owner="7",
+        attempt=RECORD.attempts,
+        message_id=RECORD.message_id,
+        message=b"",
+        created_at=MOMENT,
+        order_id="an order",
+        request_id="r-1",
+        traceparent=TRACE,
+    )
+    sent = sent_event(claim, RECORD.smtp_reply)
+    assert msgspec.structs.replace(sent, occurred_at=MOMENT) == told
 
 
 def test_answers_keep_the_ids_that_follow_from_their_question() -> None:

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -287,6 +288,103 @@ async def test_a_connection_that_ends_before_the_dot_is_certain(sink: SmtpSink, 
     with pytest.raises(NotNow, match="before the final dot"):
         await send(make(), lambda: asyncio.sleep(0.2))
     assert sink.messages() == []
+
+
+PIPELINING = Rule(at="ehlo", reply="250-PIPELINING", times=None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "connections"),
+    [
+        (Rule(at="mail", reply="451 4.3.0 later"), NotNow, 1),
+        (Rule(at="rcpt", reply="550 5.1.1 nobody"), Refused, 1),
+        (Rule(at="data", reply="452 4.3.1 no room"), NotNow, 1),
+        (Rule(at="dot", reply="554 5.6.0 no"), Refused, 1),
+        (Rule(at="rcpt", reply="421 4.3.2 shutting down"), NotNow, 2),
+        (Rule(at="rcpt", reply="530 5.7.0 who are you?"), NotNow, 0),
+        (Rule(at="rcpt", end="close"), NotNow, 2),
+        (Rule(at="dot", end="close"), Doubtful, 2),
+    ],
+)
+async def test_trouble_with_commands_in_one_write_is_as_certain_as_with_each_in_its_own(
+    sink: SmtpSink, make: Make, rule: Rule, error: type[Exception], connections: int
+) -> None:
+    sink.script(PIPELINING, rule)
+    mailer, dot = make(), Dot()
+    with pytest.raises(error):
+        await send(mailer, dot)
+    assert dot.times == (rule.at == "dot")
+    if connections:  # else the mailer pauses
+        assert await send(mailer) == "250 2.0.0 received"
+        assert sink.steps()["connect"] == connections
+
+
+class Chunks(asyncio.Protocol):
+    """A server that answers each chunk that it receives with the next of its replies, and notes the chunks."""
+
+    def __init__(self, *replies: bytes) -> None:
+        self.chunks: list[bytes] = []
+        self.ended = False
+        self._replies = iter(replies)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(b"220 chunks\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        self.chunks.append(data)
+        self._transport.write(next(self._replies, b""))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = True
+
+
+@asynccontextmanager
+async def chunks(*replies: bytes) -> AsyncIterator[tuple[Chunks, str]]:
+    ours = Chunks(b"250-chunks\r\n250 PIPELINING\r\n", *replies)
+    async with await asyncio.get_running_loop().create_server(lambda: ours, "127.0.0.1", 0) as server:
+        yield ours, f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+COMMANDS = b"MAIL FROM:<orders@shop.test>\r\nRCPT TO:<ann@b.test>\r\nDATA\r\n"
+
+
+async def test_the_commands_of_a_mail_take_one_write_and_their_replies_may_come_in_pieces(make: Make) -> None:
+    taken = b"250 ok\r\n250-and\r\n250 ok\r\n354 go on\r\n"
+    async with chunks(taken, b"250 taken\r\n", taken[:20], b"250 taken\r\n") as (server, url):
+        mailer = make(url)
+        assert await send(mailer) == "250 taken"
+        again = asyncio.create_task(send(mailer))
+        await until(lambda: len(server.chunks) == 4)
+        server._transport.write(taken[20:])
+        assert await again == "250 taken"
+    assert [chunk for chunk in server.chunks if chunk.startswith(b"MAIL")] == [COMMANDS] * 2
+
+
+async def test_the_content_of_a_refused_mail_is_never_begun(make: Make) -> None:
+    """A server may take DATA after it refused the only recipient. The dot would then send an empty mail."""
+    async with chunks(b"250 ok\r\n550 nobody\r\n354 go on\r\n") as (server, url):
+        dot = Dot()
+        with pytest.raises(Refused, match="550 nobody"):
+            await send(make(url), dot)
+        await until(lambda: server.ended)
+        assert server.chunks[1:] == [COMMANDS]
+        assert dot.times == 0
+
+
+@pytest.mark.parametrize("junk", [b"hello\r\n", b"250 " + b"x" * 40_000, b"250-x\r\n" * 6_000])
+async def test_what_is_no_reply_ends_the_connection_before_the_dot(make: Make, junk: bytes) -> None:
+    async with chunks(junk) as (server, url):
+        with pytest.raises(NotNow, match="MAIL: "):
+            await send(make(url))
+        await until(lambda: server.ended)
+
+
+async def test_a_line_without_a_command_is_not_taken_for_a_reply(make: Make) -> None:
+    replies = b"250 ok\r\n250 ok\r\n354 go on\r\n", b"250 first\r\n599 by the way\r\n"
+    async with chunks(*replies, replies[0], b"250 second\r\n") as (_, url):
+        mailer = make(url)
+        assert [await send(mailer), await send(mailer)] == ["250 first", "250 second"]
 
 
 @pytest.mark.parametrize("scheme", ["starttls_url", "smtps_url"])

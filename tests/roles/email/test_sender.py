@@ -84,7 +84,7 @@ async def sending(
     mailer: Mailer,
     journals: Journals,
     policy: DoubtPolicy = "resend",
-    settled: Callable[[], None] = lambda: None,
+    settled: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[None]:
     """A sender as the host runs it."""
     supervisor = Supervisor()
@@ -380,7 +380,7 @@ async def test_what_a_dead_senders_journal_knows_is_recorded_and_not_sent_again(
             await ledger.mark_data(claim)
             journal.accepted(claim, "250 noted")
     told: list[str] = []
-    async with sending(ledger, mailer, journals, policy, lambda: told.append("settled")):
+    async with sending(ledger, mailer, journals, policy, told.append):
         found = await settled(ledger, "sent", "unknown")
     assert (found.state, found.smtp_reply, found.attempts, found.resends) == ("sent", "250 noted", 1, 0)
     assert sink.counts() == {}

@@ -84,7 +84,7 @@ async def without_trigrams(database: Database) -> None:
     await database.execute("drop index orders.search_texts_trigrams")
     await database.execute(
         "create index search_texts_words on orders.search_texts "
-        "using gin (array_to_tsvector(string_to_array(btrim(text), ' ')))"
+        "using gin (orders.spans_of(order_id), array_to_tsvector(string_to_array(btrim(text), ' ')))"
     )
 
 

@@ -1,7 +1,7 @@
 """What the hot paths of role orders may cost: one round trip each, and rows in proportion to the page."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -161,10 +161,8 @@ async def explained(database: Database, part: str, *arguments: object) -> dict[s
     return plan
 
 
-async def explained_page(
-    database: Database, wanted: OrderFilter, texts: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    page = find_page(wanted, PAGE, texts or {})
+async def explained_page(database: Database, wanted: OrderFilter) -> dict[str, Any]:
+    page = find_page(wanted, PAGE)
     async with database.transaction() as connection:
         if page.needs_values:
             await connection.execute("set local plan_cache_mode = force_custom_plan")
@@ -180,21 +178,6 @@ async def test_a_page_reads_a_page_of_rows(generic: Database, wanted: OrderFilte
 
     assert plan["Actual Rows"] == len(await OrderStore(generic).list(wanted, PAGE))
     assert rows_read(plan) <= 15 * PAGE + PAGE
-
-
-async def test_orders_of_an_email_address_are_found_by_an_index_of_their_own(generic: Database) -> None:
-    await generic.execute(
-        "insert into orders.search_texts "
-        "select id, ' ' || number || ' ada buyer' || number / 4 || '@example.com kettle' from orders.orders "
-        "on conflict do nothing"
-    )
-    await generic.execute("analyze orders.search_texts")
-    wanted = OrderFilter(words=("ada", f"buyer{(1_000_000 + MANY // 2) // 4}@example.com"))
-    plan = await explained_page(generic, wanted, await OrderStore(generic).search.conditions(wanted.words))
-
-    assert plan["Actual Rows"] == 4
-    assert rows_of(plan, "search_texts") == 4
-    assert rows_read(plan) <= 8
 
 
 async def test_one_order_is_found_by_its_number(generic: Database) -> None:

@@ -186,6 +186,22 @@ async def test_outcomes_of_several_orders_at_once_fail_or_succeed_each_alone(
     assert [len(found) for found in entries] == [2, 1, 2]
 
 
+async def test_outcomes_of_one_order_at_once_are_noted_in_their_order(
+    store: OrderStore, histories: HistoryStore
+) -> None:
+    order_id, other_id = await placed(store), await placed(store)
+    outcomes = [mail(state="failed"), mail(resends=1), mail("event 2", "failed")]
+    await asyncio.gather(
+        histories.add_mail(other_id, mail(), now()),  # the others wait for it and form a group
+        *(histories.add_mail(order_id, outcome, now()) for outcome in outcomes),
+        histories.add_mail(other_id, mail(state="failed"), now()),
+    )
+    entries = (await histories.timeline(order_id, None)).entries[1:]
+    assert [(entry.id, entry.mail) for entry in entries] == list(enumerate(outcomes, 2))
+    troubles = await store.page(OrderFilter(mail_trouble=True), 100)
+    assert [found.order.id for found in troubles] == [order_id], "the first email was sent after all"
+
+
 async def test_a_mail_is_noted_once_for_each_state_and_resend(
     store: OrderStore, histories: HistoryStore, other_process: Database
 ) -> None:

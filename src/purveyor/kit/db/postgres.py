@@ -74,6 +74,16 @@ def columns(rows: Iterable[tuple[object, ...]]) -> Iterable[list[object]]:
     return map(list, zip(*rows, strict=True))
 
 
+def unnest(*types: str, first: int = 1) -> str:
+    """Return SQL that turns arrays of these types, the parameters from ``$first`` on, into rows.
+
+    The subqueries hide the lengths of the arrays from the planner, which would otherwise plan every call anew for
+    its number of rows.
+    """
+    arrays = ", ".join(f"(select ${place}::{type_}[])" for place, type_ in enumerate(types, first))
+    return f"unnest({arrays})"
+
+
 def inside_transaction() -> bool:
     """Return whether this task holds a transaction open. Asks are refused then: they would wait on the network."""
     return _in_transaction.get()

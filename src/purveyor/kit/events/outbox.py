@@ -15,7 +15,7 @@ import msgspec
 
 from purveyor.kit import tracing
 from purveyor.kit.clock import now
-from purveyor.kit.db.postgres import Connection, Database, Record, columns, storable
+from purveyor.kit.db.postgres import Connection, Database, Record, columns, storable, unnest
 from purveyor.kit.errors import EventBacklog, Unavailable
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.transport import EventTransport
@@ -90,6 +90,8 @@ BATCH = 100
 BACKLOG_BATCH = 500
 """Size of the batches after a full one. A relay that dies sends all events of its batch again."""
 POLL_S = 1.0
+_GAP_S = 0.05
+"""Minimum time between two batches that are not full, so that events of the same moment share one."""
 _MEASURE_EVERY_S = 5.0
 KEEP = timedelta(days=30)
 """Retention of published events."""
@@ -137,9 +139,9 @@ async def emit(connection: Connection | Database, schema: str, *events: Envelope
     """
     if not events:
         return 0
-    arrays = ", ".join(f"${place}::{TYPES[name]}[]" for place, name in enumerate(_NAMES, 1))
+    rows = f"select * from {unnest(*TYPES.values())} {_KNOWN[known]}"  # noqa: S608 - constants
     stored = await connection.fetch(
-        f"insert into {schema}.outbox ({COLUMNS}) select * from unnest({arrays}) {_KNOWN[known]} returning 1",  # noqa: S608
+        f"insert into {schema}.outbox ({COLUMNS}) {rows} returning 1",
         *columns(map(values, events)),
     )
     return len(stored)
@@ -241,7 +243,8 @@ class Relay:
     ``backlog`` is told every 5 s what still waits. With ``forget`` an event's row goes as soon as the event is
     confirmed: for events that hold what must not be kept. Such an event cannot be looked at or replayed later.
     Events go out by their ids, which sort by time; where they do not, ``order_by`` names other columns. With
-    ``outlet`` the schema has a table of that name, and rows stay while they are in it.
+    ``outlet`` the schema has a table of that name, and rows stay while they are in it. After a wake-up it waits
+    ``linger_s`` seconds, so that events which may be late share a batch.
     """
 
     def __init__(
@@ -254,6 +257,7 @@ class Relay:
         forget: bool = False,
         order_by: str = "id",
         outlet: bool = False,
+        linger_s: float = 0.0,
     ) -> None:
         self._database = database
         self._schema = schema
@@ -266,7 +270,7 @@ class Relay:
         self._backlog = backlog or Backlog(schema)
         self._forget = forget
         self._order_by = order_by
-        self._poll = Poll(POLL_S)
+        self._poll = Poll(POLL_S, linger_s=linger_s)
         self._stuck = False
         self._size = BATCH
 
@@ -285,10 +289,14 @@ class Relay:
 
     async def _relay(self) -> float | None:
         size = self._size
-        is_full = await self.batch() == size
+        published = await self.batch()
         if self._stuck:
             return POLL_S  # more events would not help
-        return MORE if is_full else None
+        if published == size:
+            return MORE
+        if published:
+            await asyncio.sleep(_GAP_S)
+        return None
 
     async def batch(self) -> int:
         """Publish what waits, ``BATCH`` events or ``BACKLOG_BATCH`` after a full batch; return their number."""

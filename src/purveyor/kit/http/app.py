@@ -12,6 +12,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Server
 
 from purveyor.kit.errors import ConfigError
+from purveyor.kit.http.direct import DirectApp
 from purveyor.kit.http.openapi import complete
 from purveyor.kit.http.pages import for_browsers, sample_routes
 from purveyor.kit.http.web import (
@@ -49,7 +50,7 @@ def web_app(
     about: About = _NOTHING_MORE,
     documented: bool = True,
     base_path: str = "",
-) -> Litestar:
+) -> DirectApp:
     """The application that serves these routes, and with ``documented`` also its API document and samples."""
 
     @cache
@@ -65,7 +66,7 @@ def web_app(
         return Response(encoded(), media_type="application/json")
 
     own = [openapi_json, *sample_routes(document)] if documented else []
-    return _litestar([*routes, *own], None)
+    return DirectApp(_litestar([*routes, *own], None))
 
 
 def openapi(

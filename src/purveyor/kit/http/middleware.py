@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextvars import Token
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from litestar.types import ASGIApp, Message, Receive, Send
@@ -25,6 +25,7 @@ from purveyor.kit.http.refusals import (
     Answer,
     Headers,
     http_1_answer,
+    new_request_id,
     problem_answer,
     problem_response,
     request_id_of,
@@ -39,7 +40,8 @@ NEVER_SHED = ("/health/", "/static/")
 """Paths that are answered under any load."""
 _QUIET = (*NEVER_SHED, "/metrics")
 """Paths that are logged at level debug only."""
-_HOST = re.compile(rb"[^\s,/?#@]*")
+_HOST = re.compile(rb"[\w!$&'()*+;=.~:\[\]%-]*", re.ASCII)
+"""A host with its port (RFC 3986 section 3.2)."""
 _BAD_HOST = "Send exactly one Host header with a host name (RFC 9112 section 3.2)."
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
@@ -75,7 +77,9 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_of(scope["headers"])
+        headers = scope["headers"]
+        names = dict(headers)  # a look-up, where a search of all fields costs more with each of them
+        request_id = request_id_of(headers) if b"x-request-id" in names else new_request_id()
         token = log.request_id.set(request_id)
         if self._trusted:
             self._find_client(scope)
@@ -83,7 +87,7 @@ class RequestContext:
         base = base_path.set(self._base_path)
         if self._base_path:
             strip_base_path(scope, self._base_path)
-        span, trace = _begin_trace(scope)
+        span, trace = _begin_trace(scope, _traceparent_of(headers) if b"traceparent" in names else "")
         answering = self._answering(scope)
         head = scope["method"] == "HEAD"
         if head:
@@ -156,19 +160,14 @@ class RequestContext:
             span.add({"http.response.status_code": status})
             if status >= Problem.status:
                 span.fail(str(status))
-        level = logging.DEBUG if scope["path"].startswith(_QUIET) else logging.INFO
-        if logger.isEnabledFor(level):
-            logger.log(
-                level,
-                "request",
-                extra={
-                    "method": method,
-                    "path": scope["path"][:200],
-                    "status": status,
-                    "network": security_log.network.get(),
-                    "ms": round(seconds * 1000, 1),
-                },
-            )
+        fields = {
+            "method": method,
+            "path": scope["path"][:200],
+            "status": status,
+            "network": security_log.network.get(),
+            "ms": round(seconds * 1000, 1),
+        }
+        log.write(logger, logging.DEBUG if scope["path"].startswith(_QUIET) else logging.INFO, "request", fields)
 
     def _find_client(self, scope: Any) -> None:
         client = scope.get("client")
@@ -197,7 +196,12 @@ def _is_host_valid(scope: Any) -> bool:
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if not hosts:
         return bool(scope.get("http_version") != "1.1")
-    return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
+    return len(hosts) == 1 and _is_host(hosts[0])
+
+
+@lru_cache(maxsize=256)
+def _is_host(text: bytes) -> bool:
+    return _HOST.fullmatch(text) is not None
 
 
 def _as_get(scope: Any) -> Any:
@@ -208,9 +212,8 @@ def _as_get(scope: Any) -> Any:
     return {**scope, "method": "GET"}
 
 
-def _begin_trace(scope: Any) -> tuple[tracing.Span, Token[str]]:
-    """Start the span of a request, and make its trace the current one."""
-    sent = _traceparent_of(scope["headers"])
+def _begin_trace(scope: Any, sent: str) -> tuple[tracing.Span, Token[str]]:
+    """Start the span of a request below the trace that the client sent, and make its trace the current one."""
     span = tracing.NO_SPAN
     if not scope["path"].startswith(_QUIET):
         method = scope["method"] if scope["method"] in _METHODS else "_OTHER"

@@ -5,7 +5,6 @@ declare none and ignore what is appended to their links, such as ``utm_source``.
 """
 
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -106,16 +105,25 @@ def _time_fault(text: str) -> str:
 @lru_cache(maxsize=1024)
 def _declared(handler: Any) -> dict[str, FieldDefinition]:
     """The query parameters of a handler and its dependencies, by the name that a client uses."""
-    dependencies = handler.resolve_dependencies()
-    elsewhere = {*_RESERVED, *dependencies, *(name for path in handler.paths for name in _IN_PATH.findall(path))}
-    signatures = [handler.parsed_fn_signature, *(each.parsed_fn_signature for each in dependencies.values())]
-    return dict(_query_fields(signatures, elsewhere))
+    signatures = [handler, *handler.resolve_dependencies().values()]
+    return {
+        name: field
+        for each in signatures
+        for name, field in query_fields(each.parsed_fn_signature, handler).items()
+    }
 
 
-def _query_fields(signatures: list[Any], elsewhere: set[str]) -> Iterator[tuple[str, FieldDefinition]]:
-    for signature in signatures:
-        for name, field in signature.parameters.items():
-            kwarg = field.kwarg_definition
-            if name in elsewhere or getattr(kwarg, "param_type", None) not in (None, ParamType.QUERY):
-                continue
-            yield getattr(kwarg, "name", None) or getattr(kwarg, "query", None) or name, field
+def query_fields(signature: Any, handler: Any) -> dict[str, FieldDefinition]:
+    """The query parameters in the signature of a handler or of its dependency, by the name that a client uses."""
+    elsewhere = {*_RESERVED, *handler.resolve_dependencies(), *path_names(handler)}
+    fields = {}
+    for name, field in signature.parameters.items():
+        kwarg = field.kwarg_definition
+        if name not in elsewhere and getattr(kwarg, "param_type", None) in (None, ParamType.QUERY):
+            fields[getattr(kwarg, "name", None) or getattr(kwarg, "query", None) or name] = field
+    return fields
+
+
+def path_names(handler: Any) -> set[str]:
+    """The names of the parameters in a handler's paths."""
+    return {name for path in handler.paths for name in _IN_PATH.findall(path)}

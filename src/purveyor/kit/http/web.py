@@ -14,7 +14,9 @@ from urllib.parse import parse_qsl
 import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
-from litestar.exceptions import HTTPException, InternalServerException, ValidationException
+from litestar.connection.base import empty_receive, empty_send
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import Receive
 
 from purveyor.kit import errors, log
 from purveyor.kit.errors import (
@@ -47,7 +49,7 @@ BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")  # RFC 6750 section 2.1
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_DISCONNECTED = "client disconnected prematurely"  # Litestar has no class for it
+_DISCONNECTED = "client disconnected prematurely"
 _BY_STATUS = {
     400: BadRequest,
     401: Unauthorized,
@@ -74,6 +76,22 @@ class ProblemBody(msgspec.Struct, omit_defaults=True, rename={"kind": "type"}):
 class ApiRequest(Request[Any, Any, Any]):
     """A request whose ``data`` is decoded strictly into the handler's struct."""
 
+    _whole: bytes | None = None
+
+    def __init__(self, scope: Any, receive: Any = empty_receive, send: Any = empty_send) -> None:
+        self.scope, self.receive, self.send = scope, receive, send
+
+    def __getattr__(self, name: str) -> Any:
+        """Create what Litestar keeps in a request at the first use, since most handlers use none of it."""
+        super().__init__(self.scope, self.receive, self.send)
+        return object.__getattribute__(self, name)
+
+    async def body(self) -> bytes:
+        """Read the whole body, without parsing the headers as Litestar does. Raises ``Problem``."""
+        if self._whole is None:
+            self._whole = await _read_body(self.receive)
+        return self._whole
+
     async def json(self) -> Any:
         """Decode the body as the type of the handler's ``data``. Raises ``Problem``."""
         body = await self.body()
@@ -90,8 +108,45 @@ class ApiRequest(Request[Any, Any, Any]):
         return decode(body, target)
 
 
+async def _read_body(receive: Receive) -> bytes:
+    pieces: list[bytes] = []
+    size, more_body = 0, True
+    while more_body:
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest(_DISCONNECTED)  # the answer is never read
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > MAX_BODY_BYTES:
+            raise BodyTooLarge
+        more_body = message.get("more_body", False)
+    return b"".join(pieces)
+
+
 class ApiResponse(Response[Any]):
     """A response in JSON with decimals as numbers; bytes are sent unchanged."""
+
+    def __init__(
+        self,
+        content: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        status_code: int | None = None,
+        media_type: str | None = None,
+        **more: Any,
+    ) -> None:
+        if more:
+            super().__init__(content, headers=headers, status_code=status_code, media_type=media_type, **more)
+            return
+        # Litestar's constructor takes as long as most handlers.
+        self.content = content
+        self.headers = dict(headers or {})
+        self.status_code = status_code
+        self.media_type = media_type
+        self.cookies = []
+        self.background = None
+        self.encoding = "utf-8"
+        self.response_type_encoders = {}
 
     def render(self, content: Any, media_type: str, *args: Any) -> bytes:
         if isinstance(content, bytes) or "json" not in media_type:
@@ -291,8 +346,6 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     if isinstance(error, ValidationException):
         return _answer(request, _parameter_problem(error))
     kind = _BY_STATUS.get(error.status_code)
-    if isinstance(error, InternalServerException) and error.detail == _DISCONNECTED:
-        kind = BadRequest  # the answer is never read
     if kind is None:
         return _on_unexpected(request, error)
     detail = "" if kind in (errors.NotFound, errors.MethodNotAllowed, errors.BodyTooLarge) else error.detail
@@ -308,11 +361,16 @@ def _headers(error: HTTPException) -> dict[str, str]:
     return headers
 
 
+def missing_body() -> BadRequest:
+    """The problem of a request without the body that its handler needs."""
+    return BadRequest("The body is empty. Send a JSON object.")
+
+
 def _parameter_problem(error: ValidationException) -> Problem:
     """The problem for Litestar's own validation: parameters, and a missing body."""
     found = [item for item in error.extra or () if isinstance(item, Mapping)]
     if any(item.get("key") == "data" for item in found) or not found:
-        return BadRequest("The body is empty. Send a JSON object.")
+        return missing_body()
     return InvalidInput(
         "A parameter is not valid.",
         errors=[

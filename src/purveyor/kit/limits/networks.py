@@ -6,6 +6,7 @@ an IPv4 address (IPv4-mapped, NAT64, 6to4) counts as that.
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Any
 
 from purveyor.kit.limits.memory import Decision, Limiter, Rate
@@ -34,6 +35,7 @@ def parse_address(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+@lru_cache(maxsize=1024)
 def client_network(host: str) -> str:
     """The key of a limit per client: the IPv4 address, or the /64 network of an IPv6 address."""
     address = parse_address(host)

@@ -1,15 +1,13 @@
 """The SQL of accounts and addresses, schema ``auth``."""
 
-import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
 
-from purveyor.kit.coalescer import Coalescer
-from purveyor.kit.db.postgres import AWAY, COMMAND_TIMEOUT_S, Connection, Database, Record
-from purveyor.kit.deadline import seconds_left
-from purveyor.kit.errors import NotFound, Unavailable
+from purveyor.kit.db.postgres import Connection, Database, Record
+from purveyor.kit.db.rows import Rows
+from purveyor.kit.errors import NotFound
 from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import emit
 from purveyor.kit.text import invalid
@@ -21,9 +19,6 @@ from purveyor.roles.auth.revocations import AGAIN, LEEWAY_S
 
 USER_COLUMNS = """u.id, u.email, u.name, u.phone, u.language, u.access, u.created_at,
     u.email_confirmed_at is not null as email_confirmed, u.blocked_at is not null as blocked"""
-
-_MAX_READS = 100
-"""Maximum number of accounts that one statement reads."""
 
 # One statement, in which the version rises only when something changes.
 _SET_ACCESS = f"""
@@ -53,7 +48,7 @@ class AccountStore:
     def __init__(self, database: Database, token_lifetime_s: int) -> None:
         self._database = database
         self._remember_s = token_lifetime_s + LEEWAY_S
-        self._reads: Coalescer[UUID, Record | None] = Coalescer(self._read, max_size=_MAX_READS, max_running=2)
+        self._rows = Rows(database, f"select {USER_COLUMNS} from auth.users u where u.id = any($1)")  # noqa: S608
 
     async def add(
         self, user: User, password_hash: str, event: Envelope, token: ConfirmationToken | None = None
@@ -89,19 +84,7 @@ class AccountStore:
 
     async def get(self, user_id: UUID) -> User:
         """One account as it is now. Calls that wait at the same time share a statement."""
-        try:
-            async with asyncio.timeout(seconds_left(COMMAND_TIMEOUT_S)):
-                return user_of(await self._reads.call(user_id))
-        except TimeoutError as late:
-            raise Unavailable(AWAY) from late
-
-    async def _read(self, user_ids: Sequence[UUID]) -> Sequence[Record | None]:
-        rows = await self._database.fetch(
-            f"select {USER_COLUMNS} from auth.users u where u.id = any($1)",  # noqa: S608 - our columns
-            user_ids,
-        )
-        found = {row["id"]: row for row in rows}
-        return [found.get(user_id) for user_id in user_ids]
+        return user_of(await self._rows.find(user_id))
 
     async def list(self, wanted: UserFilter, after: UUID | None, limit: int) -> Sequence[User]:
         """The newest accounts that match, after the account ``after``."""

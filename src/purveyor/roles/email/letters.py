@@ -92,7 +92,7 @@ class Letters:
 
     def to_shop(self, event: MailedEvent, envelope: Envelope) -> Iterator[Addressed]:
         """The notices to the shop."""
-        if not isinstance(event, OrderCreated):
+        if not self._notified or not isinstance(event, OrderCreated):
             return
         order_id = quote(one_line(event.order_id or envelope.subject), safe="")
         link = f"{self._shop.url}/#/desk/orders/{order_id}" if self._shop.url and order_id else ""

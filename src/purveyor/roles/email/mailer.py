@@ -25,7 +25,7 @@ _SCHEMES: dict[str, tuple[Tls, int]] = {
 }
 _GMAIL = ("smtp.gmail.com", 587)
 _MAILS_PER_CONNECTION = 100
-_TAKEN_ON = 4
+_TAKEN_ON = 8
 """Mails claimed for each connection, so that none is idle during the next claim."""
 _AUTH_PAUSE = RetrySchedule(first_s=5.0, longest_s=60.0, jitter=0.0)
 _TLS_NAMES: dict[Tls, str] = {"none": "no TLS", "starttls": "STARTTLS", "implicit": "TLS"}
@@ -105,7 +105,9 @@ class SmtpMailer:
         self._tls = _tls(ca_file)
         self._deadlines = Deadlines(connect_s, command_s, dot_s)
         self._idle_s = idle_s
-        self._idle: dict[SmtpConnection, asyncio.TimerHandle] = {}
+        self._idle: dict[SmtpConnection, float] = {}
+        """With the event loop's time since when."""
+        self._retiring: asyncio.TimerHandle | None = None
         self._opening = asyncio.Lock()
         self._proven = False
         self._failure = (float("-inf"), "")
@@ -130,9 +132,10 @@ class SmtpMailer:
     def close(self) -> None:
         """Close idle connections now and the others after their current mail."""
         self._closed = True
+        if self._retiring is not None:
+            self._retiring.cancel()
         while self._idle:
-            connection, timer = self._idle.popitem()
-            timer.cancel()
+            connection, _ = self._idle.popitem()
             connection.quit()
 
     async def _use(self, action: Callable[[SmtpConnection], Awaitable[T]]) -> T:
@@ -158,8 +161,7 @@ class SmtpMailer:
 
     def _take(self) -> SmtpConnection | None:
         while self._idle:
-            connection, timer = self._idle.popitem()  # the latest, so that the others can time out
-            timer.cancel()
+            connection, _ = self._idle.popitem()  # the latest, so that the others can time out
             if connection.usable:
                 return connection
         return None
@@ -170,12 +172,20 @@ class SmtpMailer:
         elif self._closed or connection.mails >= _MAILS_PER_CONNECTION:
             connection.quit()
         else:
-            loop = asyncio.get_running_loop()
-            self._idle[connection] = loop.call_later(self._idle_s, self._retire, connection)
+            self._idle[connection] = asyncio.get_running_loop().time()
+            if self._retiring is None:
+                self._retire()
 
-    def _retire(self, connection: SmtpConnection) -> None:
-        del self._idle[connection]
-        connection.quit()
+    def _retire(self) -> None:
+        """End the connections that were idle for too long, and look again when the next one may be."""
+        loop = asyncio.get_running_loop()
+        for connection, since in tuple(self._idle.items()):
+            if loop.time() < since + self._idle_s:
+                self._retiring = loop.call_at(since + self._idle_s, self._retire)
+                return
+            del self._idle[connection]
+            connection.quit()
+        self._retiring = None
 
     async def _open(self) -> SmtpConnection:
         if self._proven:

@@ -73,9 +73,12 @@ class Claim(Lease, frozen=True, kw_only=True):
     """The kind of a later mail that makes this one pointless. Such a mail is not sent."""
     resends: int = 0
     """Number of times it was sent again, because it was doubtful or an operator wanted it."""
+    order_id: str = ""
+    """The order whose role gets a report on the mail; may be empty."""
     mailbox: str = ""
     """The digest of an unconfirmed mailbox, whose quota the mail has taken at ``taken_at``."""
     taken_at: datetime | None = None
+    request_id: str = ""
     traceparent: str = ""
 
 

@@ -41,7 +41,7 @@ from purveyor.roles.email.contract import (
     WhichUnrecorded,
 )
 from purveyor.roles.email.ports import DoubtPolicy, Emit, Ledger
-from purveyor.roles.email.turns import UNCONFIRMED
+from purveyor.roles.email.turns import FAREWELL, UNCONFIRMED
 from purveyor.roles.orders.contract import (
     ORDER_LINK,
     OrderCancelled,
@@ -77,6 +77,8 @@ _NO_SMTP = (
     "no SMTP server is configured, emails are only stored in DATA_DIR. Set SMTP_URL or EMAIL_USER and EMAIL_PASS"
 )
 _PURGE_EVERY_S = 600.0
+_REPORT_WITHIN_S = 0.05
+"""Seconds that the outcome of a mail may wait for others, which share its statements and its write."""
 
 
 class EmailSettings(ShopDetails, frozen=True, kw_only=True):
@@ -177,9 +179,10 @@ async def build(env: Env, settings: EmailSettings) -> AsyncIterator[Actor]:
         mailer, farewells = _open_mailer(env, settings, stack), Farewells(ledger)
         journals = Journals(env.data_dir / "sender-journals" / ("mongodb" if settings.mongodb_uri else "postgres"))
 
-        def settled() -> None:
+        def settled(kind: str) -> None:
             relay.wake()
-            farewells.wake()
+            if kind in ("", FAREWELL):
+                farewells.wake()
 
         sender = Sender(ledger, mailer, settings.mail_doubtful, journals=journals, settled=settled)
         shop = shop_of(settings, env.public_url)
@@ -284,7 +287,10 @@ async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack)
     database = await stack.enter_async_context(env.database())
     ledger = PostgresLedger(database, quota=quota)
     stack.push_async_callback(ledger.aclose)
-    relay = Relay(database, "email", env.events, forget=True, order_by="occurred_at, id", outlet=True)
+    order = "occurred_at, id"
+    relay = Relay(
+        database, "email", env.events, forget=True, order_by=order, outlet=True, linger_s=_REPORT_WITHIN_S
+    )
 
     async def emit(*events: Envelope) -> None:
         await ledger.emit(*events)

@@ -12,6 +12,7 @@ from functools import partial
 
 from purveyor.kit import tracing
 from purveyor.kit.clock import now
+from purveyor.kit.coalescer import Gathering
 from purveyor.kit.errors import Unavailable
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.metrics import MAILS, ORDER_TO_MAIL_SECONDS
@@ -38,6 +39,8 @@ _POLL_S = 1.0
 _LATER = RetrySchedule(first_s=2.0, longest_s=900.0, jitter=0.0)
 _MAX_ATTEMPTS = 40
 _GRACE_S = 15.0
+_RECORD_WITHIN_S = 0.02
+"""Seconds that an accepted mail, which the journal has noted, waits for others to be marked by one statement."""
 _LEDGER_AWAY = RetrySchedule(first_s=0.5, longest_s=0.5, jitter=0.0)
 _LEDGER_REFUSES = RetrySchedule(first_s=0.5, longest_s=60.0, jitter=0.0)
 
@@ -47,7 +50,7 @@ _Record = Callable[[], Awaitable[None]]
 class Sender:
     """Sends the mails of a ledger; any number of senders may run in any number of processes.
 
-    ``settled`` is called after an outcome was recorded; it wakes the relay.
+    ``settled`` is called after an outcome was recorded, with the mail's kind, or with "" if there may be several.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Sender:
         policy: DoubtPolicy,
         *,
         journals: Journals,
-        settled: Callable[[], None],
+        settled: Callable[[str], None],
     ) -> None:
         self._ledger = ledger
         self._mailer = mailer
@@ -66,10 +69,13 @@ class Sender:
         self._settled = settled
         self._journal = Journal(None)
         self._poll = Poll(_POLL_S)
+        self._accepted = Gathering(_RECORD_WITHIN_S)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
-        self._poll.wake()
+        """Claim what is due, or do so once half of the slots are free."""
+        if self._has_room():
+            self._poll.wake()
 
     async def run(self) -> None:
         """Send until cancelled, then finish current mails within 15 s."""
@@ -96,9 +102,9 @@ class Sender:
         if time >= self._take_over_at:
             self._take_over_at = time + _POLL_S
             await self._take_over()
-        free = self._mailer.slots - len(self._tasks)
-        if free < self._mailer.slots / 2:  # what is in hand keeps the mailer busy, and a larger claim costs less
+        if not self._has_room():
             return None
+        free = self._mailer.slots - len(self._tasks)
         claims = await self._ledger.claim(owner.name, free)
         for claim in claims:
             task = asyncio.create_task(self._deliver(claim))
@@ -106,19 +112,23 @@ class Sender:
             task.add_done_callback(self._done)
         return MORE if len(claims) == free else None
 
+    def _has_room(self) -> bool:
+        # What is in hand keeps the mailer busy, and a larger claim costs less.
+        return len(self._tasks) <= self._mailer.slots / 2
+
     async def _take_over(self) -> None:
         """Record the journals of dead senders, then free their mails."""
         gone = await self._ledger.gone()
         if adopted := await self._journals.adopt(self._ledger, gone):
             log.warning("recorded what a sender's journal knew", extra={"notes": adopted})
-            self._settled()
+            self._settled("")
         if gone and (taken_over := await self._ledger.take_over(gone, self._policy)):
             log.warning("took over mails of a sender that is gone", extra={"mails": taken_over})
-            self._settled()
+            self._settled("")
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._poll.wake()
+        self.wake()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a delivery died; its mail waits until this process ends", exc_info=error)
 
@@ -151,7 +161,7 @@ class Sender:
 
         record_when_up = partial(retry, record, _LEDGER_AWAY, on=Unavailable, failed=away)
         await retry(record_when_up, _LEDGER_REFUSES, on=Exception, failed=refused)
-        self._settled()
+        self._settled(claim.kind)
 
     def _drop(self, claim: Claim) -> _Record:
         MAILS.labels(claim.kind, "superseded").inc()
@@ -203,6 +213,7 @@ class Sender:
             return reply
 
     async def _mark_sent(self, claim: Claim, reply: str) -> None:
+        await self._accepted.join()
         await self._ledger.mark_sent(claim, reply)
         self._journal.recorded(claim)
 

@@ -5,19 +5,22 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPException, SMTPResponse, SMTPResponseException
+from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPException, SMTPResponseException
 
 from purveyor.kit.failpoints import failpoint
 from purveyor.roles.email.ports import Doubtful, NotNow, Refused
+from purveyor.roles.email.smtp_replies import ConnectionLost, Replies, Reply
 
 Tls = Literal["none", "starttls", "implicit"]
 
 _AUTH_CODES = frozenset({530, 534, 535, 538})  # RFC 4954 section 6: about our credentials, not the mail
-_CLOSING_CODES = frozenset({421, 503})  # closing (RFC 5321 section 3.8), bad sequence of commands
+_CLOSING = 421  # RFC 5321 section 3.8
+_OUT_OF_STEP_CODES = frozenset({_CLOSING, 503})  # closing, bad sequence of commands
+_BEFORE_RECIPIENT = ("RSET", "MAIL", "NOOP")
 _LONGEST_REPLY = 500
 
 
@@ -52,9 +55,11 @@ class ConnectionEnded(NotNow):
 class SmtpConnection:
     """An authenticated connection, for one mail at a time."""
 
-    def __init__(self, smtp: SMTP, deadlines: Deadlines) -> None:
-        self._smtp = smtp
+    def __init__(self, replies: Replies, deadlines: Deadlines, *, pipelining: bool) -> None:
+        """With ``pipelining`` the server takes the commands of a mail in one write (RFC 2920)."""
+        self._replies = replies
         self._deadlines = deadlines
+        self._pipelining = pipelining
         self._in_step = True
         self._needs_reset = False
         self.mails = 0
@@ -72,22 +77,24 @@ class SmtpConnection:
             local_hostname="localhost",  # replaced below; avoids a DNS query of the library
             timeout=None,  # see Deadlines
         )
-        connection = cls(smtp, deadlines)
         try:
             async with _before_dot("connecting", deadlines.connect_s):
                 await smtp.connect()
                 smtp.local_hostname = _client_name(smtp)
-            await connection._greet(secure=target.tls == "starttls")
+            await _greet(smtp, deadlines, secure=target.tls == "starttls")
             if target.user:
-                await connection._authenticate(target)
+                await _authenticate(smtp, target, deadlines)
         except BaseException:
-            connection.abort()
+            if smtp.transport is not None:
+                cast("asyncio.WriteTransport", smtp.transport).abort()
+            smtp.close()
             raise
-        return connection
+        replies = Replies(cast("asyncio.WriteTransport", smtp.transport))
+        return cls(replies, deadlines, pipelining=smtp.supports_extension("PIPELINING"))
 
     @property
     def usable(self) -> bool:
-        return self._in_step and self._smtp.is_connected
+        return self._in_step and self._replies.is_open
 
     async def send(
         self, sender: str, recipient: str, message: bytes, before_dot: Callable[[], Awaitable[None]]
@@ -99,9 +106,7 @@ class SmtpConnection:
         """
         self.mails += 1
         self._in_step = False
-        await self._begin(sender)
-        await self._ask(b"RCPT", b"TO:<" + recipient.encode("ascii") + b">")
-        await self._ask(b"DATA", positive=3)
+        await self._begin(sender, recipient)
         await before_dot()
         reply = await self._content(message)
         self._in_step = True
@@ -109,88 +114,73 @@ class SmtpConnection:
 
     async def noop(self) -> None:
         self._in_step = False
-        await self._first(b"NOOP")
+        await self._ask("NOOP")
         self._in_step = True
 
     def quit(self) -> None:
         """Send QUIT and close without waiting for the reply."""
-        if self._smtp.protocol is not None and self._smtp.is_connected:
-            self._smtp.protocol.write(b"QUIT\r\n")
-        self._smtp.close()
+        with suppress(ConnectionLost):
+            self._replies.write(b"QUIT\r\n", 1)
+        self._replies.close()
 
     def abort(self) -> None:
         """Close at once, discarding unsent data."""
-        if self._smtp.transport is not None:
-            cast("asyncio.WriteTransport", self._smtp.transport).abort()
-        self._smtp.close()
+        self._replies.abort()
 
-    async def _greet(self, *, secure: bool) -> None:
-        async with _before_dot("EHLO", self._deadlines.command_s):
-            await self._smtp.ehlo()
-        if secure:
-            async with _before_dot("STARTTLS", self._deadlines.command_s):
-                await self._smtp.starttls()
-            async with _before_dot("EHLO", self._deadlines.command_s):
-                await self._smtp.ehlo()  # discards the extensions from before TLS (RFC 3207 section 4.2)
-
-    async def _authenticate(self, target: Target) -> None:
-        """Try one method once, since further attempts could lock the account."""
-        methods = {
-            "plain": self._smtp.auth_plain,
-            "login": self._smtp.auth_login,
-            "cram-md5": self._smtp.auth_crammd5,
-        }
-        order = ("plain", "login", "cram-md5") if target.tls != "none" else ("cram-md5", "plain", "login")
-        method = next((methods[name] for name in order if name in self._smtp.server_auth_methods), None)
-        if method is None:
-            raise AuthFailed("the server offers no AUTH that we know (PLAIN, LOGIN, CRAM-MD5)")
-        try:
-            async with _before_dot("AUTH", self._deadlines.command_s):
-                await method(target.user.encode(), target.password.encode())
-        except NotNow as error:
-            cause = error.__cause__
-            if isinstance(cause, SMTPAuthenticationError) and cause.code // 100 == 5:  # noqa: PLR2004 - 5xx
-                raise AuthFailed(str(error)) from cause
-            raise
-
-    async def _begin(self, sender: str) -> None:
+    async def _begin(self, sender: str, recipient: str) -> None:
+        """Run the commands of a mail up to DATA, in one write if the server takes that."""
+        commands = [f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>", "DATA"]
         if self._needs_reset:
-            await self._first(b"RSET")
-            self._needs_reset = False
-        await self._first(b"MAIL", b"FROM:<" + sender.encode("ascii") + b">")
+            commands.insert(0, "RSET")
+        if self._pipelining:
+            await self._ask(*commands)
+        else:
+            for command in commands:
+                await self._ask(command)
+        self._needs_reset = False
 
-    async def _first(self, *words: bytes) -> None:
-        """Run the first command of a mail; raise ``ConnectionEnded`` if the server has closed the connection."""
+    async def _ask(self, *commands: str) -> None:
+        """Write commands and read all their replies. Raises the error of the first that is not positive."""
+        refusal: NotNow | Refused | None = None
         try:
-            await self._ask(*words)
-        except NotNow as error:
-            if not self._smtp.is_connected:
-                raise ConnectionEnded(str(error)) from error
-            raise
+            self._replies.write("".join(f"{command}\r\n" for command in commands).encode("ascii"), len(commands))
+        except ConnectionLost as lost:
+            raise self._lost(commands[0], lost) from lost
+        for command in commands:
+            try:
+                reply = await self._replies.read(self._deadlines.command_s)
+            except (TimeoutError, ConnectionLost) as lost:
+                self._in_step = False
+                raise refusal or self._lost(command, lost) from lost
+            if reply.code // 100 == (3 if command == "DATA" else 2):
+                # A server that wants the content of a refused mail would get an empty one with the dot.
+                self._in_step = self._in_step and command != "DATA"
+            elif refusal is None:
+                refusal = self._refusal(reply, command)
+            if refusal is not None and not self._in_step:
+                break
+        if refusal is not None:
+            raise refusal
 
-    async def _ask(self, *words: bytes, positive: int = 2) -> None:
-        async with _before_dot(words[0].decode(), self._deadlines.command_s):
-            reply = await self._smtp.execute_command(*words)
-        if reply.code // 100 != positive:
-            raise self._refusal(reply)
+    def _lost(self, command: str, error: Exception) -> NotNow:
+        verb = command[:4]
+        if isinstance(error, TimeoutError):
+            return NotNow(f"{verb}: no answer within {self._deadlines.command_s:g} s")
+        kind = ConnectionEnded if verb in _BEFORE_RECIPIENT else NotNow
+        return kind(f"{verb}: {_one_line(str(error))}")
 
     async def _content(self, message: bytes) -> str:
-        """Write the message with its final dot and read the reply.
-
-        Uses the library's protocol directly, because ``SMTP.data`` sends DATA too and so hides the moment before
-        the dot. The reply is awaited before the event loop runs again, so it cannot be missed.
-        """
-        protocol = self._smtp.protocol
-        if protocol is None or not protocol.is_connected:
-            raise NotNow("the connection ended before the final dot")
-        protocol.write(_with_dot(message))
+        """Write the message with its final dot and read the reply."""
+        try:
+            self._replies.write(_with_dot(message), 1)
+        except ConnectionLost as lost:
+            raise NotNow("the connection ended before the final dot") from lost
         failpoint("smtp.dot_written")
         try:
-            async with asyncio.timeout(self._deadlines.dot_s):
-                reply = await protocol.read_response()
+            reply = await self._replies.read(self._deadlines.dot_s)
         except TimeoutError as error:
             raise Doubtful(f"no answer to the final dot within {self._deadlines.dot_s:g} s") from error
-        except (SMTPException, OSError) as error:
+        except ConnectionLost as error:
             raise Doubtful(f"after the final dot: {_one_line(str(error))}") from error
         match reply.code // 100:
             case 2:
@@ -199,15 +189,48 @@ class SmtpConnection:
                 raise self._refusal(reply)
         raise Doubtful(f"not an answer to the final dot: {_text(reply)}")
 
-    def _refusal(self, reply: SMTPResponse) -> NotNow | Refused:
+    def _refusal(self, reply: Reply, command: str = "") -> NotNow | Refused:
         """Return the error for a negative reply. After a plain refusal the connection stays usable."""
-        refused = reply.code // 100 in (4, 5) and reply.code not in _CLOSING_CODES
+        refused = reply.code // 100 in (4, 5) and reply.code not in _OUT_OF_STEP_CODES
         self._in_step = self._needs_reset = refused
         if reply.code in _AUTH_CODES:
             return AuthFailed(_text(reply))
         if refused and reply.code // 100 == 5:  # noqa: PLR2004 - 5xx
             return Refused(_text(reply))
+        if reply.code == _CLOSING and command[:4] in _BEFORE_RECIPIENT:
+            return ConnectionEnded(_text(reply))
         return NotNow(_text(reply))
+
+
+async def _greet(smtp: SMTP, deadlines: Deadlines, *, secure: bool) -> None:
+    async with _before_dot("EHLO", deadlines.command_s):
+        await smtp.ehlo()
+    if secure:
+        async with _before_dot("STARTTLS", deadlines.command_s):
+            await smtp.starttls()
+        async with _before_dot("EHLO", deadlines.command_s):
+            await smtp.ehlo()  # discards the extensions from before TLS (RFC 3207 section 4.2)
+
+
+async def _authenticate(smtp: SMTP, target: Target, deadlines: Deadlines) -> None:
+    """Try one method once, since further attempts could lock the account."""
+    methods = {
+        "plain": smtp.auth_plain,
+        "login": smtp.auth_login,
+        "cram-md5": smtp.auth_crammd5,
+    }
+    order = ("plain", "login", "cram-md5") if target.tls != "none" else ("cram-md5", "plain", "login")
+    method = next((methods[name] for name in order if name in smtp.server_auth_methods), None)
+    if method is None:
+        raise AuthFailed("the server offers no AUTH that we know (PLAIN, LOGIN, CRAM-MD5)")
+    try:
+        async with _before_dot("AUTH", deadlines.command_s):
+            await method(target.user.encode(), target.password.encode())
+    except NotNow as error:
+        cause = error.__cause__
+        if isinstance(cause, SMTPAuthenticationError) and cause.code // 100 == 5:  # noqa: PLR2004 - 5xx
+            raise AuthFailed(str(error)) from cause
+        raise
 
 
 @asynccontextmanager
@@ -240,13 +263,17 @@ def _with_dot(message: bytes) -> bytes:
     lines = message if is_crlf else re.sub(rb"\r\n|\r|\n", b"\r\n", message)  # 100 us for a mail of ours
     if not lines.endswith(b"\r\n"):
         lines += b"\r\n"
-    return (b"\r\n" + lines).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+    if b"\r\n." in lines or lines.startswith(b"."):
+        lines = (b"\r\n" + lines).replace(b"\r\n.", b"\r\n..")[2:]
+    return lines + b".\r\n"
 
 
-def _text(reply: SMTPResponse) -> str:
-    return f"{reply.code} {_one_line(reply.message)}"
+def _text(reply: Reply) -> str:
+    return f"{reply.code} {_one_line(reply.text)}"
 
 
 def _one_line(text: str) -> str:
     """Replace unprintable characters and truncate, for logs and databases."""
-    return "".join(character if character.isprintable() else " " for character in text)[:_LONGEST_REPLY].strip()
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text)
+    return text[:_LONGEST_REPLY].strip()

@@ -1,5 +1,6 @@
 """The SQL of role orders, schema ``orders``. Placing, reading, listing and changing take one round trip each."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,7 +12,8 @@ import msgspec
 from purveyor.kit import log
 from purveyor.kit.clock import now
 from purveyor.kit.coalescer import Coalescer, alone_after_failure
-from purveyor.kit.db.postgres import Connection, Database, Record, storable
+from purveyor.kit.db.postgres import Connection, Database, Record, columns, storable, unnest
+from purveyor.kit.db.rows import Rows
 from purveyor.kit.db.standby import Reads
 from purveyor.kit.errors import NotFound, TokenInvalid
 from purveyor.kit.events.message import Envelope
@@ -39,8 +41,10 @@ from purveyor.roles.orders.model import (
 from purveyor.roles.orders.search import SearchTexts
 from purveyor.roles.orders.store_inserts import OrderInserts
 from purveyor.roles.orders.store_lists import SORTS, Page, find_page
+from purveyor.roles.orders.store_search import search
 
 _MAX_REPLY = 1000
+_NO_ORDER = "There is no such order."
 _ORDER = """
     o.id, o.number, o.user_id, o.status, o.payment_status, o.payment_method, o.currency, o.total,
     o.shipping_address, o.note, o.version, o.created_at, o.updated_at,
@@ -92,6 +96,7 @@ class OrderStore:
     def __init__(self, database: Database, reads: Reads | None = None) -> None:
         self._database = database
         self._reads = reads or Reads(database)
+        self._rows = Rows(database, f"select {_KEPT} from orders.orders o where o.id = any($1)")  # noqa: S608
         self._inserts = OrderInserts(database)
         self.search = SearchTexts(database)
 
@@ -134,8 +139,16 @@ class OrderStore:
         return _order(await self._one(_ORDER, order_id, owner))
 
     async def find(self, order_id: UUID, owner: str | None, connection: Connection | None = None) -> StoredOrder:
-        """One order with what is stored beside it, of this owner unless ``None``. Raises ``NotFound``."""
-        return _kept(await self._one(_KEPT, order_id, owner, connection))
+        """One order with what is stored beside it, of this owner unless ``None``. Raises ``NotFound``.
+
+        Calls without a connection that wait at the same time share a statement.
+        """
+        if connection is not None:
+            return _kept(await self._one(_KEPT, order_id, owner, connection))
+        row = await self._rows.find(order_id)
+        if row is None or owner not in (None, row["user_id"]):
+            raise NotFound(_NO_ORDER)
+        return _kept(row)
 
     async def _one(
         self, columns: str, order_id: UUID, owner: str | None, connection: Connection | None = None
@@ -146,7 +159,7 @@ class OrderStore:
             owner,
         )
         if row is None:
-            raise NotFound("There is no such order.")
+            raise NotFound(_NO_ORDER)
         return row
 
     async def list(self, wanted: OrderFilter, limit: int) -> Sequence[Order]:
@@ -160,13 +173,14 @@ class OrderStore:
     async def _page(self, columns: str, wanted: OrderFilter, limit: int) -> Sequence[Record]:
         # The ids come first, from an index alone: with all columns in one query PostgreSQL's generic plan may read
         # and sort all orders of a customer who has many.
-        texts = await self.search.conditions(wanted.words) if wanted.words else {}
-        page = find_page(wanted, limit, texts)
         order_by, _ = SORTS[wanted.sort]
-        statement = f"""
-            with page as materialized ({page.sql})
-            select {columns} from page join orders.orders o using (id) order by {order_by}"""  # noqa: S608 - constants
-        return await self._reads.run(partial(_rows, statement, page))
+        rest = f"select {columns} from page join orders.orders o using (id) order by {order_by}"  # noqa: S608
+        if wanted.words:
+            texts = await self.search.conditions(wanted.words)
+            statement = f"with page as (select unnest($1::uuid[]) as id) {rest}"
+            return await self._reads.run(partial(_matching, statement, wanted, limit, texts))
+        page = find_page(wanted, limit)
+        return await self._reads.run(partial(_rows, f"with page as materialized ({page.sql}) {rest}", page))
 
     async def change(self, transition: Transition, connection: Connection | None = None) -> bool:
         """Store the new state, the history and the event together; ``False``: another change came first."""
@@ -246,6 +260,15 @@ class OrderStore:
         return await self._database.purge("orders.idempotency_keys", "expires_at < now()")
 
 
+async def _matching(
+    statement: str, wanted: OrderFilter, limit: int, texts: Mapping[str, str], database: Database
+) -> Sequence[Record]:
+    async with database.transaction() as connection:
+        found = await search(connection, wanted, limit, texts)
+        rows: Sequence[Record] = await connection.fetch(statement, found) if found else []
+        return rows
+
+
 async def _rows(statement: str, page: Page, database: Database) -> Sequence[Record]:
     if not page.needs_values:
         return await database.fetch(statement, *page.arguments)
@@ -255,36 +278,56 @@ async def _rows(statement: str, page: Page, database: Database) -> Sequence[Reco
         return rows
 
 
+_OUTCOME = {
+    "order_id": "uuid",
+    "at": "timestamptz",
+    "what": "text",
+    "event_id": "text",
+    "kind": "text",
+    "state": "text",
+    "attempts": "int",
+    "resends": "int",
+    "reply": "text",
+    "error": "text",
+    "request_id": "text",
+}
+_Outcome = tuple[UUID, datetime, str, str, str, str, int, int, str, str, str]
+"""The values of the columns ``_OUTCOME``."""
+# The orders of a statement differ and are locked in the order of its rows, so that two groups cannot deadlock.
 # Two deliveries of one event at once may both count up: that leaves a gap in the ids and one entry. The mail
-# server's reply may contain an address, so an erased order keeps none.
-_ADD_MAIL = """
-with trouble as (
+# server's reply may contain an address, so an erased order keeps none. ">= 0", which holds for all, lets the
+# planner expect one outcome at most: else it reads all orders while they are few, and goes on until they are
+# analyzed again.
+_ADD_MAILS = f"""
+with told as materialized (
+    select new.*, kept from {unnest(*_OUTCOME.values())} as new ({", ".join(_OUTCOME)}), lateral (
+        select erased_at is null as kept from orders.orders where id = new.order_id for no key update offset 0
+    ) as locked
+    where attempts >= 0 and resends >= 0 and not exists (
+        select from orders.history h where h.order_id = new.order_id and h.mail_event_id = new.event_id
+            and h.mail_state = new.state and h.mail_resends = new.resends offset 0
+    )
+), trouble as (
     insert into orders.mail_troubles (order_id, event_id)
-    select id, $4 from orders.orders
-    where id = $1 and $6 in ('failed', 'unknown') and not starts_with($10, $12) and not exists (
-        select from orders.history where order_id = $1 and mail_event_id = $4
-            and mail_state in ($6, 'sent') and mail_resends >= $8
+    select order_id, event_id from told
+    where state in ('failed', 'unknown') and not starts_with(error, '{SUPERSEDED}') and not exists (
+        select from orders.history h where h.order_id = told.order_id and h.mail_event_id = told.event_id
+            and h.mail_state in (told.state, 'sent') and h.mail_resends >= told.resends offset 0
     )
     on conflict do nothing
 ), mended as (
-    delete from orders.mail_troubles where order_id = $1 and event_id = $4 and $6 = 'sent'
+    delete from orders.mail_troubles t using told
+    where t.order_id = told.order_id and t.event_id = told.event_id and told.state = 'sent'
 ), noted as (
-    update orders.orders set entries = entries + 1
-    where id = $1 and not exists (
-        select from orders.history
-        where order_id = $1 and mail_event_id = $4 and mail_state = $6 and mail_resends = $8
-    )
-    returning entries, erased_at is null as kept
+    update orders.orders set entries = entries + 1 from told where id = order_id returning told.*, entries
 )
 insert into orders.history (order_id, id, at, what, actor, request_id, mail_event_id, mail_kind,
     mail_state, mail_attempts, mail_resends, smtp_reply, mail_error)
-select $1, entries, $2, $3, 'system', $11, $4, $5, $6, $7, $8,
-    case when kept then $9 else '' end, case when kept then $10 else '' end
+select order_id, entries, at, what, 'system', request_id, event_id, kind, state, attempts, resends,
+    case when kept then reply else '' end, case when kept then error else '' end
 from noted
 on conflict (order_id, mail_event_id, mail_state, mail_resends) where mail_event_id is not null
-do nothing"""
-_Outcome = tuple[UUID, datetime, str, str, str, str, int, int, str, str, str, str]
-"""The arguments of ``_ADD_MAIL``."""
+do nothing"""  # noqa: S608 - constants
 _MAX_OUTCOMES = 50
 
 
@@ -348,14 +391,24 @@ class HistoryStore:
                 storable(mail.smtp_reply, _MAX_REPLY),
                 storable(mail.error, _MAX_REPLY),
                 log.request_id.get(),
-                SUPERSEDED,
             )
         )
 
     async def _add_mails(self, outcomes: Sequence[_Outcome]) -> Sequence[None]:
-        in_order = sorted(outcomes, key=itemgetter(0))  # of the row locks, so that two groups cannot deadlock
-        await self._database.fetchmany(_ADD_MAIL, in_order)
+        await self._database.fetchmany(_ADD_MAILS, [tuple(columns(one)) for one in _of_different_orders(outcomes)])
         return [None] * len(outcomes)
+
+
+def _of_different_orders(outcomes: Sequence[_Outcome]) -> Sequence[Sequence[_Outcome]]:
+    """Split outcomes into groups without two of the same order, each sorted by order."""
+    groups: list[list[_Outcome]] = []
+    seen: Counter[UUID] = Counter()
+    for outcome in sorted(outcomes, key=itemgetter(0)):
+        if seen[outcome[0]] == len(groups):
+            groups.append([])
+        groups[seen[outcome[0]]].append(outcome)
+        seen[outcome[0]] += 1
+    return groups
 
 
 def _order(row: Record) -> Order:

@@ -4,7 +4,7 @@ A page costs the same however many orders there are and however few of them matc
 status and payment status is read from an index of its own order, and the pages found are merged.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -34,27 +34,21 @@ class Page(msgspec.Struct, frozen=True):
     sql: str
     arguments: Sequence[Any]
     needs_values: bool
-    """True if the plan depends on the values: a generic one cannot know how rare a word or how long a span is."""
+    """True if the plan depends on the values: a generic one cannot know how long a span is."""
 
 
-def find_page(wanted: OrderFilter, limit: int, texts: Mapping[str, str]) -> Page:
-    """Query for at most ``limit`` orders. ``texts`` are the conditions of ``SearchTexts``, by argument."""
+def find_page(wanted: OrderFilter, limit: int) -> Page:
+    """Query for at most ``limit`` orders. Words are not looked at."""
     order_by, _ = SORTS[wanted.sort]
-    conditions, arguments = _conditions(wanted)
-    if texts:
-        matching = " and ".join(
-            condition.format(f"${place}") for place, condition in enumerate(texts.values(), len(arguments) + 1)
-        )
-        conditions.append(f"id in (select order_id from orders.search_texts where {matching})")  # noqa: S608
-        arguments += texts
     if _is_merged(wanted):
-        sql = _merge(wanted, conditions, arguments, limit)
+        sql, arguments = _merge(wanted, limit)
     else:
+        conditions, arguments = conditions_on(wanted)
         sql = f"""
             select id from orders.orders
             where {" and ".join(conditions) or "true"} order by {order_by} limit {int(limit)}"""  # noqa: S608
     spans = wanted.created_from is not None or wanted.created_to is not None
-    return Page(sql, arguments, needs_values=bool(texts) or spans)
+    return Page(sql, arguments, needs_values=spans)
 
 
 def _is_merged(wanted: OrderFilter) -> bool:
@@ -64,58 +58,71 @@ def _is_merged(wanted: OrderFilter) -> bool:
     return any((wanted.status, wanted.payment_status, wanted.user_id and "total" in wanted.sort))
 
 
-def _merge(wanted: OrderFilter, conditions: Sequence[str], arguments: list[Any], limit: int) -> str:
-    """Return the query that reads each combination of statuses from its stretch of an index.
+def _merge(wanted: OrderFilter, limit: int) -> tuple[str, list[Any]]:
+    """Return the query that reads the first orders of each combination of statuses from an index.
 
-    Bounds of rows and an order by all columns of the index leave the planner no other way. With equations it could
-    read the primary key instead, and look through all orders for a combination that is rarer than it thinks.
+    A bound on a row and an order by all columns of the index leave the planner no other way. With equations it
+    could read the primary key instead, and look through all orders for a combination that is rarer than it thinks.
+    There is no bound at the other end: PostgreSQL 15 does not stop at one that is decided by the second column,
+    but reads all orders with the same status. Orders beyond the end count towards the limit, and are dropped then.
     """
+    is_down = wanted.sort.startswith("-")
+    direction, comparison, columns = ("desc" if is_down else "asc"), ("<=" if is_down else ">="), "id"
+    start, behind = _ends(wanted)
+    indexed = {"user_id": None, "status": None, "payment_status": None, "after": None}
+    filters, arguments = conditions_on(msgspec.structs.replace(wanted, **indexed))
 
     def placed(argument: object) -> str:
         arguments.append(argument)
         return f"${len(arguments)}"
 
-    direction = "desc" if wanted.sort.startswith("-") else "asc"
-    columns = "total, id" if "total" in wanted.sort else "id"
-    start, end = _bounds(wanted, placed)
-    branch = "one.status, other.payment_status"
-    within = [
-        f"(status, payment_status{bound and f', {columns}'}) {comparison} ({branch}{bound})"
-        for comparison, bound in ((">=", start), ("<=", end))
-    ]
+    if "total" in wanted.sort:
+        columns = "total, id"
+        total = ", (select total from orders.orders where id = {0}), {0}"
+        bound = "".join(total.format(placed(one)) for one in start)
+    else:
+        nearest = "least" if is_down else "greatest"
+        bound = f", {nearest}({', '.join(f'{placed(one)}::uuid' for one in start)})" if start else ""
+    outside = "(status, payment_status) <> (one.status, other.payment_status)"
+    if behind is not None:
+        outside += f" or id {'<' if is_down else '>'} {placed(behind)}"
+    if wanted.after is not None:
+        filters.append(f"id <> {placed(wanted.after)}")
+    row = f"status, payment_status{bound and f', {columns}'}"
+    conditions = [f"({row}) {comparison} (one.status, other.payment_status{bound})"]
+    if wanted.user_id is not None:
+        conditions.append(f"user_id = {placed(wanted.user_id)}")
+    if filters:
+        conditions.append(f"({outside} or {' and '.join(filters)})")
     by_index = ", ".join(f"{column} {direction}" for column in ("status", "payment_status", *columns.split(", ")))
-    by_sort = ", ".join(f"found.{column} {direction}" for column in columns.split(", "))
+    by_sort = ", ".join(f"{column} {direction}" for column in columns.split(", "))
     statuses = [wanted.status] if wanted.status else list(NEXT_STATUS)
     payment_statuses = [wanted.payment_status] if wanted.payment_status else list(NEXT_PAYMENT_STATUS)
-    return f"""
-        select found.id
+    sql = f"""
+        select id
         from unnest({placed(statuses)}::text[]) as one (status),
             unnest({placed(payment_statuses)}::text[]) as other (payment_status),
             lateral (
-                select {columns} from orders.orders
-                where {" and ".join([*within, *conditions])}
-                order by {by_index} limit {int(limit)}
-            ) as found
+                select status, payment_status, {columns} from orders.orders
+                where {" and ".join(conditions)} order by {by_index} limit {int(limit)}
+            ) as found (status, payment_status, {columns})
+        where not ({outside.replace("(status, payment_status)", "(found.status, found.payment_status)")})
         order by {by_sort} limit {int(limit)}"""  # noqa: S608 - constants
+    return sql, arguments
 
 
-def _bounds(wanted: OrderFilter, placed: Callable[[object], str]) -> tuple[str, str]:
-    """Return the columns after the statuses in the first and the last row of a stretch; empty if unlimited."""
-    start, end = (None, None) if "total" in wanted.sort else _ids_of_span(wanted)
-    first = [placed(start)] if start else []
-    last = [placed(end)] if end else []
-    if wanted.after is not None:
-        (last if wanted.sort.startswith("-") else first).append(placed(wanted.after))
+def _ends(wanted: OrderFilter) -> tuple[Sequence[UUID], UUID | None]:
+    """Return the ids at which a list may start, the nearest of which counts, and the one behind which it ends."""
+    after = [] if wanted.after is None else [wanted.after]
     if "total" in wanted.sort:
-        total = ", (select total from orders.orders where id = {0}), {0}"
-        return "".join(map(total.format, first)), "".join(map(total.format, last))
-    return (
-        f", greatest({', '.join(f'{one}::uuid' for one in first)})" if first else "",
-        f", least({', '.join(f'{one}::uuid' for one in last)})" if last else "",
-    )
+        return after, None
+    first, last = ids_of_span(wanted)
+    start, behind = (last, first) if wanted.sort.startswith("-") else (first, last)
+    return [*after, *([start] if start else [])], behind
 
 
-def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
+def conditions_on(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
+    """Return the conditions on the columns of an order, and their arguments. Words are not among them."""
     columns: dict[str, object] = {
         "user_id = {}": wanted.user_id,
         "number = {}": wanted.order_number,
@@ -123,13 +130,14 @@ def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
         "created_at < {}": wanted.created_to,
         SORTS[wanted.sort][1]: wanted.after,
     }
-    merged = _is_merged(wanted)
-    if not merged:
-        columns |= {"status = {}": wanted.status, "payment_status = {}": wanted.payment_status}
-    if not merged or "total" in wanted.sort:
-        # The bounds on ids are redundant, but let the primary key's index find a time span.
-        start, end = _ids_of_span(wanted)
-        columns |= {"id >= {}": start, "id <= {}": end}
+    start, end = ids_of_span(wanted)
+    columns |= {
+        "status = {}": wanted.status,
+        "payment_status = {}": wanted.payment_status,
+        # These bounds are redundant, but let the primary key's index find a time span.
+        "id >= {}": start,
+        "id <= {}": end,
+    }
     chosen = {condition: value for condition, value in columns.items() if value is not None}
     parts = [condition.format(f"${place}") for place, condition in enumerate(chosen, 1)]
     if wanted.mail_trouble is not None:
@@ -137,7 +145,8 @@ def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
     return parts, list(chosen.values())
 
 
-def _ids_of_span(wanted: OrderFilter) -> tuple[UUID | None, UUID | None]:
+def ids_of_span(wanted: OrderFilter) -> tuple[UUID | None, UUID | None]:
+    """Return the first and the last id that an order of the wanted time can have."""
     since, until = wanted.created_from, wanted.created_to
     return _id_near(since, -_ID_MARGIN) if since else None, _id_near(until, _ID_MARGIN) if until else None
 

@@ -12,9 +12,9 @@ from functools import partial
 
 import msgspec
 
-from purveyor.kit.db.postgres import Connection, Database, storable
+from purveyor.kit.db.postgres import Connection, Database, columns, storable, unnest
 from purveyor.kit.events.message import Envelope
-from purveyor.kit.events.outbox import COLUMNS, envelope, values
+from purveyor.kit.events.outbox import COLUMNS, TYPES, envelope, values
 from purveyor.kit.events.transport import DeadLetter, EventHandler, Queue
 from purveyor.kit.failpoints import failpoint
 from purveyor.kit.ids import parse_id
@@ -60,12 +60,11 @@ class PostgresEvents:
         await self._database.execute(
             f"""
             insert into events.deliveries (queue, {COLUMNS}, signature)
-            select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[], $5::timestamptz[], $6::text[],
-                                 $7::int[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+            select * from {unnest("text", *TYPES.values(), "text")}
             on conflict (queue, id) do update set died_at = null, attempts = 0, next_attempt_at = now(),
                 signature = excluded.signature
                 where deliveries.died_at is not null""",  # noqa: S608 - our own column names
-            *zip(*((queue, *values(sent), sent.signature) for queue, sent in pairs), strict=True),
+            *columns((queue, *values(sent), sent.signature) for queue, sent in pairs),
         )
         for queue, _ in pairs:
             self._polls[queue].wake()

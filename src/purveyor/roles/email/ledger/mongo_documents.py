@@ -81,7 +81,9 @@ def claim_of(document: Document) -> Claim:
         attempt=document["attempts"],
         created_at=document["created_at"],
         resends=document["resends"],
+        order_id=document.get("order_id", ""),
         mailbox=document.get("mailbox", ""),
+        request_id=document.get("request_id", ""),
         traceparent=document.get("traceparent", ""),
     )
 

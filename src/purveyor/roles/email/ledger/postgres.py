@@ -9,24 +9,28 @@ from uuid import UUID
 
 import msgspec
 
-from purveyor.kit.coalescer import Coalescer, alone_after_failure
-from purveyor.kit.db.postgres import COMMAND_TIMEOUT_S, Connection, Database, Record, columns
-from purveyor.kit.events.message import Cause, Envelope
+from purveyor.kit.db.postgres import COMMAND_TIMEOUT_S, Connection, Database
+from purveyor.kit.events.message import Envelope
 from purveyor.kit.events.outbox import emit
 from purveyor.kit.ids import parse_id
 from purveyor.kit.limits.memory import Rate
 from purveyor.kit.metrics import MAILS
 from purveyor.roles.email.contract import MailRecord, MailSettled, State
-from purveyor.roles.email.events import settled_event
+from purveyor.roles.email.ledger.postgres_writes import (
+    RECORD,
+    REPORT,
+    GroupedWrites,
+    emit_reports,
+    held,
+    record_of,
+)
 from purveyor.roles.email.ports import (
     DOUBT_PAUSE_S,
     Account,
     Claim,
-    ClaimLost,
     DoubtPolicy,
     Lease,
     NewMail,
-    Report,
 )
 from purveyor.roles.email.privacy import digest_of
 from purveyor.roles.email.turns import (
@@ -42,9 +46,6 @@ from purveyor.roles.email.turns import (
     superseded_kinds,
 )
 
-_RECORD = """event_id::text as event_id, kind, order_number, recipient, subject, message_id, state, attempts,
-    resends, smtp_reply, error, created_at, updated_at,
-    case when state in ('pending', 'retry') then next_attempt_at end as next_attempt_at"""
 _BATCH = 100
 _REMEMBER = """
 insert into email.erased_recipients as known (digest, erased_at) values ($1, $2)
@@ -54,8 +55,8 @@ _BEFORE_USERS = "user_id is null and recipient = $2 and recipient <> '' and (ord
 _PAGE = """(created_at, email.mails.event_id, kind) > ($3, $4, $5)
     order by created_at, email.mails.event_id, kind limit $6"""
 _PAGE_OF_ACCOUNT = f"""
-(select {_RECORD}, message from email.mails where {_BY_USER} and {_PAGE})
-union all (select {_RECORD}, message from email.mails where {_BEFORE_USERS} and {_PAGE})
+(select {RECORD}, message from email.mails where {_BY_USER} and {_PAGE})
+union all (select {RECORD}, message from email.mails where {_BEFORE_USERS} and {_PAGE})
 order by created_at, event_id, kind limit $6"""  # noqa: S608 - constants
 _ERASING = """
 with erased as (
@@ -96,7 +97,7 @@ with unreported as (
 )
 update email.mails set reported = state || ':' || resends::text from unreported
 where event_id = event and kind = what and recipient = whose
-returning {_RECORD}, order_id, request_id, traceparent"""  # noqa: S608 - constants
+returning {REPORT}"""  # noqa: S608 - constants
 
 
 def _kinds(kinds: Sequence[str]) -> str:
@@ -141,7 +142,7 @@ from (
 ) due
 where m.event_id = due.event_id and m.kind = due.kind and m.recipient = due.recipient
 returning m.event_id::text as event_id, m.kind, m.recipient, m.message_id, m.message, m.owner::text as owner,
-    m.attempts as attempt, m.resends, m.created_at, m.mailbox, m.traceparent,
+    m.attempts as attempt, m.resends, m.created_at, m.order_id, m.mailbox, m.request_id, m.traceparent,
     coalesce({_SUPERSEDED_BY}, '') as superseded_by"""  # noqa: S608
 _TAKE_QUOTA = """
 insert into email.quotas as quota (mailbox, taken)
@@ -190,58 +191,8 @@ class PostgresOwner:
             await self._connection.execute("select", timeout=COMMAND_TIMEOUT_S)
 
 
-_MAX_GROUP = 50
-"""Maximum number of mails whose writes share a transaction and its deadline."""
-# "offset 0" keeps the planner from joining tables of which it knows nothing yet, which would read all of them.
-_INSERT = """
-insert into email.mails
-    (event_id, kind, recipient, order_number, subject, message_id, message, created_at, order_id,
-        request_id, traceparent, sequence, user_id, mailbox, state, error, reported)
-select event_id, kind, case when gone then '' else recipient end, order_number,
-    case when gone then '' else subject end, message_id, case when gone then '' else message end, created_at,
-    order_id, request_id, traceparent, sequence, case when gone then '' else user_id end,
-    case when gone then '' else mailbox end, case when gone then 'failed' else 'pending' end,
-    case when gone then 'erased' else '' end, case when gone then 'failed:0' else '' end
-from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bytea[],
-        $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::int[], $14::text[], $15::text[])
-    as new (event_id, kind, recipient, order_number, subject, message_id, message,
-        created_at, order_id, request_id, digest, traceparent, sequence, user_id, mailbox),
-    lateral (select exists (
-        select from email.erased_recipients known
-        where known.digest = new.digest and known.erased_at > new.created_at offset 0
-    ) as gone) erased
-where not exists (
-    select from email.mails kept
-    where kept.event_id = new.event_id and kept.kind = new.kind and kept.recipient = '' offset 0
-)
-order by event_id, kind, recipient -- so that two groups with the same mails cannot deadlock
-on conflict do nothing returning event_id::text, kind, recipient"""
-_HELD = "$1::uuid[], $2::text[], $3::text[], $4::int[], $5::int[]"
-_IS_HELD = "event_id = event and kind = what and recipient = whose and owner = holder and attempts = attempt"
-_MARK_DATA = f"""
-update email.mails set state = 'data', updated_at = now()
-from unnest({_HELD}) as held (event, what, whose, holder, attempt)
-where {_IS_HELD} and state = 'claimed' returning event_id::text, kind, recipient"""  # noqa: S608 - constants
-# The report is emitted in the same transaction.
-_SENT = """state = 'sent', error = '', updated_at = now(),
-    reported = case when order_id = '' then reported else 'sent:' || resends::text end"""
-_REPORT = f"{_RECORD}, order_id, request_id, traceparent"
-_MARK_SENT = f"""
-update email.mails set {_SENT}, smtp_reply = reply
-from unnest({_HELD}, $6::text[]) as sent (event, what, whose, holder, attempt, reply)
-where {_IS_HELD} and state = 'data' returning {_REPORT}"""  # noqa: S608 - constants
-_MARK_SENT_FREED = f"""
-update email.mails set {_SENT}, smtp_reply = $6
-where event_id = $1 and kind = $2 and recipient = $3 and attempts = $5
-    and (owner = $4 and state = 'data' or owner is null and state in ('retry', 'unknown'))
-returning {_REPORT}"""  # noqa: S608 - constants
-
-
 class PostgresLedger:
-    """``Ledger`` in PostgreSQL.
-
-    Mails that are recorded, or marked ``data`` or ``sent``, at the same moment share a round trip and a commit.
-    """
+    """``Ledger`` in PostgreSQL."""
 
     server = ""
 
@@ -250,29 +201,17 @@ class PostgresLedger:
         self._database = database
         self._quota = quota
         self._window = timedelta(seconds=quota.window_s)
-        self._records = Coalescer(alone_after_failure(self._record_group), max_size=_MAX_GROUP)
-        self._data_marks = Coalescer(alone_after_failure(self._mark_data_group), max_size=_MAX_GROUP)
-        self._sent_marks = Coalescer(alone_after_failure(self._mark_sent_group), max_size=_MAX_GROUP)
+        self._writes = GroupedWrites(database)
 
     async def aclose(self) -> None:
         """Cancel the writes in progress."""
-        for group in (self._records, self._data_marks, self._sent_marks):
-            await group.aclose()
+        await self._writes.aclose()
 
     async def record(self, mail: NewMail) -> bool:
-        is_new = await self._records.call(mail)
+        is_new = await self._writes.record(mail)
         if mail.sequence and (pointless := superseded_kinds(mail.kind)):
             await self._hurry(mail, pointless)
         return is_new
-
-    async def _record_group(self, mails: Sequence[NewMail]) -> Sequence[bool]:
-        rows = await self._database.fetch(_INSERT, *columns(map(_values, mails)))
-        new = {tuple(row) for row in rows}
-        answers = []
-        for key in map(_key, mails):
-            answers.append(key in new)
-            new.discard(key)  # the same mail may be in the group twice
-        return answers
 
     async def _hurry(self, later: NewMail, kinds: Sequence[str]) -> None:
         """Make the waiting mails due that a later one makes pointless, so that ``claim`` finds out."""
@@ -371,28 +310,10 @@ class PostgresLedger:
         return granted
 
     async def mark_data(self, claim: Claim) -> None:
-        if not await self._data_marks.call(claim):
-            raise ClaimLost
-
-    async def _mark_data_group(self, claims: Sequence[Claim]) -> Sequence[bool]:
-        rows = await self._database.fetch(_MARK_DATA, *columns(map(_held, claims)))
-        marked = {tuple(row) for row in rows}
-        return [_key(claim) in marked for claim in claims]
+        await self._writes.mark_data(claim)
 
     async def mark_sent(self, claim: Lease, reply: str) -> None:
-        await self._sent_marks.call((claim, reply))
-
-    async def _mark_sent_group(self, sent: Sequence[tuple[Lease, str]]) -> Sequence[None]:
-        arguments = [(*_held(claim), reply) for claim, reply in sent]
-        async with self._database.transaction() as connection:
-            rows = list(await connection.fetch(_MARK_SENT, *columns(arguments)))
-            if len(rows) < len(sent):  # the others were freed or are marked already
-                marked = {(row["event_id"], row["kind"], row["recipient"]) for row in rows}
-                rows += await connection.fetchmany(
-                    _MARK_SENT_FREED, [values for values in arguments if values[:3] not in marked]
-                )
-            await _emit_reports(connection, [row for row in rows if row["order_id"]])
-        return [None] * len(sent)
+        await self._writes.mark_sent(claim, reply)
 
     async def mark_retry(self, claim: Claim, *, reply: str, error: str, pause_s: float) -> None:
         change = """state = 'retry', owner = null, smtp_reply = $7, error = $8,
@@ -440,7 +361,7 @@ class PostgresLedger:
             after.kind if after else "",
             limit,
         )
-        return [(_record(row), row["message"]) for row in rows]
+        return [(record_of(row), row["message"]) for row in rows]
 
     async def erase(self, account: Account, at: datetime) -> int:
         # First block older events that are yet to come, then erase the existing mails.
@@ -481,10 +402,10 @@ class PostgresLedger:
 
     async def find(self, event_id: str) -> tuple[MailRecord, bytes] | None:
         row = await self._database.fetchrow(
-            f"select {_RECORD}, message from email.mails where event_id = $1",  # noqa: S608 - constants
+            f"select {RECORD}, message from email.mails where event_id = $1",  # noqa: S608 - constants
             parse_id(event_id),
         )
-        return None if row is None else (_record(row), row["message"])
+        return None if row is None else (record_of(row), row["message"])
 
     async def list(self, state: str, event_ids: Sequence[str], limit: int) -> Sequence[MailRecord]:
         if state and state not in get_args(State):
@@ -494,12 +415,12 @@ class PostgresLedger:
         of_events = "event_id = any($2::uuid[])" if event_ids else "$2::uuid[] is not null"
         rows = await self._database.fetch(
             f"""
-            select {_RECORD} from email.mails where {of_state} and {of_events}
+            select {RECORD} from email.mails where {of_state} and {of_events}
             order by created_at desc, email.mails.event_id desc limit $1""",  # noqa: S608 - constants
             limit,
             [found for found in map(parse_id, event_ids) if found],
         )
-        return [_record(row) for row in rows]
+        return [record_of(row) for row in rows]
 
     async def resend(self, event_id: str) -> bool:
         changed = await self._database.execute(
@@ -534,45 +455,13 @@ class PostgresLedger:
         return await self._database.check()
 
 
-def _record(row: Record) -> MailRecord:
-    return MailRecord(**{name: row[name] for name in MailRecord.__struct_fields__})
-
-
 def _transition(claim: Claim, change: str, state: str, *arguments: object) -> tuple[Any, ...]:
     """Return a statement with its arguments that changes a mail if the claim still holds it in that state."""
     statement = f"""
         update email.mails set {change}, updated_at = now()
         where event_id = $1 and kind = $2 and recipient = $3 and owner = $4 and attempts = $5
             and (state = $6 or $6 = 'any' and state in ('claimed', 'data'))"""  # noqa: S608 - constants
-    return statement, *_held(claim), state, *arguments
-
-
-def _key(mail: NewMail | Lease) -> tuple[str, str, str]:
-    return mail.event_id, mail.kind, mail.recipient
-
-
-def _held(claim: Lease) -> tuple[object, ...]:
-    """Return the values by which a claim is found."""
-    return *_key(claim), int(claim.owner), claim.attempt
-
-
-def _values(mail: NewMail) -> tuple[object, ...]:
-    """Return the arguments of ``_INSERT``."""
-    return (
-        *_key(mail),
-        mail.order_number,
-        mail.subject,
-        mail.message_id,
-        mail.message,
-        mail.created_at,
-        mail.order_id,
-        mail.request_id,
-        digest_of(mail.user_id or mail.recipient),
-        mail.traceparent,
-        mail.sequence,
-        mail.user_id,
-        mail.mailbox,
-    )
+    return statement, *held(claim), state, *arguments
 
 
 async def _emit_settled(connection: Connection) -> None:
@@ -580,13 +469,4 @@ async def _emit_settled(connection: Connection) -> None:
     while count == _BATCH:
         rows = await connection.fetch(_TAKE_SETTLED)
         count = len(rows)
-        await _emit_reports(connection, rows)
-
-
-async def _emit_reports(connection: Connection, rows: Sequence[Record]) -> None:
-    await emit(connection, "email", *map(settled_event, map(_report, rows)), known="skipped")
-
-
-def _report(row: Record) -> Report:
-    cause = Cause(correlation_id=row["request_id"], traceparent=row["traceparent"])
-    return Report(_record(row), row["order_id"], cause)
+        await emit_reports(connection, rows)
