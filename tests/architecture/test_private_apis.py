@@ -15,7 +15,6 @@ from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiormq import Channel
 from aiormq.abc import ChannelFrame
 from aiosmtplib import SMTP
-from faststream.rabbit.subscriber import RabbitSubscriber
 from litestar import Litestar, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
@@ -113,10 +112,6 @@ def test_aiormqs_channel_publishes_as_batches_are_published() -> None:
     assert {"payload", "should_close", "drain_future"} <= set(ChannelFrame.__annotations__)
     assert callable(ChannelFrame.marshall)
     assert "self.max_content_size" in inspect.getsource(Channel.__init__)
-
-
-def test_faststream_delivers_to_the_method_that_consumers_replace() -> None:
-    assert "self.consume," in inspect.getsource(RabbitSubscriber.start)
 
 
 def test_aiosmtplibs_transport_is_always_the_present_one() -> None:
