@@ -1,5 +1,6 @@
 """Handlers that are called without Litestar answer as Litestar would have them answer."""
 
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Annotated, Any, cast
 
@@ -13,6 +14,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, JSONBody, Parameter, QueryParameter
 from litestar.response import Stream
+from litestar.response.streaming import ASGIStreamingResponse
 from msgspec import Meta
 
 from purveyor.kit.errors import Conflict, Forbidden
@@ -79,6 +81,15 @@ async def stream() -> Stream:
     return Stream(iter([b"a", b"b"]), media_type="text/plain")
 
 
+async def _events() -> AsyncIterator[bytes]:
+    yield b"data: 1\n\n"
+
+
+@get("/events")
+async def events() -> ASGIStreamingResponse:
+    return ASGIStreamingResponse(iterator=_events(), media_type="text/event-stream")
+
+
 @get("/broken")
 async def broken() -> Response[object]:
     return Response(object())
@@ -98,7 +109,7 @@ async def counted(n: Annotated[int, Parameter(ge=1, le=9)] = 1) -> int:
     return n
 
 
-DIRECT = [find, make, maybe, text, unchanged, gone, stream, broken]
+DIRECT = [find, make, maybe, text, unchanged, gone, stream, events, broken]
 BY_LITESTAR = [guarded, counted]
 APP = web_app([*DIRECT, *BY_LITESTAR], version="1")
 
@@ -125,6 +136,7 @@ APP = web_app([*DIRECT, *BY_LITESTAR], version="1")
         ("GET", "/unchanged", None),
         ("GET", "/gone", None),
         ("GET", "/stream", None),
+        ("GET", "/events", None),
         ("GET", "/broken", None),
         ("GET", "/guarded", None),
         ("GET", "/counted?n=10", None),
