@@ -84,10 +84,10 @@ async def test_known_parameters_are_taken(client: httpx.AsyncClient) -> None:
     ("query", "pointer", "detail"),
     [
         ("stauts=shipped", "/stauts", "is not a known parameter; did you mean status?"),
-        ("x=1", "/x", "is not a known parameter; known are limit, cursor, from, status"),
-        ("order_id=8", "/order_id", "is not a known parameter; known are limit, cursor, from, status"),
+        ("x=1", "/x", "is not a known parameter; this operation takes limit, cursor, from, status"),
+        ("order_id=8", "/order_id", "is not a known parameter; this operation takes limit, cursor, from, status"),
         ("Limit=5", "/Limit", "is not a known parameter; did you mean limit?"),
-        ("a%2Fb~c=", "/a~1b~0c", "is not a known parameter; known are limit, cursor, from, status"),
+        ("a%2Fb~c=", "/a~1b~0c", "is not a known parameter; this operation takes limit, cursor, from, status"),
         ("limit=5&limit=6", "/limit", "must not be sent more than once"),
         ("limit=101", "/limit", "must be a whole number from 1 to 100"),
         ("limit=%00", "/limit", "must not contain the character U+0000"),
@@ -109,7 +109,7 @@ async def test_all_faults_of_a_query_are_named_at_once(client: httpx.AsyncClient
 async def test_the_faults_of_the_body_are_named_beside_them(client: httpx.AsyncClient) -> None:
     sent = {"quantity": 0, "nots": "ring"}
     assert await faults(client, "/place?dry_run=1", json=sent) == {
-        "/dry_run": "is not a known parameter; there are none here",
+        "/dry_run": "is not a known parameter; this operation takes none",
         "/quantity": "must be at least 1",
         "/nots": "is not a known member; did you mean note?",
     }

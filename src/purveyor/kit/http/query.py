@@ -46,7 +46,7 @@ def find_query_faults(request: Request[Any, Any, Any]) -> list[FieldError]:
 def _fault(name: str, texts: list[str], declared: dict[str, FieldDefinition]) -> str:
     field = declared.get(name)
     if field is None:
-        known = f"; known are {', '.join(declared)}" if declared else "; there are none here"
+        known = f"; this operation takes {', '.join(declared)}" if declared else "; this operation takes none"
         return f"is not a known parameter{suggestion(name, declared) or known}"
     if field.is_non_string_sequence:
         return ""  # Litestar's to read
