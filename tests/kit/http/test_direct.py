@@ -13,6 +13,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, JSONBody, Parameter, QueryParameter
 from litestar.response import Stream
+from litestar.response.base import ASGIResponse
 from msgspec import Meta
 
 from purveyor.kit.errors import Conflict, Forbidden
@@ -79,6 +80,11 @@ async def stream() -> Stream:
     return Stream(iter([b"a", b"b"]), media_type="text/plain")
 
 
+@get("/application")
+async def application() -> ASGIResponse:
+    return ASGIResponse(body=b"own", media_type="text/plain", headers={"X-Own": "1"})
+
+
 @get("/broken")
 async def broken() -> Response[object]:
     return Response(object())
@@ -98,7 +104,7 @@ async def counted(n: Annotated[int, Parameter(ge=1, le=9)] = 1) -> int:
     return n
 
 
-DIRECT = [find, make, maybe, text, unchanged, gone, stream, broken]
+DIRECT = [find, make, maybe, text, unchanged, gone, stream, application, broken]
 BY_LITESTAR = [guarded, counted]
 APP = web_app([*DIRECT, *BY_LITESTAR], version="1")
 
@@ -125,6 +131,7 @@ APP = web_app([*DIRECT, *BY_LITESTAR], version="1")
         ("GET", "/unchanged", None),
         ("GET", "/gone", None),
         ("GET", "/stream", None),
+        ("GET", "/application", None),
         ("GET", "/broken", None),
         ("GET", "/guarded", None),
         ("GET", "/counted?n=10", None),

@@ -111,7 +111,7 @@ class _Direct:
         try:
             result = await self._before(request) if self._before else None
             response = result or await self._call(request)
-            if not isinstance(response, Response):
+            if not isinstance(response, Response) and not callable(response):  # an ASGI application answers itself
                 response = self._response_class(response)
             answer = _answer(response, self._serializer, *self._defaults)
             if answer is None:
