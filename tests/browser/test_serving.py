@@ -75,7 +75,10 @@ async def away(_: FindMailbox) -> MailboxFound:
 async def test_page_is_told_whether_there_is_a_mailbox(*, development: bool, email: Any, mailbox: bool) -> None:
     port = Email(LocalAsker({FindMailbox: email}, timeout_s=1))
     settings = ShopSettings(
-        shop_name="Tea & Sons", shop_contact="help@tea.test", shop_legal_url=Url("https://tea.test/legal")
+        shop_name="Tea & Sons",
+        shop_contact="help@tea.test",
+        shop_legal_url=Url("https://tea.test/legal"),
+        bank_details="Tea Ltd\\nIBAN DE02",
     )
     routes = storefront_routes(port, settings, development=development)
     async with AsyncTestClient(Litestar(list(routes), openapi_config=None)) as client:
@@ -84,6 +87,7 @@ async def test_page_is_told_whether_there_is_a_mailbox(*, development: bool, ema
         "name": "Tea & Sons",
         "contact": "help@tea.test",
         "legal_url": "https://tea.test/legal",
+        "bank_details": ["Tea Ltd", "IBAN DE02"],
         "image_origins": [],
         "development": development,
         "mailbox": mailbox,

@@ -1,5 +1,6 @@
 """Handlers that are called without Litestar answer as Litestar would have them answer."""
 
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Annotated, Any, cast
 
@@ -13,7 +14,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, JSONBody, Parameter, QueryParameter
 from litestar.response import Stream
-from litestar.response.base import ASGIResponse
+from litestar.response.streaming import ASGIStreamingResponse
 from msgspec import Meta
 
 from purveyor.kit.errors import Conflict, Forbidden
@@ -85,9 +86,13 @@ async def stream() -> Stream:
     return Stream(iter([b"a", b"b"]), media_type="text/plain")
 
 
-@get("/application")
-async def application() -> ASGIResponse:
-    return ASGIResponse(body=b"own", media_type="text/plain", headers={"X-Own": "1"})
+async def _events() -> AsyncIterator[bytes]:
+    yield b"data: 1\n\n"
+
+
+@get("/events")
+async def events() -> ASGIStreamingResponse:
+    return ASGIStreamingResponse(iterator=_events(), media_type="text/event-stream")
 
 
 @get("/broken")
@@ -109,7 +114,7 @@ async def counted(n: Annotated[int, Parameter(ge=1, le=9)] = 1) -> int:
     return n
 
 
-DIRECT = [find, make, maybe, text, unchanged, gone, thread, stream, application, broken]
+DIRECT = [find, make, maybe, text, unchanged, gone, thread, stream, events, broken]
 BY_LITESTAR = [guarded, counted]
 APP = web_app([*DIRECT, *BY_LITESTAR], version="1")
 
@@ -137,7 +142,7 @@ APP = web_app([*DIRECT, *BY_LITESTAR], version="1")
         ("GET", "/gone", None),
         ("GET", "/thread", None),
         ("GET", "/stream", None),
-        ("GET", "/application", None),
+        ("GET", "/events", None),
         ("GET", "/broken", None),
         ("GET", "/guarded", None),
         ("GET", "/counted?n=10", None),

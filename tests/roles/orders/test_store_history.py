@@ -21,8 +21,9 @@ from purveyor.roles.auth.contract import Principal
 from purveyor.roles.email.contract import SUPERSEDED
 from purveyor.roles.orders.events import status_event
 from purveyor.roles.orders.model import ChangedBy, MailOutcome, OrderFilter, Transition
-from purveyor.roles.orders.store import HistoryStore, OrderStore
+from purveyor.roles.orders.store import _ADD_MAILS, HistoryStore, OrderStore
 from purveyor_drill.servers.postgres import PostgresServer
+from query_plans import kept_plan
 from roles.orders.samples import buyer, new_order
 from waiting import PATIENCE_S
 
@@ -200,6 +201,20 @@ async def test_outcomes_of_one_order_at_once_are_noted_in_their_order(
     assert [(entry.id, entry.mail) for entry in entries] == list(enumerate(outcomes, 2))
     troubles = await store.page(OrderFilter(mail_trouble=True), 100)
     assert [found.order.id for found in troubles] == [order_id], "the first email was sent after all"
+
+
+async def test_orders_of_outcomes_are_found_by_their_key_however_few_there_are(database: Database) -> None:
+    async with database.connection() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            # Their statistics go with them.
+            await connection.execute("truncate orders.orders, orders.mail_troubles cascade")
+            plan = await kept_plan(connection, _ADD_MAILS)
+        finally:
+            await transaction.rollback()
+    assert "Index Scan using orders_pkey on orders" in plan
+    assert "Seq Scan" not in plan
 
 
 async def test_a_mail_is_noted_once_for_each_state_and_resend(

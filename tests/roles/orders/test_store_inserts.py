@@ -21,7 +21,7 @@ from purveyor.roles.orders.model import IdempotencyKey, NewOrder, StoredAnswer
 from purveyor.roles.orders.store import OrderStore
 from purveyor.roles.orders.store_inserts import OrderInserts
 from roles.orders.samples import HOME, buyer, draft, new_order
-from waiting import until
+from waiting import PATIENCE_S, until
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
@@ -52,7 +52,9 @@ def gate(database: Database) -> Gate:
 
 
 @pytest.fixture
-def inserts(gate: Gate) -> OrderInserts:
+def inserts(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> OrderInserts:
+    """With time to get through the gate on a busy machine."""
+    monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", PATIENCE_S)
     return OrderInserts(cast("Database", gate))
 
 

@@ -14,6 +14,7 @@ from litestar import Litestar, MediaType, Response
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import BodyKwarg, ParameterKwarg
+from litestar.response.base import ASGIResponse
 from litestar.serialization import get_serializer
 from litestar.types import Receive, Send
 from litestar.typing import FieldDefinition
@@ -114,7 +115,7 @@ class _Direct:
         try:
             result = await self._before(request) if self._before else None
             response = result or await self._call(request)
-            if not isinstance(response, Response) and not callable(response):  # an ASGI application answers itself
+            if not isinstance(response, Response | ASGIResponse):
                 response = self._response_class(response)
             answer = _answer(response, self._serializer, *self._defaults)
             if answer is None:

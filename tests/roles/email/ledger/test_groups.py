@@ -6,8 +6,10 @@ from datetime import datetime
 import asyncpg  # type: ignore[import-untyped]
 import pytest
 
+from purveyor.roles.email.ledger import postgres_writes
 from purveyor.roles.email.ports import Claim, ClaimLost, Ledger
-from roles.email.ledger.support import account, finish, mail, only_postgres
+from query_plans import kept_plan
+from roles.email.ledger.support import Bench, account, finish, mail, only_postgres
 from roles.email.ledger.test_ledger import told
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -99,3 +101,29 @@ async def test_mail_that_the_database_refuses_fails_alone(ledger: Ledger) -> Non
     assert outcomes[::2] == [True, True]
     assert isinstance(outcomes[1], asyncpg.PostgresError)
     assert len(await _states(ledger)) == 3
+
+
+@only_postgres
+async def test_marked_mails_are_found_by_their_key_however_few_there_are(ledger: Ledger, bench: Bench) -> None:
+    connection = await asyncpg.connect(bench.url)
+    try:
+        for statement in (postgres_writes._MARK_DATA, postgres_writes._MARK_SENT):
+            plan = await kept_plan(connection, statement)
+            assert "Index Scan using mails_pkey on mails" in plan
+            assert "Seq Scan" not in plan
+    finally:
+        await connection.close()
+
+
+@only_postgres
+async def test_messages_are_not_compressed_by_pglz(ledger: Ledger, bench: Bench) -> None:
+    connection = await asyncpg.connect(bench.url)
+    try:
+        found = await connection.fetchrow(
+            """
+            select attstorage, attcompression from pg_attribute
+            where attrelid = 'email.mails'::regclass and attname = 'message'"""
+        )
+    finally:
+        await connection.close()
+    assert tuple(found) in {(b"x", b"l"), (b"e", b"\x00")}, "LZ4, or none where the server has no LZ4"

@@ -97,13 +97,14 @@ const notFoundView = () => ({
 
 function failure(error, path) {
   const missing = error instanceof Problem && error.status === 404;
+  const desk = path.startsWith("/desk");
   const retry = h("button", { type: "button", class: "button", onclick: () => show() }, t("Try again"));
   return {
     title: missing ? t("Not found") : t("Error"),
     content: [
       h("h1", {}, missing ? t("Not found") : t("This page could not be loaded")),
-      missing && error.detail ? h("p", {}, t(error.detail)) : alertBox(error),
-      h("p", { class: "actions" }, !missing && retry, path.startsWith("/desk") ? h("a", { class: "button primary", href: listLink() }, "Back to the orders") : home()),
+      missing ? h("p", {}, desk ? error.detail : t("The link may be broken, or the page may have moved.")) : alertBox(error),
+      h("p", { class: "actions" }, !missing && retry, desk ? h("a", { class: "button primary", href: listLink() }, "Back to the orders") : home()),
     ],
   };
 }

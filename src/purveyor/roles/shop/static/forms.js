@@ -128,7 +128,7 @@ export function form({ label, action, busy = t("Please wait…"), submit, extra 
 
 /** The fault that the browser found in a control, in the language of the page instead of that of the browser. */
 function faultOf({ validity, type, minLength, validationMessage }) {
-  if (validity.valueMissing) return type === "checkbox" ? t("Tick this box to continue.") : t("This field is required.");
+  if (validity.valueMissing) return t("This field is required.");
   if (validity.typeMismatch && type === "email") return t("Enter an email address, such as ada@example.com.");
   if (validity.tooShort) return t("Enter at least {least} characters.", { least: minLength });
   return validationMessage;

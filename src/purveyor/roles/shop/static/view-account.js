@@ -121,15 +121,9 @@ async function addressPanel(own) {
   return panel("addresses", t("Addresses"), book.list, book.trouble, adding);
 }
 
-/** A device as the API names it, such as "Firefox on Windows". */
-function deviceName(device) {
-  const [browser, system] = device.split(" on ");
-  return system ? t("{browser} on {system}", { browser, system }) : t(device || "Unknown device");
-}
-
 async function sessionPanel(own) {
   const row = (session, change) => {
-    const name = deviceName(session.device);
+    const name = t(session.device || "Unknown device");
     const since = moment(session.created_at);
     return h("li", {},
       h("div", {},
@@ -158,7 +152,7 @@ function download(name, document) {
 
 /** The error of a login as that of the password field. */
 const wrongPassword = (error) => (error instanceof Problem && error.status === 401
-  ? new Problem(422, { title: t("The current password is wrong"), errors: [{ pointer: "/password", detail: t("Enter the password of this account.") }] })
+  ? new Problem(422, { title: t("The current password is wrong"), errors: [{ pointer: "/password", detail: t("Is not the current password") }] })
   : error);
 
 function dataPanel(own) {
