@@ -72,6 +72,7 @@ def test_uvicorns_protocol_calls_the_methods_that_the_server_overrides() -> None
     assert "self.keep_alive" in cycle
     assert "self.chunked_encoding is None" in cycle
     assert {"disconnected", "message_event", "expected_content_length"} <= set(re.findall(r"self\.(\w+)", cycle))
+    assert set(re.findall(r"self\.transport\.(\w+)", cycle)) == {"write", "close", "is_closing"}
     assert callable(HttpToolsProtocol._start_asgi_task)
     assert callable(HttpToolsProtocol._unsupported_upgrade_warning)
 

@@ -89,7 +89,10 @@ def _direct(handler: Any, litestar: Litestar) -> "_Direct | None":
         or handler.resolve_exception_handlers() != litestar.exception_handlers
     )
     try:
-        return None if has_more else _Direct(handler, _Call(handler.fn, handler.parsed_fn_signature, handler))
+        if has_more:
+            return None
+        is_async = not handler.has_sync_callable  # also if it runs in a thread
+        return _Direct(handler, _Call(handler.fn, handler.parsed_fn_signature, handler, is_async=is_async))
     except _OnlyLitestar:
         return None
 
@@ -167,10 +170,10 @@ def _content_type(media_type: str) -> tuple[bytes, bytes]:
 class _Call:
     """A function, and what of a request it takes."""
 
-    def __init__(self, function: Any, signature: Any, handler: Any) -> None:
+    def __init__(self, function: Any, signature: Any, handler: Any, *, is_async: bool) -> None:
         """Raises ``_OnlyLitestar`` for a parameter that only Litestar can read."""
         self._function = function
-        self._is_async = iscoroutinefunction(function)
+        self._is_async = is_async
         parameters: dict[str, FieldDefinition] = dict(signature.parameters)
         self._takes_request = parameters.pop("request", None) is not None
         data = parameters.pop("data", None)
@@ -212,7 +215,7 @@ class _Call:
 def _dependency(provided: Provide | None, handler: Any) -> _Call:
     if provided is None or provided.use_cache or not iscoroutinefunction(provided.dependency):
         raise _OnlyLitestar
-    return _Call(provided.dependency, provided.parsed_fn_signature, handler)
+    return _Call(provided.dependency, provided.parsed_fn_signature, handler, is_async=True)
 
 
 def _is_json(field: FieldDefinition) -> bool:

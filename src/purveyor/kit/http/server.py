@@ -203,6 +203,7 @@ class _Connection(HttpToolsProtocol):
                 return
             self.scope["state"][WAITED] = waited_s
         super().on_headers_complete()
+        self.cycle.transport = _JoinedWrites(self.transport, self.loop)  # type: ignore[assignment]
         self.headers = deque(maxlen=0)  # type: ignore[assignment]  # trailers are not header fields
         if self._connections.draining:
             self.cycle.keep_alive = False
@@ -321,6 +322,39 @@ class _Connection(HttpToolsProtocol):
     def _on_timer(self, what: str) -> None:
         """Cut a little later. After the process was suspended, timers fire before received data is read."""
         self._timer = self.loop.call_later(_TIMER_GRACE_S, self.cut, what)
+
+
+class _JoinedWrites:
+    """The transport of one answer, to which its head and body go in one system call.
+
+    The first of two writes waits for the second, at most until the next round of the event loop.
+    """
+
+    __slots__ = ("_held", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        if self._held:
+            self._held += data
+            self._flush()
+        elif data:
+            self._held = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._transport.write(self._held)
+            self._held = b""
 
 
 def _end_by_closing(cycle: RequestResponseCycle) -> None:
