@@ -29,10 +29,6 @@ _REPLAYED = """
     from pg_control_system()"""
 
 
-class NotItsStandby(Unavailable):
-    """The server is not a standby of the primary."""
-
-
 class Reads:
     """Runs reads on the standby if there is one, and on the primary when the standby cannot answer.
 
@@ -104,5 +100,5 @@ class Reads:
         assert self._standby is not None  # noqa: S101 - asked only of a standby
         row = await self._standby.fetchrow(_REPLAYED, lsn, cluster)
         if row is None or not (row["same"] and row["standing_by"]):
-            raise NotItsStandby("The server is not a standby of the primary.")
+            raise Unavailable("The server is not a standby of the primary.")
         return bool(row["replayed"])

@@ -93,6 +93,8 @@ def _refuse_nul(schema: Any) -> None:
 def _complete_parameters(operation: Json, reads: Sequence[RequestHeader]) -> None:
     for parameter in operation.get("parameters", ()):
         _tidy_parameter(parameter)
+        if parameter["in"] == "query":
+            _refuse_nul(parameter["schema"])
     if reads:
         operation.setdefault("parameters", []).extend(
             {

@@ -410,7 +410,7 @@ def staff_routes(auth: Auth, verify: Verify) -> list[Any]:
         ] = "",
         q: Annotated[
             str,
-            QueryParameter(max_length=200, pattern=r"^[^\x00]*$", description="Part of the name or email address"),
+            QueryParameter(max_length=200, description="Part of the name or email address"),
         ] = "",
         role: Annotated[Access | None, QueryParameter(description="Only users with this role")] = None,
         limit: Limit = DEFAULT_LIMIT,
