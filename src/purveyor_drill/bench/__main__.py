@@ -3,7 +3,7 @@
 PostgreSQL (flushing every commit to the disk), Redis, RabbitMQ, a mail sink and a product API are started for the
 run, and take load on loopback only. The peer (scripts/bench_peer) and Purveyor in the shapes monolith and embedded
 are measured in turn. Needs redis-server, rabbitmq-server and Linux; pgbench is used if it is there. Its load
-generator is its own. A full run takes about 15 minutes.
+generator is its own. A full run takes about 10 minutes.
 
 Exit code 1: the run is invalid, because requests failed, events or emails still waited after the time for them, or
 the databases were in memory. The table says which.
