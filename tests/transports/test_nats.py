@@ -23,7 +23,7 @@ from purveyor.transports.nats.events import NatsEvents
 from purveyor.transports.nats.link import NoStream, Refused, servers_of
 from purveyor_drill.servers.certificate import make_certificate
 from purveyor_drill.servers.nats import NatsServer
-from waiting import until
+from waiting import PATIENCE_S, until
 
 accounts = count(1)
 
@@ -108,7 +108,7 @@ class Foreign:
 @pytest.fixture
 async def foreign(url: str) -> AsyncIterator[Foreign]:
     client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0)
-    yield Foreign(client, client.jetstream())
+    yield Foreign(client, client.jetstream(timeout=PATIENCE_S))
     await client.close()
 
 
@@ -122,7 +122,7 @@ async def test_foreign_consumer_and_publisher_see_plain_subjects_and_headers(
     await foreign.client.flush()
     sent = sent_on(queue, subject="order-1", sequence=3, correlation_id="request-1", currency="EUR")
     assert await events.publish([sent]) == [None]
-    message = await listening.next_msg()
+    message = await listening.next_msg(timeout=PATIENCE_S)
     assert message.data == sent.body
     assert message.headers == {
         "Nats-Msg-Id": f"{sent.id}.{queue.name}",
