@@ -10,6 +10,8 @@ import nats
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from waiting import PATIENCE_S
+
 
 class Broker(ABC):
     """Counts what lies where, and puts poison in."""
@@ -83,7 +85,7 @@ async def broker_of(place: Mapping[str, str]) -> AsyncIterator[Broker]:
     """The broker in an installation's settings."""
     if "NATS_URL" in place:
         client = await nats.connect(place["NATS_URL"])
-        yield NatsBroker(client.jetstream())
+        yield NatsBroker(client.jetstream(timeout=PATIENCE_S))
         await client.close()
     else:
         async with await aio_pika.connect(place["RABBITMQ_URL"]) as connection:
