@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from forked_console import run
-from own_processes import environment
-from shop import Mail
+from own_processes import Processes, environment
+from shop import Mail, Shop
 from waiting import PATIENCE_S
 
 
@@ -45,3 +45,11 @@ async def public_client(port: int) -> AsyncIterator[httpx.AsyncClient]:
         limits=httpx.Limits(max_connections=60),
     ) as client:
         yield client
+
+
+@asynccontextmanager
+async def shops_through(processes: Processes, *names: str) -> AsyncIterator[list[Shop]]:
+    """The same shop through each of these processes."""
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(public_client(processes.ports[name])) for name in names]
+        yield [Shop(Running({"/": client}, processes.settings, processes.folder, list)) for client in clients]

@@ -29,10 +29,8 @@ class Steps:
         self.note(("sleeps", seconds))
 
 
-async def run(
-    steps: Steps, every_s: float | Callable[[], float | None], *answers: float | None, linger_s: float = 0.0
-) -> list[object]:
-    poll, left = Poll(every_s, linger_s=linger_s, wait=steps.wait, sleep=steps.sleep), list(answers)
+async def run(steps: Steps, every_s: float | Callable[[], float | None], *answers: float | None) -> list[object]:
+    poll, left = Poll(every_s, wait=steps.wait, sleep=steps.sleep), list(answers)
 
     async def work() -> float | None:
         steps.note("works")
@@ -53,12 +51,6 @@ async def test_more_work_is_done_without_waiting() -> None:
 
 async def test_pause_is_slept_through_whatever_wakes() -> None:
     assert await run(Steps(3), 2.0, 7.0, None) == ["works", ("sleeps", 7.0), "works"]
-
-
-async def test_work_after_a_wait_begins_later_with_a_linger() -> None:
-    seen = await run(Steps(5), 2.0, MORE, None, linger_s=0.5)
-
-    assert seen == ["works", "works", ("waits", 2.0), ("sleeps", 0.5), "works"]
 
 
 async def test_poll_interval_can_change_and_can_be_none() -> None:

@@ -27,20 +27,17 @@ async def wait_until_set(event: asyncio.Event, within_s: float | None) -> None:
 class Poll:
     """Runs work when woken and every ``every_s`` seconds, since work may also come from another process.
 
-    A function for ``every_s`` is called each time; ``None`` means to wait until woken. Work after a wait begins
-    ``linger_s`` seconds late, so that one round serves what comes within them.
+    A function for ``every_s`` is called each time; ``None`` means to wait until woken.
     """
 
     def __init__(
         self,
         every_s: float | Callable[[], float | None],
         *,
-        linger_s: float = 0.0,
         wait: Wait = wait_until_set,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._every_s = every_s if callable(every_s) else lambda: every_s
-        self._linger_s = linger_s
         self._wait = wait
         self._sleep = sleep
         self._woken = asyncio.Event()
@@ -59,8 +56,7 @@ class Poll:
             pause_s = await work()
             if pause_s is None:
                 await self._wait(self._woken, self._every_s())
-                pause_s = self._linger_s
-            if pause_s > 0:
+            elif pause_s > 0:
                 await self._sleep(pause_s)
 
 

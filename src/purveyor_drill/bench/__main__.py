@@ -11,21 +11,15 @@ the databases were in memory. The table says which.
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
-
-import msgspec
-import uvloop
 
 from purveyor_drill.bench.compare import Plan, compare
 from purveyor_drill.bench.plot import render_plot
+from purveyor_drill.bench.program import FOLDER, append_json, measure
 from purveyor_drill.bench.results import faults
 from purveyor_drill.bench.table import render_table
-from purveyor_drill.servers import reaper
-from purveyor_drill.servers.process import StartFailed
 
 _MAX_ROUNDS, _MAX_SECONDS = 20, 60
-_FOLDER = Path("/var/tmp")  # noqa: S108 - on a disk, unlike /tmp on some machines; the folder made there is private
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="append the figures to FILE, as a line of JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a bar chart of the ratios (SVG)")
     parser.add_argument(
-        "--folder", type=Path, default=_FOLDER, help=f"folder on a disk for the databases ({_FOLDER})"
+        "--folder", type=Path, default=FOLDER, help=f"folder on a disk for the databases ({FOLDER})"
     )
     parser.add_argument("--peer-python", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--peer-source", type=Path, required=True, help=argparse.SUPPRESS)
@@ -68,22 +62,10 @@ def main() -> int:
     options = parser.parse_args()
     if not (1 <= options.rounds <= _MAX_ROUNDS and 1 <= options.seconds <= _MAX_SECONDS):
         parser.error(f"at most {_MAX_ROUNDS} rounds of at most {_MAX_SECONDS} seconds")
-    tempfile.tempdir = str(options.folder)
-    try:
-        with tempfile.TemporaryDirectory(prefix="purveyor-bench-") as name:
-            folder = Path(name)
-            folder.chmod(0o755)  # the embedded server may run as another account
-            reaper.remove_at_end(folder)
-            run = uvloop.run(compare(_plan(options, folder)))
-    except (StartFailed, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    run = measure("bench", options.folder, lambda folder: compare(_plan(options, folder)))
     print(render_table(run))
     if options.json:
-        with options.json.open("ab") as file:
-            file.write(msgspec.json.encode(run) + b"\n")
+        append_json(options.json, run)
     if options.plot:
         options.plot.write_text(render_plot(run))
     return 1 if faults(run) else 0

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -22,18 +21,15 @@ from typing import Any
 
 import asyncpg
 import msgspec
-import uvloop
 
 from purveyor_drill.bench import machine
 from purveyor_drill.bench.compare import order_bodies, send
 from purveyor_drill.bench.load import Load
+from purveyor_drill.bench.program import FOLDER, append_json, measure
 from purveyor_drill.bench.stand_ins import MailSink
 from purveyor_drill.bench.targets import Embedded
-from purveyor_drill.servers import reaper
-from purveyor_drill.servers.process import StartFailed
 
 _MAX_ORDERS, _MAX_STEPS, _MAX_MINUTES = 1_000_000, 100, 240
-_FOLDER = Path("/var/tmp")  # noqa: S108 - on a disk, unlike /tmp on some machines; the folder made there is private
 _LOAD_S = 240.0
 """Longest load. Tokens, which live for ten minutes, are renewed before each."""
 _DRAIN_S = 300.0
@@ -262,7 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=20.0, help="no step begins later than this (default: 20)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append the figures to FILE, as a line of JSON")
     parser.add_argument(
-        "--folder", type=Path, default=_FOLDER, help=f"folder on a disk for the database ({_FOLDER})"
+        "--folder", type=Path, default=FOLDER, help=f"folder on a disk for the database ({FOLDER})"
     )
     return parser
 
@@ -275,22 +271,11 @@ def main() -> int:
         parser.error(f"at most {_MAX_ORDERS} orders in at most {_MAX_STEPS} steps of one order or more")
     if not (1 <= options.connections <= 100 and 0 < options.minutes <= _MAX_MINUTES):  # noqa: PLR2004 - no larger pool
         parser.error(f"1 to 100 connections, at most {_MAX_MINUTES} minutes")
-    tempfile.tempdir = str(options.folder)
-    try:
-        with tempfile.TemporaryDirectory(prefix="purveyor-soak-") as name:
-            folder = Path(name)
-            folder.chmod(0o755)  # the embedded server may run as another account
-            reaper.remove_at_end(folder)
-            run = uvloop.run(soak(options.orders, options.steps, options.connections, options.minutes, folder))
-    except (StartFailed, OSError) as error:
-        print(f"soak: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    figures = options.orders, options.steps, options.connections, options.minutes
+    run = measure("soak", options.folder, lambda folder: soak(*figures, folder))
     print(render(run))
     if options.json:
-        with options.json.open("ab") as file:
-            file.write(msgspec.json.encode(run) + b"\n")
+        append_json(options.json, run)
     return 0 if run.is_valid else 1
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from own_processes import Processes, own_processes
-from running import Running, public_client
+from running import shops_through
 from shop import Shop
 from waiting import PATIENCE_S
 
@@ -28,9 +28,8 @@ async def house(tmp_path: Path) -> AsyncIterator[Processes]:
 @pytest_asyncio.fixture
 async def shops(house: Processes) -> AsyncIterator[list[Shop]]:
     """The shop through each of them."""
-    async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(public_client(house.ports[name])) for name in NAMES]
-        yield [Shop(Running({"/": client}, house.settings, house.folder, list)) for client in clients]
+    async with shops_through(house, *NAMES) as shops:
+        yield shops
 
 
 async def test_a_stream_hears_of_other_processes_and_ends_with_its_own(

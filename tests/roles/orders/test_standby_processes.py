@@ -1,7 +1,6 @@
 """Two processes that list from a standby: each shows at once what the other has stored."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest_asyncio
 
 from own_processes import Processes, own_processes
 from purveyor_drill.servers.postgres import PostgresServer, PostgresStandby
-from running import Running, public_client
+from running import shops_through
 from shop import Shop
 from waiting import until
 
@@ -44,9 +43,8 @@ async def house(tmp_path: Path, primary: PostgresServer, standby: PostgresStandb
 @pytest_asyncio.fixture
 async def shops(house: Processes) -> AsyncIterator[list[Shop]]:
     """The shop through each of them."""
-    async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(public_client(house.ports[name])) for name in NAMES]
-        yield [Shop(Running({"/": client}, house.settings, house.folder, list)) for client in clients]
+    async with shops_through(house, *NAMES) as shops:
+        yield shops
 
 
 async def test_a_list_shows_what_another_process_has_just_stored(

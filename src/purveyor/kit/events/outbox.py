@@ -243,8 +243,7 @@ class Relay:
     ``backlog`` is told every 5 s what still waits. With ``forget`` an event's row goes as soon as the event is
     confirmed: for events that hold what must not be kept. Such an event cannot be looked at or replayed later.
     Events go out by their ids, which sort by time; where they do not, ``order_by`` names other columns. With
-    ``outlet`` the schema has a table of that name, and rows stay while they are in it. After a wake-up it waits
-    ``linger_s`` seconds, so that events which may be late share a batch.
+    ``outlet`` the schema has a table of that name, and rows stay while they are in it.
     """
 
     def __init__(
@@ -257,7 +256,6 @@ class Relay:
         forget: bool = False,
         order_by: str = "id",
         outlet: bool = False,
-        linger_s: float = 0.0,
     ) -> None:
         self._database = database
         self._schema = schema
@@ -270,7 +268,7 @@ class Relay:
         self._backlog = backlog or Backlog(schema)
         self._forget = forget
         self._order_by = order_by
-        self._poll = Poll(POLL_S, linger_s=linger_s)
+        self._poll = Poll(POLL_S)
         self._stuck = False
         self._size = BATCH
 

@@ -1,6 +1,7 @@
-"""Handlers called without Litestar's request handling, which takes longer than most of them.
+"""Calls handlers without Litestar's request handling, which takes longer than most handlers do.
 
-Litestar routes, documents, and serves the handlers that use one of its features of which nothing is known here.
+Litestar still does the routing and the API document. It also serves every handler that needs one of its features
+that this module does not support.
 """
 
 from collections.abc import Mapping
@@ -28,18 +29,18 @@ _WITHOUT_BODY = (204, 304)
 _NOTHING = (b"", b"null")
 _PLAIN = (Response, ApiResponse)
 _FEATURES = ("guards", "middleware", "after_response", "response_cookies", "data_dto", "return_dto")
-"""What a handler may have that only Litestar knows."""
+"""Features that this module does not support."""
 
 
 class DirectApp:
-    """The ASGI application of a ``Litestar``, most of whose handlers it calls itself."""
+    """The ASGI application that calls most handlers of a ``Litestar`` itself."""
 
     def __init__(self, litestar: Litestar) -> None:
         self.litestar = litestar
         self._find = lru_cache(1024)(self._route)
         handlers = {handler for route in litestar.routes for handler in getattr(route, "route_handlers", ())}
         self.direct = {handler: found for handler in handlers if (found := _direct(handler, litestar))}
-        """The handlers that are called here."""
+        """The handlers that Litestar does not serve."""
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         by_route = scope["type"] == "http" and not scope.get("root_path")
@@ -53,7 +54,7 @@ class DirectApp:
         await handler(ApiRequest(scope, receive, send))
 
     def _route(self, path: str, method: Any) -> tuple["_Direct", Mapping[str, Any]] | None:
-        """What answers a request, and what its scope says of it; ``None`` if that is Litestar."""
+        """The handler of a request and what to add to the scope, or ``None`` if Litestar serves the request."""
         try:
             _, handler, path, path_params, template = self.litestar.asgi_router.handle_routing(
                 path=normalize_path(path), method=method
@@ -74,7 +75,7 @@ class DirectApp:
 
 
 class _OnlyLitestar(Exception):
-    """A handler uses a feature of which nothing is known here."""
+    """A handler uses a feature that this module does not support."""
 
 
 def _direct(handler: Any, litestar: Litestar) -> "_Direct | None":
@@ -98,7 +99,7 @@ def _direct(handler: Any, litestar: Litestar) -> "_Direct | None":
 
 
 class _Direct:
-    """One handler, from a request to its answer."""
+    """Answers the requests of one handler."""
 
     def __init__(self, handler: HTTPRouteHandler, call: "_Call") -> None:
         self._handler = handler
@@ -142,7 +143,7 @@ def _answer(
     media_type: Any = None,
     headers: Mapping[str, Any] = _NO_HEADERS,
 ) -> Answer | None:
-    """The whole answer, or ``None`` if only Litestar can send it. The response comes before the defaults."""
+    """The whole answer, or ``None`` if only Litestar can send it. The response overrides the defaults."""
     if type(response) not in _PLAIN or response.cookies or response.background or response.response_type_encoders:
         return None
     media_type = response.media_type or media_type or MediaType.JSON
@@ -168,7 +169,7 @@ def _content_type(media_type: str) -> tuple[bytes, bytes]:
 
 
 class _Call:
-    """A function, and what of a request it takes."""
+    """Calls a function with the parts of a request that it takes."""
 
     def __init__(self, function: Any, signature: Any, handler: Any, *, is_async: bool) -> None:
         """Raises ``_OnlyLitestar`` for a parameter that only Litestar can read."""
@@ -227,7 +228,7 @@ def _is_json(field: FieldDefinition) -> bool:
 
 
 def _require_checked(field: FieldDefinition) -> None:
-    """Query parameters: those of which ``find_query_faults`` has found all faults."""
+    """Accept only a query parameter that ``find_query_faults`` checks in full."""
     kwarg = field.kwarg_definition
     rest = replace(kwarg, pattern=None, max_length=None) if isinstance(kwarg, ParameterKwarg) else None
     if field.is_required or field.is_non_string_sequence or (rest is not None and rest.is_constrained):
@@ -235,7 +236,7 @@ def _require_checked(field: FieldDefinition) -> None:
 
 
 def _require_text(field: FieldDefinition) -> None:
-    """Parameters in the path: those that any text is right for."""
+    """Accept only a path parameter that can be any text."""
     kwarg = field.kwarg_definition
     if field.annotation is not str or (isinstance(kwarg, ParameterKwarg) and (kwarg.is_constrained or kwarg.name)):
         raise _OnlyLitestar

@@ -78,7 +78,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = scope["headers"]
-        names = dict(headers)  # a look-up, where a search of all fields costs more with each of them
+        names = dict(headers)  # one look-up each, instead of a search through all fields
         request_id = request_id_of(headers) if b"x-request-id" in names else new_request_id()
         token = log.request_id.set(request_id)
         if self._trusted:

@@ -104,8 +104,6 @@ def _document(record: MailRecord, message: bytes) -> str:
 
 
 _FAREWELLS_EVERY_S = 30.0
-_GAP_S = 1.0
-"""Minimum time between two looks for farewells, since every mail that was sent asks for one."""
 
 
 class Farewells:
@@ -123,10 +121,7 @@ class Farewells:
         await self._poll.run(self._erase)
 
     async def _erase(self) -> float | None:
-        if await self._ledger.erase_farewells():
-            return MORE
-        await asyncio.sleep(_GAP_S)
-        return None
+        return MORE if await self._ledger.erase_farewells() else None
 
 
 _BATCH = 200

@@ -77,8 +77,6 @@ _NO_SMTP = (
     "no SMTP server is configured, emails are only stored in DATA_DIR. Set SMTP_URL or EMAIL_USER and EMAIL_PASS"
 )
 _PURGE_EVERY_S = 600.0
-_REPORT_WITHIN_S = 0.05
-"""Seconds that the outcome of a mail may wait for others, which share its statements and its write."""
 
 
 class EmailSettings(ShopDetails, frozen=True, kw_only=True):
@@ -287,10 +285,7 @@ async def _open_ledger(env: Env, settings: EmailSettings, stack: AsyncExitStack)
     database = await stack.enter_async_context(env.database())
     ledger = PostgresLedger(database, quota=quota)
     stack.push_async_callback(ledger.aclose)
-    order = "occurred_at, id"
-    relay = Relay(
-        database, "email", env.events, forget=True, order_by=order, outlet=True, linger_s=_REPORT_WITHIN_S
-    )
+    relay = Relay(database, "email", env.events, forget=True, order_by="occurred_at, id", outlet=True)
 
     async def emit(*events: Envelope) -> None:
         await ledger.emit(*events)

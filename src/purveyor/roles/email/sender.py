@@ -73,7 +73,7 @@ class Sender:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
-        """Claim what is due, or do so once half of the slots are free."""
+        """Claim due mails now, or as soon as half of the slots are free."""
         if self._has_room():
             self._poll.wake()
 

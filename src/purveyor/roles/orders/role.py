@@ -70,7 +70,7 @@ class OrdersSettings(ShopDetails, frozen=True, kw_only=True):
 
 
 def check(settings: OrdersSettings, _production: bool) -> None:  # noqa: FBT001 - the signature of all roles' checks
-    """Require a database that PostgreSQL's driver can reach."""
+    """Require a PostgreSQL URL for the standby."""
     require_scheme("ORDERS_READ_DATABASE_URL", settings.orders_read_database_url, "postgresql", "postgres")
 
 

@@ -38,7 +38,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def find_page(wanted: OrderFilter, limit: int) -> Page:
-    """Query for at most ``limit`` orders. Words are not looked at."""
+    """Query for at most ``limit`` orders. Ignores words."""
     order_by, _ = SORTS[wanted.sort]
     if _is_merged(wanted):
         sql, arguments = _merge(wanted, limit)
@@ -63,8 +63,8 @@ def _merge(wanted: OrderFilter, limit: int) -> tuple[str, list[Any]]:
 
     A bound on a row and an order by all columns of the index leave the planner no other way. With equations it
     could read the primary key instead, and look through all orders for a combination that is rarer than it thinks.
-    There is no bound at the other end: PostgreSQL 15 does not stop at one that is decided by the second column,
-    but reads all orders with the same status. Orders beyond the end count towards the limit, and are dropped then.
+    There is no bound at the other end: PostgreSQL 15 would not stop there, but read all orders with the same
+    status. Orders beyond that end count towards the limit, and the outer query drops them.
     """
     is_down = wanted.sort.startswith("-")
     direction, comparison, columns = ("desc" if is_down else "asc"), ("<=" if is_down else ">="), "id"
@@ -122,7 +122,7 @@ def _ends(wanted: OrderFilter) -> tuple[Sequence[UUID], UUID | None]:
 
 
 def conditions_on(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
-    """Return the conditions on the columns of an order, and their arguments. Words are not among them."""
+    """Return the conditions on the columns of an order, and their arguments. Ignores words."""
     columns: dict[str, object] = {
         "user_id = {}": wanted.user_id,
         "number = {}": wanted.order_number,

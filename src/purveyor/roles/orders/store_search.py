@@ -1,10 +1,10 @@
 """Finds one page of a search.
 
-A page costs about the same however many orders there are, whether a word is in all of them, in one of a hundred or
-in few. First the newest orders of the list are looked through. They are enough for frequent words and for short
-lists. Then the index of words is asked for one span of time after the other, each longer than all before it
-together. Rare words come to the last one, which has no end. Two frequent words that are in no order together cost
-the more the more orders there are, and so does a search that is sorted by total.
+The cost of a page hardly depends on the number of orders, whether a word is in all of them, in one of a hundred
+or in a few. A search first scans the newest orders of the list, which is enough for frequent words and short
+lists. It then queries the index of words for one span of time after another, each longer than all earlier ones
+together. The last span has no end and finds rare words. Two frequent words that never occur in the same order
+cost more the more orders there are, and so does a search sorted by total.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from purveyor.roles.orders.model import OrderFilter
 from purveyor.roles.orders.store_lists import SORTS, conditions_on, find_page, ids_of_span
 
 WALKED = 200
-"""How many orders of the list are looked through."""
+"""The number of orders that a search scans."""
 _SPANS = 3
 _GROWTH = 8
 """Each span of time is so many times as long as all before it."""
