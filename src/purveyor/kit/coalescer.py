@@ -118,14 +118,14 @@ class Coalescer(Generic[C, A]):
 
 
 class Gathering:
-    """Lets callers go on together, so that their next calls can share a group."""
+    """Releases its callers together, so that their next calls share a group."""
 
     def __init__(self, within_s: float) -> None:
         self._within_s = within_s
         self._leaves: asyncio.Event | None = None
 
     async def join(self) -> None:
-        """Wait for at most ``within_s`` seconds, until all who joined since the first of them go on."""
+        """Wait until all callers are released, ``within_s`` seconds after the first of them joined."""
         if self._leaves is None:
             self._leaves = asyncio.Event()
             asyncio.get_running_loop().call_later(self._within_s, self._leave)

@@ -106,7 +106,7 @@ class _Run:
         self._orders = 0
 
     async def step(self, orders: int) -> Step:
-        """Place about so many orders, and measure."""
+        """Place about ``orders`` orders, and measure."""
         target = self._target
         accepted, before = target.sink.accepted, machine.cpu_s(target.parts())
         results = []
@@ -146,7 +146,7 @@ class _Run:
         )
 
     async def _drain(self, mails: int) -> int:
-        """Wait for events and emails; how many are left."""
+        """Wait for events and emails, and return how many are left."""
         target, deadline = self._target, time.monotonic() + _DRAIN_S
         while True:
             waiting = await target.database.unpublished() + await target.database.pending()
@@ -157,7 +157,7 @@ class _Run:
 
 
 async def vacuum(connection: Any) -> dict[str, Table]:
-    """Vacuum all tables that are not empty; their sizes afterwards, by name."""
+    """Vacuum all tables that are not empty, and return their sizes by name."""
     dead = {row["name"]: row["dead"] for row in await connection.fetch(_TABLES)}
     seconds: dict[str, float] = {}
     for name in dead:

@@ -106,7 +106,7 @@ class SmtpMailer:
         self._deadlines = Deadlines(connect_s, command_s, dot_s)
         self._idle_s = idle_s
         self._idle: dict[SmtpConnection, float] = {}
-        """With the event loop's time since when."""
+        """Idle connections, with the event loop's time at which each became idle."""
         self._retiring: asyncio.TimerHandle | None = None
         self._opening = asyncio.Lock()
         self._proven = False
@@ -177,7 +177,7 @@ class SmtpMailer:
                 self._retire()
 
     def _retire(self) -> None:
-        """End the connections that were idle for too long, and look again when the next one may be."""
+        """End the connections that were idle for too long, and run again when the next one is due."""
         loop = asyncio.get_running_loop()
         for connection, since in tuple(self._idle.items()):
             if loop.time() < since + self._idle_s:

@@ -65,7 +65,7 @@ class OrderPages:
         return _render_order(stored.order, stored.buyer.language, self._shop, self._public_url)
 
     def broken(self, accepted: str) -> str:
-        """The page in place of that of a broken link. ``accepted`` is the value of ``Accept-Language``."""
+        """The page for a broken link. ``accepted`` is the value of ``Accept-Language``."""
         tags = [item.partition(";")[0].strip() for item in accepted.split(",")]  # browsers send the best one first
         code = next((code for tag in tags if (code := _code(tag)) in _words()), _FALLBACK)
         return _render("broken.html", code, self._shop, self._public_url)

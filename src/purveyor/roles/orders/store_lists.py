@@ -112,7 +112,7 @@ def _merge(wanted: OrderFilter, limit: int) -> tuple[str, list[Any]]:
 
 
 def _ends(wanted: OrderFilter) -> tuple[Sequence[UUID], UUID | None]:
-    """Return the ids at which a list may start, the nearest of which counts, and the one behind which it ends."""
+    """Return the ids that bound the start of a list (the nearest counts), and the id that bounds its end."""
     after = [] if wanted.after is None else [wanted.after]
     if "total" in wanted.sort:
         return after, None

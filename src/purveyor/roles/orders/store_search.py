@@ -21,7 +21,7 @@ WALKED = 200
 """The number of orders that a search scans."""
 _SPANS = 3
 _GROWTH = 8
-"""Each span of time is so many times as long as all before it."""
+"""Ratio of the length of a span to that of all earlier ones together."""
 _SHORTEST_BITS, _STEP_BITS, _LEVELS = 18, 3, 7
 """The spans of migration 0011: 2^18 ms, then each 2^3 times as long."""
 _LEVEL_BITS = 24
@@ -63,7 +63,7 @@ async def search(
 
 
 async def _walk(connection: Connection, wanted: OrderFilter, texts: Mapping[str, str]) -> Sequence[Any]:
-    """Look through the first orders of the list, and find the id at the other end of all."""
+    """Scan the first orders of the list, and find the last id of all orders."""
     order_by, _ = SORTS[wanted.sort]
     plain = msgspec.structs.replace(wanted, words=())
     if "total" not in wanted.sort and plain == OrderFilter(after=wanted.after, sort=wanted.sort):
@@ -103,7 +103,7 @@ def _all_texts(wanted: OrderFilter) -> tuple[str, list[object]]:
 def _find(
     wanted: OrderFilter, limit: int, texts: Mapping[str, str], spans: Sequence[_Span]
 ) -> tuple[str, Sequence[object]]:
-    """Return the query that reads one span after the other until ``limit`` orders are found."""
+    """Return the query that reads span after span until ``limit`` orders are found."""
     conditions, arguments = conditions_on(msgspec.structs.replace(wanted, after=None))
     matching = _matching(texts, len(arguments))
     arguments += texts
@@ -143,7 +143,7 @@ def _matching(texts: Mapping[str, str], given: int) -> str:
 
 
 def _spans(wanted: OrderFilter, first: UUID, last: UUID, end: UUID) -> Sequence[_Span]:
-    """The spans from the last order that was looked through to ``end``, or to that of the wanted time."""
+    """The spans from the last scanned order to ``end``, or to the end of the wanted time."""
     is_down = wanted.sort.startswith("-")
     bound = ids_of_span(wanted)[0 if is_down else 1]
     start_ms, end_ms = _ms_of(last), _ms_of(end if bound is None else bound)

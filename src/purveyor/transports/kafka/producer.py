@@ -94,7 +94,7 @@ class KafkaProducer:
                 raise self._away(await self._cause(error)) from error
 
     async def _cause(self, error: Exception) -> Exception:
-        """The reason why the first server refuses us, which the client only logs; else ``error``."""
+        """The first server's reason for refusing us, which the client only logs, or else ``error``."""
         try:
             async with asyncio.timeout(_CAUSE_S):
                 host, _, port = self._servers[0].rpartition(":")

@@ -11,14 +11,14 @@ from purveyor.settings import Secret
 
 _SERVER = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", re.ASCII)
 _SECURITY = {"kafka": False, "kafka+ssl": True}
-"""Schemes, and whether they mean TLS."""
+"""True for schemes with TLS."""
 _MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 
 
 class KafkaTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """The bootstrap servers, and how to reach them. Without a user nobody logs in."""
+    """The bootstrap servers, and how to reach them. Without a user there is no log-in."""
 
     servers: tuple[str, ...] = ()
     tls: bool = False
